@@ -1,0 +1,89 @@
+"""Which kernels exist here, and how a table of differences becomes one row per kernel.
+
+A row is made from the row before it (``dataclasses.replace``), so that what changed between two
+kernels is what is written down, each change with its citation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+#: Row name -> the release that ``uname -r`` shows when only the row was asked for.
+RELEASES: Mapping[str, str] = {
+    "4.4": "4.4.302",
+    "4.15": "4.15.0",
+    "4.19": "4.19.325",
+    "5.4": "5.4.302",
+    "5.10": "5.10.223",
+    "5.15": "5.15.190",
+    "6.1": "6.1.192",
+    "6.6": "6.6.120",
+    "6.12": "6.12.117",
+    "6.18": "6.18.0",
+    "7.2": "7.2.13",
+}
+
+#: Dialect -> (the row it starts from, the release shown).
+DIALECTS: Mapping[str, tuple[str, str]] = {
+    "article": ("6.12", "6.12.117"),
+    "2010": ("4.4", "2.6.36"),
+}
+
+#: Rows whose answers were recorded on a real kernel (tests/transcripts).
+RECORDED = frozenset({"5.10", "6.1", "6.12", "7.2"})
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+][A-Za-z0-9.+_-]*)?\Z")
+
+T = TypeVar("T")
+
+
+class UnknownKernel(ValueError):
+    """``--kernel`` names nothing that can be simulated."""
+
+
+def _key(row: str) -> tuple[int, int]:
+    major, minor = row.split(".")
+    return int(major), int(minor)
+
+
+def find_row(name: str) -> tuple[str, str]:
+    """The row that answers for a kernel, and the release it shows.
+
+    ``name``: a release (``6.12``, ``6.12.30``), or a dialect. The newest row not above it answers.
+    Raises UnknownKernel.
+
+    >>> find_row("6.8"), find_row("6.12.30"), find_row("article")
+    (('6.6', '6.8.0'), ('6.12', '6.12.30'), ('article', '6.12.117'))
+    """
+    if name in RELEASES:
+        return name, RELEASES[name]
+    if name in DIALECTS:
+        return name, DIALECTS[name][1]
+    match = _RELEASE.match(name)
+    wanted = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not _key(next(iter(RELEASES))) <= wanted <= _key(list(RELEASES)[-1]):
+        known = ", ".join([*RELEASES, *DIALECTS])
+        raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them")
+    row = [r for r in RELEASES if _key(r) <= wanted][-1]
+    return row, name if match and match[3] else f"{name}.0"
+
+
+def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
+    """One row for each kernel and dialect, each made from the row before.
+
+    ``oldest``: the row of the oldest kernel. ``changes``: row name -> the fields that this kernel has otherwise.
+    """
+    unknown = set(changes) - set(RELEASES) - set(DIALECTS)
+    if unknown:
+        raise KeyError(f"no such kernel row: {sorted(unknown)}")
+    rows: dict[str, T] = {}
+    current: Any = oldest
+    for name in RELEASES:
+        current = replace(current, **changes.get(name, {}))
+        rows[name] = current
+    for name, (base, _) in DIALECTS.items():
+        rows[name] = replace(rows[base], **changes.get(name, {}))  # type: ignore[type-var]
+    return rows

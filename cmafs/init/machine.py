@@ -1,0 +1,43 @@
+"""The machine: everything that a boot produced and that the tables show. No behaviour of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmafs.abi import KernelAbi
+    from cmafs.clock import Clock
+    from cmafs.init.kconfig import Kconfig
+    from cmafs.mm.cma import CmaAreas
+    from cmafs.mm.memblock import Memblock
+    from cmafs.mm.mmzone import Memory
+    from cmafs.of.base import DeviceTree
+    from cmafs.of.reserved_mem import ReservedMem
+    from cmafs.printk import Printk
+
+
+@dataclass
+class Machine:
+    """A booted machine.
+
+    ``abi`` its kernel's row; ``arch`` ``arm``, ``arm64`` or ``x86_64``; ``config`` its Kconfig; ``cmdline`` the
+    kernel command line; ``seed`` what everything random derives from; ``clock`` its time; ``log`` its kernel log;
+    ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones, page
+    blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree, ``reserved_mem``
+    its reserved-memory records in initialisation order; ``simlog`` lines of the simulator's own log (sim/log).
+    """
+
+    abi: KernelAbi
+    arch: str
+    config: Kconfig
+    cmdline: str
+    seed: int
+    clock: Clock
+    log: Printk
+    memblock: Memblock
+    memory: Memory
+    cma: CmaAreas
+    tree: DeviceTree
+    reserved_mem: list[ReservedMem]
+    simlog: list[str] = field(default_factory=list)
