@@ -1,0 +1,250 @@
+"""The laws of docs/architecture.md, each a test over the package's syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "cmafs"
+#: Modules that may touch files, processes, time of day or FUSE. Packages are named with a trailing dot.
+EDGES = (
+    "cmafs.of.fdt",
+    "cmafs.fs.fuse_ops",
+    "cmafs.fs.fuse_",
+    "cmafs.cli",
+    "cmafs.server",
+    "cmafs.namespace",
+    "cmafs.api",
+    "cmafs.doctor",
+    "cmafs.export",
+    "cmafs.pytest_plugin",
+    "cmafs.manpage",
+    "cmafs.__main__",
+)
+#: What the pure part may import of the standard library.
+PURE_STDLIB = frozenset(
+    """__future__ abc array base64 bisect collections contextlib copy dataclasses enum errno functools gzip hashlib
+    heapq io itertools json math operator re stat string struct textwrap types typing zlib traceback fnmatch
+    collections.abc""".split()
+)
+MAX_FUNCTION = 60
+MAX_MODULE = 450
+MEDIAN_FUNCTION = 12
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+
+def is_edge(name: str) -> bool:
+    return name.startswith(EDGES)
+
+
+def imported(name: str, tree: ast.AST) -> Iterator[str]:
+    """Every module that a module names in an import, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{name}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in SOURCES else node.module
+
+
+IMPORTS = {name: set(imported(name, tree)) for name, tree in TREES.items()}
+
+
+def test_mm_imports_only_what_is_below_it() -> None:
+    allowed = ("cmafs.mm", "cmafs.abi", "cmafs.printk", "cmafs.clock", "cmafs.ratelimit", "cmafs.dynamic_debug")
+    wrong = {
+        name: bad
+        for name, modules in IMPORTS.items()
+        if name.startswith("cmafs.mm")
+        and (bad := {m for m in modules if not m.startswith(allowed) and m not in PURE_STDLIB})
+    }
+    assert wrong == {}
+
+
+def test_only_edges_touch_the_outside() -> None:
+    outside = sys.stdlib_module_names - PURE_STDLIB
+    wrong = {
+        name: bad
+        for name, modules in IMPORTS.items()
+        if not is_edge(name)
+        and (bad := {m for m in modules if m.split(".")[0] in outside and m not in PURE_STDLIB})
+    }
+    assert wrong == {}
+    opens = [
+        f"{name}:{node.lineno}"
+        for name, tree in TREES.items()
+        if not is_edge(name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print", "input")
+    ]
+    assert opens == []
+
+
+def test_nothing_below_imports_an_edge() -> None:
+    lazy_facade = {"cmafs"}  # cmafs/__init__.py hands out cmafs.api.Machine on first use
+    wrong = {
+        name: bad
+        for name, modules in IMPORTS.items()
+        if not is_edge(name) and name not in lazy_facade and (bad := {m for m in modules if is_edge(m)})
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(("library", "where"), [("fuse", "cmafs.fs.fuse_"), ("pyfdt", "cmafs.of.fdt")])
+def test_bindings_are_imported_in_one_place(library: str, where: str) -> None:
+    importers = [n for n, modules in IMPORTS.items() if any(m.split(".")[0] == library for m in modules)]
+    assert len(importers) == 1
+    assert importers[0].startswith(where)
+
+
+def test_no_import_cycle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if name in done:
+            return
+        for module in sorted(IMPORTS[name] & SOURCES.keys() - {name}):
+            visit(module, (*trail, name))
+        done.add(name)
+
+    for name in SOURCES:
+        visit(name, ())
+
+
+def module_level(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, node.value, node.lineno
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            yield node.target.id, node.value, node.lineno
+
+
+MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+MUTATORS = {"append", "extend", "add", "update", "pop", "popitem", "clear", "remove", "insert", "setdefault", "discard"}
+
+
+def test_no_module_level_mutable_state() -> None:
+    wrong = []
+    for name, tree in TREES.items():
+        constants = set()
+        for target, value, line in module_level(tree):
+            if isinstance(value, MUTABLE):
+                constants.add(target)
+                if target.strip("_") != target.strip("_").upper() and not target.startswith("__"):
+                    wrong.append(f"{name}:{line} {target} is a container and not named as a constant")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                wrong.append(f"{name}:{node.lineno} global")
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in MUTATORS
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id in constants
+            ):
+                wrong.append(f"{name}:{node.lineno} changes {node.func.value.id}")
+    assert wrong == []
+
+
+def docstrings(tree: ast.AST) -> set[int]:
+    """The ids of the constant nodes that are docstrings."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                found.add(id(first.value))
+    return found
+
+
+def test_a_path_is_written_once() -> None:
+    seen: Counter[str] = Counter()
+    for tree in TREES.values():
+        skip = docstrings(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skip:
+                text = node.value
+                if text.startswith(("/sys/", "/proc/", "/dev/", "sys/", "proc/", "dev/")) and " " not in text:
+                    seen[text.strip("/")] += 1
+    assert {path: n for path, n in seen.items() if n > 1} == {}
+
+
+def test_versions_are_compared_only_in_abi() -> None:
+    names = {"kernel", "release", "row"}
+    wrong = []
+    for name, tree in TREES.items():
+        if name.startswith("cmafs.abi"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                named = {s.attr for s in sides if isinstance(s, ast.Attribute)} | {
+                    s.id for s in sides if isinstance(s, ast.Name)
+                }
+                other = [s for s in sides if isinstance(s, ast.Constant | ast.Tuple | ast.List | ast.Set)]
+                if named & names and other:
+                    wrong.append(f"{name}:{node.lineno}")
+    assert wrong == []
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                yield f"{name}:{node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_functions_are_short() -> None:
+    lengths = dict(functions())
+    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION} == {}
+    assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION
+
+
+def test_modules_are_short() -> None:
+    assert {name: n for name, text in SOURCES.items() if (n := text.count("\n")) >= MAX_MODULE} == {}
+
+
+def test_public_functions_of_the_core_are_documented() -> None:
+    missing = [
+        f"{name}:{node.lineno} {node.name}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+        and not is_nested(tree, node)
+    ]
+    assert missing == []
+
+
+def is_nested(tree: ast.Module, wanted: ast.AST) -> bool:
+    """Whether a definition stands inside a function, where it is nobody's interface."""
+    return any(
+        wanted in ast.walk(node) and wanted is not node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    )
+
+
+def test_no_module_is_named_for_leftovers() -> None:
+    assert not {name.rsplit(".", 1)[-1] for name in SOURCES} & {"utils", "util", "common", "helpers", "misc"}
