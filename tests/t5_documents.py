@@ -1,0 +1,26 @@
+"""Every command in README.md and docs/ is run, and prints what the document says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from console_support import Shell, check_document, steps_of
+
+TOP = Path(__file__).resolve().parent.parent
+DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if steps_of(d)], ids=lambda d: d.name)
+def test_document(document: Path, tmp_path: Path) -> None:
+    env = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", CMAFS=str(TOP), LC_ALL="C.UTF-8")
+    shell = Shell(tmp_path, env)
+    try:
+        assert check_document(document, shell) > 0
+    finally:
+        shell.close()
+        for mounted in tmp_path.glob("*"):
+            if mounted.is_dir() and os.path.ismount(mounted):
+                os.system(f"cmafs umount -l {mounted}")
