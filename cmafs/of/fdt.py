@@ -1,0 +1,212 @@
+"""Load a device tree: a bundled board, a .dts or a .dtb, with overlays, read with pyfdt into DeviceNodes.
+
+The only module that imports pyfdt. pyfdt's own property classes guess types from bytes and cannot give them
+back on Python 3, so this reads the list of tags that its parser makes, where a property still has its raw bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyfdt.pyfdt import FDT_BEGIN_NODE, FDT_END, FDT_END_NODE, FDT_MAGIC, FDT_NOP, FDT_PROP, FdtBlobParse
+
+from cmafs.of.base import DeviceNode, DeviceTree, DtError
+from cmafs.of.fdt_compile import OverlayError, apply_overlays, compile_source
+
+#: arch/arm64/include/asm/boot.h: MAX_FDT_SIZE@v6.12; the kernel maps no larger blob, in bytes.
+MAX_FDT_SIZE = 2 << 20
+#: Bytes; no board's sources come near, and nothing larger is read.
+MAX_SOURCE_SIZE = 8 << 20
+#: Bytes; a longer property name is taken for damage (the specification allows 31, the field uses more).
+_MAX_NAME = 255
+
+_HEADER = struct.Struct(">10I")
+_MAGIC = struct.pack(">I", FDT_MAGIC)
+_MODEL = re.compile(r'^\s*model\s*=\s*"([^"]*)"', re.M)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A bundled board. ``model`` is the root's ``model`` property, ``path`` its .dts."""
+
+    name: str
+    model: str
+    path: Path
+
+
+def _board_directory() -> Path:
+    """``dts/`` of the repository; in a checkout ``cmafs/boards`` is a link to it, in a wheel a copy."""
+    return Path(__file__).resolve().parent.parent / "boards"
+
+
+def boards() -> list[Board]:
+    """The bundled boards by name."""
+    found = []
+    for path in sorted(_board_directory().glob("*.dts")):
+        match = _MODEL.search(path.read_text())
+        found.append(Board(path.stem, match[1] if match else "", path))
+    return found
+
+
+def load(source: str, overlays: Sequence[str] = ()) -> DeviceTree:
+    """The tree of a bundled board's bare name, a .dts or a .dtb, told by content; overlays applied in order.
+
+    Raises DtError: one line, naming file and line where there is one.
+    """
+    path = _find(source)
+    base = _blob_of(str(path), symbols=bool(overlays))
+    tree = _unflatten(source, base)
+    if overlays:
+        merged = _merge(source, tree, overlays)
+        tree = _unflatten(source, merged)
+    return tree
+
+
+def _find(source: str) -> Path:
+    """The file that a --dts value names. Raises DtError for a bare name that is neither board nor file."""
+    bundled = _board_directory() / f"{source}.dts"
+    bare = "/" not in source and "." not in source
+    if bare and source and bundled.exists():
+        return bundled
+    if bare and not (source and Path(source).exists()):
+        known = ", ".join(board.name for board in boards())
+        raise DtError(f"unknown board '{source}': known are {known}; or the path of a .dts or .dtb")
+    return Path(source)
+
+
+def _read(path: str) -> bytes:
+    """A file's bytes. Raises DtError if it is missing, unreadable, empty or too large for a device tree."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_SOURCE_SIZE + 1)
+    except IsADirectoryError:
+        raise DtError(f"{path}: is a directory; a .dts or .dtb file is wanted") from None
+    except OSError as error:
+        raise DtError(f"{path}: {error.strerror}") from None
+    if not data:
+        raise DtError(f"{path}: the file is empty")
+    if len(data) > MAX_SOURCE_SIZE:
+        raise DtError(f"{path}: larger than {MAX_SOURCE_SIZE >> 20} MiB, not a device tree")
+    return data
+
+
+def _blob_of(path: str, symbols: bool) -> bytes:
+    """The blob that a file is or compiles to. Raises DtError."""
+    data = _read(path)
+    if data.startswith(_MAGIC):
+        return _checked(path, data)
+    if path.endswith((".dtb", ".dtbo")):
+        raise DtError(f"{path}: not a device tree blob: it starts with {data[:4].hex()}, not {_MAGIC.hex()}")
+    if b"\0" in data:
+        raise DtError(f"{path}: not a device tree: neither source text nor a blob")
+    return _checked(path, compile_source(path, data, Path(path).is_file(), symbols))
+
+
+def _checked(path: str, data: bytes) -> bytes:
+    """The blob without what follows its totalsize, after the checks that pyfdt lacks. Raises DtError."""
+    if len(data) < _HEADER.size:
+        raise DtError(f"{path}: truncated device tree blob: {len(data)} bytes are less than its header")
+    _, total, at_struct, at_strings, at_rsv, version, last_comp, _, n_strings, n_struct = _HEADER.unpack(
+        data[: _HEADER.size]
+    )
+    if version < 17 or last_comp > 17:
+        raise DtError(f"{path}: device tree blob of version {version}, 17 is wanted: convert it with dtc")
+    if total > MAX_FDT_SIZE:
+        raise DtError(f"{path}: blob of {total} bytes; the kernel maps at most {MAX_FDT_SIZE} (MAX_FDT_SIZE)")
+    if total > len(data):
+        raise DtError(
+            f"{path}: truncated device tree blob: its header says {total} bytes, the file has {len(data)}"
+        )
+    blocks = ((at_struct, n_struct, 4), (at_strings, n_strings, 1), (at_rsv, 16, 8))
+    if any(start < _HEADER.size or start + size > total or start % align for start, size, align in blocks):
+        raise DtError(f"{path}: damaged device tree blob: its header points outside the {total} bytes")
+    strings = data[at_strings : at_strings + n_strings].split(b"\0")
+    if strings[-1] or max(map(len, strings)) > _MAX_NAME:
+        raise DtError(f"{path}: damaged device tree blob: no property names in its strings block")
+    return data[:total]
+
+
+def _merge(source: str, base: DeviceTree, overlays: Sequence[str]) -> bytes:
+    """The base's blob with the overlays in it. Raises DtError naming the overlay and why."""
+    trees = [_unflatten(path, _blob_of(path, symbols=True)) for path in overlays]
+    for tree in trees:
+        if not any("__overlay__" in node.children for node in tree.root.children.values()):
+            raise DtError(f"{tree.source}: not an overlay: it has no fragment (is /plugin/; missing?)")
+    try:
+        return apply_overlays(base.blob, [tree.blob for tree in trees])
+    except OverlayError as error:
+        raise DtError(_explain_overlay(source, base, trees, error)) from None
+
+
+def _names(tree: DeviceTree, node: str) -> set[str]:
+    found = tree.root.children.get(node)
+    return set(found.props) if found else set()
+
+
+def _explain_overlay(source: str, base: DeviceTree, trees: Sequence[DeviceTree], error: OverlayError) -> str:
+    """What an overlay wants and the base has not: fdtoverlay says only FDT_ERR_NOTFOUND."""
+    labels = _names(base, "__symbols__")
+    for tree in trees:
+        if missing := sorted(_names(tree, "__fixups__") - labels):
+            why = "" if labels else " (it has no __symbols__: compile it with dtc -@)"
+            return f"{tree.source}: label '{missing[0]}' is not in {source}{why}"
+        labels |= _names(tree, "__symbols__")
+        for fragment in tree.root.children.values():
+            target = fragment.property_read_string("target-path")
+            if target and base.find_node_by_path(target) is None:
+                return f"{tree.source}: target-path '{target}' is not in {source}"
+    name = trees[error.index].source if error.index >= 0 else ", ".join(tree.source for tree in trees)
+    return f"{name}: cannot be applied to {source}: {error}"
+
+
+def _unflatten(source: str, blob: bytes) -> DeviceTree:
+    """Nodes and reservations of a checked blob. Raises DtError where its structure is damaged."""
+    try:
+        parsed = FdtBlobParse(io.BytesIO(blob))
+        reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
+        root = _nodes(parsed.fdt_dt_tags)
+    except (struct.error, TypeError, ValueError) as error:  # what pyfdt raises at the end of its input
+        why = str(error) if isinstance(error, _Damaged) else "it ends in the middle"
+        raise DtError(f"{source}: damaged device tree blob: {why}") from None
+    return DeviceTree(root, reserve, blob, source)
+
+
+class _Damaged(ValueError):
+    """The structure block does not describe a tree."""
+
+
+def _nodes(tags: Iterable[tuple[int, object]]) -> DeviceNode:
+    """The root made of pyfdt's tags, in which an unknown tag is a node named by whatever followed it."""
+    root = current = None
+    for tag, value in tags:
+        if tag == FDT_BEGIN_NODE:
+            node = DeviceNode("" if root is None else _node_name(value))
+            if root is None:
+                root = node
+            elif current is None:
+                raise _Damaged("a second root node")
+            else:
+                current.append(node)
+            current = node
+        elif tag == FDT_PROP and current is not None:
+            assert isinstance(value, tuple)
+            current.props.setdefault(*value)
+        elif tag == FDT_END_NODE and current is not None:
+            current = current.parent
+        elif tag == FDT_END and root is not None and current is None:
+            return root
+        elif tag != FDT_NOP:
+            raise _Damaged(f"unexpected tag {tag:#x} in its structure")
+    raise _Damaged("its structure has no end")
+
+
+def _node_name(value: object) -> str:
+    assert isinstance(value, str)
+    if "/" in value:  # pyfdt's name for the empty one
+        raise _Damaged("a node without a name")
+    return value

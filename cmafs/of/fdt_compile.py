@@ -1,0 +1,153 @@
+"""The compilers of device trees as processes: cpp, dtc, fdtoverlay; a complaint reaches the user as one line.
+
+An edge module, like ``cmafs.of.fdt``, which alone uses it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmafs.of.base import DtError
+
+#: Seconds for one tool: /incbin/ of an endless file must not hang a check.
+_TIMEOUT = 10
+
+_CPP_DIRECTIVE = re.compile(
+    rb"^[ \t]*#[ \t]*(?:include|define|undef|ifdef|ifndef|if|error)[ \t]+[\"<\w(!]", re.M
+)
+#: ``Error: FILE:4.2-3 syntax error`` and ``FILE:2.3-5.3: ERROR (phandle_references): /: Reference to ...``
+_DTC_ERROR = re.compile(
+    r"^(?:Error: )?(?P<file>.+?):(?P<line>\d+)\.(?P<column>\d+)[-\d.]*:? (?:ERROR \(\w+\): )?(?P<what>.*)$",
+    re.M,
+)
+_DTC_NODE_ERROR = re.compile(r"^.*ERROR \(\w+\): (?P<what>.*)$", re.M)
+_DTC_NO_INCLUDE = re.compile(r"^FATAL ERROR: Couldn't open \"(?P<file>.*)\": (?P<why>.*)$", re.M)
+_CPP_ERROR = re.compile(r"^(?P<where>.+?:\d+:\d+): (?:fatal )?error: (?P<what>.*)$", re.M)
+_OVERLAY_ERROR = re.compile(r"Failed to apply '.*?(?P<index>\d+)\.dtbo': (?P<what>\S+)")
+
+_PACKAGES = {"dtc": "device-tree-compiler", "fdtoverlay": "device-tree-compiler", "cpp": "cpp"}
+
+
+Completed = subprocess.CompletedProcess[bytes]
+
+
+class OverlayError(DtError):
+    """fdtoverlay refused; ``index`` is which overlay, -1 if it did not say."""
+
+    def __init__(self, text: str, index: int) -> None:
+        super().__init__(text)
+        self.index = index
+
+
+def _run(command: Sequence[str], stdin: bytes | None, cwd: str | None = None) -> Completed:
+    try:
+        return subprocess.run(
+            command,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            cwd=cwd,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError:
+        package = _PACKAGES[command[0]]
+        raise DtError(f"{command[0]} is not installed: install the package {package}") from None
+    except subprocess.TimeoutExpired:
+        raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
+
+
+def _died(tool: str, source: str, result: Completed) -> str:
+    """The line for a tool that failed without saying anything that we know."""
+    if result.returncode < 0:
+        return f"{source}: {tool} was ended by {signal.Signals(-result.returncode).name}"
+    lines = [line.strip() for line in result.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return f"{source}: {tool}: {lines[-1] if lines else f'exit status {result.returncode}'}"
+
+
+def _include_directories(directory: Path) -> list[Path]:
+    """The file's own directory and, inside a kernel, U-Boot or devicetree-rebasing tree, its dt-bindings.
+
+    ``scripts/dtc/include-prefixes`` is what the kernel's build passes (scripts/Makefile.lib).
+    """
+    found = [directory]
+    for parent in [directory.absolute(), *directory.absolute().parents]:
+        if (parent / "include" / "dt-bindings").is_dir():
+            candidates = [parent / "include", parent / "scripts/dtc/include-prefixes", parent / "src"]
+            return found + [path for path in candidates if path.is_dir()]
+    return found
+
+
+def _preprocess(source: str, text: bytes, argument: str) -> bytes:
+    """Text with its #includes in place and line markers for dtc. ``argument``: a file, or ``-``."""
+    flags = ["-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp"]
+    for path in _include_directories(Path(source).parent):
+        flags += ["-I", str(path)]
+    stdin = b'# 1 "%s"\n' % source.encode() + text if argument == "-" else None
+    result = _run(["cpp", *flags, argument], stdin)
+    if result.returncode:
+        match = _CPP_ERROR.search(result.stderr.decode("utf-8", "replace"))
+        raise DtError(f"{match['where']}: {match['what']}" if match else _died("cpp", source, result))
+    return result.stdout
+
+
+def _explain_dtc(source: str, text: bytes, result: Completed) -> str:
+    """dtc's first complaint as ``file:line:column: what``."""
+    stderr = result.stderr.decode("utf-8", "replace")
+    if match := _DTC_ERROR.search(stderr):
+        what, plugin = match["what"], b"/plugin/" in text
+        if what == "syntax error" and b"/dts-v1/" not in text:
+            what += " (a device tree source starts with /dts-v1/;)"
+        elif what.endswith("not found") and not plugin and what.startswith("Label"):
+            what += " (if this is an overlay, it lacks /plugin/;)"
+        return f"{match['file']}:{match['line']}:{match['column']}: {what}"
+    if match := _DTC_NO_INCLUDE.search(stderr):
+        before, found, _ = text.partition(f'"{match["file"]}"'.encode())
+        line = f":{before.count(10) + 1}" if found else ""
+        return f'{source}{line}: cannot include "{match["file"]}": {match["why"]}'
+    if match := _DTC_NODE_ERROR.search(stderr):
+        return f"{source}: {match['what']}"
+    return _died("dtc", source, result)
+
+
+def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> bytes:
+    """The blob of a device tree source.
+
+    ``source``: the path as the user wrote it. ``text``: its bytes. ``regular``: whether the tools may open the
+    path again (a pipe cannot be). ``symbols``: keep the labels (``dtc -@``), which overlays need. Raises DtError.
+    """
+    argument = "-"
+    if regular:
+        argument = f"./{source}" if source.startswith("-") else source
+    stdin, cwd = None if regular else b'# 1 "%s"\n' % source.encode() + text, None
+    if _CPP_DIRECTIVE.search(text):
+        stdin, cwd = _preprocess(source, text, argument), str(Path(source).parent)
+        argument = "-"  # the working directory is then where dtc's own /include/ looks
+    flags = ["-q", "-I", "dts", "-O", "dtb", *(["-@"] if symbols else [])]
+    result = _run(["dtc", *flags, argument], stdin, cwd)
+    if result.returncode or not result.stdout:
+        raise DtError(_explain_dtc(source, text, result))
+    return result.stdout
+
+
+def apply_overlays(base: bytes, overlays: Sequence[bytes]) -> bytes:
+    """The base blob with overlay blobs applied in order. Raises OverlayError."""
+    with tempfile.TemporaryDirectory(prefix="cmafs-dt-") as name:
+        directory = Path(name)
+        base_file, merged = directory / "base.dtb", directory / "merged.dtb"
+        base_file.write_bytes(base)
+        files = [directory / f"{index}.dtbo" for index in range(len(overlays))]
+        for file, blob in zip(files, overlays, strict=True):
+            file.write_bytes(blob)
+        result = _run(["fdtoverlay", "-i", str(base_file), "-o", str(merged), *map(str, files)], None)
+        if result.returncode == 0 and merged.exists():
+            return merged.read_bytes()
+    match = _OVERLAY_ERROR.search(result.stderr.decode("utf-8", "replace"))
+    if match:
+        raise OverlayError(f"fdtoverlay: {match['what']}", int(match["index"]))
+    raise OverlayError(_died("fdtoverlay", "overlay", result), -1)
