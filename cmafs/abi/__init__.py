@@ -5,6 +5,7 @@ Every field has its citation in the module of its subject:
 
 ``boot``   reservation, device tree, command line and their log lines
 ``cma``    the allocator's decisions, its log lines, its files in debugfs and sysfs
+``printk`` the log's ring and its pointers
 ``mm``     page blocks, zones, fallbacks, free-list order
 ``proc``   the formats of /proc
 ``trace``  the tracepoints and the tracer's text
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi import boot, cma, mm, proc, trace
+from cmafs.abi import boot, cma, mm, printk, proc, trace
 from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES, UnknownKernel, find_row
 
 __all__ = ["DIALECTS", "RECORDED", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
@@ -29,6 +30,7 @@ class KernelAbi:
     boot: boot.BootAbi
     cma: cma.CmaAbi
     mm: mm.MmAbi
+    printk: printk.PrintkAbi
     proc: proc.ProcAbi
     trace: trace.TraceAbi
 
@@ -37,5 +39,12 @@ def kernel_abi(name: str) -> KernelAbi:
     """The row for a ``--kernel`` value; ``release`` is what ``uname -r`` shows. Raises UnknownKernel."""
     row, release = find_row(name)
     return KernelAbi(
-        row, release, boot.ROWS[row], cma.ROWS[row], mm.ROWS[row], proc.ROWS[row], trace.ROWS[row]
+        row,
+        release,
+        boot.ROWS[row],
+        cma.ROWS[row],
+        mm.ROWS[row],
+        printk.ROWS[row],
+        proc.ROWS[row],
+        trace.ROWS[row],
     )

@@ -1,0 +1,98 @@
+"""Printk rows: how the log of a kernel keeps its records. See cmafs.abi; each field has its citation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cmafs.abi.rows import rows_from
+
+
+@dataclass(frozen=True, eq=False)
+class DebugSite:
+    """One ``pr_debug()``: a ``struct _ddebug``.
+
+    ``filename`` relative to the kernel's source; ``lineno`` there; ``module`` its KBUILD_MODNAME;
+    ``function`` where it stands; ``format`` as in C, with pr_fmt's prefix and without the newline.
+    """
+
+    filename: str
+    lineno: int
+    module: str
+    function: str
+    format: str
+
+    def text(self, *args: object) -> str:
+        """The line: numbers for ``%lu`` and its like, ready text for ``%s``, ``%p`` and ``%pa``."""
+        return _CONVERSION.sub(lambda m: "%x" if m[0] == "%lx" else "%s", self.format) % args
+
+
+_CONVERSION = re.compile(r"%(?:pa|p|s|zu|lu|lx|d)")
+
+
+@dataclass(frozen=True)
+class PrintkAbi:
+    """One row of the kernel log.
+
+    ``record_header``, ``record_tail``, ``record_align``: what a record costs in the ring, in bytes: header +
+    text + tail, rounded up. Before 5.10 a ``struct printk_log`` of 16 bytes stood before each text, 4-byte
+    aligned (``kernel/printk/printk.c:msg_used_size()@4.4``). Since 5.10 a data block is a ``long`` and the
+    text, aligned to a
+    ``long`` (``kernel/printk/printk_ringbuffer.c:to_blk_size()@5.10``); since 5.11 what is reserved counts
+    the level prefix, the newline and the NUL as well, and is never shrunk (``vprintk_store()@6.1``).
+
+    ``bytes_per_descriptor``: the ring also holds no more than its size / this many records
+    (``PRB_AVGBITS``, ``printk_ringbuffer.h@5.10``); 0: no such bound.
+
+    ``cont_max``: bytes after which a continued line starts a new record (``struct cont`` of ``LOG_LINE_MAX``
+    bytes @4.4, ``prb_reserve_in_last()`` with 1024 @5.10).
+
+    ``line_max``: bytes after which one record is cut, and the longest write to /dev/kmsg
+    (``vprintk_store()``,
+    ``devkmsg_write()``: LOG_LINE_MAX, since 6.4 PRINTKRB_RECORD_MAX).
+
+    ``null_pointer``: ``%p`` of NULL (``lib/vsprintf.c:pointer()``: "(null)" to 5.6, then sixteen zeros).
+
+    ``hashes_pointers``: ``%p`` is hashed (4.15, ``ptr_to_id()``); before, the address is shown.
+
+    ``dyndbg_names_function``: complaints of dynamic debug begin with ``dynamic_debug:<function>: `` (to 5.8),
+    later with ``dyndbg: `` (``lib/dynamic_debug.c``, its pr_fmt).
+
+    ``dyndbg_flags``: the flag letters, in the order in which the control file shows them (``opt_array``;
+    ``s`` came with 6.7).
+
+    ``dyndbg_file_tail``: ``file F:func`` and ``file F:line`` are understood, and ``format ^…`` anchors
+    (``ddebug_parse_query()``, ``ddebug_change()``; 5.9).
+    """
+
+    record_header: int = 16
+    record_tail: int = 0
+    record_align: int = 4
+    bytes_per_descriptor: int = 0
+    cont_max: int = 992
+    line_max: int = 992
+    null_pointer: str = "(null)"
+    hashes_pointers: bool = False
+    dyndbg_names_function: bool = True
+    dyndbg_flags: str = "pmflt"
+    dyndbg_file_tail: bool = False
+
+
+ROWS = rows_from(
+    PrintkAbi(),
+    {
+        "4.15": {"hashes_pointers": True},
+        "5.10": {
+            "record_header": 8,
+            "record_align": 8,
+            "bytes_per_descriptor": 32,
+            "cont_max": 1024,
+            "null_pointer": "0" * 16,
+            "dyndbg_names_function": False,
+            "dyndbg_file_tail": True,
+        },
+        "5.15": {"record_tail": 4},
+        "6.6": {"line_max": 1024},
+        "6.12": {"dyndbg_flags": "pmfslt"},
+    },
+)
