@@ -159,7 +159,7 @@ class Printk:
         self.clear_seq = self.next_seq
 
     def dmesg(self) -> str:
-        """The log from the clear point on, as dmesg(1) prints it: lines of one record stand below each other."""
+        """The log from the clear point on, as dmesg(1) prints it: the lines of a record aligned."""
         lines = []
         for record in self.records(self.clear_seq):
             prefix = time_prefix(record.ts_nsec)
@@ -181,8 +181,7 @@ class Printk:
     def _store(self, text: str, level: int, facility: int, continued: bool) -> None:
         size = self._record_size(text)
         begin = self._head
-        if begin % self._size + size >= self._size:  # a record never wraps: the rest of the ring is left
-        unused
+        if begin % self._size + size >= self._size:  # a record never wraps
             self._head = (begin // self._size + 1) * self._size + size
         else:
             self._head = begin + size
