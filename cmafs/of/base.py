@@ -37,8 +37,8 @@ def of_read_number(data: bytes, cells: int, offset: int = 0) -> int:
 class DeviceNode:
     """``struct device_node``: a name with its unit address; raw properties and children, in blob order.
 
-    The root's name is empty. ``children`` has the names of /sys/firmware/devicetree/base, where the second node of
-    one name is ``name#1``.
+    The root's name is empty. ``children`` has the names of /sys/firmware/devicetree/base, where the second
+    node of one name is ``name#1``.
     """
 
     name: str
@@ -57,7 +57,7 @@ class DeviceNode:
         return "/" + "/".join(reversed(names))
 
     def append(self, child: DeviceNode) -> None:
-        """Make a node the last child; a taken name is changed as in ``drivers/of/kobj.c:safe_name()@v6.12``."""
+        """Make a node the last child; a taken name is changed as ``drivers/of/kobj.c:safe_name()`` does."""
         key, number = child.name, 0
         while key in self.children:
             number += 1
@@ -156,7 +156,7 @@ class DeviceTree:
         return node
 
     def find_node_by_phandle(self, phandle: int) -> DeviceNode | None:
-        """The first node with this phandle, or None: ``of_find_node_by_phandle()``; 0 and all ones name none."""
+        """The first node with this phandle: ``of_find_node_by_phandle()``; 0 and all ones name none."""
         if phandle in (0, 0xFFFFFFFF):
             return None
         return next((node for node in self.walk() if node.phandle() == phandle), None)

@@ -1,7 +1,7 @@
 """Load a device tree: a bundled board, a .dts or a .dtb, with overlays, read with pyfdt into DeviceNodes.
 
 The only module that imports pyfdt. pyfdt's own property classes guess types from bytes and cannot give them
-back on Python 3, so this reads the list of tags that its parser makes, where a property still has its raw bytes.
+back on Python 3, so this reads the list of tags that its parser makes, where properties still are raw bytes.
 """
 
 from __future__ import annotations

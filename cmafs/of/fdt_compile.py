@@ -118,8 +118,9 @@ def _explain_dtc(source: str, text: bytes, result: Completed) -> str:
 def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> bytes:
     """The blob of a device tree source.
 
-    ``source``: the path as the user wrote it. ``text``: its bytes. ``regular``: whether the tools may open the
-    path again (a pipe cannot be). ``symbols``: keep the labels (``dtc -@``), which overlays need. Raises DtError.
+    ``source``: the path as the user wrote it. ``text``: its bytes. ``regular``: whether the tools may open
+    the path again (a pipe cannot be). ``symbols``: keep the labels (``dtc -@``), which overlays need.
+    Raises DtError.
     """
     argument = "-"
     if regular:
