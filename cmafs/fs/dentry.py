@@ -52,6 +52,10 @@ class File:
         """How many bytes were taken. Raises OSError with the kernel's errno."""
         fail(errno.EINVAL)
 
+    def ioctl(self, cmd: int, argument: bytearray) -> int:
+        """ioctl(2); ``argument`` as long as _IOC_SIZE(cmd), changed in place. Raises OSError with the kernel's errno."""
+        fail(errno.ENOTTY)
+
     def release(self) -> None:
         """The last reference is gone."""
 
