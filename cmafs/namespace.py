@@ -1,0 +1,224 @@
+"""`cmafs run`: the server, the namespaces of a command, and the command, each a process of one fork.
+
+cmafs ── server   serves the machine's tree, in the caller's pid namespace, out of CMD's sight
+     └── init     pid 1 of CMD's pid namespace; its end is the end of all that CMD started
+          └── CMD in a user and mount namespace below: no mount made for it can be undone or looked behind
+
+As root no user namespace is needed to mount; CMD gets one all the same, with every id mapped to itself, in which
+the kernel refuses the host's debugfs, and a fresh procfs, whatever way a program takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cmafs import namespace_proc, namespace_root, namespace_shims
+from cmafs import namespace_syscalls as syscalls
+from cmafs.namespace_root import DEBUGFS, HOST, TRACEFS, TREE
+from cmafs.namespace_signals import Signals, wait_for
+
+CANNOT_RUN = 125  # cmafs failed before CMD
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+class NamespaceError(Exception):
+    """The namespaces cannot be set up here; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run and where.
+
+    ``command``: CMD and its arguments; ``serve``: mounts the machine at a path and returns the server's pid;
+    ``signals``: the dispositions that CMD inherits.
+    """
+
+    command: Sequence[str]
+    serve: Callable[[str], int]
+    signals: Signals
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Name the step that fails in the words of somebody who can change it."""
+    try:
+        yield
+    except OSError as error:
+        hint = "see `cmafs doctor`"
+        if error.errno in (errno.EPERM, errno.EACCES):
+            hint = "this host or container does not allow it: `cmafs doctor` names the setting"
+        elif error.errno == errno.ENOSPC:
+            hint = "no more namespaces are allowed: raise /proc/sys/user/max_user_namespaces"
+        raise NamespaceError(f"cannot {what}: {error.strerror} ({hint})") from error
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _own_namespaces() -> None:
+    """A mount namespace for the machine: as root, else in a user namespace where the caller is root."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+    except PermissionError:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1\n")
+        _write("/proc/self/gid_map", f"0 {gid} 1\n")
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+
+
+def _identity(path: str) -> str:
+    """Every id of this user namespace, mapped to itself."""
+    with open(path, encoding="ascii") as file:
+        extents = [line.split() for line in file]
+    return "".join(f"{inside} {inside} {count}\n" for inside, _, count in extents)
+
+
+class Server:
+    """The process that serves the tree: ``pid``."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    def end(self) -> None:
+        """Kill it; nothing of it outlives its namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _mount_again(server: int, name: str, place: str) -> None:
+    """Mount the server's file system once more under another name, for /proc/mounts to show. Raises OSError.
+
+    The kernel gives a second mount of one /dev/fuse descriptor the same superblock
+    (fs/fuse/inode.c:fuse_get_tree(), 5.13 on); an older one can only show the first name again.
+    """
+    table = f"{HOST}/proc/{server}/fd"
+    number = next(int(fd) for fd in os.listdir(table) if os.readlink(f"{table}/{fd}") == "/dev/fuse")
+    try:
+        descriptor = syscalls.borrow_descriptor(server, number)
+        options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0"
+        syscalls.mount(name, place, "fuse", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
+    except OSError:
+        syscalls.bind(DEBUGFS, place)
+
+
+def _compose(job: Job) -> tuple[Server, dict[str, namespace_root.Graft]]:
+    """The root that CMD sees, /proc aside; the server and what is still to be put into /proc."""
+    with _step("make a mount namespace"):
+        _own_namespaces()
+    with _step("make a root directory"):
+        namespace_root.enter_root()
+        namespace_root.bind_host()
+    server = Server(job.serve(DEBUGFS))
+    with _step("put the machine's paths in place"):
+        for name, place in (("cmafs", TREE), ("tracefs", TRACEFS)):
+            _mount_again(server.pid, name, place)
+        grafts = namespace_root.plan(HOST)
+        namespace_root.graft_machine(grafts)
+        namespace_shims.install()
+    return server, grafts
+
+
+def _execute(job: Job) -> NoReturn:
+    """Become CMD; 126 or 127 where that is impossible."""
+    job.signals.restore()
+    try:
+        os.execvp(job.command[0], list(job.command))  # noqa: S606: that is what `run` is for
+    except FileNotFoundError:
+        code, why = NOT_FOUND, "not found"
+    except OSError as error:
+        code, why = NOT_EXECUTABLE, os.strerror(error.errno or 0)
+    os.write(2, f"cmafs: {job.command[0]}: {why}\n".encode())
+    os._exit(code)
+
+
+def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
+    """CMD's own user and mount namespace: what is mounted by now is locked for it."""
+    with _step("make a user namespace"):
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        os.write(ready, b"1")
+        if not os.read(mapped, 1):
+            os._exit(CANNOT_RUN)  # init has said why
+        syscalls.refuse_syslog()
+    _execute(job)
+
+
+def _start(job: Job) -> int:
+    """Fork CMD and map the ids of its user namespace; its pid."""
+    (unshared, ready), (mapped, go) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        _guarded(lambda: _confined(job, ready, mapped))
+    os.close(ready)
+    with _step("map the user namespace's ids"):
+        if os.read(unshared, 1):
+            for kind in ("uid_map", "gid_map"):
+                _write(f"/proc/{child}/{kind}", _identity(f"/proc/self/{kind}"))
+            os.write(go, b"1")
+    return child
+
+
+def _init(job: Job, grafts: dict[str, namespace_root.Graft], alive: int, directory: str) -> NoReturn:
+    """Pid 1 of the run: finish /proc, start CMD, reap until CMD has ended."""
+    syscalls.set_pdeathsig()
+    if not os.read(alive, 1):
+        os._exit(CANNOT_RUN)
+    with _step("mount /proc (a container that masks its own? it needs unmasked system paths)"):
+        namespace_proc.mount_proc()
+    with _step("put the machine's files into /proc"):
+        namespace_proc.graft_proc(grafts)
+    with _step("take the host's root out of sight"):
+        namespace_root.leave_host()
+        namespace_proc.cover_strays()
+    with contextlib.suppress(OSError):  # a directory that is gone: CMD starts in /
+        os.chdir(directory)
+    os._exit(wait_for(_start(job), others=True))
+
+
+def _guarded(body: Callable[[], NoReturn]) -> NoReturn:
+    """Run the body of a forked child; it never returns into its parent's code."""
+    try:
+        body()
+    except NamespaceError as error:
+        os.write(2, f"cmafs: {error}\n".encode())
+    finally:
+        os._exit(CANNOT_RUN)
+
+
+def run(job: Job) -> int:
+    """Run a command on a machine: CMD's exit status, 128+N after signal N, 126, 127. Raises NamespaceError.
+
+    This process leaves its mount namespace for good.
+    """
+    directory = os.getcwd() if os.path.isdir(".") else "/"
+    os.environ["CMAFS_MOUNT"] = TREE
+    gc.freeze()
+    job.signals.hold()
+    server, grafts = _compose(job)
+    try:
+        with _step("make a pid namespace"):
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        alive, go = os.pipe()
+        init = os.fork()
+        if init == 0:
+            os.close(go)
+            _guarded(lambda: _init(job, grafts, alive, directory))
+        os.write(go, b"1")
+        return wait_for(init, others=False)
+    finally:
+        server.end()

@@ -1,0 +1,122 @@
+"""The system calls of `cmafs run` that Python's os module lacks (before 3.12, or altogether)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
+
+# syslog(2) by audit architecture (include/uapi/linux/audit.h, each architecture's syscall table)
+_NR_SYSLOG = {
+    0xC000003E: 103,  # x86_64
+    0x40000003: 103,  # i386
+    0xC00000B7: 116,  # aarch64
+    0x40000028: 103,  # arm
+    0xC00000F3: 116,  # riscv64
+    0xC0000015: 103,  # ppc64le
+    0x80000016: 103,  # s390x
+    0xC0000102: 116,  # loongarch64
+}
+_NR_PIDFD_GETFD = 438  # the same on every architecture above
+_X32_SYSCALL_BIT = 0x40000000
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2). Raises OSError whose text names the target."""
+    encoded = [os.fsencode(text) if text is not None else None for text in (source, target, fstype, data)]
+    result = _libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3])
+    _check(result, f"mount {target}")
+
+
+def bind(source: str, target: str, recursive: bool = False) -> None:
+    """Bind mount. Raises OSError."""
+    mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+
+
+def umount(target: str, flags: int = MNT_DETACH) -> None:
+    """umount2(2). Raises OSError."""
+    _check(_libc.umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). Raises OSError."""
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+
+
+def set_pdeathsig(signal_number: int = 9) -> None:
+    """Ask for a signal when the parent ends. A parent that has ended before is for the caller to notice."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl")
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def _syslog_filter() -> bytes:
+    """A classic BPF program over struct seccomp_data: EPERM for syslog(2), whatever the architecture."""
+    load, jump_equal, ret = 0x20, 0x15, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    code = []
+    for arch, number in _NR_SYSLOG.items():
+        code += [(load, 0, 0, 4), (jump_equal, 0, 4, arch), (load, 0, 0, 0), (jump_equal, 1, 0, number)]
+        code += [(jump_equal, 0, 1, number | _X32_SYSCALL_BIT), (ret, 0, 0, refuse)]
+    code.append((ret, 0, 0, allow))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def refuse_syslog() -> None:
+    """Make syslog(2) answer EPERM from here on.
+
+    The kernel refuses it in a user namespace by itself only where kernel.dmesg_restrict is set: reading is open
+    to everybody otherwise (kernel/printk/printk.c:check_syslog_permissions()). Needs CAP_SYS_ADMIN in the caller's
+    user namespace, so that programs that gain privileges still can. Raises OSError.
+    """
+    program = _syslog_filter()
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    result = _libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(fprog), 0, 0)
+    _check(result, f"seccomp ({platform.machine()})")
+
+
+def borrow_descriptor(pid: int, number: int) -> int:
+    """A duplicate of another process's descriptor: pidfd_getfd(2), 5.6 on. Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        descriptor = int(_libc.syscall(_NR_PIDFD_GETFD, process, number, 0))
+        _check(min(descriptor, 0), "pidfd_getfd")
+        return descriptor
+    finally:
+        os.close(process)
