@@ -1,15 +1,295 @@
-"""Cma rows: see cmafs.abi. Each field has its citation."""
+"""Cma rows: the allocator's decisions and log lines, its files in debugfs and sysfs. See cmafs.abi.
+
+T seen in a transcript of that kernel, V read in its source, P from patch mail or change logs, D derived.
+Lines are given without the newline.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from cmafs.abi.printk import DebugSite
 from cmafs.abi.rows import rows_from
+
+#: When a failure lists the holes of its area (``CmaAbi.show_areas``).
+SHOW_NEVER = "never"
+SHOW_CMA_DEBUG = "cma_debug"
+SHOW_ALWAYS = "always"
+
+#: Where cma_alloc_start is traced (``CmaAbi.start_event``): nowhere, before all checks, after the zero check.
+START_NONE = "none"
+START_FIRST = "first"
+START_CHECKED = "checked"
+
+#: How the directories in debugfs are called (``CmaAbi.debugfs_name``).
+DIR_INDEX = "cma-%d"
+DIR_PREFIXED = "cma-%s"
+DIR_BARE = "%s"
+
+FILES = ("alloc", "free", "base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
+
+
+@dataclass(frozen=True)
+class CmaSites:
+    """The pr_debug() call sites of mm/cma.c and mm/cma_debug.c.
+
+    Their order in the control file is that of their lines. ``None``: this kernel has no such line. Formats T
+    for 5.10, 6.1, 6.12 and 7.2. Line numbers are near those of the release that the row is named after (D).
+    """
+
+    declare: DebugSite
+    entry: DebugSite
+    busy: DebugSite
+    returned: DebugSite
+    release: DebugSite
+    pages_valid: DebugSite | None
+    partial_block: DebugSite
+
+    def all(self) -> list[DebugSite]:
+        """Every call site, by file and line."""
+        sites = [
+            self.declare,
+            self.entry,
+            self.busy,
+            self.returned,
+            self.pages_valid,
+            self.release,
+            self.partial_block,
+        ]
+        return sorted((s for s in sites if s), key=lambda s: (s.filename, s.lineno))
+
+
+def _cma_c(lineno: int, function: str, fmt: str) -> DebugSite:
+    return DebugSite("mm/cma.c", lineno, "cma", function, f"cma: {fmt}")
+
+
+def _cma_debug_c(lineno: int) -> DebugSite:
+    text = "cma: cannot release partial block when order_per_bit != 0"
+    return DebugSite("mm/cma_debug.c", lineno, "cma_debug", "cma_free_mem", text)
+
+
+_DECLARE = "%s(size %pa, base %pa, limit %pa alignment %pa)"
+_ENTRY_OLD = "%s(cma %p, count %zu, align %d)"
+_ENTRY = "%s(cma %p, count %lu, align %d)"
+_ENTRY_NAMED = "%s(cma %p, name: %s, count %lu, align %d)"
+_RETURNED = "%s(): returned %p"
+_BUSY = "%s(): memory range at %p is busy, retrying"
+_BUSY_PFN = "%s(): memory range at pfn 0x%lx %p is busy, retrying"
+_RELEASE_OLD = "%s(page %p)"
+_RELEASE = "%s(page %p, count %lu)"
+
+_SITES_4_4 = CmaSites(
+    declare=_cma_c(229, "cma_declare_contiguous", _DECLARE),
+    entry=_cma_c(378, "cma_alloc", _ENTRY_OLD),
+    busy=_cma_c(416, "cma_alloc", _BUSY),
+    returned=_cma_c(424, "cma_alloc", _RETURNED),
+    release=_cma_c(444, "cma_release", _RELEASE_OLD),
+    pages_valid=None,
+    partial_block=_cma_debug_c(115),
+)
+_SITES_5_10 = replace(
+    _SITES_4_4,
+    declare=_cma_c(257, "cma_declare_contiguous_nid", _DECLARE),
+    entry=_cma_c(442, "cma_alloc", _ENTRY_OLD),
+    busy=_cma_c(483, "cma_alloc", _BUSY),
+    returned=_cma_c(507, "cma_alloc", _RETURNED),
+    release=_cma_c(528, "cma_release", _RELEASE_OLD),
+    partial_block=_cma_debug_c(114),
+)
+_SITES_5_15 = replace(
+    _SITES_5_10,
+    entry=_cma_c(445, "cma_alloc", _ENTRY),
+    pages_valid=_cma_c(538, "cma_pages_valid", _RELEASE),
+    release=_cma_c(562, "cma_release", _RELEASE),
+)
+_SITES_6_6 = replace(
+    _SITES_5_15,
+    entry=_cma_c(436, "cma_alloc", _ENTRY_NAMED),
+    busy=_cma_c(479, "cma_alloc", _BUSY_PFN),
+)
+_SITES_6_12 = replace(
+    _SITES_6_6,
+    entry=_cma_c(430, "__cma_alloc", _ENTRY_NAMED),
+    busy=_cma_c(473, "__cma_alloc", _BUSY_PFN),
+    returned=_cma_c(500, "__cma_alloc", _RETURNED),
+)
+_SITES_6_18 = replace(
+    _SITES_6_12,
+    declare=_cma_c(405, "__cma_declare_contiguous_nid", _DECLARE),
+    entry=_cma_c(864, "__cma_alloc", _ENTRY_NAMED),
+    busy=_cma_c(832, "cma_range_alloc", _BUSY_PFN),
+    returned=_cma_c(902, "__cma_alloc", _RETURNED),
+    pages_valid=_cma_c(976, "cma_pages_valid", _RELEASE),
+    release=_cma_c(1003, "cma_release", _RELEASE),
+)
+_SITES_7_2 = replace(
+    _SITES_6_18,
+    entry=_cma_c(880, "__cma_alloc_frozen", _ENTRY_NAMED),
+    returned=_cma_c(905, "__cma_alloc_frozen", _RETURNED),
+    pages_valid=_cma_c(978, "find_cma_memrange", _RELEASE),
+    release=_cma_c(990, "__cma_release_frozen", _RELEASE),
+)
 
 
 @dataclass(frozen=True)
 class CmaAbi:
-    """One row; fields are added with a citation each."""
+    """One row.
+
+    Areas:
+
+    ``name_max``: bytes of an area's name that are kept, 0 all (``CMA_MAX_NAME`` 64, 5.9; T).
+    ``unnamed_from``: number of the first area registered without a name (0; 1 from 6.15, V 7.2).
+    ``extra_slot``: the table has one slot more than CONFIG_CMA_AREAS (``MAX_CMA_AREAS``, to 6.8; P).
+    ``failed_returns_pages``: an area that cannot be activated gives its pages to the buddy allocator and
+    leaves CmaTotal (5.12, V 6.1; before neither, V 5.10).
+    ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb).
+    ``lists_failed``: a failed area is shown with count 0 (to 7.1, V; P).
+
+    cma_alloc():
+
+    ``no_hole_is_busy``: a request that fits nowhere answers EBUSY instead of ENOMEM, also one larger than the
+    area, which is then a failure like others (6.15; T 7.2).
+    ``checks_available``: a request larger than what is available fails before the search (6.15; V 7.2).
+    ``early_counts``: requests refused before the search count as failed (5.13 to 6.11; T 6.1 against 6.12).
+    ``prints_failure``: the ``alloc failed`` line exists (4.11, P).
+    ``failure_names_area``, ``failure_ratelimited``: 5.13 (T 6.1 against 5.10).
+    ``show_areas``: when the list of holes is printed: never, with CONFIG_CMA_DEBUG, always (6.9, P; T).
+    ``show_ranges``: the list has a line for each range (6.15; T 7.2).
+    ``entry_names_area`` (6.6, T 6.12), ``busy_shows_pfn`` (T 6.12 against 6.1; 6.3, P),
+    ``release_shows_count`` (5.13, T): which values the debug lines take.
+    ``validates_first``: cma_release() prints a line of its own for the search of the range (7.2, T).
+    ``sites``: the debug lines.
+
+    Tracing, see abi.trace for the formats:
+
+    ``alloc_event``: one event ``cma_alloc`` at the end (to 5.12) instead of start, busy_retry and finish.
+    ``start_event``: where cma_alloc_start stands: V 6.1 and 7.2 after the check for 0, V 6.12 before all
+    checks.
+    ``start_counts``: it carries available_count and total_count (6.18, T 7.2).
+    ``finish_before_failure``: the end event comes before the failure line (V 5.10, 6.1; after it from 6.12).
+    ``failed_pfn_is_zero``: pfn of a failure is 0 (6.15, T), before that all ones, or the pfn tried last (V).
+    ``finish_errno``: cma_alloc_finish carries errorno (6.10, T).
+
+    Counters:
+
+    ``vmstat_events``: cma_alloc_success, cma_alloc_fail in vmstat (5.13; T).
+    ``sysfs_files``: what stands in /sys/kernel/mm/cma/NAME (5.13, 6.9, 6.15; T).
+    ``used_is_exact``: ``used`` counts pages, not bits (6.15; T 7.2 with order_per_bit 9).
+
+    debugfs:
+
+    ``debugfs_name``: how directories are called (4.12, 6.1; T); ``debugfs_name_max``: bytes that survive, 0
+    all.
+    ``collision_message``: a name that is taken gives a line (5.4, V 5.10); ``collision_in_root``: the files
+    of the second area land in the debugfs root (to 4.20, where a failed debugfs_create_dir() returned NULL;
+    D).
+    ``strict_numbers``: kstrtoull() parses what is written (5.10, T; P 488dac0c9237).
+    ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
+    ``files``: the files of an area.
+    ``used_kib``, ``raw_bitmap``, ``zero_frees_all``, ``size_file``: the dialect of seeds/000 (DESIGN 3).
+    """
+
+    sites: CmaSites
+    name_max: int = 0
+    unnamed_from: int = 0
+    extra_slot: bool = True
+    failed_returns_pages: bool = False
+    failed_stops_others: bool = True
+    lists_failed: bool = True
+    no_hole_is_busy: bool = False
+    checks_available: bool = False
+    early_counts: bool = False
+    prints_failure: bool = False
+    failure_names_area: bool = False
+    failure_ratelimited: bool = False
+    show_areas: str = SHOW_NEVER
+    show_ranges: bool = False
+    entry_names_area: bool = False
+    busy_shows_pfn: bool = False
+    release_shows_count: bool = False
+    validates_first: bool = False
+    alloc_event: bool = True
+    start_event: str = START_NONE
+    start_counts: bool = False
+    finish_before_failure: bool = True
+    failed_pfn_is_zero: bool = False
+    finish_errno: bool = False
+    vmstat_events: bool = False
+    sysfs_files: tuple[str, ...] = ()
+    used_is_exact: bool = False
+    debugfs_name: str = DIR_INDEX
+    debugfs_name_max: int = 15
+    collision_message: bool = False
+    collision_in_root: bool = True
+    strict_numbers: bool = False
+    ranges: bool = False
+    files: tuple[str, ...] = FILES
+    used_kib: bool = False
+    raw_bitmap: bool = False
+    zero_frees_all: bool = False
 
 
-ROWS = rows_from(CmaAbi(), {})
+_CHANGES: dict[str, dict[str, Any]] = {
+    "4.15": {"prints_failure": True, "show_areas": SHOW_CMA_DEBUG, "debugfs_name": DIR_PREFIXED},
+    "5.4": {"collision_message": True, "collision_in_root": False},
+    "5.10": {
+        "sites": _SITES_5_10,
+        "name_max": 63,
+        "failed_stops_others": False,
+        "strict_numbers": True,
+    },
+    "5.15": {
+        "sites": _SITES_5_15,
+        "failed_returns_pages": True,
+        "early_counts": True,
+        "failure_names_area": True,
+        "failure_ratelimited": True,
+        "release_shows_count": True,
+        "alloc_event": False,
+        "start_event": START_CHECKED,
+        "vmstat_events": True,
+        "sysfs_files": ("alloc_pages_success", "alloc_pages_fail"),
+    },
+    "6.1": {"debugfs_name": DIR_BARE, "debugfs_name_max": 0},
+    "6.6": {"sites": _SITES_6_6, "entry_names_area": True, "busy_shows_pfn": True},
+    "6.12": {
+        "sites": _SITES_6_12,
+        "extra_slot": False,
+        "early_counts": False,
+        "show_areas": SHOW_ALWAYS,
+        "start_event": START_FIRST,
+        "finish_before_failure": False,
+        "finish_errno": True,
+        "sysfs_files": ("alloc_pages_success", "alloc_pages_fail", "release_pages_success"),
+    },
+    "6.18": {
+        "sites": _SITES_6_18,
+        "unnamed_from": 1,
+        "no_hole_is_busy": True,
+        "checks_available": True,
+        "show_ranges": True,
+        "start_event": START_CHECKED,
+        "start_counts": True,
+        "failed_pfn_is_zero": True,
+        "sysfs_files": (
+            "alloc_pages_success",
+            "alloc_pages_fail",
+            "release_pages_success",
+            "total_pages",
+            "available_pages",
+        ),
+        "used_is_exact": True,
+        "ranges": True,
+    },
+    "7.2": {"sites": _SITES_7_2, "lists_failed": False, "validates_first": True},
+    "article": {
+        "debugfs_name": DIR_INDEX,
+        "files": ("alloc", "base_pfn", "size", "used", "bitmap"),
+        "used_kib": True,
+        "raw_bitmap": True,
+        "zero_frees_all": True,
+    },
+}
+
+ROWS = rows_from(CmaAbi(sites=_SITES_4_4), _CHANGES)

@@ -1,0 +1,235 @@
+"""The bitmap of a CMA range, and the index of its holes that makes first fit cheap.
+
+The bytes are the truth, as in the kernel (``lib/bitmap.c``); ``Holes`` repeats them as sorted runs of clear
+bits, so that a search looks at runs instead of bits. ``Bitmap.check()`` says where the two disagree.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+#: Runs a bucket holds before it is split.
+_BUCKET = 128
+
+_U32_BITS = 32
+
+
+class Holes:
+    """Sorted, disjoint runs of clear bits in buckets, each bucket with its longest run.
+
+    ``starts[b][i]``, ``lengths[b][i]``: run ``i`` of bucket ``b``, in bits; ``firsts[b]`` the first start in
+    it; ``longest[b]`` its longest length.
+    """
+
+    def __init__(self, nbits: int) -> None:
+        self._code = "I" if nbits < 1 << _U32_BITS else "Q"
+        self._starts = [array(self._code, [0] if nbits else [])]
+        self._lengths = [array(self._code, [nbits] if nbits else [])]
+        self._firsts = [0]
+        self._longest = [nbits]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(start, length) of every hole, ascending."""
+        for starts, lengths in zip(self._starts, self._lengths, strict=True):
+            yield from zip(starts, lengths, strict=True)
+
+    @property
+    def longest(self) -> int:
+        """Bits of the longest hole, 0 when there is none."""
+        return max(self._longest)
+
+    def find(self, nr: int) -> int | None:
+        """Start of the lowest hole of at least ``nr`` bits."""
+        bucket = 0
+        for longest in self._longest:
+            if longest >= nr:
+                break
+            bucket += 1
+        else:
+            return None
+        starts = self._starts[bucket]
+        for index, length in enumerate(self._lengths[bucket]):
+            if length >= nr:
+                return starts[index]
+        return None
+
+    def at_least(self, nr: int, start: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of the holes that reach beyond ``start`` and have ``nr`` bits, ascending."""
+        first = max(bisect_right(self._firsts, start) - 1, 0)
+        for bucket in range(first, len(self._firsts)):
+            if self._longest[bucket] < nr:
+                continue
+            for low, length in zip(self._starts[bucket], self._lengths[bucket], strict=True):
+                if length >= nr and low + length > start:
+                    yield low, low + length
+
+    def take(self, start: int, nr: int) -> None:
+        """``nr`` clear bits from ``start``, all inside one hole, become set."""
+        bucket = bisect_right(self._firsts, start) - 1
+        starts, lengths = self._starts[bucket], self._lengths[bucket]
+        index = bisect_right(starts, start) - 1
+        low, length = starts[index], lengths[index]
+        head, tail = start - low, low + length - start - nr
+        assert head >= 0 and tail >= 0, "bits are not clear"
+        if head:
+            lengths[index] = head
+            if tail:
+                starts.insert(index + 1, start + nr)
+                lengths.insert(index + 1, tail)
+        elif tail:
+            starts[index] = start + nr
+            lengths[index] = tail
+        else:
+            del starts[index]
+            del lengths[index]
+        self._changed(bucket, index == 0, length)
+
+    def give(self, start: int, nr: int) -> None:
+        """``nr`` set bits from ``start`` become clear; the hole merges with its neighbours."""
+        end = start + nr
+        bucket = max(bisect_right(self._firsts, start) - 1, 0)
+        starts, lengths = self._starts[bucket], self._lengths[bucket]
+        index = bisect_left(starts, start)
+        if index == len(starts) and bucket + 1 < len(self._firsts) and self._firsts[bucket + 1] == end:
+            nr += self._drop_first(bucket + 1)
+        elif index < len(starts) and starts[index] == end:
+            nr += lengths[index]
+            del starts[index]
+            del lengths[index]
+        if index and starts[index - 1] + lengths[index - 1] == start:
+            index -= 1
+            nr += lengths[index]
+            lengths[index] = nr
+        else:
+            starts.insert(index, start)
+            lengths.insert(index, nr)
+        self._changed(bucket, index == 0, 0, nr)
+
+    def _drop_first(self, bucket: int) -> int:
+        length = self._lengths[bucket][0]
+        del self._starts[bucket][0]
+        del self._lengths[bucket][0]
+        self._changed(bucket, True, length)
+        return length
+
+    def _changed(self, bucket: int, first: bool, removed: int, added: int = 0) -> None:
+        starts = self._starts[bucket]
+        if not starts and len(self._firsts) > 1:
+            del self._starts[bucket], self._lengths[bucket], self._firsts[bucket], self._longest[bucket]
+            return
+        if first:
+            self._firsts[bucket] = starts[0] if starts else 0
+        if removed and removed == self._longest[bucket]:
+            self._longest[bucket] = max(self._lengths[bucket], default=0)
+        elif added > self._longest[bucket]:
+            self._longest[bucket] = added
+        if len(starts) > _BUCKET:
+            self._split(bucket)
+
+    def _split(self, bucket: int) -> None:
+        half = len(self._starts[bucket]) // 2
+        for lists in (self._starts, self._lengths):
+            lists.insert(bucket + 1, lists[bucket][half:])
+            del lists[bucket][half:]
+        self._firsts.insert(bucket + 1, self._starts[bucket + 1][0])
+        self._longest[bucket] = max(self._lengths[bucket])
+        self._longest.insert(bucket + 1, max(self._lengths[bucket + 1]))
+
+
+class Bitmap:
+    """``nbits`` bits, all clear at first; ``weight`` of them are set (``bitmap_weight()``)."""
+
+    def __init__(self, nbits: int) -> None:
+        self.nbits = nbits
+        self.weight = 0
+        self.holes = Holes(nbits)
+        self._bits = bytearray(-(-nbits // _U32_BITS) * (_U32_BITS // 8))
+
+    def bitmap_find_next_zero_area_off(self, start: int, nr: int, mask: int, offset: int) -> int | None:
+        """Lowest place from ``start`` for ``nr`` clear bits with ``(place + offset) & mask == 0``, or None.
+
+        ``mask`` is one less than a power of two. Source: ``lib/bitmap.c:bitmap_find_next_zero_area_off()``.
+        """
+        if not start and not mask:
+            return self.holes.find(nr)
+        for low, end in self.holes.at_least(nr, start):
+            place = ((max(low, start) + offset + mask) & ~mask) - offset
+            if place + nr <= end:
+                return place
+        return None
+
+    def hole_end(self, place: int) -> int:
+        """End of the hole that a clear bit lies in."""
+        return next(end for low, end in self.holes.at_least(1, place) if low <= place)
+
+    def set(self, start: int, nr: int) -> None:
+        """``bitmap_set()`` of clear bits."""
+        if nr:
+            self.holes.take(start, nr)
+            self.weight += nr
+            self._fill(start, start + nr, True)
+
+    def clear(self, start: int, nr: int) -> None:
+        """``bitmap_clear()`` of set bits."""
+        if nr:
+            self.holes.give(start, nr)
+            self.weight -= nr
+            self._fill(start, start + nr, False)
+
+    def all_set(self, start: int, nr: int) -> bool:
+        """Whether no bit of a range is clear."""
+        return (
+            next(((low, end) for low, end in self.holes.at_least(1, start) if low < start + nr), None) is None
+        )
+
+    def to_u32(self) -> array[int]:
+        """The bits as words of 32 bits, bit 0 of word 0 first."""
+        words = array("I")
+        words.frombytes(self._bits)
+        if sys.byteorder == "big":
+            words.byteswap()
+        return words
+
+    def to_bytes(self) -> bytes:
+        """The bits as bytes, bit 0 of byte 0 first, no more bytes than bits need."""
+        return bytes(self._bits[: -(-self.nbits // 8)])
+
+    def check(self) -> list[str]:
+        """Where the index disagrees with the bits: a message each, none when all is well."""
+        problems = []
+        found = list(self._runs())
+        if found != list(self.holes):
+            problems.append("index of holes differs from the bitmap")
+        if self.nbits - sum(length for _, length in found) != self.weight:
+            problems.append("weight differs from the bitmap")
+        if self.holes.longest != max((length for _, length in self.holes), default=0):
+            problems.append("longest hole differs from the index")
+        return problems
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        text = "".join(f"{byte:08b}"[::-1] for byte in self._bits)[: self.nbits]
+        end = 0
+        while (low := text.find("0", end)) >= 0:
+            end = text.find("1", low)
+            end = len(text) if end < 0 else end
+            yield low, end - low
+
+    def _fill(self, start: int, end: int, value: bool) -> None:
+        bits = self._bits
+        first, last = start >> 3, (end - 1) >> 3
+        head, tail = (0xFF << (start & 7)) & 0xFF, 0xFF >> (-end & 7)
+        if first == last:
+            head &= tail
+        elif last - first > 1:
+            bits[first + 1 : last] = (b"\xff" if value else b"\0") * (last - first - 1)
+        if value:
+            bits[first] |= head
+            if last > first:
+                bits[last] |= tail
+        else:
+            bits[first] &= ~head
+            if last > first:
+                bits[last] &= ~tail

@@ -1,0 +1,354 @@
+"""The contiguous memory allocator: areas, their bitmaps, cma_alloc() and cma_release(), as ``mm/cma.c``.
+
+Positions are pfns and counts pages, unless a name says bits. Requests arrive as ``unsigned long`` counts.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cmafs.abi.cma import START_CHECKED, START_FIRST
+from cmafs.mm.bitmap import Bitmap
+from cmafs.mm.cma_report import (
+    TraceFields,
+    account,
+    busy_retries,
+    debug_entry,
+    debug_release,
+    report_alloc,
+    report_release,
+    trace_start,
+)
+from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
+from cmafs.mm.mm_init import free_reserved_range, init_cma_reserved_range
+from cmafs.printk import LOGLEVEL_ERR
+from cmafs.ratelimit import Ratelimit
+
+if TYPE_CHECKING:
+    from cmafs.abi.cma import CmaAbi
+    from cmafs.mm.mmzone import Memory
+    from cmafs.printk import Printk
+
+#: Where cma_areas[0] stands, for ``%p``, and how big one is.
+_CMA_AREAS = 0xFFFFFFFF83000000
+_STRUCT_CMA_BYTES = 256
+
+
+@dataclass
+class CmaMemrange:
+    """``struct cma_memrange``: one contiguous piece of an area; up to 6.14 every area is one."""
+
+    base_pfn: int
+    count: int
+    bitmap: Bitmap = field(default_factory=lambda: Bitmap(0))
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn after the last page."""
+        return self.base_pfn + self.count
+
+
+@dataclass(eq=False)
+class Cma:
+    """``struct cma``: an area.
+
+    ``slot``: its place in the table; ``available_count``: pages not handed out; ``nid``: its node, -1 for
+    any;
+    ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what sysfs shows, modulo 2^64.
+    """
+
+    areas: CmaAreas
+    slot: int
+    name: str
+    count: int
+    order_per_bit: int
+    ranges: list[CmaMemrange]
+    nid: int = -1
+    available_count: int = 0
+    nr_pages_succeeded: int = 0
+    nr_pages_failed: int = 0
+    nr_pages_released: int = 0
+
+    def __post_init__(self) -> None:
+        self.available_count = self.count
+
+    @property
+    def base_pfn(self) -> int:
+        """First page of the first range."""
+        return self.ranges[0].base_pfn
+
+    @property
+    def address(self) -> int:
+        """The address of the ``struct cma``, before it is hashed."""
+        return _CMA_AREAS + self.slot * _STRUCT_CMA_BYTES
+
+    def bitmap_maxno(self, cmr: CmaMemrange) -> int:
+        """``cma_bitmap_maxno()``: bits of a range."""
+        return cmr.count >> self.order_per_bit
+
+    def pages_to_bits(self, pages: int) -> int:
+        """``cma_bitmap_pages_to_bits()``: bits that so many pages take; wraps like an unsigned long."""
+        unit = 1 << self.order_per_bit
+        return ((pages + unit - 1) & self.areas.ulong_max) >> self.order_per_bit
+
+    def used(self) -> int:
+        """``cma_used_get()``: pages in use; whole bits up to 6.14, exact later."""
+        if self.areas.abi.used_is_exact:
+            return self.count - self.available_count
+        return sum(cmr.bitmap.weight for cmr in self.ranges) << self.order_per_bit
+
+    def maxchunk(self) -> int:
+        """``cma_maxchunk_get()``: pages of the longest hole in any range.
+
+        Up to 5.1 its loop ended on the wrong bound, which only an order_per_bit above 0 would show, and no
+        area had one then.
+        """
+        return max((cmr.bitmap.holes.longest for cmr in self.ranges), default=0) << self.order_per_bit
+
+
+class CmaAreas:
+    """``cma_areas[]`` of one machine, in slot order, and what all areas share.
+
+    ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
+    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
+    group
+    ``cma`` with its fields; None while nobody listens.
+    """
+
+    def __init__(
+        self,
+        log: Printk,
+        abi: CmaAbi,
+        max_areas: int = 20,
+        min_alignment: int = 1 << 21,
+        page_shift: int = 12,
+        cma_debug: bool = False,
+    ) -> None:
+        self.log = log
+        self.abi = abi
+        self.max_areas = max_areas
+        self.min_alignment = min_alignment
+        self.page_shift = page_shift
+        self.cma_debug = cma_debug
+        self.ulong_max = (1 << log.bits_per_long) - 1
+        self.default: Cma | None = None
+        self.totalcma_pages = 0
+        self.trace: Callable[[str, TraceFields], None] | None = None
+        self.memory: Memory
+        self._areas: list[Cma] = []
+        self._failure_limit = Ratelimit(log)
+        log.add_debug_sites([s for s in abi.sites.all() if s.module == "cma"], enabled=cma_debug)
+        log.add_debug_sites([s for s in abi.sites.all() if s.module != "cma"], enabled=False)
+
+    def __iter__(self) -> Iterator[Cma]:
+        return iter(self._areas)
+
+    def __len__(self) -> int:
+        return len(self._areas)
+
+    def __getitem__(self, slot: int) -> Cma:
+        return self._areas[slot]
+
+    def by_name(self, name: str) -> Cma | None:
+        """The first area of that name."""
+        return next((cma for cma in self._areas if cma.name == name), None)
+
+    def cma_new_area(self, name: str | None, count: int, order_per_bit: int) -> Cma:
+        """``cma_new_area()``: takes the next slot, for an area of ``count`` pages without ranges yet.
+
+        Raises ENOSPC, with its line, when the table is full.
+        """
+        if len(self._areas) >= self.max_areas:
+            self.log.printk("cma: Not enough slots for CMA reserved regions!", LOGLEVEL_ERR)
+            raise OSError(errno.ENOSPC, "cma_areas is full")
+        if name is None:  # the kernel's own format ends in a newline
+            name = f"cma{len(self._areas) + self.abi.unnamed_from}\n"
+        if self.abi.name_max:
+            name = name.encode("utf-8", "surrogateescape")[: self.abi.name_max].decode(
+                "utf-8", "surrogateescape"
+            )
+        cma = Cma(self, len(self._areas), name, count, order_per_bit, [])
+        self._areas.append(cma)
+        self.totalcma_pages += count
+        return cma
+
+    def failure_allowed(self, function: str) -> bool:
+        """Whether the ``alloc failed`` line may be printed now (``pr_err_ratelimited()``)."""
+        return not self.abi.failure_ratelimited or self._failure_limit.allow(function)
+
+
+def cma_init_reserved_mem(areas: CmaAreas, base: int, size: int, order_per_bit: int, name: str | None) -> Cma:
+    """Make an area of memory that memblock has reserved; ``base`` and ``size`` in bytes.
+
+    Raises ENOSPC (no slot) or EINVAL (size 0, or not aligned).
+    Source: ``mm/cma.c:cma_init_reserved_mem()@v6.12``.
+    """
+    if len(areas) < areas.max_areas and (not size or (base | size) % areas.min_alignment):
+        raise OSError(errno.EINVAL, "CMA region is empty or not aligned")
+    cma = areas.cma_new_area(name, size >> areas.page_shift, order_per_bit)
+    cma.ranges.append(CmaMemrange(base >> areas.page_shift, cma.count))
+    return cma
+
+
+def cma_init_reserved_areas(areas: CmaAreas, memory: Memory) -> None:
+    """Activate every area: ``mm/cma.c:cma_init_reserved_areas()``, once the page allocator runs."""
+    areas.memory = memory
+    for cma in areas:
+        if not cma_activate_area(cma) and areas.abi.failed_stops_others:
+            break
+
+
+def cma_activate_area(cma: Cma) -> bool:
+    """Give an area its bitmaps and its pages to the page allocator as MIGRATE_CMA.
+
+    An area that spans zones fails: its count becomes 0. Source: ``mm/cma.c:cma_activate_area()``.
+    """
+    areas = cma.areas
+    if not all(_in_one_zone(areas.memory, cmr) for cmr in cma.ranges):
+        _activation_failed(cma)
+        return False
+    for cmr in cma.ranges:
+        cmr.bitmap = Bitmap(cma.bitmap_maxno(cmr))
+        init_cma_reserved_range(areas.memory, cmr.base_pfn, cmr.end_pfn)
+    return True
+
+
+def _in_one_zone(memory: Memory, cmr: CmaMemrange) -> bool:
+    return cmr.end_pfn <= memory.zone_of(cmr.base_pfn).end_pfn
+
+
+def _activation_failed(cma: Cma) -> None:
+    areas = cma.areas
+    if areas.abi.failed_returns_pages:
+        for cmr in cma.ranges:
+            free_reserved_range(areas.memory, cmr.base_pfn, cmr.end_pfn)
+        areas.totalcma_pages -= cma.count
+    cma.count = cma.available_count = 0
+    for cmr in cma.ranges:
+        cmr.count = 0
+    areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+
+
+def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:
+    """The first of ``count`` contiguous pages aligned to ``align`` (an order), or None.
+
+    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events, counters and lines as
+    this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10, v6.1``, ``__cma_alloc()@v6.12``,
+    ``__cma_alloc_frozen()@v7.2``.
+    """
+    if not _accepts(cma, count, align):
+        if cma.areas.abi.early_counts:
+            account(cma, count, failed=True)
+        return None
+    tried, error = -1, 0
+    for cmr in cma.ranges:
+        tried, error = cma_range_alloc(cma, cmr, count, align)
+        if error != errno.EBUSY:
+            break
+    report_alloc(cma, count, align, tried, error, no_warn)
+    return None if error else tried
+
+
+def _accepts(cma: Cma, count: int, align: int) -> bool:
+    """What comes before the search; a request that it refuses leaves no failure line."""
+    areas, abi = cma.areas, cma.areas.abi
+    if abi.start_event == START_FIRST:
+        trace_start(cma, count, align)
+    if not cma.count:
+        return False
+    if areas.log.debug_flags[abi.sites.entry]:
+        debug_entry(cma, count, align)
+    if not count:
+        return False
+    if abi.start_event == START_CHECKED:
+        trace_start(cma, count, align)
+    return abi.no_hole_is_busy or 0 < cma.pages_to_bits(count) <= cma.bitmap_maxno(cma.ranges[0])
+
+
+def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple[int, int]:
+    """First fit in one range: (the page last tried or -1, 0 or an errno).
+
+    After EBUSY the search goes on one alignment step further; any other error ends it.
+    """
+    abi = cma.areas.abi
+    bits = cma.pages_to_bits(count)
+    mask, offset = _aligned_mask(cma, align), _aligned_offset(cma, cmr, align)
+    error = errno.EBUSY if abi.no_hole_is_busy else errno.ENOMEM
+    tried, start = -1, 0
+    if not 0 < bits <= cmr.bitmap.nbits:
+        return tried, error
+    while not (abi.checks_available and count > cma.available_count):
+        place = cmr.bitmap.bitmap_find_next_zero_area_off(start, bits, mask, offset)
+        if place is None:
+            break
+        tried = cmr.base_pfn + (place << cma.order_per_bit)
+        error, busy_pfn = _take(cma, cmr, place, bits, count)
+        if error != errno.EBUSY:
+            break
+        start = _retry_after(cma, cmr, place, bits, mask, busy_pfn)
+        step = (mask + 1) << cma.order_per_bit
+        tries = range(tried, cmr.base_pfn + (start << cma.order_per_bit), step)
+        busy_retries(cma, tries, count, align)
+        tried = tries[-1]
+    return tried, error
+
+
+def _aligned_mask(cma: Cma, align: int) -> int:
+    """``cma_bitmap_aligned_mask()``, in bits."""
+    return 0 if align <= cma.order_per_bit else (1 << (align - cma.order_per_bit)) - 1
+
+
+def _aligned_offset(cma: Cma, cmr: CmaMemrange, align: int) -> int:
+    """``cma_bitmap_aligned_offset()``: how far the range's first bit lies behind an aligned one."""
+    return (cmr.base_pfn & ((1 << align) - 1)) >> cma.order_per_bit
+
+
+def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, int]:
+    """Claim bits and their pages: (0, 0), or an errno with the pfn in the way, and nothing claimed."""
+    pfn = cmr.base_pfn + (place << cma.order_per_bit)
+    cmr.bitmap.set(place, bits)
+    try:
+        alloc_contig_range(cma.areas.memory, pfn, pfn + count)
+    except ContigBusy as busy:
+        cmr.bitmap.clear(place, bits)
+        return errno.EBUSY, busy.pfn
+    except OSError as failed:
+        if failed.errno != errno.ENOMEM:
+            raise
+        cmr.bitmap.clear(place, bits)
+        return errno.ENOMEM, 0
+    cma.available_count -= count
+    return 0, 0
+
+
+def _retry_after(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int, busy_pfn: int) -> int:
+    """The bit from which a further try can differ.
+
+    Every window of this hole that still contains ``busy_pfn`` is as busy as the first: nothing runs between
+    the tries that could let go of the page.
+    """
+    last = min((busy_pfn - cmr.base_pfn) >> cma.order_per_bit, cmr.bitmap.hole_end(place) - bits)
+    step = mask + 1
+    return place + (max(last - place, 0) // step + 1) * step
+
+
+def cma_release(cma: Cma, pfn: int, count: int) -> bool:
+    """Give pages back; False, and nothing done, when they are not this area's.
+
+    Source: ``mm/cma.c:cma_release()@v5.10, v6.12``, ``__cma_release_frozen()@v7.2``.
+    """
+    areas = cma.areas
+    cmr = next((r for r in cma.ranges if r.base_pfn <= pfn < r.end_pfn), None)
+    if areas.log.debug_flags[areas.abi.sites.release]:
+        debug_release(cma, pfn, count, found=cmr is not None)
+    if cmr is None:
+        return False
+    assert pfn + count <= cmr.end_pfn, "VM_BUG_ON"
+    free_contig_range(areas.memory, pfn, count)
+    cmr.bitmap.clear((pfn - cmr.base_pfn) >> cma.order_per_bit, cma.pages_to_bits(count))
+    cma.available_count += count
+    report_release(cma, pfn, count)
+    return True

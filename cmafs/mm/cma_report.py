@@ -1,0 +1,167 @@
+"""What an allocation leaves behind: debug lines, failure lines, the list of holes, events, counters.
+
+All of it in the order and the words of the kernel's row (``abi.cma``); the decisions are in ``cmafs.mm.cma``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
+
+from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
+from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
+
+if TYPE_CHECKING:
+    from cmafs.mm.cma import Cma, CmaMemrange
+
+#: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
+TraceFields: TypeAlias = Mapping[str, int | str | None]
+
+_U64 = (1 << 64) - 1
+
+#: Where struct page of pfn 0 stands, for ``%p`` (x86_64 with vmemmap), and how big one is.
+_VMEMMAP_START = 0xFFFFEA0000000000
+_STRUCT_PAGE_BYTES = 64
+
+
+def page_address(pfn: int | None) -> int:
+    """The address of a ``struct page``, before it is hashed; 0 for no page."""
+    return 0 if pfn is None else _VMEMMAP_START + pfn * _STRUCT_PAGE_BYTES
+
+
+def debug_entry(cma: Cma, count: int, align: int) -> None:
+    """The line at the start of cma_alloc()."""
+    log, site = cma.areas.log, cma.areas.abi.sites.entry
+    address = log.hash_ptr(cma.address)
+    named = (cma.name,) if cma.areas.abi.entry_names_area else ()
+    log.pr_debug(site, site.function, address, *named, count, align)
+
+
+def busy_retries(cma: Cma, tries: range, count: int, align: int) -> None:
+    """Log and trace the tries that found their window busy; of the lines only those that the ring holds."""
+    areas, abi, log = cma.areas, cma.areas.abi, cma.areas.log
+    site = abi.sites.busy
+    if log.debug(site):
+        room = log.room_for(site.text(*_busy_values(cma, tries[0])))
+        log.skip(max(len(tries) - room, 0))
+        for pfn in tries[-room:]:
+            log.pr_debug(site, *_busy_values(cma, pfn))
+    if areas.trace is not None and not abi.alloc_event:
+        for pfn in tries:
+            fields = {"name": cma.name, "pfn": pfn, "page": pfn, "count": count, "align": align}
+            areas.trace("cma_alloc_busy_retry", fields)
+
+
+def _busy_values(cma: Cma, pfn: int) -> tuple[object, ...]:
+    abi = cma.areas.abi
+    page = cma.areas.log.hash_ptr(page_address(pfn))
+    return (abi.sites.busy.function, *((pfn,) if abi.busy_shows_pfn else ()), page)
+
+
+def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_warn: bool) -> None:
+    """What follows the search: events, lines, counters, in this kernel's order."""
+    areas, abi = cma.areas, cma.areas.abi
+    if abi.finish_before_failure:
+        _trace_finish(cma, count, align, tried, error)
+    if error and not no_warn:
+        _print_failure(cma, count, error)
+    site = abi.sites.returned
+    if areas.log.debug_flags[site]:
+        page = areas.log.hash_ptr(page_address(None if error else tried))
+        areas.log.pr_debug(site, site.function, page)
+    if not abi.finish_before_failure:
+        _trace_finish(cma, count, align, tried, error)
+    account(cma, count, failed=bool(error))
+
+
+def _print_failure(cma: Cma, count: int, error: int) -> None:
+    areas, abi = cma.areas, cma.areas.abi
+    if not abi.prints_failure:
+        return
+    function = abi.sites.entry.function
+    name = f"{cma.name}: " if abi.failure_names_area else ""
+    if areas.failure_allowed(function):
+        line = f"cma: {function}: {name}alloc failed, req-size: {count} pages, ret: {-error}"
+        areas.log.printk(line, LOGLEVEL_ERR)
+    if abi.show_areas == SHOW_ALWAYS or (abi.show_areas == SHOW_CMA_DEBUG and areas.cma_debug):
+        cma_debug_show_areas(cma)
+
+
+def cma_debug_show_areas(cma: Cma) -> None:
+    """List the holes of an area: pages of each, and the bit where it starts."""
+    log = cma.areas.log
+    title = "cma: number of available pages: "
+    if not cma.areas.abi.show_ranges:
+        cmr = cma.ranges[0]
+        free = (cmr.bitmap.nbits - cmr.bitmap.weight) << cma.order_per_bit
+        holes = (f"{'+' if i else ''}{text}" for i, (_, text) in enumerate(_holes(cma, cmr)))
+        log.printk_cont(title, chain(holes, [f"=> {free} free of {cma.count} total pages"]))
+        return
+    log.printk(title, LOGLEVEL_INFO)
+    for index, cmr in enumerate(cma.ranges):
+        holes = (f"{'+' if start else ''}{text}" for start, text in _holes(cma, cmr))
+        log.printk_cont(f"cma: range {index}: ", holes)
+    log.printk("cma: ", LOGLEVEL_INFO)
+    log.cont_alone(f"=> {cma.available_count} free of {cma.count} total pages")
+
+
+def _holes(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, str]]:
+    for start, length in cmr.bitmap.holes:
+        yield start, f"{length << cma.order_per_bit}@{start}"
+
+
+def trace_start(cma: Cma, count: int, align: int) -> None:
+    """The event cma_alloc_start."""
+    if cma.areas.trace is None:
+        return
+    fields: dict[str, int | str | None] = {"name": cma.name, "count": count, "align": align}
+    if cma.areas.abi.start_counts:
+        fields["request_count"] = fields.pop("count")
+        fields.update(available_count=cma.available_count, total_count=cma.count)
+    cma.areas.trace("cma_alloc_start", fields)
+
+
+def _trace_finish(cma: Cma, count: int, align: int, tried: int, error: int) -> None:
+    areas, abi = cma.areas, cma.areas.abi
+    if areas.trace is None:
+        return
+    pfn = 0 if error and abi.failed_pfn_is_zero else tried & areas.ulong_max
+    fields: dict[str, int | str | None] = {"pfn": pfn, "page": None if error else tried}
+    if abi.alloc_event:
+        areas.trace("cma_alloc", {**fields, "count": count, "align": align})
+        return
+    fields = {"name": cma.name, **fields, "count": count, "align": align}
+    if abi.finish_errno:
+        fields["errorno"] = -error
+    areas.trace("cma_alloc_finish", fields)
+
+
+def debug_release(cma: Cma, pfn: int, count: int, found: bool) -> None:
+    """The lines of cma_release(); ``found``: the pages are of this area."""
+    log, abi = cma.areas.log, cma.areas.abi
+    valid, site = abi.sites.pages_valid, abi.sites.release
+    page = log.hash_ptr(page_address(pfn))
+    if valid is not None and (not found or abi.validates_first):
+        log.pr_debug(valid, valid.function, page, count)
+    if found or valid is None:
+        log.pr_debug(site, site.function, page, *((count,) if abi.release_shows_count else ()))
+
+
+def report_release(cma: Cma, pfn: int, count: int) -> None:
+    """Count pages that went back, and trace it."""
+    areas = cma.areas
+    cma.nr_pages_released = (cma.nr_pages_released + count) & _U64
+    if areas.trace is not None:
+        fields: TraceFields = {"pfn": pfn, "page": pfn, "count": count}
+        areas.trace("cma_release", fields if areas.abi.alloc_event else {"name": cma.name, **fields})
+
+
+def account(cma: Cma, count: int, failed: bool) -> None:
+    """Count a request: calls in vmstat, pages for sysfs, modulo 2^64."""
+    if cma.areas.abi.vmstat_events:
+        cma.areas.memory.vmstat.count_vm_event("cma_alloc_fail" if failed else "cma_alloc_success")
+    if failed:
+        cma.nr_pages_failed = (cma.nr_pages_failed + count) & _U64
+    else:
+        cma.nr_pages_succeeded = (cma.nr_pages_succeeded + count) & _U64
