@@ -1,0 +1,235 @@
+"""The free lists: splitting and merging of buddies (``mm/page_alloc.c``). Positions are pfns, sizes pages.
+
+The bulk forms (``smallest_bulk``, ``free_range``, ``carve``) are short cuts; each does what the same number of single
+steps would do, and tests/t2_buddy.py holds them to it.
+"""
+
+from __future__ import annotations
+
+from cmafs.mm.mmzone import (
+    CODE_SHIFT,
+    MIGRATE_CMA,
+    MIGRATE_ISOLATE,
+    MIGRATE_PCPTYPES,
+    Memory,
+    Zone,
+)
+
+def account_freepages(zone: Zone, nr_pages: int, migratetype: int) -> None:
+    """``account_freepages()``: NR_FREE_PAGES and NR_FREE_CMA_PAGES; isolated pages count in neither."""
+    if migratetype != MIGRATE_ISOLATE:
+        zone.nr_free += nr_pages
+        if migratetype == MIGRATE_CMA:
+            zone.nr_free_cma += nr_pages
+
+
+def add_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int, tail: bool = False) -> None:
+    """``__add_to_free_list()``; counters are the caller's."""
+    if order == zone.max_page_order:
+        end = pfn + (1 << order)
+        if tail:
+            zone.top_area[migratetype].add_tail(pfn, end)
+        else:
+            zone.top_area[migratetype].add(pfn, end)
+        return
+    code = order << CODE_SHIFT | migratetype
+    zone.buddy[pfn] = code
+    blocks = zone.free_area[code]
+    blocks[pfn] = None
+    if tail:
+        blocks.move_to_end(pfn, last=False)
+
+
+def del_page_from_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """``__del_page_from_free_list()``; counters are the caller's."""
+    if order == zone.max_page_order:
+        zone.top_area[migratetype].discard(pfn, pfn + (1 << order))
+    else:
+        del zone.free_area[zone.buddy.pop(pfn)][pfn]
+
+
+def _may_merge(memory: Memory, zone: Zone, pfn: int, buddy: int, order: int, migratetype: int) -> bool:
+    """Whether two page blocks (or more) may become one block; retypes the other one where the kernel does."""
+    buddy_mt = memory.pageblock_migratetype(buddy)
+    if buddy_mt == migratetype:
+        return True
+    if memory.abi.merges_only_mergeable:
+        if migratetype >= MIGRATE_PCPTYPES or buddy_mt >= MIGRATE_PCPTYPES:
+            return False
+    elif MIGRATE_ISOLATE in (migratetype, buddy_mt):
+        return False
+    if memory.abi.merge_retypes_pageblock:
+        memory.set_pageblock_migratetype(buddy, buddy + (1 << order), migratetype)
+    return True
+
+
+def _buddy_merge_likely(zone: Zone, pfn: int, order: int) -> bool:
+    """``buddy_merge_likely()``: the next larger block waits only for this one's buddy, so keep it unused."""
+    if order >= zone.max_page_order - 1:
+        return False
+    higher = pfn >> (order + 1) << (order + 1)
+    code = zone.buddy.get(higher ^ 1 << (order + 1))
+    return code is not None and code >> CODE_SHIFT == order + 1
+
+
+def free_one_page(memory: Memory, zone: Zone, pfn: int, order: int, migratetype: int, tail: bool = False) -> None:
+    """``__free_one_page()``: gives a block back and merges it with its buddies.
+
+    ``order``: of the block; ``migratetype``: that of its page block; ``tail``: FPI_TO_TAIL.
+    """
+    account_freepages(zone, 1 << order, migratetype)
+    buddies, top, block_order = zone.buddy, zone.max_page_order, memory.pageblock_order
+    while order < top:
+        buddy = pfn ^ 1 << order
+        code = buddies.get(buddy)
+        if code is None or code >> CODE_SHIFT != order:
+            break
+        if order >= block_order and not _may_merge(memory, zone, pfn, buddy, order, migratetype):
+            break
+        del buddies[buddy]
+        del zone.free_area[code][buddy]
+        pfn &= ~(1 << order)
+        order += 1
+    add_to_free_list(zone, pfn, order, migratetype, tail or _buddy_merge_likely(zone, pfn, order))
+
+
+def free_range(memory: Memory, zone: Zone, start: int, end: int, tail: bool = False) -> None:
+    """Frees ``[start, end)`` of one zone as page by page, ascending, would: same lists, same order.
+
+    Whole runs of the largest order go back in one step.
+    """
+    top = zone.max_page_order
+    flags, base, block_order = memory.pageblock_flags, memory.block_base, memory.pageblock_order
+    while start < end:
+        order = min((start & -start).bit_length() - 1 if start else top, (end - start).bit_length() - 1, top)
+        if order == top:
+            start = _free_top_blocks(memory, zone, start, end, tail)
+            continue
+        if order > block_order and not memory.one_migratetype(start, start + (1 << order)):
+            order = block_order
+        free_one_page(memory, zone, start, order, flags[(start >> block_order) - base], tail)
+        start += 1 << order
+
+
+def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: bool) -> int:
+    """Frees the whole blocks of the largest order at ``start`` whose page blocks have one type; the end of them."""
+    block = 1 << zone.max_page_order
+    stop = start + (end - start) // block * block
+    migratetype = memory.pageblock_migratetype(start)
+    if not memory.one_migratetype(start, stop):
+        stop = start + block
+        if not memory.one_migratetype(start, stop):
+            for pfn in range(start, stop, memory.pageblock_nr_pages):
+                free_one_page(memory, zone, pfn, memory.pageblock_order, memory.pageblock_migratetype(pfn), tail)
+            return stop
+    account_freepages(zone, stop - start, migratetype)
+    if tail:
+        zone.top_area[migratetype].add_tail(start, stop)
+    else:
+        zone.top_area[migratetype].add(start, stop)
+    return stop
+
+
+def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
+    """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high``, lists the rest, largest first."""
+    while high > low:
+        high -= 1
+        add_to_free_list(zone, pfn + (1 << high), high, migratetype)
+
+
+def rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
+    """``__rmqueue_smallest()``: the first pfn of a block of ``order`` from the lists of one type, None if there is none."""
+    found = _pop_smallest(zone, order, migratetype)
+    if found is None:
+        return None
+    pfn, current_order = found
+    expand(zone, pfn, order, current_order, migratetype)
+    account_freepages(zone, -(1 << order), migratetype)
+    return pfn
+
+
+def _pop_smallest(zone: Zone, order: int, migratetype: int) -> tuple[int, int] | None:
+    areas, top = zone.free_area, zone.max_page_order
+    for current_order in range(order, top):
+        blocks = areas[current_order << CODE_SHIFT | migratetype]
+        if blocks:
+            pfn, _ = blocks.popitem()
+            del zone.buddy[pfn]
+            return pfn, current_order
+    if zone.top_area[migratetype].nr_pages:
+        return zone.top_area[migratetype].pop(), top
+    return None
+
+
+def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, int]]) -> int:
+    """Up to ``want`` single pages from the lists of one type, as (pfn, count) runs appended to ``out``; how many.
+
+    Single pages use up the smallest block, ascending, before they touch another one.
+    """
+    got = 0
+    while got < want:
+        found = _pop_smallest(zone, 0, migratetype)
+        if found is None:
+            break
+        pfn, order = found
+        count = min(want - got, 1 << order)
+        out.append((pfn, count))
+        got += count
+        _list_pieces(zone, pfn + count, pfn + (1 << order), migratetype)
+    account_freepages(zone, -got, migratetype)
+    return got
+
+
+def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
+    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge with."""
+    while start < end:
+        size = (end - start).bit_length()
+        order = (min((start & -start).bit_length(), size) if start else size) - 1
+        add_to_free_list(zone, start, order, migratetype)
+        start += 1 << order
+
+
+def carve(zone: Zone, start: int, end: int) -> bool:
+    """Takes ``[start, end)``, if all of it is free, off the lists; what sticks out of its blocks is listed again.
+
+    False, and nothing changed, if a page of it is in use.
+    """
+    blocks: list[tuple[int, int, int]] = []
+    pfn = start
+    while pfn < end:
+        found = _free_run(zone, pfn, end)
+        if found is None:
+            return False
+        blocks.append(found)
+        pfn = found[1]
+    for low, high, migratetype in blocks:
+        _remove_run(zone, low, high, migratetype)
+        account_freepages(zone, max(low, start) - min(high, end), migratetype)
+        if low < start:
+            _list_pieces(zone, low, start, migratetype)
+        if high > end:
+            _list_pieces(zone, end, high, migratetype)
+    return True
+
+
+def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
+    """Free pages around a pfn: (start, end, migratetype) of its block, or of as much of its run as a range needs."""
+    found = zone.find_free(pfn)
+    if found is None:
+        return None
+    head, order, migratetype = found
+    if order < zone.max_page_order:
+        return head, head + (1 << order), migratetype
+    run = zone.top_area[migratetype].find(pfn)
+    block = 1 << order
+    assert run is not None, "find_free() found it"
+    return head, min(run.end, -(-end // block) * block), migratetype
+
+
+def _remove_run(zone: Zone, low: int, high: int, migratetype: int) -> None:
+    code = zone.buddy.get(low)
+    if code is None:
+        zone.top_area[migratetype].discard(low, high)
+    else:
+        del zone.buddy[low]
+        del zone.free_area[code][low]

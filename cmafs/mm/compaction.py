@@ -1,0 +1,3 @@
+"""stub"""
+from cmafs.mm.mmzone import Memory, Zone
+def try_to_compact_pages(memory: Memory, zones: list[Zone], order: int) -> None: ...

@@ -1,0 +1,128 @@
+"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``). Positions are pfns, sizes pages."""
+
+from __future__ import annotations
+
+import errno
+
+from cmafs.mm.buddy import carve
+from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
+from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, Page, all_movable, move_pages, movability
+from cmafs.mm.mmzone import Memory, Zone
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
+from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
+from cmafs.mm.page_owner import TAG_SHIFT, pfns_of
+
+#: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
+COMPACT_CLUSTER_MAX = 32
+#: How often ``__alloc_contig_migrate_range()`` tries a batch that does not move.
+MIGRATE_TRIES = 5
+
+
+class ContigBusy(OSError):
+    """EBUSY: a page of the range cannot move.
+
+    ``pfn``: that page; every range that starts at or below it and reaches beyond it fails as well. ``locked``: it is
+    mlocked, in a dialect where that stops migration. ``pfns_busy``: the range of ``alloc_contig_range: [%lx, %lx) PFNs
+    busy`` (pfns, end exclusive) on kernels that print it, else None.
+    """
+
+    def __init__(self, pfn: int, locked: bool, pfns_busy: tuple[int, int] | None) -> None:
+        super().__init__(errno.EBUSY, f"pfn {pfn:#x} cannot move")
+        self.pfn = pfn
+        self.locked = locked
+        self.pfns_busy = pfns_busy
+
+
+def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
+    """``alloc_contig_range()``: takes ``[start, end)`` of one zone, moving out whoever uses it.
+
+    Where nobody does, isolating and undoing cancel out and the range is carved out of the free lists at once (same
+    lists and counters; positions inside a list may differ). Raises ContigBusy, or OutOfMemory when there is no room
+    to move pages to; part of them may have moved by then. Source: ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
+    """
+    zone = memory.zone_of(start)
+    if memory.owners.any_in(start, end) or not carve(zone, start, end):
+        alloc_contig_range_slowly(memory, zone, start, end)
+
+
+def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) -> None:
+    """The definition of ``alloc_contig_range()``: every step, also where nobody uses the range."""
+    unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
+    unit = max(unit, memory.pageblock_order)
+    low = max(start >> unit << unit, zone.start_pfn)
+    high = min(-(-end >> unit << unit), zone.end_pfn)
+    migratetype = memory.pageblock_migratetype(start)
+    start_isolate_page_range(memory, zone, low, high)
+    try:
+        blocker = _migrate_range(memory, start, end)
+        if blocker is not None or not carve(zone, start, end):
+            raise _busy(memory, zone, start, end, blocker)
+    finally:
+        undo_isolate_page_range(memory, zone, low, high, migratetype)
+
+
+def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | None:
+    """``__alloc_contig_migrate_range()``: (pfn, kind of hindrance) where migration failed, None if it went through.
+
+    Raises OutOfMemory.
+    """
+    pages = list(memory.owners.used_in(start, end))
+    blocker = None
+    if not all_movable(memory, start, end):
+        pages, blocker = _until_failing(memory, pages)
+    segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
+    got = sum(n for _, _, _, n in segments)
+    moving = pages[:got]
+    move_pages(memory, moving, pfns_of(segments, got))
+    free_unref_pages(memory, [pfn for pfn, _ in moving])
+    if got < len(pages):
+        tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
+        memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))
+        raise OutOfMemory(f"{len(pages)} pages to move, room for {got}")
+    if blocker is not None:
+        memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
+    return blocker
+
+
+def _until_failing(memory: Memory, pages: list[Page]) -> tuple[list[Page], tuple[int, int] | None]:
+    """The pages that move before the scan ends, and (pfn, hindrance) of the page that ended it.
+
+    The scan isolates batches; the batch in which a page fails still moves, what lies behind it is not looked at.
+    """
+    occupants = memory.owners.occupants
+    moving: list[Page] = []
+    blocker = None
+    isolated = 0
+    for pfn, tag in pages:
+        kind = movability(memory, pfn, occupants[tag >> TAG_SHIFT])
+        if kind in (FAILING, LOCKED):
+            blocker = blocker or (pfn, kind)
+        elif kind == MOVABLE:
+            moving.append((pfn, tag))
+        else:
+            continue
+        isolated += 1
+        if isolated == COMPACT_CLUSTER_MAX:
+            if blocker:
+                break
+            isolated = 0
+    return moving, blocker
+
+
+def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, int] | None) -> ContigBusy:
+    """``test_pages_isolated()`` says no: who is to blame, and the line that older kernels print."""
+    line = None
+    if memory.abi.reports_pfns_busy:
+        found = zone.find_free(start)
+        line = (found[0] if found else start, end)
+    if blocker is not None:
+        return ContigBusy(blocker[0], blocker[1] == LOCKED, line)
+    pfn = end - 1
+    while zone.find_free(pfn) is not None:
+        pfn -= 1
+    return ContigBusy(pfn, False, line)
+
+
+def free_contig_range(memory: Memory, start: int, nr_pages: int) -> None:
+    """``free_contig_range()``: gives pages back to the free lists of their page blocks, ascending."""
+    free_contiguous(memory, start, start + nr_pages)

@@ -1,0 +1,55 @@
+"""Moving pages with their content (``mm/migrate.c``): tags and reverse map go along, counters move. Positions are pfns."""
+
+from __future__ import annotations
+
+from array import array
+
+from cmafs.mm.mmzone import Memory
+from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, contiguous
+
+#: A used frame and its tag.
+Page = tuple[int, int]
+
+MOVABLE = 0  # moves
+SKIPPED = 1  # not even isolated: the range stays busy, the pages behind it still move
+FAILING = 2  # isolated, and then migrate_pages() fails on it: the scan ends there
+LOCKED = 3  # as FAILING, by mlock; only the dialect ``article``
+
+
+def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
+    """How migration takes a page: one of the constants above.
+
+    Anonymous pages with an extra reference are left alone before isolation, file pages fail in
+    ``migrate_page_move_mapping()`` (``mm/compaction.c:isolate_migratepages_block()@v5.10``).
+    """
+    if not occupant.movable:
+        return SKIPPED
+    if pfn in memory.pins:
+        return SKIPPED if occupant.kind == KIND_ANON else FAILING
+    if occupant.mlocked and memory.abi.mlock_stops_migration:
+        return LOCKED
+    return MOVABLE
+
+
+def all_movable(memory: Memory, start: int, end: int) -> bool:
+    """Whether no page in ``[start, end)`` can be held: nothing pinned, no occupant that cannot move."""
+    if any(start <= pfn < end for pfn in memory.pins):
+        return False
+    locks = memory.abi.mlock_stops_migration
+    return all(o.movable and not (o.mlocked and locks) for o in memory.owners.occupants.values())
+
+
+def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
+    """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to free."""
+    owners = memory.owners
+    occupants = owners.occupants
+    ident, frames = 0, array("q")
+    for (_, tag), target in zip(pages, targets, strict=True):
+        if tag >> TAG_SHIFT != ident:
+            ident = tag >> TAG_SHIFT
+            frames = occupants[ident].frames
+        frames[tag & TAG_INDEX] = target
+    owners.put_tags([tag for _, tag in pages], targets)
+    for pfn, count in contiguous([pfn for pfn, _ in pages]):
+        owners.clear_pages(pfn, count)
+    memory.vmstat.count_vm_event("pgmigrate_success", len(pages))

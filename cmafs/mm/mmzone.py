@@ -1,0 +1,168 @@
+"""Zones, page blocks, free areas: what ``include/linux/mmzone.h`` declares. All positions are pfns, all sizes pages.
+
+The state is sparse: a byte a page block, a dictionary entry a touched free block, eight bytes a used page in
+touched page blocks (``cmafs.mm.page_owner``). Nothing costs by the size of the machine but the page-block bytes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from cmafs.abi.mm import MmAbi
+from cmafs.mm.page_owner import PageOwners
+from cmafs.mm.runs import RunList
+from cmafs.mm.vmstat import Vmstat
+
+#: ``enum migratetype``, with CONFIG_CMA and CONFIG_MEMORY_ISOLATION.
+MIGRATE_UNMOVABLE = 0
+MIGRATE_MOVABLE = 1
+MIGRATE_RECLAIMABLE = 2
+MIGRATE_HIGHATOMIC = 3
+MIGRATE_PCPTYPES = 3
+MIGRATE_CMA = 4
+MIGRATE_ISOLATE = 5
+MIGRATE_TYPES = 6
+
+#: ``mm/page_alloc.c:migratetype_names[]``
+MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+
+#: A free block is ``order << CODE_SHIFT | migratetype`` of the list it is on.
+CODE_SHIFT = 3
+CODE_MASK = (1 << CODE_SHIFT) - 1
+
+WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
+
+FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
+
+
+@dataclass(frozen=True)
+class MemoryLayout:
+    """What boot hands to the page allocator: half open pfn ranges.
+
+    ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4 KiB
+    pages and huge pages); ``zones``: (name, start, end), lowest first; ``memory`` and ``reserved``: memblock's,
+    the reserved ones with the CMA areas in them.
+    """
+
+    page_shift: int
+    pageblock_order: int
+    max_page_order: int
+    zones: tuple[tuple[str, int, int], ...]
+    memory: tuple[tuple[int, int], ...]
+    reserved: tuple[tuple[int, int], ...]
+
+
+class Zone:
+    """``struct zone``: free lists and counters of one zone; ``present_pages``, ``managed_pages``, ``cma_pages`` in pages.
+
+    ``free_area[order << 3 | migratetype]`` lists the blocks below the largest order, ``top_area[migratetype]`` those of
+    the largest; ``buddy`` maps the head of each block in ``free_area`` to its index there (PageBuddy and its order).
+    ``nr_free`` is NR_FREE_PAGES (isolated pages do not count), ``nr_free_cma`` NR_FREE_CMA_PAGES.
+    """
+
+    def __init__(self, index: int, name: str, start_pfn: int, end_pfn: int, max_page_order: int) -> None:
+        self.index = index
+        self.name = name
+        self.start_pfn = start_pfn
+        self.end_pfn = end_pfn
+        self.max_page_order = max_page_order
+        self.present_pages = 0
+        self.managed_pages = 0
+        self.cma_pages = 0
+        self.nr_free = 0
+        self.nr_free_cma = 0
+        self.nr_isolate_pageblock = 0
+        self.nr_reserved_highatomic = 0
+        self.watermark = [0, 0, 0]
+        self.lowmem_reserve: list[int] = []
+        self.buddy: dict[int, int] = {}
+        self.free_area: list[FreeList] = [OrderedDict() for _ in range(max_page_order << CODE_SHIFT)]
+        self.top_area = [RunList(1 << max_page_order) for _ in range(MIGRATE_TYPES)]
+
+    @property
+    def spanned_pages(self) -> int:
+        """Pages between the first and the last, holes included."""
+        return self.end_pfn - self.start_pfn
+
+    def nr_free_blocks(self, order: int, migratetype: int) -> int:
+        """Blocks on one free list, without a walk."""
+        if order == self.max_page_order:
+            return len(self.top_area[migratetype])
+        return len(self.free_area[order << CODE_SHIFT | migratetype])
+
+    def nr_free_of(self, migratetype: int) -> int:
+        """Pages on the free lists of a migratetype."""
+        lists = self.free_area[migratetype :: 1 << CODE_SHIFT]
+        return sum(len(blocks) << order for order, blocks in enumerate(lists)) + self.top_area[migratetype].nr_pages
+
+    def find_free(self, pfn: int) -> tuple[int, int, int] | None:
+        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in use."""
+        get = self.buddy.get
+        for order in range(self.max_page_order):
+            head = pfn >> order << order
+            code = get(head)
+            if code is not None and code >> CODE_SHIFT >= order:
+                return head, code >> CODE_SHIFT, code & CODE_MASK
+        top = self.max_page_order
+        for migratetype, area in enumerate(self.top_area):
+            if area.nr_pages and area.find(pfn) is not None:
+                return pfn >> top << top, top, migratetype
+        return None
+
+
+@dataclass
+class Memory:
+    """All memory of one machine: zones, page blocks, who uses which page, counters.
+
+    ``pageblock_flags``: a byte a page block (its migratetype), from ``start_pfn`` on. ``pins``: pfn -> extra references.
+    ``totalcma_pages``: pages handed to CMA. ``page_group_by_mobility_disabled``: too little memory for page blocks.
+    """
+
+    layout: MemoryLayout
+    abi: MmAbi
+    zones: list[Zone]
+    start_pfn: int
+    pageblock_flags: bytearray
+    owners: PageOwners
+    vmstat: Vmstat = field(init=False)
+    pins: dict[int, int] = field(default_factory=dict)
+    totalcma_pages: int = 0
+    min_free_kbytes: int = 0
+    page_group_by_mobility_disabled: bool = False
+
+    def __post_init__(self) -> None:
+        self.vmstat = Vmstat(self.zones, self.owners)
+        self.pageblock_order = self.layout.pageblock_order
+        self.pageblock_nr_pages = 1 << self.layout.pageblock_order
+        self.block_base = self.start_pfn >> self.pageblock_order
+
+    def zone_of(self, pfn: int) -> Zone:
+        """``page_zone()``. Raises LookupError outside every zone."""
+        for zone in self.zones:
+            if zone.start_pfn <= pfn < zone.end_pfn:
+                return zone
+        raise LookupError(f"pfn {pfn:#x} is in no zone")
+
+    def in_memory(self, pfn: int) -> bool:
+        """``pfn_valid()``: whether there is memory at a pfn."""
+        return any(start <= pfn < end for start, end in self.layout.memory)
+
+    def pageblock_migratetype(self, pfn: int) -> int:
+        """``get_pageblock_migratetype()``"""
+        return self.pageblock_flags[(pfn >> self.pageblock_order) - self.block_base]
+
+    def set_pageblock_migratetype(self, start: int, end: int, migratetype: int) -> None:
+        """``set_pageblock_migratetype()`` of all page blocks that ``[start, end)`` touches."""
+        if self.page_group_by_mobility_disabled and migratetype < MIGRATE_PCPTYPES:
+            migratetype = MIGRATE_UNMOVABLE
+        first = (start >> self.pageblock_order) - self.block_base
+        last = ((end - 1) >> self.pageblock_order) - self.block_base + 1
+        self.pageblock_flags[first:last] = bytes((migratetype,)) * (last - first)
+
+    def one_migratetype(self, start: int, end: int) -> bool:
+        """Whether all page blocks of ``[start, end)`` have the same type."""
+        first = (start >> self.pageblock_order) - self.block_base
+        last = ((end - 1) >> self.pageblock_order) - self.block_base + 1
+        flags = self.pageblock_flags
+        return last - first == 1 or flags.count(flags[first], first, last) == last - first

@@ -1,0 +1,226 @@
+"""Allocation by zone: the half rule, watermarks, the slow path (``mm/page_alloc.c``). Positions are pfns, sizes pages.
+
+Per-CPU lists are not modelled: a page freed is on its buddy list at once, so counters never lag.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from cmafs.mm import compaction, vmscan
+from cmafs.mm.buddy import free_one_page, free_range, rmqueue_smallest, smallest_bulk
+from cmafs.mm.fallback import rmqueue_fallback
+from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_KSWAPD_RECLAIM_BIT, gfp_migratetype, zonelist
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, WMARK_MIN, Memory, Zone
+from cmafs.mm.page_owner import Segment, contiguous
+from cmafs.mm.watermark import headroom, zone_watermark_ok
+
+
+class OutOfMemory(OSError):
+    """ENOMEM: what is free above the watermarks and what can be reclaimed do not suffice."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.ENOMEM, reason)
+
+
+@dataclass(frozen=True)
+class AllocContext:
+    """``struct alloc_context``: zones of a request, best first, its migratetype, ALLOC_CMA, its GFP flags."""
+
+    zones: list[Zone]
+    migratetype: int
+    alloc_cma: bool
+    gfp: int
+
+    @property
+    def highest(self) -> Zone:
+        """``highest_zoneidx``"""
+        return self.zones[0]
+
+
+def prepare_alloc_pages(memory: Memory, gfp: int) -> AllocContext:
+    """``prepare_alloc_pages()``"""
+    migratetype = gfp_migratetype(memory, gfp)
+    return AllocContext(zonelist(memory, gfp), migratetype, migratetype == MIGRATE_MOVABLE, gfp)
+
+
+def cma_first(memory: Memory, zone: Zone) -> bool:
+    """The half rule: more than half of the zone's free pages are CMA (``__rmqueue()@v5.8``)."""
+    return memory.abi.cma_half_rule and zone.nr_free_cma > zone.nr_free // 2
+
+
+def rmqueue(memory: Memory, zone: Zone, order: int, migratetype: int, alloc_cma: bool) -> int | None:
+    """``__rmqueue()``: one block of ``order``; its first pfn, None if the zone has none.
+
+    ``alloc_cma``: ALLOC_CMA, set for movable requests.
+    """
+    if alloc_cma and cma_first(memory, zone):
+        pfn = rmqueue_smallest(zone, order, MIGRATE_CMA)
+        if pfn is not None:
+            return pfn
+    pfn = rmqueue_smallest(zone, order, migratetype)
+    if pfn is None and alloc_cma:
+        pfn = rmqueue_smallest(zone, order, MIGRATE_CMA)
+    if pfn is None:
+        pfn = rmqueue_fallback(memory, zone, order, migratetype)
+    return pfn
+
+
+def _segments(runs: list[tuple[int, int]], index: int, step: int, out: list[Segment]) -> None:
+    for pfn, count in runs:
+        out.append((index, step, pfn, count))
+        index += step * count
+
+
+def _alternate(zone: Zone, pages: int, migratetype: int, index: int, out: list[Segment]) -> int:
+    """At the line of the half rule: one page from the own lists, one from CMA, and so on; pages taken."""
+    own = min((pages + 1) // 2, zone.nr_free_of(migratetype))
+    runs: list[tuple[int, int]] = []
+    smallest_bulk(zone, own, migratetype, runs)
+    _segments(runs, index, 2, out)
+    runs = []
+    cma = smallest_bulk(zone, min(pages // 2, own), MIGRATE_CMA, runs)
+    _segments(runs, index + 1, 2, out)
+    return own + cma
+
+
+def _one_list(memory: Memory, zone: Zone, pages: int, ac: AllocContext, runs: list[tuple[int, int]]) -> int:
+    """Single pages for as long as the half rule and the lists point to the same list; how many."""
+    half_rule = ac.alloc_cma and memory.abi.cma_half_rule
+    over = 2 * zone.nr_free_cma - zone.nr_free if half_rule else -pages
+    if over > 0:
+        return smallest_bulk(zone, min(over, pages), MIGRATE_CMA, runs)
+    taken = smallest_bulk(zone, min(max(-over, 1), pages), ac.migratetype, runs)
+    if not taken and ac.alloc_cma:
+        taken = smallest_bulk(zone, pages, MIGRATE_CMA, runs)
+    if not taken:
+        pfn = rmqueue_fallback(memory, zone, 0, ac.migratetype)
+        if pfn is not None:
+            runs.append((pfn, 1))
+            taken = 1
+    return taken
+
+
+def rmqueue_bulk(memory: Memory, zone: Zone, pages: int, ac: AllocContext, index: int, out: list[Segment]) -> int:
+    """``pages`` single pages from a zone as ``rmqueue(order 0)`` again and again would give them; how many there were.
+
+    ``index``: what the first page is counted as in the segments appended to ``out``.
+    """
+    got = 0
+    while got < pages:
+        at_the_line = ac.alloc_cma and memory.abi.cma_half_rule and 2 * zone.nr_free_cma == zone.nr_free
+        if at_the_line and zone.nr_free_of(ac.migratetype):
+            got += _alternate(zone, pages - got, ac.migratetype, index + got, out)
+            continue
+        runs: list[tuple[int, int]] = []
+        taken = _one_list(memory, zone, pages - got, ac, runs)
+        if not taken:
+            break
+        _segments(runs, index + got, 1, out)
+        got += taken
+    return got
+
+
+def _get_pages(memory: Memory, ac: AllocContext, pages: int, mark: int, out: list[Segment]) -> int:
+    """``get_page_from_freelist()`` for single pages: zone after zone down to a watermark; pages got in this pass."""
+    done = sum(n for _, _, _, n in out)
+    got = 0
+    for zone in ac.zones:
+        here = min(pages - got, headroom(zone, mark, ac.highest, ac.alloc_cma))
+        if here > 0:
+            taken = rmqueue_bulk(memory, zone, here, ac, done + got, out)
+            memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}", taken)
+            got += taken
+    return got
+
+
+def available(memory: Memory, ac: AllocContext) -> int:
+    """Single pages that a request could get, reclaim included."""
+    clean = vmscan.reclaimable(memory, ac.alloc_cma)
+    room = (headroom(z, WMARK_MIN, ac.highest, ac.alloc_cma) + clean.get(z.index, 0) for z in ac.zones)
+    return sum(max(0, pages) for pages in room)
+
+
+def alloc_pages_bulk(memory: Memory, gfp: int, pages: int, partial: bool = False) -> list[Segment]:
+    """``pages`` single pages, as many calls of alloc_page() would give them.
+
+    ``gfp``: GFP flags; ``partial``: hand out what there is. Raises OutOfMemory, and then nothing has changed.
+    """
+    ac = prepare_alloc_pages(memory, gfp)
+    out: list[Segment] = []
+    got = _get_pages(memory, ac, pages, WMARK_LOW, out) if _fits(memory, ac, pages) or partial else -1
+    if got < 0:
+        raise OutOfMemory(f"{pages} pages wanted, {available(memory, ac)} available after reclaim")
+    while got < pages and vmscan.balance_pgdat(memory, ac.zones):
+        got += _get_pages(memory, ac, pages - got, WMARK_LOW, out)
+    got += _get_pages(memory, ac, pages - got, WMARK_MIN, out)
+    while got < pages and vmscan.try_to_free_pages(memory, ac.highest, pages - got):
+        got += _get_pages(memory, ac, pages - got, WMARK_MIN, out)
+    assert partial or got == pages, f"available() promised {pages} pages, {got} found"
+    return out
+
+
+def _fits(memory: Memory, ac: AllocContext, pages: int) -> bool:
+    """Whether a request can be met; looks for clean pages only when free memory alone does not suffice."""
+    free = sum(max(0, headroom(z, WMARK_MIN, ac.highest, ac.alloc_cma)) for z in ac.zones)
+    return pages <= free or pages <= available(memory, ac)
+
+
+def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int | None:
+    for zone in ac.zones:
+        if zone_watermark_ok(zone, order, mark, ac.highest, ac.migratetype, ac.alloc_cma):
+            pfn = rmqueue(memory, zone, order, ac.migratetype, ac.alloc_cma)
+            if pfn is not None:
+                memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}", 1 << order)
+                return pfn
+    return None
+
+
+def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
+    """``alloc_pages()``: the first pfn of a free block of ``order``; the caller says who uses it. Raises OutOfMemory."""
+    ac = prepare_alloc_pages(memory, gfp)
+    pfn = _get_block(memory, ac, order, WMARK_LOW)
+    if pfn is None and gfp & GFP_KSWAPD_RECLAIM_BIT:
+        vmscan.balance_pgdat(memory, ac.zones)
+        pfn = _get_block(memory, ac, order, WMARK_MIN)
+    if pfn is None and gfp & GFP_DIRECT_RECLAIM_BIT:
+        pfn = _alloc_pages_slowpath(memory, ac, order)
+    if pfn is None:
+        raise OutOfMemory(f"no free block of order {order}")
+    return pfn
+
+
+def _alloc_pages_slowpath(memory: Memory, ac: AllocContext, order: int) -> int | None:
+    """``__alloc_pages_slowpath()``: compaction for blocks, then reclaim and compaction again."""
+    pfn = None
+    if order:
+        compaction.try_to_compact_pages(memory, ac.zones, order)
+        pfn = _get_block(memory, ac, order, WMARK_MIN)
+    if pfn is None and vmscan.try_to_free_pages(memory, ac.highest, 1 << order):
+        if order:
+            compaction.try_to_compact_pages(memory, ac.zones, order)
+        pfn = _get_block(memory, ac, order, WMARK_MIN)
+    return pfn
+
+
+def free_pages(memory: Memory, pfn: int, order: int) -> None:
+    """``__free_pages()``: gives back a block of ``order``."""
+    free_one_page(memory, memory.zone_of(pfn), pfn, order, memory.pageblock_migratetype(pfn))
+    memory.vmstat.count_vm_event("pgfree", 1 << order)
+
+
+def free_contiguous(memory: Memory, start: int, end: int) -> None:
+    """Gives back the single pages of ``[start, end)``, in whatever zones they lie, ascending."""
+    while start < end:
+        zone = memory.zone_of(start)
+        stop = min(end, zone.end_pfn)
+        free_range(memory, zone, start, stop)
+        memory.vmstat.count_vm_event("pgfree", stop - start)
+        start = stop
+
+
+def free_unref_pages(memory: Memory, pfns: list[int]) -> None:
+    """Gives back single pages, ``pfns`` ascending."""
+    for pfn, count in contiguous(pfns):
+        free_contiguous(memory, pfn, pfn + count)

@@ -1,0 +1,82 @@
+"""Isolating page blocks (``mm/page_isolation.c``): their free pages are out of reach, their used ones can be moved out.
+
+Positions are pfns; ranges are whole page blocks of one zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cmafs.mm.buddy import account_freepages, add_to_free_list, del_page_from_free_list, free_one_page
+from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
+
+
+def free_blocks(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Free blocks whose head is in ``[start, end)``: (start, end, migratetype); a run of the largest order is one."""
+    used, order, block_pages = memory.owners.used, memory.pageblock_order, memory.pageblock_nr_pages
+    pfn = start
+    while pfn < end:
+        if used.get(pfn >> order) == block_pages:
+            pfn = (pfn >> order) + 1 << order
+            continue
+        found = zone.find_free(pfn)
+        if found is None:
+            pfn += 1
+            continue
+        head, found_order, migratetype = found
+        stop = head + (1 << found_order)
+        if found_order == zone.max_page_order:
+            run = zone.top_area[migratetype].find(pfn)
+            assert run is not None, "find_free() found it"
+            stop = max(stop, min(run.end, end >> found_order << found_order))
+        yield head, stop, migratetype
+        pfn = stop
+
+
+def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
+    """Splits a free block of several page blocks that a page block boundary cuts (``isolate_single_pageblock()``)."""
+    found = zone.find_free(pfn) if zone.start_pfn <= pfn < zone.end_pfn else None
+    if found is None or found[0] == pfn:
+        return
+    head, order, migratetype = found
+    del_page_from_free_list(zone, head, order, migratetype)
+    for part in range(head, head + (1 << order), memory.pageblock_nr_pages):
+        add_to_free_list(zone, part, memory.pageblock_order, migratetype)
+
+
+def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -> None:
+    """``start_isolate_page_range()``: page blocks become ISOLATE, their free blocks leave the lists of their type."""
+    _split_straddling(memory, zone, start)
+    _split_straddling(memory, zone, end)
+    for low, high, migratetype in list(free_blocks(memory, zone, start, end)):
+        account_freepages(zone, low - high, migratetype)
+        _relist(zone, low, high, migratetype)
+    memory.set_pageblock_migratetype(start, end, MIGRATE_ISOLATE)
+    zone.nr_isolate_pageblock += (end - start) >> memory.pageblock_order
+
+
+def _relist(zone: Zone, low: int, high: int, migratetype: int) -> None:
+    code = zone.buddy.get(low)
+    if code is None:
+        zone.top_area[migratetype].discard(low, high)
+        zone.top_area[MIGRATE_ISOLATE].add_tail(low, high)
+    else:
+        order = (high - low).bit_length() - 1
+        del_page_from_free_list(zone, low, order, migratetype)
+        add_to_free_list(zone, low, order, MIGRATE_ISOLATE, tail=True)
+
+
+def undo_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int, migratetype: int) -> None:
+    """``undo_isolate_page_range()``: page blocks and their free blocks return to ``migratetype``."""
+    memory.set_pageblock_migratetype(start, end, migratetype)
+    zone.nr_isolate_pageblock -= (end - start) >> memory.pageblock_order
+    tail = memory.abi.moves_to_tail
+    for low, high, _ in list(free_blocks(memory, zone, start, end)):
+        if low not in zone.buddy:
+            zone.top_area[MIGRATE_ISOLATE].discard(low, high)
+            account_freepages(zone, high - low, migratetype)
+            zone.top_area[migratetype].add_tail(low, high)
+        else:
+            order = (high - low).bit_length() - 1
+            del_page_from_free_list(zone, low, order, MIGRATE_ISOLATE)
+            free_one_page(memory, zone, low, order, migratetype, tail)

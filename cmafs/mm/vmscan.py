@@ -1,0 +1,112 @@
+"""Reclaim (``mm/vmscan.c``): only clean page cache can go; there is no swap, and tmpfs pages have no other place.
+
+kswapd is not a thread here: it runs at once when a request finds every zone below its low watermark. Sizes in pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cmafs.mm.buddy import free_range
+from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, Memory, Zone
+from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, Occupant, contiguous
+
+
+def _caches(memory: Memory) -> list[Occupant]:
+    """Page caches whose pages may go, the oldest first."""
+    return [o for o in memory.owners.occupants.values() if o.kind == KIND_FILE and o.resident and not o.mlocked]
+
+
+def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
+    return index in occupant.pinned or occupant.frames[index] in memory.pins
+
+
+def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
+    """Clean pages that nobody holds, by zone index; those in CMA only if ``alloc_cma``."""
+    count: dict[int, int] = {}
+    for cache in _caches(memory):
+        for index, pfn in enumerate(cache.frames):
+            if pfn < 0 or _held(memory, cache, index):
+                continue
+            if alloc_cma or memory.pageblock_migratetype(pfn) != MIGRATE_CMA:
+                zone = memory.zone_of(pfn).index
+                count[zone] = count.get(zone, 0) + 1
+    return count
+
+
+def _shrink_cache(memory: Memory, cache: Occupant, want: int, highest: Zone) -> int:
+    """Drops up to ``want`` pages of a cache, the oldest first, from zones up to ``highest``; how many."""
+    indices: list[int] = []
+    index = cache.reclaimed
+    while index < len(cache.frames) and len(indices) < want:
+        pfn = cache.frames[index]
+        if 0 <= pfn < highest.end_pfn and not _held(memory, cache, index):
+            indices.append(index)
+        index += 1
+    cache.reclaimed = index if highest is memory.zones[-1] and not cache.pinned and not memory.pins else 0
+    _free(memory, memory.owners.punch(cache, indices))
+    return len(indices)
+
+
+def _free(memory: Memory, pfns: list[int]) -> None:
+    for pfn, count in contiguous(pfns):
+        end = pfn + count
+        while pfn < end:
+            zone = memory.zone_of(pfn)
+            stop = min(end, zone.end_pfn)
+            free_range(memory, zone, pfn, stop)
+            pfn = stop
+    memory.vmstat.count_vm_event("pgfree", len(pfns))
+
+
+def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
+    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct. How many were dropped."""
+    freed = 0
+    for cache in _caches(memory):
+        if freed >= want:
+            break
+        freed += _shrink_cache(memory, cache, want - freed, highest)
+    if freed:
+        for event in (f"pgscan_{who}", f"pgsteal_{who}", "pgscan_file", "pgsteal_file"):
+            memory.vmstat.count_vm_event(event, freed)
+    return freed
+
+
+def balance_pgdat(memory: Memory, zones: Sequence[Zone]) -> int:
+    """``balance_pgdat()``: kswapd reclaims until each zone is above its high watermark; pages freed."""
+    short = sum(max(0, zone.watermark[WMARK_HIGH] + 1 - zone.nr_free) for zone in zones)
+    if not short:
+        return 0
+    memory.vmstat.count_vm_event("pageoutrun")
+    return _shrink(memory, short, zones[0], "kswapd")
+
+
+def try_to_free_pages(memory: Memory, highest: Zone, pages: int) -> int:
+    """``try_to_free_pages()``: direct reclaim of up to ``pages``; pages freed."""
+    memory.vmstat.count_vm_event(f"allocstall_{highest.name.lower()}")
+    return _shrink(memory, pages, highest, "direct")
+
+
+def drop_pagecache(memory: Memory) -> int:
+    """``drop_caches`` bit 0: every clean page cache page that nobody holds; pages freed."""
+    memory.vmstat.count_vm_event("drop_pagecache")
+    return sum(_shrink_cache(memory, cache, cache.resident, memory.zones[-1]) for cache in _caches(memory))
+
+
+def drop_slab(memory: Memory) -> int:
+    """``drop_caches`` bit 1: every reclaimable slab page that nobody holds; pages freed."""
+    memory.vmstat.count_vm_event("drop_slab")
+    freed = 0
+    for slab in [o for o in memory.owners.occupants.values() if o.kind == KIND_SLAB]:
+        indices = [i for i, pfn in enumerate(slab.frames) if pfn >= 0 and not _held(memory, slab, i)]
+        _free(memory, memory.owners.punch(slab, indices))
+        freed += len(indices)
+    return freed
+
+
+def drop_caches(memory: Memory, value: int) -> None:
+    """``drop_caches_sysctl_handler()``: bit 0 page cache, bit 1 reclaimable slab; the caller checks the range."""
+    if value & 1:
+        drop_pagecache(memory)
+    if value & 2:
+        drop_slab(memory)

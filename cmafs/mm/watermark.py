@@ -1,0 +1,71 @@
+"""Watermarks and lowmem reserves (``mm/page_alloc.c``), in pages unless said otherwise.
+
+Watermark boosting (``boost_watermark()``) is left out: kswapd, which here runs at once, would undo it before
+anything could see it.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from math import isqrt
+
+from cmafs.mm.gfp import ZONE_RANKS
+from cmafs.mm.mmzone import WMARK_HIGH, WMARK_LOW, WMARK_MIN, Memory, Zone
+
+#: ``sysctl_lowmem_reserve_ratio``
+LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0}
+
+
+def init_per_zone_wmark_min(memory: Memory) -> None:
+    """``init_per_zone_wmark_min()``: min_free_kbytes from low memory, then the watermarks of every zone."""
+    lowmem = sum(z.managed_pages for z in memory.zones if ZONE_RANKS.get(z.name, 2) <= ZONE_RANKS["Normal"])
+    kbytes = isqrt((lowmem << memory.layout.page_shift >> 10) * 16)
+    memory.min_free_kbytes = max(128, min(kbytes, memory.abi.min_free_kbytes_limit))
+    _setup_per_zone_wmarks(memory, lowmem)
+    _setup_per_zone_lowmem_reserve(memory.zones)
+
+
+def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
+    """``__setup_per_zone_wmarks()``: each zone's share of min_free_kbytes, low and high above it."""
+    pages_min = memory.min_free_kbytes >> (memory.layout.page_shift - 10)
+    scale = memory.abi.watermark_scale_factor
+    for zone in memory.zones:
+        share = pages_min * zone.managed_pages // lowmem if lowmem else 0
+        if ZONE_RANKS.get(zone.name, 2) > ZONE_RANKS["Normal"]:
+            zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128)) if zone.managed_pages else 0
+        else:
+            zone.watermark[WMARK_MIN] = share
+        step = max(share >> 2, zone.managed_pages * scale // 10000)
+        zone.watermark[WMARK_LOW] = zone.watermark[WMARK_MIN] + step
+        zone.watermark[WMARK_HIGH] = zone.watermark[WMARK_MIN] + 2 * step
+
+
+def _setup_per_zone_lowmem_reserve(zones: list[Zone]) -> None:
+    """``setup_per_zone_lowmem_reserve()``: what requests for a higher zone must leave in each lower one."""
+    for i, zone in enumerate(zones):
+        above = accumulate(z.managed_pages for z in zones[i + 1 :])
+        ratio = LOWMEM_RESERVE_RATIO.get(zone.name, 0)
+        zone.lowmem_reserve = [0] * (i + 1) + [pages // ratio if ratio else 0 for pages in above]
+
+
+def headroom(zone: Zone, mark: int, highest: Zone, alloc_cma: bool) -> int:
+    """Single pages that a zone can give before ``zone_watermark_ok(order 0)`` fails; negative below the mark.
+
+    ``mark``: WMARK_MIN, WMARK_LOW or WMARK_HIGH; ``highest``: the first zone of the request's zonelist;
+    ``alloc_cma``: whether CMA pages are usable.
+    """
+    usable = zone.nr_free - zone.nr_reserved_highatomic - (0 if alloc_cma else zone.nr_free_cma)
+    return usable - zone.watermark[mark] - zone.lowmem_reserve[highest.index]
+
+
+def zone_watermark_ok(
+    zone: Zone, order: int, mark: int, highest: Zone, migratetype: int, alloc_cma: bool
+) -> bool:
+    """``zone_watermark_ok()``: enough free pages above the mark, and one free block that is large enough."""
+    if headroom(zone, mark, highest, alloc_cma) - (1 << order) + 1 <= 0:
+        return False
+    return order == 0 or any(
+        zone.nr_free_blocks(o, mt)
+        for o in range(order, zone.max_page_order + 1)
+        for mt in (0, 1, 2, *((4,) if alloc_cma else ()))
+    )
