@@ -17,7 +17,7 @@ _CELL = 4
 _U64 = (1 << 64) - 1
 
 
-class DtError(Exception):
+class DtError(ValueError):
     """A device tree that cannot be used: one line for the user, saying where and what to do."""
 
 

@@ -1,0 +1,397 @@
+"""Loading device trees: what is read, and the one line that a user gets for what cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import time
+from pathlib import Path
+
+import dts_support as dts
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmafs.of import fdt, fdt_compile
+from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
+from cmafs.of.fdt import load
+
+SMALL = dts.tree(dts.pool("linux,cma", "size = <0x0 0x1000000>", "linux,cma-default"))
+
+
+def refusal(source: str, *overlays: str) -> str:
+    with pytest.raises(DtError) as caught:
+        load(source, overlays)
+    text = str(caught.value)
+    assert "\n" not in text
+    return re.sub(r"(dtsi?:\d+):\d+: ", r"\1: ", text)  # columns differ between releases of dtc
+
+
+# -- what is read ----------------------------------------------------------------------------------------
+
+
+def test_property_values_are_the_blobs_bytes(tmp_path: Path) -> None:
+    values = {
+        "words": "<0x61626300 0xffffffff>",
+        "string": '"abc"',
+        "strings": '"a", "bc", ""',
+        "bytes": "[00 ff 80 7f 01]",
+        "empty-string": '""',
+        "latin": '"\\xe9"',
+        "mixed": '"x", <1>, [02]',
+        "zeros": "<0 0 0>",
+    }
+    text = "/dts-v1/; / { flag; " + " ".join(f"{k} = {v};" for k, v in values.items()) + " };"
+    root = load(dts.write(tmp_path, "a.dts", text)).root
+    assert root.props == {
+        "flag": b"",
+        "words": b"abc\0\xff\xff\xff\xff",
+        "string": b"abc\0",
+        "strings": b"a\0bc\0\0",
+        "bytes": b"\x00\xff\x80\x7f\x01",
+        "empty-string": b"\0",
+        "latin": b"\xe9\0",
+        "mixed": b"x\0\0\0\0\x01\x02",
+        "zeros": bytes(12),
+    }
+
+
+def test_source_and_blob_give_the_same_tree(tmp_path: Path) -> None:
+    blob = dts.dtc(SMALL)
+    from_source = load(dts.write(tmp_path, "a.dts", SMALL))
+    from_blob = load(dts.write(tmp_path, "odd-name", blob))
+    assert from_source.blob == from_blob.blob == blob
+    assert [(n.path, n.props) for n in from_source.walk()] == [(n.path, n.props) for n in from_blob.walk()]
+    assert from_blob.find_node_by_path("/reserved-memory/linux,cma") is not None
+
+
+def test_what_follows_a_blob_in_its_file_is_not_its(tmp_path: Path) -> None:
+    blob = dts.dtc(SMALL)
+    assert load(dts.write(tmp_path, "a.dtb", blob + b"signature")).blob == blob
+
+
+def test_memreserve(tmp_path: Path) -> None:
+    text = "/dts-v1/; /memreserve/ 0x0 0x1000; /memreserve/ 0x123456789a000 0x2000; / { };"
+    assert load(dts.write(tmp_path, "a.dts", text)).memreserve == [(0, 0x1000), (0x123456789A000, 0x2000)]
+
+
+def test_a_tree_200_deep(tmp_path: Path) -> None:
+    text = "/dts-v1/; / { " + "".join(f"n{i} {{ " for i in range(200)) + "deep;" + "};" * 201
+    tree = load(dts.write(tmp_path, "a.dts", text))
+    deepest = list(tree.walk())[-1]
+    assert deepest.props == {"deep": b""}
+    assert deepest.path == "/" + "/".join(f"n{i}" for i in range(200))
+    assert tree.find_node_by_path(deepest.path) is deepest
+
+
+def test_second_node_of_a_name_is_numbered() -> None:
+    root = DeviceNode("")
+    for _ in range(3):
+        root.append(DeviceNode("a"))
+    assert list(root.children) == ["a", "a#1", "a#2"]
+
+
+def test_readers() -> None:
+    node = DeviceNode(
+        "n", {"u": bytes([0, 0, 0, 5, 0, 0, 1, 0]), "s": b"one\0two", "e": b"", "short": b"\1\2"}
+    )
+    assert (node.property_read_u32("u"), node.property_read_u32("u", 1), node.property_read_u32("u", 2)) == (
+        5,
+        256,
+        None,
+    )
+    assert node.property_read_u32("short") is None
+    assert node.property_read_u32("missing") is None
+    assert node.property_read_strings("s") == ["one", "two"]
+    assert node.property_match_string("s", "two") == 1
+    assert node.property_match_string("s", "tw") == -1
+    assert node.property_read_string("e") is None
+    assert (node.property_read_bool("e"), node.property_read_bool("missing")) == (True, False)
+    assert (node.read_number("u", 2), node.read_number("u", 1, 4), node.read_number("u", 0)) == (
+        0x500000100,
+        256,
+        0,
+    )
+    with pytest.raises(ValueError):
+        node.read_number("u", 2, 4)
+    assert (node.address_cells(), node.size_cells()) == (1, 1)
+    assert of_read_number(b"\1\0\0\0" + b"\0\0\0\2" + b"\0\0\0\3", 3) == 0x200000003
+
+
+@pytest.mark.parametrize(
+    ("status", "available"),
+    [
+        (None, True),
+        (b"okay\0", True),
+        (b"ok\0", True),
+        (b"disabled\0", False),
+        (b"Okay\0", False),
+        (b"reserved\0", False),
+    ],
+)
+def test_status(status: bytes | None, available: bool) -> None:
+    assert DeviceNode("n", {} if status is None else {"status": status}).is_available() is available
+
+
+def test_compatible_is_compared_without_case() -> None:
+    node = DeviceNode("n", {"compatible": b"acme,pool\0Shared-DMA-Pool\0"})
+    assert node.is_compatible("shared-dma-pool")
+    assert not node.is_compatible("shared-dma")
+
+
+def test_phandles(tmp_path: Path) -> None:
+    text = "/dts-v1/; / { l: a { }; b { r = <&l>; }; c { linux,phandle = <77>; }; };"
+    tree = load(dts.write(tmp_path, "a.dts", text))
+    b = tree.root.children["b"]
+    assert [tree.find_node_by_phandle(p) for p in b.parse_phandles("r")] == [tree.root.children["a"]]
+    assert tree.find_node_by_phandle(77) is tree.root.children["c"]
+    assert tree.find_node_by_phandle(0) is None
+    assert tree.find_node_by_phandle(4711) is None
+
+
+# -- cpp, /include/ --------------------------------------------------------------------------------------
+
+
+def test_includes_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dts.write(tmp_path, "t/include/dt-bindings/x.h", "#define ANSWER 42\n")
+    dts.write(tmp_path, "t/boards/soc/soc.dtsi", '/include/ "below.dtsi"\n/ { soc { a = <ANSWER>; }; };\n')
+    dts.write(tmp_path, "t/boards/below.dtsi", "/ { below; };\n")
+    dts.write(
+        tmp_path,
+        "t/boards/b.dts",
+        '/dts-v1/;\n#include <dt-bindings/x.h>\n#include "soc/soc.dtsi"\n/ { b; };\n',
+    )
+    monkeypatch.chdir(tmp_path)
+    root = load("t/boards/b.dts").root
+    assert set(root.props) == {"b", "below"}
+    assert root.children["soc"].props == {"a": struct.pack(">I", 42)}
+
+
+def test_cells_are_not_cpp_directives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fdt_compile, "_preprocess", None)
+    text = "/dts-v1/;\n/ {\n\t#address-cells = <1>;\n\t#define-cells = <2>;\n\t#include-cells = <1>;\n};\n"
+    assert len(load(dts.write(tmp_path, "a.dts", text)).root.props) == 3
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"/dts-v1/;\n#define N 7\n/ { n = <N>; };\n")
+        os.close(writer)
+        assert load(f"/dev/fd/{reader}").root.props == {"n": struct.pack(">I", 7)}
+    finally:
+        os.close(reader)
+
+
+def test_a_path_that_looks_like_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dts.write(tmp_path, "-v.dts", SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert load("-v.dts").model == "test board"
+
+
+# -- overlays --------------------------------------------------------------------------------------------
+
+OVERLAY = "/dts-v1/;\n/plugin/;\n&pool { size = <0x0 0x2000000>; };\n"
+LABELLED = dts.tree("pool: " + dts.pool("linux,cma", "size = <0x0 0x1000000>"))
+
+
+def test_overlays_in_order(tmp_path: Path) -> None:
+    base = dts.write(tmp_path, "base.dts", LABELLED)
+    first = dts.write(tmp_path, "first.dts", OVERLAY)
+    second = dts.write(
+        tmp_path, "second.dtbo", dts.dtc('/dts-v1/;/plugin/;&{/chosen} { bootargs = "cma=0"; };', "-@")
+    )
+    tree = load(base, (first, second))
+    pool = tree.find_node_by_path("/reserved-memory/linux,cma")
+    assert pool is not None
+    assert pool.read_number("size", 2) == 0x2000000
+    assert tree.root.children["chosen"].property_read_string("bootargs") == "cma=0"
+    assert tree.source == base
+
+
+def test_without_overlays_no_symbols(tmp_path: Path) -> None:
+    assert "__symbols__" not in load(dts.write(tmp_path, "a.dts", LABELLED)).root.children
+
+
+@pytest.mark.parametrize(
+    ("base", "overlay", "why"),
+    [
+        (LABELLED, "/dts-v1/;/plugin/;&nope { };", "{o}: label 'nope' is not in {b}"),
+        (
+            dts.dtc(LABELLED),
+            OVERLAY,
+            "{o}: label 'pool' is not in {b} (it has no __symbols__: compile it with dtc -@)",
+        ),
+        (LABELLED, "/dts-v1/;/plugin/;&{/no/where} { };", "{o}: target-path '/no/where' is not in {b}"),
+        (LABELLED, LABELLED, "{o}: not an overlay: it has no fragment (is /plugin/; missing?)"),
+        (
+            LABELLED,
+            "/dts-v1/;\n&pool { };",
+            "{o}:2: Label or path pool not found (if this is an overlay, it lacks /plugin/;)",
+        ),
+    ],
+)
+def test_overlay_refused(tmp_path: Path, base: str | bytes, overlay: str, why: str) -> None:
+    b, o = dts.write(tmp_path, "base.dts", base), dts.write(tmp_path, "over.dts", overlay)
+    assert refusal(b, o) == why.format(b=b, o=o)
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    base = dts.write(tmp_path, "base.dts", LABELLED)
+    load(base, [dts.write(tmp_path, "o.dts", OVERLAY)])
+    refusal(base, dts.write(tmp_path, "p.dts", OVERLAY.replace("&pool", "&nope")))
+    assert list(temporary.iterdir()) == []
+
+
+# -- bad input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("/dts-v1/;\n/ {\n\tfoo = <1>\n\tbar;\n};\n", "{p}:4: syntax error"),
+        (
+            "/dts-v1/;\n/ {\n\tfoo = <&nope>;\n};\n",
+            '{p}:2: /: Reference to non-existent node or label "nope"',
+        ),
+        ("/dts-v1/;\n/ { a { }; a { }; };\n", "{p}:2: /a: Duplicate node name"),
+        ("/dts-v1/;\n/ { x = <(1/0)>; };\n", "{p}:2: Division by zero"),
+        ("/dts-v1/;\n/ {", "{p}:2: syntax error"),
+        ("hello\n", "{p}:1: syntax error (a device tree source starts with /dts-v1/;)"),
+        (
+            '/dts-v1/;\n\n/include/ "gone.dtsi"\n',
+            '{p}:3: cannot include "gone.dtsi": No such file or directory',
+        ),
+        ('/dts-v1/;\n#include "gone.h"\n', "{p}:2: gone.h: No such file or directory"),
+        ("/dts-v1/;\n#define A 1\n\n/ {\n\tfoo = <A>\n\tbar;\n};\n", "{p}:6: syntax error"),
+        (
+            '/dts-v1/;\n/ { x = /incbin/("gone"); };\n',
+            '{p}:2: cannot include "gone": No such file or directory',
+        ),
+        ("", "{p}: the file is empty"),
+        ("\0\1\2", "{p}: not a device tree: neither source text nor a blob"),
+    ],
+)
+def test_bad_source(tmp_path: Path, text: str, why: str) -> None:
+    path = dts.write(tmp_path, "a.dts", text)
+    assert refusal(path) == why.format(p=path)
+
+
+def test_an_error_in_an_included_file_names_that_file(tmp_path: Path) -> None:
+    inner = dts.write(tmp_path, "soc.dtsi", "/ {\n\ta = <1;\n};\n")
+    for include in ("#include", "/include/"):
+        outer = dts.write(tmp_path, "a.dts", f'/dts-v1/;\n{include} "soc.dtsi"\n')
+        assert refusal(outer) == f"{inner}:2: syntax error"
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    assert refusal(str(tmp_path)) == f"{tmp_path}: is a directory; a .dts or .dtb file is wanted"
+    assert refusal(f"{tmp_path}/gone.dts") == f"{tmp_path}/gone.dts: No such file or directory"
+    big = dts.write(tmp_path, "big.dtb", b"")
+    os.truncate(big, 50 << 20)
+    start = time.monotonic()
+    assert refusal(big) == f"{big}: larger than 8 MiB, not a device tree"
+    assert time.monotonic() - start < 1
+    name = dts.write(tmp_path, "x.dtb", b"/dts-v1/; / { };")
+    assert refusal(name) == f"{name}: not a device tree blob: it starts with 2f647473, not d00dfeed"
+
+
+def test_unknown_board() -> None:
+    known = "am62x, article-1, article-2, camera, imx8mm, rk3588, rpi4, virt, x86-4g"
+    assert refusal("rpi5") == f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb"
+    assert refusal("") == f"unknown board '': known are {known}; or the path of a .dts or .dtb"
+
+
+@pytest.mark.parametrize(
+    ("tool", "text"), [("dtc", SMALL), ("cpp", "#include <x.h>\n"), ("fdtoverlay", LABELLED)]
+)
+def test_missing_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, text: str) -> None:
+    base, overlay = dts.write(tmp_path, "a.dts", text), dts.write(tmp_path, "o.dts", OVERLAY)
+    real = {
+        name: os.path.realpath(f"/usr/bin/{name}") for name in ("dtc", "cpp", "fdtoverlay") if name != tool
+    }
+    for name, path in real.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).symlink_to(path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    package = "cpp" if tool == "cpp" else "device-tree-compiler"
+    overlays = [overlay] if tool == "fdtoverlay" else []
+    assert refusal(base, *overlays) == f"{tool} is not installed: install the package {package}"
+
+
+def test_a_tool_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fdt_compile, "_TIMEOUT", 0.05)
+    dts.write(tmp_path, "bin/dtc", "#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin/dtc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    path = dts.write(tmp_path, "a.dts", SMALL)
+    assert refusal(path) == f"dtc did not finish within 0.05 s on {path}"
+
+
+# -- damaged blobs ---------------------------------------------------------------------------------------
+
+BLOB = dts.dtc(SMALL)
+
+
+def with_word(offset: int, value: int) -> bytes:
+    return BLOB[:offset] + struct.pack(">I", value) + BLOB[offset + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (BLOB[:20], "truncated device tree blob: 20 bytes are less than its header"),
+        (
+            BLOB[:-1],
+            f"truncated device tree blob: its header says {len(BLOB)} bytes, the file has {len(BLOB) - 1}",
+        ),
+        (with_word(4, 3 << 20), "blob of 3145728 bytes; the kernel maps at most 2097152 (MAX_FDT_SIZE)"),
+        (
+            with_word(8, 0xFFFFFFF0),
+            f"damaged device tree blob: its header points outside the {len(BLOB)} bytes",
+        ),
+        (with_word(12, 8), f"damaged device tree blob: its header points outside the {len(BLOB)} bytes"),
+        (with_word(20, 16), "device tree blob of version 16, 17 is wanted: convert it with dtc"),
+        (with_word(32, 4), "damaged device tree blob: no property names in its strings block"),
+        (with_word(56, 7), "damaged device tree blob: unexpected tag 0x7 in its structure"),
+        (with_word(56, 9), "damaged device tree blob: unexpected tag 0x9 in its structure"),
+        (with_word(36, 0)[:56] + BLOB[-4:], None),
+    ],
+)
+def test_damaged_blob(tmp_path: Path, data: bytes, why: str | None) -> None:
+    path = dts.write(tmp_path, "a.dtb", data)
+    text = refusal(path)
+    assert text.startswith(f"{path}: ")
+    if why is not None:
+        assert text == f"{path}: {why}"
+
+
+def test_every_truncation(tmp_path: Path) -> None:
+    path = tmp_path / "a.dtb"
+    for length in range(4, len(BLOB), 7):
+        header = struct.pack(">I", length)  # the header agrees, the contents do not
+        path.write_bytes(BLOB[:4] + header + BLOB[8:length])
+        assert str(path) in refusal(str(path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_damage_gives_a_tree_or_one_line(data: st.DataObject) -> None:
+    blob = bytearray(BLOB)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, len(blob) - 4))
+        blob[at : at + 4] = struct.pack(
+            ">I", data.draw(st.sampled_from((0, 1, 2, 3, 4, 9, 0xFFFFFFFF)) | st.integers(0, 1 << 31))
+        )
+    try:
+        tree = fdt._unflatten("x", fdt._checked("x", bytes(blob)))
+    except DtError as error:
+        assert str(error).startswith("x: ")
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(tree, DeviceTree)
+        assert next(tree.walk()).path == "/"
