@@ -20,7 +20,7 @@ def fail(code: int) -> NoReturn:
 
 @dataclass(frozen=True)
 class FileSystemType:
-    """What is the same for all inodes of one file system: ``struct file_system_type`` and its inode operations.
+    """What all inodes of one file system share: ``struct file_system_type`` and its inode operations.
 
     ``create``, ``mkdir``, ``unlink``, ``rmdir``, ``rename``: the errno each of these answers with.
     ``truncate_sets_size``: truncate(2) changes what stat shows (simple_setattr), content aside.
@@ -53,7 +53,7 @@ class File:
         fail(errno.EINVAL)
 
     def ioctl(self, cmd: int, argument: bytearray) -> int:
-        """ioctl(2); ``argument`` as long as _IOC_SIZE(cmd), changed in place. Raises OSError with the kernel's errno."""
+        """ioctl(2); ``argument`` has _IOC_SIZE(cmd) bytes, changed in place. Raises the kernel's errno."""
         fail(errno.ENOTTY)
 
     def release(self) -> None:
@@ -88,7 +88,7 @@ class Inode:
         self.mode = stat.S_IFMT(self.mode) | stat.S_IMODE(mode)
 
     def truncate(self, length: int) -> None:
-        """truncate(2) and O_TRUNC: only the size that stat shows, and only where the file system does that."""
+        """truncate(2) and O_TRUNC: only the size that stat shows, where the file system does that."""
         if self.fs.truncate_sets_size:
             self.size = length
 
@@ -165,7 +165,7 @@ class Directory(Inode):
         self.on_rmdir(name)
 
     def unlink(self, name: str) -> NoReturn:
-        """unlink(2) on a name: no file here can be removed. Raises ENOENT, EISDIR, or the file system's answer."""
+        """unlink(2): no file here can be removed. Raises ENOENT, EISDIR, or the file system's answer."""
         if self._child(name).is_dir:
             fail(errno.EISDIR)
         fail(self.fs.unlink)

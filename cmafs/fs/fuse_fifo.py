@@ -1,8 +1,8 @@
 """FIFOs of the mounted tree: a thread each that feeds a file whose read blocks in the kernel.
 
 libfuse's single loop cannot leave one read waiting and answer another, so a file that blocks (trace_pipe) is
-shown as a FIFO: the kernel then lets its readers wait, and a thread of the server writes into it what the file
-has to say.
+shown as a FIFO: the kernel then lets its readers wait, and a thread of the server writes into it what the
+file has to say.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The mounted tree: fusepy's callbacks answered from the objects of fs/dentry.py. The only fusepy import.
 
 What a call may cost decides the shape of this module. A handler that is not needed is None, so that libfuse
-answers or the kernel stops asking; a path is resolved once; attributes and names are cached by the kernel, since
-they change only through the mount itself; fusepy's decoding of paths, lookup of handlers by name and dicts of
-attributes are left out.
+answers or the kernel stops asking; a path is resolved once; attributes and names are cached by the kernel,
+since they change only through the mount itself; fusepy's decoding of paths, lookup of handlers by name and
+dicts of attributes are left out.
 """
 
 from __future__ import annotations

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from cmafs.init.task import Task, shell
+from cmafs.simlog import SimLog
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
@@ -25,7 +29,8 @@ class Machine:
     kernel command line; ``seed`` what everything random derives from; ``clock`` its time; ``log`` its kernel log;
     ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones, page
     blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree, ``reserved_mem``
-    its reserved-memory records in initialisation order; ``simlog`` lines of the simulator's own log (sim/log).
+    its reserved-memory records in initialisation order; ``simlog`` lines of the simulator's own log (sim/log);
+    ``current`` the task that acts: a mount names the process that calls.
     """
 
     abi: KernelAbi
@@ -40,4 +45,5 @@ class Machine:
     cma: CmaAreas
     tree: DeviceTree
     reserved_mem: list[ReservedMem]
-    simlog: list[str] = field(default_factory=list)
+    simlog: SimLog = field(default_factory=SimLog)
+    current: Callable[[], Task] = shell

@@ -1,0 +1,30 @@
+"""The simulator's own log, sim/log: refused control lines and the tracebacks of its own bugs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+#: Lines kept; the oldest go first.
+MAX_LINES = 4096
+
+
+class SimLog(deque[str]):
+    """A bounded ring of lines. ``sink``, if set, is given every line too (``--log FILE``)."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=MAX_LINES)
+        self.sink: Callable[[str], None] | None = None
+        self.internal_errors = 0
+
+    def append(self, line: str) -> None:
+        """Add one line."""
+        super().append(line)
+        if self.sink:
+            self.sink(line)
+
+    def report(self, trace: str) -> None:
+        """Add the traceback of a bug of ours; sim/verify then says so."""
+        self.internal_errors += 1
+        for line in trace.rstrip("\n").split("\n"):
+            self.append(line)
