@@ -2,10 +2,10 @@
 
 cmafs ── server   serves the machine's tree, in the caller's pid namespace, out of CMD's sight
      └── init     pid 1 of CMD's pid namespace; its end is the end of all that CMD started
-          └── CMD in a user and mount namespace below: no mount made for it can be undone or looked behind
+          └── CMD in a user and mount namespace below: no mount made for it can be undone
 
-As root no user namespace is needed to mount; CMD gets one all the same, with every id mapped to itself, in which
-the kernel refuses the host's debugfs, and a fresh procfs, whatever way a program takes.
+As root no user namespace is needed to mount; CMD gets one all the same, with every id mapped to itself, in
+which the kernel refuses the host's debugfs, and a fresh procfs, whatever way a program takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from cmafs import namespace_proc, namespace_root, namespace_shims
 from cmafs import namespace_syscalls as syscalls
-from cmafs.namespace_root import DEBUGFS, HOST, TRACEFS, TREE
+from cmafs.namespace_root import DEBUGFS, HOST, PROCFS, TRACEFS, TREE, Graft
 from cmafs.namespace_signals import Signals, wait_for
 
 CANNOT_RUN = 125  # cmafs failed before CMD
@@ -100,44 +100,92 @@ class Server:
             os.waitpid(self.pid, 0)
 
 
-def _mount_again(server: int, name: str, place: str) -> None:
-    """Mount the server's file system once more under another name, for /proc/mounts to show. Raises OSError.
+def shares_superblock() -> bool:
+    """Whether a second mount of one /dev/fuse descriptor gives the same file system.
 
-    The kernel gives a second mount of one /dev/fuse descriptor the same superblock
-    (fs/fuse/inode.c:fuse_get_tree(), 5.13 on); an older one can only show the first name again.
+    fs/fuse/inode.c:fuse_get_tree(), 5.14 on.
     """
-    table = f"{HOST}/proc/{server}/fd"
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(filter(str.isdigit, minor[:3])))) >= (5, 14)
+
+
+def _mount_again(server: Server, name: str, place: str) -> None:
+    """Mount the server's file system once more, under a name for /proc/mounts to show. Raises OSError."""
+    table = f"/proc/{server.pid}/fd"
     number = next(int(fd) for fd in os.listdir(table) if os.readlink(f"{table}/{fd}") == "/dev/fuse")
+    descriptor = syscalls.borrow_descriptor(server.pid, number)
     try:
-        descriptor = syscalls.borrow_descriptor(server, number)
         options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0"
         syscalls.mount(name, place, "fuse", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-    except OSError:
-        syscalls.bind(DEBUGFS, place)
+    finally:
+        os.close(descriptor)
 
 
-def _compose(job: Job) -> tuple[Server, dict[str, namespace_root.Graft]]:
-    """The root that CMD sees, /proc aside; the server and what is still to be put into /proc."""
+def _named_mounts(server: Server) -> None:
+    """The tree once more as debugfs and as tracefs; only the places that stand for them stay mounted."""
+    for name, place in (("debugfs", DEBUGFS), ("tracefs", TRACEFS)):
+        if shares_superblock():
+            _mount_again(server, name, place)
+        else:
+            syscalls.bind(TREE, place)
+
+
+@dataclass
+class Composed:
+    """What stands when the root is composed: the servers, and what is still to be put into /proc.
+
+    ``proc_root``: the server of /proc's root directory where the host's procfs lacks names.
+    """
+
+    server: Server
+    grafts: dict[str, Graft]
+    proc_root: Server | None = None
+
+    def end(self) -> None:
+        """End the servers."""
+        self.server.end()
+        if self.proc_root:
+            self.proc_root.end()
+
+
+def _compose(job: Job) -> Composed:
+    """The root that CMD sees, the content of /proc aside."""
     with _step("make a mount namespace"):
         _own_namespaces()
     with _step("make a root directory"):
         namespace_root.enter_root()
         namespace_root.bind_host()
-    server = Server(job.serve(DEBUGFS))
-    with _step("put the machine's paths in place"):
-        for name, place in (("cmafs", TREE), ("tracefs", TRACEFS)):
-            _mount_again(server.pid, name, place)
-        grafts = namespace_root.plan(HOST)
-        namespace_root.graft_machine(grafts)
-        namespace_shims.install()
-    return server, grafts
+    server = Server(job.serve(TREE))
+    try:
+        with _step("put the machine's paths in place"):
+            _named_mounts(server)
+            composed = Composed(server, namespace_root.plan())
+            namespace_root.graft_machine(composed.grafts)
+            namespace_shims.install()
+        with _step("make a root directory for /proc"):
+            composed.proc_root = _proc_root(composed.grafts)
+    except BaseException:
+        server.end()
+        raise
+    return composed
+
+
+def _proc_root(grafts: dict[str, Graft]) -> Server | None:
+    """The server of /proc's root directory, if one is needed."""
+    lacking = namespace_proc.missing(grafts, HOST)
+    if not lacking:
+        return None
+    from cmafs import namespace_procroot
+
+    syscalls.umount("/proc")
+    return Server(namespace_procroot.spawn(PROCFS, lacking))
 
 
 def _execute(job: Job) -> NoReturn:
     """Become CMD; 126 or 127 where that is impossible."""
     job.signals.restore()
     try:
-        os.execvp(job.command[0], list(job.command))  # noqa: S606: that is what `run` is for
+        os.execvp(job.command[0], list(job.command))  # noqa: S606
     except FileNotFoundError:
         code, why = NOT_FOUND, "not found"
     except OSError as error:
@@ -173,15 +221,16 @@ def _start(job: Job) -> int:
     return child
 
 
-def _init(job: Job, grafts: dict[str, namespace_root.Graft], alive: int, directory: str) -> NoReturn:
+def _init(job: Job, composed: Composed, alive: int, directory: str) -> NoReturn:
     """Pid 1 of the run: finish /proc, start CMD, reap until CMD has ended."""
     syscalls.set_pdeathsig()
     if not os.read(alive, 1):
         os._exit(CANNOT_RUN)
-    with _step("mount /proc (a container that masks its own? it needs unmasked system paths)"):
-        namespace_proc.mount_proc()
+    own_root = composed.proc_root is not None
+    with _step("mount /proc"):
+        namespace_proc.mount_proc(own_root)
     with _step("put the machine's files into /proc"):
-        namespace_proc.graft_proc(grafts)
+        namespace_proc.graft_proc(composed.grafts, own_root)
     with _step("take the host's root out of sight"):
         namespace_root.leave_host()
         namespace_proc.cover_strays()
@@ -205,11 +254,11 @@ def run(job: Job) -> int:
 
     This process leaves its mount namespace for good.
     """
-    directory = os.getcwd() if os.path.isdir(".") else "/"
+    directory = _working_directory()
     os.environ["CMAFS_MOUNT"] = TREE
     gc.freeze()
     job.signals.hold()
-    server, grafts = _compose(job)
+    composed = _compose(job)
     try:
         with _step("make a pid namespace"):
             syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -217,8 +266,15 @@ def run(job: Job) -> int:
         init = os.fork()
         if init == 0:
             os.close(go)
-            _guarded(lambda: _init(job, grafts, alive, directory))
+            _guarded(lambda: _init(job, composed, alive, directory))
         os.write(go, b"1")
         return wait_for(init, others=False)
     finally:
-        server.end()
+        composed.end()
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from cmafs.namespace_root import PRIVATE, Graft, fits, tmpfs, touch
+from cmafs.namespace_root import PRIVATE, PROCFS, Graft, fits, tmpfs, touch
 from cmafs.namespace_syscalls import (
     MS_BIND,
     MS_NODEV,
@@ -19,23 +19,28 @@ from cmafs.namespace_syscalls import (
     MS_REMOUNT,
     bind,
     mount,
+    umount,
 )
 
-_VM = "/proc/sys/vm"
-_PRINTK = "/proc/sys/kernel/printk"
-_SYSRQ = "/proc/sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
+_PROC = "/proc"
+_VM = "sys/vm"
+_PRINTK = "sys/kernel/printk"  # what a board's script sets without further ado
+_SYSRQ = "sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
 _KEEP = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
-def mount_proc() -> None:
-    """Mount a procfs for this pid namespace on /proc. Raises OSError: EPERM where a container masks its own."""
-    mount("proc", "/proc", "proc", _KEEP)
+def _relative(graft: Graft) -> str:
+    return graft.path.removeprefix(f"{_PROC}/")
 
 
-def missing(grafts: dict[str, Graft], root: str = "") -> list[Graft]:
-    """The machine's names in /proc that the host's procfs lacks: nobody can make one there."""
-    below = [graft for graft in grafts.values() if graft.path.startswith("/proc/") and graft.kind != "absent"]
-    return [graft for graft in below if not fits(graft, root) and not graft.path.startswith(_VM + "/")]
+def _below_proc(grafts: dict[str, Graft]) -> list[Graft]:
+    return [graft for graft in grafts.values() if graft.path.startswith(f"{_PROC}/")]
+
+
+def missing(grafts: dict[str, Graft], host: str) -> list[Graft]:
+    """The machine's names in /proc that the host's procfs lacks, where nobody can make one."""
+    lacking = [graft for graft in _below_proc(grafts) if not fits(graft, host)]
+    return [graft for graft in lacking if not _relative(graft).startswith(f"{_VM}/")]
 
 
 def _read(path: str) -> bytes:
@@ -46,40 +51,58 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _private_vm() -> None:
-    """Replace /proc/sys/vm by files of the run's own, with the host's values to begin with."""
-    values = []
-    with os.scandir(_VM) as entries:
-        for entry in entries:
-            if entry.is_file():
-                values.append((entry.path, _read(entry.path), entry.stat().st_mode & 0o777))
-    tmpfs(_VM)
+def _private_directory(directory: str) -> None:
+    """Replace a directory of sysctls by files of the run's own, with the host's values to begin with."""
+    with os.scandir(directory) as entries:
+        files = [entry for entry in entries if entry.is_file()]
+        values = [(entry.path, _read(entry.path), entry.stat().st_mode & 0o777) for entry in files]
+    tmpfs(directory)
     for path, value, mode in values:
         touch(path, value, mode)
 
 
-def _private_file(path: str) -> None:
+def _private_file(path: str, content: bytes) -> None:
     if os.path.exists(path):
         private = f"{PRIVATE}/{os.path.basename(path)}"
-        touch(private, _read(path) if path == _PRINTK else b"")
+        touch(private, content)
         bind(private, path)
 
 
-def graft_proc(grafts: dict[str, Graft]) -> None:
+def mount_proc(composed: bool) -> None:
+    """Mount a procfs for this pid namespace on /proc, or below a root directory of its own that stands there.
+
+    Raises OSError: EPERM where a container masks its own /proc.
+    """
+    if not composed:
+        umount(_PROC)
+    mount("proc", PROCFS if composed else _PROC, "proc", _KEEP)
+
+
+def graft_proc(grafts: dict[str, Graft], composed: bool) -> None:
     """Put the machine's files over the private procfs, the host's sysctls out of reach. Raises OSError."""
-    bind("/proc/sys", "/proc/sys")
-    mount("none", "/proc/sys", None, MS_REMOUNT | MS_BIND | MS_RDONLY | _KEEP)
-    if os.path.isdir(_VM):
-        _private_vm()
-    for path in (_PRINTK, _SYSRQ):
-        _private_file(path)
-    for graft in grafts.values():
-        if not graft.path.startswith("/proc/") or graft.kind != "bind":
-            continue
-        if graft.path.startswith(_VM + "/") and not os.path.exists(graft.path):
-            touch(graft.path)
-        if fits(graft, ""):
-            bind(graft.source, graft.path)
+    procfs = PROCFS if composed else _PROC
+    sysctl = f"{procfs}/sys"
+    bind(sysctl, sysctl)
+    mount("none", sysctl, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _KEEP)
+    _private_directory(f"{procfs}/{_VM}")
+    _private_file(f"{procfs}/{_PRINTK}", _read(f"{procfs}/{_PRINTK}"))
+    _private_file(f"{procfs}/{_SYSRQ}", b"")
+    for graft in _below_proc(grafts):
+        place = f"{procfs}/{_relative(graft)}"
+        if _relative(graft).startswith(f"{_VM}/") and not os.path.exists(place):
+            touch(place)
+        if graft.kind == "bind" and os.path.exists(place):
+            bind(graft.source, place)
+    if composed:
+        _bind_directories(procfs)
+
+
+def _bind_directories(procfs: str) -> None:
+    """Show the directories of procfs at their places below the composed root of /proc."""
+    with os.scandir(procfs) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.isdigit():
+                bind(entry.path, f"{_PROC}/{entry.name}", recursive=True)
 
 
 def _mounts() -> list[tuple[str, str]]:
@@ -98,9 +121,9 @@ def cover_strays() -> None:
     for path, fstype in _mounts():
         if fstype in ("debugfs", "tracefs"):
             _cover(path)
-        elif fstype == "proc" and path != "/proc" and not path.startswith("/proc/"):
+        elif fstype == "proc" and not f"{path}/".startswith((f"{_PROC}/", f"{PROCFS}/")):
+            _cover(f"{path}/{_SYSRQ}")
             _cover(f"{path}/sys")
-            _cover(f"{path}/sysrq-trigger")
         elif fstype == "devtmpfs":
             _cover(f"{path}/kmsg")
 

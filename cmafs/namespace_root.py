@@ -1,8 +1,8 @@
 """The root directory that CMD of `cmafs run` sees: the host's, with the machine's paths at their places.
 
-A new tmpfs becomes the root and every entry of the host's root is bound into it, because a mount point made in
-the host's own tree would be seen by the host. Where the machine has a name that the host's directory lacks, that
-directory is composed in the same way, one level deeper.
+A new tmpfs becomes the root and every entry of the host's root is bound into it, because a mount point made
+in the host's own tree would be seen by the host. Where the machine has a name that a directory of the host
+lacks, that directory is composed in the same way, one level deeper.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ HOST = f"{PRIVATE}/host"  # the host's root while composing
 TREE = f"{PRIVATE}/mnt"  # the mounted tree: $CMAFS_MOUNT
 DEBUGFS = f"{PRIVATE}/debugfs"  # the same tree, mounted under the names that /proc/mounts is to show
 TRACEFS = f"{PRIVATE}/tracefs"
+PROCFS = f"{PRIVATE}/proc"  # the run's procfs where /proc itself must be composed
 
 _DEBUG = "/sys/kernel/debug"
 _TRACING = "/sys/kernel/tracing"
@@ -158,9 +159,10 @@ def enter_root() -> None:
     os.mkdir(f"/proc{HOST}")
     pivot_root("/proc", f"/proc{HOST}")
     os.chdir("/")
-    for name in ("mnt", "dev", "real", "bin", "debugfs", "tracefs"):
-        os.mkdir(f"{PRIVATE}/{name}")
-    os.mkdir("/proc")
+    private = [f"{PRIVATE}/{name}" for name in ("dev", "real", "bin")]
+    for path in (TREE, DEBUGFS, TRACEFS, PROCFS, "/proc", *private):
+        os.mkdir(path)
+    bind(f"{HOST}/proc", "/proc", recursive=True)  # until the run has its own
 
 
 def bind_host() -> None:

@@ -100,9 +100,9 @@ def _syslog_filter() -> bytes:
 def refuse_syslog() -> None:
     """Make syslog(2) answer EPERM from here on.
 
-    The kernel refuses it in a user namespace by itself only where kernel.dmesg_restrict is set: reading is open
-    to everybody otherwise (kernel/printk/printk.c:check_syslog_permissions()). Needs CAP_SYS_ADMIN in the caller's
-    user namespace, so that programs that gain privileges still can. Raises OSError.
+    The kernel refuses it in a user namespace by itself only where kernel.dmesg_restrict is set: otherwise
+    everybody may read (kernel/printk/printk.c:check_syslog_permissions()). Needs CAP_SYS_ADMIN in the user
+    namespace of the caller, and programs that gain privileges can still do so. Raises OSError.
     """
     program = _syslog_filter()
     buffer = ctypes.create_string_buffer(program, len(program))
