@@ -1,15 +1,252 @@
-"""Trace rows: see cmafs.abi. Each field has its citation."""
+"""Trace rows: the tracepoints and the tracer's text. See cmafs.abi; each field has its citation.
+
+T marks what a transcript shows, H what a running 6.18 answered, V what was read in the source of the
+release named,
+P what is known from change logs (the row may be one off), D what was derived.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cmafs.abi.rows import rows_from
+from cmafs.abi.trace_event import DATA_LOC, TraceEvent
+
+_NAME = (DATA_LOC, "name")
+_PFN = ("unsigned long", "pfn")
+_PAGE = ("const struct page *", "page")
+_COUNT = ("unsigned long", "count")
+_ALIGN = ("unsigned int", "align")
+_ULONG_5_10 = "unsigned int"
+
+
+def _cma_until_5_12(first_id: int) -> tuple[TraceEvent, ...]:
+    """The two events of 4.1 to 5.12 (T 5.10); the linker numbers them in reverse order of their declaration
+    (T).
+    """
+    count = (_ULONG_5_10, "count")
+    return (
+        TraceEvent(
+            "cma",
+            "cma_release",
+            first_id,
+            (_PFN, _PAGE, count),
+            '"pfn=%lx page=%p count=%u", REC->pfn, REC->page, REC->count',
+        ),
+        TraceEvent(
+            "cma",
+            "cma_alloc",
+            first_id + 1,
+            (_PFN, _PAGE, count, _ALIGN),
+            '"pfn=%lx page=%p count=%u align=%u", REC->pfn, REC->page, REC->count, REC->align',
+        ),
+    )
+
+
+def _cma_from_5_13(
+    first_id: int, errorno: bool = False, request_count: bool = False
+) -> tuple[TraceEvent, ...]:
+    """The four events of 5.13 on (``pfn=0x`` from 5.14; T 6.1).
+
+    ``errorno``: cma_alloc_finish says why (6.10; T 6.12). ``request_count``: cma_alloc_start says what is
+    there
+    (6.18; T 7.2).
+    """
+    recorded = "__get_str(name), REC->pfn, REC->page, REC->count, REC->align"
+    retry_fmt = f'"name=%s pfn=0x%lx page=%p count=%lu align=%u", {recorded}'
+    finish_fields: tuple[tuple[str, str], ...] = (_NAME, _PFN, _PAGE, _COUNT, _ALIGN)
+    finish_fmt = retry_fmt
+    if errorno:
+        finish_fields = (*finish_fields, ("int", "errorno"))
+        finish_fmt = retry_fmt.replace('align=%u"', 'align=%u errorno=%d"') + ", REC->errorno"
+    start_fields: tuple[tuple[str, str], ...] = (_NAME, _COUNT, _ALIGN)
+    start_fmt = '"name=%s count=%lu align=%u", __get_str(name), REC->count, REC->align'
+    if request_count:
+        counts = ("request_count", "available_count", "total_count")
+        start_fields = (_NAME, *(("unsigned long", name) for name in counts), _ALIGN)
+        shown = " ".join(f"{name}=%lu" for name in counts)
+        recorded = ", ".join(f"REC->{name}" for name in counts)
+        start_fmt = f'"name=%s {shown} align=%u", __get_str(name), {recorded}, REC->align'
+    return (
+        TraceEvent("cma", "cma_alloc_busy_retry", first_id, (_NAME, _PFN, _PAGE, _COUNT, _ALIGN), retry_fmt),
+        TraceEvent("cma", "cma_alloc_finish", first_id + 1, finish_fields, finish_fmt),
+        TraceEvent("cma", "cma_alloc_start", first_id + 2, start_fields, start_fmt),
+        TraceEvent(
+            "cma",
+            "cma_release",
+            first_id + 3,
+            (_NAME, _PFN, _PAGE, _COUNT),
+            '"name=%s pfn=0x%lx page=%p count=%lu", __get_str(name), REC->pfn, REC->page, REC->count',
+        ),
+    )
+
+
+_TEST_PAGES_ISOLATED = (
+    '"start_pfn=0x%lx end_pfn=0x%lx fin_pfn=0x%lx ret=%s", REC->start_pfn, REC->end_pfn, REC->fin_pfn, '
+    'REC->end_pfn <= REC->fin_pfn ? "success" : "fail"'
+)
+_MODES = '{0, "MIGRATE_ASYNC"}, {1, "MIGRATE_SYNC_LIGHT"}, {2, "MIGRATE_SYNC"}'
+_REASONS = (
+    "compaction",
+    "memory_failure",
+    "memory_hotplug",
+    "syscall_or_cpuset",
+    "mempolicy_mbind",
+    "numa_misplaced",
+)
+
+
+def _page_isolation(event_id: int) -> TraceEvent:
+    """The one event of its group (4.1 on; H)."""
+    fields = tuple(("unsigned long", name) for name in ("start_pfn", "end_pfn", "fin_pfn"))
+    return TraceEvent("page_isolation", "test_pages_isolated", event_id, fields, _TEST_PAGES_ISOLATED)
+
+
+def _migrate(event_id: int, counts: tuple[tuple[str, str], ...], reasons: tuple[str, ...]) -> TraceEvent:
+    """mm_migrate_pages: ``counts`` are (field, label in the text); ``reasons`` are ``enum
+    migrate_reason``'s names (H).
+    """
+    fields = tuple(("unsigned long", name) for name, _ in counts)
+    named = ", ".join(f'{{{number}, "{reason}"}}' for number, reason in enumerate(reasons))
+    text = " ".join(f"{label}=%lu" for _, label in counts)
+    recorded = ", ".join(f"REC->{name}" for name, _ in counts)
+    return TraceEvent(
+        "migrate",
+        "mm_migrate_pages",
+        event_id,
+        (*fields, ("enum migrate_mode", "mode"), ("int", "reason")),
+        f'"{text} mode=%s reason=%s", {recorded}, '
+        f"__print_symbolic(REC->mode, {_MODES}), __print_symbolic(REC->reason, {named})",
+    )
+
+
+_SUCCEEDED = (("succeeded", "nr_succeeded"), ("failed", "nr_failed"))
+_THP = (("thp_succeeded", "nr_thp_succeeded"), ("thp_failed", "nr_thp_failed"), ("thp_split", "nr_thp_split"))
+_SPLIT = (("large_folio_split", "nr_split"),)
+
+
+#: The column heads of ``trace``, from the first flag on. Source:
+#: ``kernel/trace/trace.c:print_func_help_header_irq()``.
+_HEADER_4_4 = """\
+#                              _-----=> irqs-off
+#                             / _----=> need-resched
+#                            | / _---=> hardirq/softirq
+#                            || / _--=> preempt-depth
+#                            ||| /     delay
+#           TASK-PID   CPU#  ||||    TIMESTAMP  FUNCTION
+#              | |       |   ||||       |         |
+"""
+_HEADER_5_10 = """\
+#                                _-----=> irqs-off
+#                               / _----=> need-resched
+#                              | / _---=> hardirq/softirq
+#                              || / _--=> preempt-depth
+#                              ||| /     delay
+#           TASK-PID     CPU#  ||||   TIMESTAMP  FUNCTION
+#              | |         |   ||||      |         |
+"""
+_HEADER_5_15 = """\
+#                                _-----=> irqs-off
+#                               / _----=> need-resched
+#                              | / _---=> hardirq/softirq
+#                              || / _--=> preempt-depth
+#                              ||| / _-=> migrate-disable
+#                              |||| /     delay
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+"""
 
 
 @dataclass(frozen=True)
 class TraceAbi:
-    """One row; fields are added with a citation each."""
+    """One row.
+
+    ``events``: the tracepoints, in the order of their numbers.
+    ``migrate_reason_contig_range``: the number of alloc_contig_range()'s reason.
+    ``hashes_pointers``: ``%p`` is hashed (option ``hash-ptr``, 5.12, P; raw T 5.10, hashed T 6.1).
+    ``char_signed``: ``char`` is signed on x86: until -funsigned-char (6.2, P; T 6.1 signed, 6.12 not).
+    ``pid_width``: columns of the PID (7 from 5.10 on, P 795d6379a47b; T 5.10).
+    ``migrate_disable_column``: a fifth flag (5.15, P 54357f0c9149; T 6.1).
+    ``column_heads``: the end of the header (T 5.10, 6.1; BH added in 5.17, P 289e7b0f7eb4; 4.4 from its
+    documentation).
+    ``marker_preempt_count``: a write to trace_marker is made with preemption off (6.18; H).
+    ``restricts_others``: files are 0640 and 0440 (5.16, P 21ccc9cd7211; H), before 0644 and 0444.
+    ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.8, P; H).
+    ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
+    """
+
+    events: tuple[TraceEvent, ...]
+    migrate_reason_contig_range: int
+    hashes_pointers: bool
+    char_signed: bool
+    pid_width: int
+    migrate_disable_column: bool
+    column_heads: str
+    marker_preempt_count: int
+    restricts_others: bool
+    size_in_subbuffers: bool
+    error_log: bool
 
 
-ROWS = rows_from(TraceAbi(), {})
+def _others(
+    first_id: int, counts: tuple[tuple[str, str], ...], reasons: tuple[str, ...]
+) -> tuple[TraceEvent, ...]:
+    """The events around cma's that the walk of alloc_contig_range() shows; numbers of ours (D)."""
+    return (_migrate(first_id, counts, reasons), _page_isolation(first_id + 1))
+
+
+_CMA_REASON = (*_REASONS, "cma")
+_CONTIG_REASON = (*_REASONS, "contig_range", "longterm_pin")
+
+ROWS = rows_from(
+    TraceAbi(
+        events=_cma_until_5_12(209) + _others(211, _SUCCEEDED, _CMA_REASON),
+        migrate_reason_contig_range=6,
+        hashes_pointers=False,
+        char_signed=True,
+        pid_width=5,
+        migrate_disable_column=False,
+        column_heads=_HEADER_4_4,
+        marker_preempt_count=0,
+        restricts_others=False,
+        size_in_subbuffers=False,
+        error_log=False,
+    ),
+    {
+        "5.4": {"error_log": True},
+        "5.10": {
+            "events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CMA_REASON),
+            "pid_width": 7,
+            "column_heads": _HEADER_5_10,
+        },
+        "5.15": {
+            "events": _cma_from_5_13(246) + _others(250, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "hashes_pointers": True,
+            "migrate_disable_column": True,
+            "column_heads": _HEADER_5_15,
+        },
+        "6.1": {
+            "events": _cma_from_5_13(260) + _others(264, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "column_heads": _HEADER_5_15.replace("irqs-off", "irqs-off/BH-disabled"),
+            "restricts_others": True,
+        },
+        "6.6": {
+            "events": _cma_from_5_13(280) + _others(284, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "char_signed": False,
+        },
+        "6.12": {
+            "events": _cma_from_5_13(299, errorno=True)
+            + _others(303, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+            "size_in_subbuffers": True,
+        },
+        "6.18": {
+            "events": _cma_from_5_13(293, errorno=True, request_count=True)
+            + _others(297, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+            "marker_preempt_count": 1,
+        },
+        "7.2": {
+            "events": _cma_from_5_13(287, errorno=True, request_count=True)
+            + _others(291, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+        },
+    },
+)

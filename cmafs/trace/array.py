@@ -1,0 +1,156 @@
+"""``struct trace_array``: a ring buffer and which events go into it. The top one, and one for each of
+``instances/``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cmafs.abi.trace_event import Field, TraceEvent, Value, Word
+from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
+from cmafs.trace.ring_buffer import RingBuffer
+
+#: Bytes of the ring once it is used (``TRACE_BUF_SIZE_DEFAULT``), and before that (``ring_buf_size`` of 1:
+#: two pages).
+TRACE_BUF_SIZE_DEFAULT = 1441792
+#: ``TRACING_LOG_ERRS_MAX``
+LOG_ERRS_MAX = 8
+
+SET, CLEAR = "1\n", "0\n"
+
+
+@dataclass(frozen=True)
+class TraceEntry:
+    """One record: ``ts`` in nanoseconds; ``event`` None for a write to trace_marker (``text``)."""
+
+    ts: int
+    pid: int
+    preempt_count: int
+    event: TraceEvent | None
+    values: Mapping[str, Value]
+    text: str = ""
+
+
+@dataclass
+class TraceEventFile:
+    """``struct trace_event_file``: one event in one trace array. ``filter_string`` None where there is no
+    filter.
+    """
+
+    event: TraceEvent
+    fields: Mapping[str, Field]
+    enabled: bool = False
+    filter_string: str | None = None
+    predicate: Predicate | None = None
+
+    def clear_filter(self) -> None:
+        """No filter any more."""
+        self.filter_string = self.predicate = None
+
+
+@dataclass
+class Subsystem:
+    """``struct event_subsystem``: the events of one group in one trace array."""
+
+    name: str
+    files: list[TraceEventFile]
+    filter_string: str | None = None
+
+
+@dataclass
+class TraceArray:
+    """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
+
+    word: Word
+    events: tuple[TraceEvent, ...]
+    buf_size: int = TRACE_BUF_SIZE_DEFAULT
+    expanded: bool = False
+    tracing_on: bool = True
+    error_log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_ERRS_MAX))
+
+    def __post_init__(self) -> None:
+        self.ring: RingBuffer[TraceEntry] = RingBuffer(self.buf_size if self.expanded else 1)
+        self.files = {
+            event.name: TraceEventFile(
+                event, {f.name: f for f in (*event.common(self.word), *event.own(self.word))}
+            )
+            for event in self.events
+        }
+        systems = dict.fromkeys(event.system for event in self.events)
+        self.subsystems = [
+            Subsystem(name, [f for f in self.files.values() if f.event.system == name]) for name in systems
+        ]
+
+    def expand(self) -> None:
+        """``tracing_update_buffers()``: the ring gets its size with its first use."""
+        if not self.expanded:
+            self.expanded = True
+            self.ring.resize(self.buf_size)
+
+    def resize(self, size: int) -> None:
+        """``tracing_resize_ring_buffer()`` in bytes."""
+        self.expanded = True
+        self.buf_size = size
+        self.ring.resize(size)
+
+    def set_filter(self, file: TraceEventFile, text: str, ts: int) -> None:
+        """``apply_event_filter()``: a bad expression stays readable, with what is wrong. Raises
+        FilterError.
+        """
+        file.clear_filter()
+        if _is_clear(text):
+            return
+        try:
+            file.predicate = parse_filter(text, file.fields)
+            file.filter_string = text
+        except FilterError as error:
+            file.filter_string = error.text(text)
+            self.log_error(error, text, ts)
+            raise
+
+    def set_subsystem_filter(self, system: Subsystem, text: str, ts: int) -> None:
+        """``apply_subsystem_event_filter()``: on every event that has the fields. Raises FilterError if
+        none has.
+        """
+        system.filter_string = None
+        if _is_clear(text):
+            for file in system.files:
+                file.clear_filter()
+            return
+        accepted = False
+        failure = FilterError(BAD_SUBSYS_FILTER, 0)
+        for file in system.files:
+            file.clear_filter()
+            try:
+                file.predicate = parse_filter(text, file.fields)
+                file.filter_string = text
+                accepted = True
+            except FilterError:
+                file.filter_string = failure.text(text)
+        system.filter_string = text if accepted else failure.text(text)
+        if not accepted:
+            self.log_error(failure, text, ts)
+            raise failure
+
+    def log_error(self, error: FilterError, text: str, ts: int) -> None:
+        """``tracing_log_err()``"""
+        if error.message is not None:
+            caret = " " * (len("  Command: ") + error.pos) + "^"
+            what = f"event filter parse error: error: {error.message}"
+            self.error_log.append(f"[{stamp(ts)}] {what}\n  Command: {text}\n{caret}\n")
+
+
+def _is_clear(text: str) -> bool:
+    """``0`` removes a filter; so does ``none``, which the file reads when there is no filter.
+
+    A kernel refuses ``none``; issue 5 asks for it, so that what was read can be written back.
+    """
+    return text in ("0", "none")
+
+
+def stamp(ts: int) -> str:
+    """Nanoseconds as the tracer shows them: ``%5lu.%06lu`` seconds, rounded to microseconds."""
+    seconds, micros = divmod((ts + 500) // 1000, 1_000_000)
+    return f"{seconds:5d}.{micros:06d}"

@@ -1,0 +1,224 @@
+"""Filter expressions of trace events: parsed and judged as ``kernel/trace/trace_events_filter.c`` does.
+
+The messages and the places of their carets were compared with a running 6.18.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cmafs.abi.trace_event import Field, Value
+
+Predicate = Callable[[Mapping[str, Value]], bool]
+
+TOO_MANY_OPEN = "Too many '('"
+TOO_MANY_CLOSE = "Too few '('"
+MISSING_QUOTE = "Missing matching quote"
+FIELD_NOT_FOUND = "Field not found"
+INVALID_OP = "Invalid operator"
+INVALID_VALUE = "Invalid value (did you forget quotes)?"
+EXPECT_STRING = "Expecting string field"
+EXPECT_DIGIT = "Expecting numeric field"
+ILLEGAL_FIELD_OP = "Illegal operation for field type"
+ILLEGAL_INTVAL = "Illegal integer value"
+TOO_MANY_PREDS = "Too many terms in predicate expression"
+BAD_SUBSYS_FILTER = "Couldn't find or set field in one of a subsystem's events"
+
+#: In the order in which they are tried: ``<=`` before ``<``.
+_OPS = ("~", "!=", "==", "<=", "<", ">=", ">", "&")
+_COMPARE: Mapping[str, Callable[[int, int], bool]] = {
+    "!=": operator.ne,
+    "==": operator.eq,
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "&": lambda left, right: bool(left & right),
+}
+#: Fields of the task and the CPU, besides those of the event (``trace_define_generic_fields()``).
+COMM_FIELDS = ("comm", "COMM")
+CPU_FIELDS = ("cpu", "CPU", "common_cpu")
+
+#: Negations and parentheses inside each other; the kernel has no such limit.
+MAX_DEPTH = 64
+
+_NAME = re.compile(r"\s*(\w*)\s*")
+_NUMBER = re.compile(r"-?\w*")
+_LITERAL = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
+
+
+class FilterError(ValueError):
+    """What is wrong with a filter: ``message`` (None: the kernel gives none), ``pos`` where in the text."""
+
+    def __init__(self, message: str | None, pos: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.pos = pos
+
+    def text(self, expression: str) -> str:
+        """What the ``filter`` file then reads. Source: ``append_filter_err()``."""
+        if self.message is None:
+            return f"{expression}\nError: (0)\n"
+        caret = " " * min(self.pos, len(expression)) + "^"
+        return f"{expression}\n{caret}\nparse_error: {self.message}\n"
+
+
+@dataclass
+class _Parser:
+    """Position in the text, and what a field name means."""
+
+    text: str
+    fields: Mapping[str, Field]
+    pos: int = 0
+    depth: int = 0
+
+    def skip_space(self) -> str:
+        """The next character that is not blank, '' at the end."""
+        while self.text[self.pos : self.pos + 1].isspace():
+            self.pos += 1
+        return self.text[self.pos : self.pos + 1]
+
+    def any_of(self) -> Predicate:
+        """Terms joined by ``||``."""
+        terms = [self.all_of()]
+        while self.joined("||"):
+            terms.append(self.all_of())
+        return terms[0] if len(terms) == 1 else lambda values: any(term(values) for term in terms)
+
+    def all_of(self) -> Predicate:
+        """Terms joined by ``&&``."""
+        terms = [self.term()]
+        while self.joined("&&"):
+            terms.append(self.term())
+        return terms[0] if len(terms) == 1 else lambda values: all(term(values) for term in terms)
+
+    def joined(self, by: str) -> bool:
+        """Whether another term follows; an operator with nothing behind it is ignored, as the kernel does."""
+        char = self.skip_space()
+        if not self.text.startswith(("&&", "||"), self.pos) and char not in ("", ")"):
+            raise FilterError(TOO_MANY_PREDS, self.pos)
+        if not self.text.startswith(by, self.pos):
+            return False
+        self.pos += len(by)
+        return bool(self.skip_space())
+
+    def term(self) -> Predicate:
+        """A predicate, a negation or a parenthesis."""
+        char = self.skip_space()
+        if char not in ("!", "("):
+            return self.predicate()
+        if self.depth == MAX_DEPTH:
+            raise FilterError(None, self.pos)
+        self.pos += 1
+        self.depth += 1
+        inner = self.term() if char == "!" else self.any_of()
+        self.depth -= 1
+        if char == "!":
+            return lambda values: not inner(values)
+        self.skip_space()
+        self.pos += 1  # balanced: checked before
+        return inner
+
+    def predicate(self) -> Predicate:
+        """``parse_pred()``: a field, an operator, a value."""
+        # the kernel reports places in a predicate one to the right
+        match = _NAME.match(self.text, self.pos)
+        assert match
+        name = match[1]
+        if not name:
+            raise FilterError(None, self.pos)
+        if name not in self.fields and name not in (*COMM_FIELDS, *CPU_FIELDS):
+            raise FilterError(FIELD_NOT_FOUND, match.end(1) + 1)
+        self.pos = match.end()
+        op = next((op for op in _OPS if self.text.startswith(op, self.pos)), None)
+        if op is None:
+            raise FilterError(INVALID_OP, self.pos + 1)
+        self.pos += len(op)
+        char = self.skip_space()
+        if char in ("'", '"'):
+            return self.string_predicate(name, op, char)
+        if char.isdigit() or char == "-":
+            return self.number_predicate(name, op)
+        raise FilterError(INVALID_VALUE, self.pos + 1)
+
+    def string_predicate(self, name: str, op: str, quote: str) -> Predicate:
+        """A field against a quoted string."""
+        start = self.pos + 1
+        end = self.text.index(quote, start)
+        field = self.fields.get(name)
+        if name in CPU_FIELDS or (field and not field.is_string):
+            raise FilterError(EXPECT_DIGIT, start)
+        if op not in ("~", "==", "!="):
+            raise FilterError(ILLEGAL_FIELD_OP, start)
+        self.pos = end + 1
+        wanted = self.text[start:end]
+        matches = glob(wanted) if op == "~" else wanted.__eq__
+        return lambda values: matches(str(values[name])) != (op == "!=")
+
+    def number_predicate(self, name: str, op: str) -> Predicate:
+        """A field against an integer."""
+        match = _NUMBER.match(self.text, self.pos)
+        assert match
+        field = self.fields.get(name)
+        if name in COMM_FIELDS or (field and field.is_string):
+            raise FilterError(EXPECT_STRING, self.pos + 1)
+        if op == "~":
+            raise FilterError(ILLEGAL_FIELD_OP, self.pos + 1)
+        number = _integer(match[0], field is None or field.signed)
+        if number is None:
+            raise FilterError(ILLEGAL_INTVAL, self.pos + 1)
+        self.pos = match.end()
+        compare = _COMPARE[op]
+        return lambda values: compare(int(values[name]), number)
+
+
+def _integer(text: str, signed: bool) -> int | None:
+    """kstrtoll() or kstrtoull() with base 0; None where they refuse."""
+    literal = _LITERAL.match(text)
+    if not literal or (literal[1] and not signed):
+        return None
+    digits = literal[2]
+    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
+    value = int(digits, base)
+    if value >= 1 << (63 if signed else 64):
+        return None
+    return -value if literal[1] else value
+
+
+def glob(pattern: str) -> Callable[[str], bool]:
+    """``lib/glob.c:glob_match()`` over the whole string: ``*``, ``?``, ``[a-z]``, ``[!a]``."""
+    regex = "".join(
+        {"*": ".*", "?": "."}.get(part, part if part[0] == "[" and part[-1:] == "]" else re.escape(part))
+        for part in re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    )
+    return lambda text: re.fullmatch(regex.replace("[!", "[^"), text, re.DOTALL) is not None
+
+
+def _check_balance(text: str) -> None:
+    """``calc_stack()``: quotes and parentheses, before anything else is looked at."""
+    open_at: list[int] = []
+    quote_at: int | None = None
+    for i, char in enumerate(text):
+        if quote_at is not None:
+            quote_at = None if char == text[quote_at] else quote_at
+        elif char in ("'", '"'):
+            quote_at = i
+        elif char == "(":
+            open_at.append(i)
+        elif char == ")":
+            if not open_at:
+                raise FilterError(TOO_MANY_CLOSE, i)
+            open_at.pop()
+    if quote_at is not None:
+        raise FilterError(MISSING_QUOTE, quote_at)
+    if open_at:
+        raise FilterError(TOO_MANY_OPEN, open_at[-1])
+
+
+def parse_filter(text: str, fields: Mapping[str, Field]) -> Predicate:
+    """``process_preds()``: the expression as a function of an event's values. Raises FilterError."""
+    _check_balance(text)
+    return _Parser(text, fields).any_of()

@@ -1,0 +1,107 @@
+"""The tracer's ring buffer: pages of records, the oldest page overwritten first.
+
+What fits is counted as the kernel does, so that the numbers in ``entries-in-buffer/entries-written`` are
+the kernel's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+#: Bytes of a sub-buffer that hold records: a page of 4 KiB less its header (``ring_buffer.c:BUF_PAGE_SIZE``).
+BUF_PAGE_SIZE = 4080
+#: ``RINGBUF_TYPE_DATA_TYPE_LEN_MAX``: a longer record needs a word of its own for the length (bytes).
+LEN_MAX = 28 * 4
+#: Nanoseconds that fit the time delta of a record (``TS_SHIFT``); beyond it stands a time extend of 8 bytes.
+TS_MASK = (1 << 27) - 1
+HEADER, TIME_EXTEND = 4, 8
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Page(Generic[T]):
+    used: int = 0
+    records: deque[T] = field(default_factory=deque)
+
+
+class RingBuffer(Generic[T]):
+    """``struct trace_buffer`` of one CPU; ``size`` in bytes, rounded up to pages, at least two.
+
+    ``overrun`` counts the records that were overwritten.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.overrun = 0
+        self._lost = 0
+        self._entries = 0
+        self._last_ts = 0
+        self._pages: deque[_Page[T]] = deque([_Page()])
+        self.nr_pages = self._pages_of(size)
+
+    @staticmethod
+    def _pages_of(size: int) -> int:
+        return max(2, -(-size // BUF_PAGE_SIZE))
+
+    @property
+    def size(self) -> int:
+        """Bytes that records can take: whole pages."""
+        return self.nr_pages * BUF_PAGE_SIZE
+
+    def __len__(self) -> int:
+        return self._entries
+
+    def __iter__(self) -> Iterator[T]:
+        for page in self._pages:
+            yield from page.records
+
+    def write(self, ts: int, length: int, record: T) -> None:
+        """``ring_buffer_write()``: a record of ``length`` bytes at ``ts`` nanoseconds."""
+        length = -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
+        page = self._pages[-1]
+        if page.used and ts - self._last_ts > TS_MASK:
+            length += TIME_EXTEND
+        if page.used + length > BUF_PAGE_SIZE:
+            page = self._next_page()
+        page.records.append(record)
+        page.used += length
+        self._entries += 1
+        self._last_ts = ts
+
+    def _next_page(self) -> _Page[T]:
+        """``rb_move_tail()``: the next page, at the cost of the oldest once all are used."""
+        self._pages.append(_Page())
+        self._drop_beyond(self.nr_pages)
+        return self._pages[-1]
+
+    def _drop_beyond(self, nr_pages: int) -> None:
+        while len(self._pages) > nr_pages:
+            dropped = len(self._pages.popleft().records)
+            self.overrun += dropped
+            self._lost += dropped
+            self._entries -= dropped
+
+    def resize(self, size: int) -> None:
+        """``ring_buffer_resize()``: to ``size`` bytes, keeping the newest records."""
+        self.nr_pages = self._pages_of(size)
+        self._drop_beyond(self.nr_pages)
+
+    def reset(self) -> None:
+        """``ring_buffer_reset()``: empty it."""
+        self.overrun = self._lost = self._entries = 0
+        self._pages = deque([_Page()])
+
+    def consume(self) -> tuple[int, T] | None:
+        """``ring_buffer_consume()``: how many were lost before the oldest record, and that record; None
+        when empty.
+        """
+        while not self._pages[0].records:
+            if len(self._pages) == 1:
+                return None
+            self._pages.popleft()
+        lost, self._lost = self._lost, 0
+        self._entries -= 1
+        return lost, self._pages[0].records.popleft()
