@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cmafs.abi.printk import ROWS, DebugSite, PrintkAbi
@@ -54,7 +54,8 @@ class Printk:
     """The log of one machine.
 
     ``seed``: what hashed pointers follow from; ``log_buf_shift``: the ring has 2^shift bytes; ``abi``: how
-    this kernel keeps records; ``bits_per_long``: the width of a pointer.
+    this kernel keeps records; ``bits_per_long``: the width of a pointer. ``current_pid``: who acts, init
+    until boot says otherwise.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Printk:
         self.next_seq = 0
         self.clear_seq = 0
         self.debug_flags: dict[DebugSite, int] = {}
+        self.current_pid: Callable[[], int] = lambda: 1
         self._key = seed.to_bytes(16, "little", signed=True)
         self._size = 1 << log_buf_shift
         self._records: deque[Record] = deque()
@@ -209,5 +211,5 @@ class Printk:
             )
             if letter in shown
         ]
-        thread = "[1] " if "t" in shown else ""  # the tables have no caller: init's
+        thread = f"[{self.current_pid()}] " if "t" in shown else ""
         return thread + "".join(parts) + (" " if parts else "")

@@ -35,19 +35,34 @@ class Ratelimit:
         self._printed = 0
         self.missed = 0
 
-    def allow(self, function: str) -> bool:
-        """Whether a line may be printed now; ``function`` is named when dropped lines are reported first."""
-        now = self._log.clock.now()
-        if self._begin is None:
-            self._begin = now
-        if now > self._begin + self._interval:
+    def allow(self, function: str, lines: int = 1) -> int:
+        """How many of ``lines`` lines, all of now, may be printed.
+
+        ``function`` is named when lines dropped before are reported first.
+        """
+        if self._interval_over():
             if self.missed:
                 self._log.printk(f"{function}: {self.missed} callbacks suppressed", LOGLEVEL_WARNING)
             self.missed = 0
+        return self._take(lines)
+
+    def allow_silently(self) -> int:
+        """The same for one line, with RATELIMIT_MSG_ON_RELEASE: ``missed`` only grows."""
+        self._interval_over()
+        return self._take(1)
+
+    def _interval_over(self) -> bool:
+        """Whether a new interval begins now."""
+        now = self._log.clock.now()
+        if self._begin is None:
             self._begin = now
-            self._printed = 0
-        if self._printed < self._burst:
-            self._printed += 1
-            return True
-        self.missed += 1
-        return False
+        if now <= self._begin + self._interval:
+            return False
+        self._begin, self._printed = now, 0
+        return True
+
+    def _take(self, lines: int) -> int:
+        allowed = min(lines, self._burst - self._printed)
+        self._printed += allowed
+        self.missed += lines - allowed
+        return allowed

@@ -140,7 +140,6 @@ class CmaAbi:
 
     ``name_max``: bytes of an area's name that are kept, 0 all (``CMA_MAX_NAME`` 64, 5.9; T).
     ``unnamed_from``: number of the first area registered without a name (0; 1 from 6.15, V 7.2).
-    ``extra_slot``: the table has one slot more than CONFIG_CMA_AREAS (``MAX_CMA_AREAS``, to 6.8; P).
     ``failed_returns_pages``: an area that cannot be activated gives its pages to the buddy allocator and
     leaves CmaTotal (5.12, V 6.1; before neither, V 5.10).
     ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb).
@@ -156,6 +155,8 @@ class CmaAbi:
     ``failure_names_area``, ``failure_ratelimited``: 5.13 (T 6.1 against 5.10).
     ``show_areas``: when the list of holes is printed: never, with CONFIG_CMA_DEBUG, always (6.9, P; T).
     ``show_ranges``: the list has a line for each range (6.15; T 7.2).
+    ``pfns_busy_ratelimited``: the line ``PFNs busy`` of a busy window is limited (4.14, M; abi.mm says who
+    has it).
     ``entry_names_area`` (6.6, T 6.12), ``busy_shows_pfn`` (T 6.12 against 6.1; 6.3, P),
     ``release_shows_count`` (5.13, T): which values the debug lines take.
     ``validates_first``: cma_release() prints a line of its own for the search of the range (7.2, T).
@@ -193,7 +194,6 @@ class CmaAbi:
     sites: CmaSites
     name_max: int = 0
     unnamed_from: int = 0
-    extra_slot: bool = True
     failed_returns_pages: bool = False
     failed_stops_others: bool = True
     lists_failed: bool = True
@@ -205,6 +205,7 @@ class CmaAbi:
     failure_ratelimited: bool = False
     show_areas: str = SHOW_NEVER
     show_ranges: bool = False
+    pfns_busy_ratelimited: bool = False
     entry_names_area: bool = False
     busy_shows_pfn: bool = False
     release_shows_count: bool = False
@@ -231,7 +232,12 @@ class CmaAbi:
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
-    "4.15": {"prints_failure": True, "show_areas": SHOW_CMA_DEBUG, "debugfs_name": DIR_PREFIXED},
+    "4.15": {
+        "prints_failure": True,
+        "show_areas": SHOW_CMA_DEBUG,
+        "debugfs_name": DIR_PREFIXED,
+        "pfns_busy_ratelimited": True,
+    },
     "5.4": {"collision_message": True, "collision_in_root": False},
     "5.10": {
         "sites": _SITES_5_10,
@@ -255,7 +261,6 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "6.6": {"sites": _SITES_6_6, "entry_names_area": True, "busy_shows_pfn": True},
     "6.12": {
         "sites": _SITES_6_12,
-        "extra_slot": False,
         "early_counts": False,
         "show_areas": SHOW_ALWAYS,
         "start_event": START_FIRST,

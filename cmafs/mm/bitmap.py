@@ -6,7 +6,7 @@ bits, so that a search looks at runs instead of bits. ``Bitmap.check()`` says wh
 
 from __future__ import annotations
 
-import sys
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -185,13 +185,9 @@ class Bitmap:
             next(((low, end) for low, end in self.holes.at_least(1, start) if low < start + nr), None) is None
         )
 
-    def to_u32(self) -> array[int]:
+    def to_u32(self) -> tuple[int, ...]:
         """The bits as words of 32 bits, bit 0 of word 0 first."""
-        words = array("I")
-        words.frombytes(self._bits)
-        if sys.byteorder == "big":
-            words.byteswap()
-        return words
+        return struct.unpack(f"<{len(self._bits) // 4}I", self._bits)
 
     def to_bytes(self) -> bytes:
         """The bits as bytes, bit 0 of byte 0 first, no more bytes than bits need."""

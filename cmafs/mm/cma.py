@@ -57,7 +57,8 @@ class Cma:
 
     ``slot``: its place in the table; ``available_count``: pages not handed out; ``nid``: its node, -1 for
     any;
-    ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what sysfs shows, modulo 2^64.
+    ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what sysfs shows, modulo 2^64;
+    ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
     """
 
     areas: CmaAreas
@@ -71,6 +72,7 @@ class Cma:
     nr_pages_succeeded: int = 0
     nr_pages_failed: int = 0
     nr_pages_released: int = 0
+    mem_head: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.available_count = self.count
@@ -115,7 +117,8 @@ class CmaAreas:
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
     group
-    ``cma`` with its fields; None while nobody listens.
+    ``cma`` with its fields; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate
+    limits of two call sites, which all areas share.
     """
 
     def __init__(
@@ -139,7 +142,8 @@ class CmaAreas:
         self.trace: Callable[[str, TraceFields], None] | None = None
         self.memory: Memory
         self._areas: list[Cma] = []
-        self._failure_limit = Ratelimit(log)
+        self.failure_limit = Ratelimit(log)
+        self.pfns_busy_limit = Ratelimit(log)
         log.add_debug_sites([s for s in abi.sites.all() if s.module == "cma"], enabled=cma_debug)
         log.add_debug_sites([s for s in abi.sites.all() if s.module != "cma"], enabled=False)
 
@@ -174,10 +178,6 @@ class CmaAreas:
         self._areas.append(cma)
         self.totalcma_pages += count
         return cma
-
-    def failure_allowed(self, function: str) -> bool:
-        """Whether the ``alloc failed`` line may be printed now (``pr_err_ratelimited()``)."""
-        return not self.abi.failure_ratelimited or self._failure_limit.allow(function)
 
 
 def cma_init_reserved_mem(areas: CmaAreas, base: int, size: int, order_per_bit: int, name: str | None) -> Cma:
@@ -285,13 +285,13 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         if place is None:
             break
         tried = cmr.base_pfn + (place << cma.order_per_bit)
-        error, busy_pfn = _take(cma, cmr, place, bits, count)
-        if error != errno.EBUSY:
+        error, busy = _take(cma, cmr, place, bits, count)
+        if busy is None:
             break
-        start = _retry_after(cma, cmr, place, bits, mask, busy_pfn)
+        start = _retry_after(cma, cmr, place, bits, mask, busy.pfn)
         step = (mask + 1) << cma.order_per_bit
         tries = range(tried, cmr.base_pfn + (start << cma.order_per_bit), step)
-        busy_retries(cma, tries, count, align)
+        busy_retries(cma, tries, count, align, busy)
         tried = tries[-1]
     return tried, error
 
@@ -306,22 +306,22 @@ def _aligned_offset(cma: Cma, cmr: CmaMemrange, align: int) -> int:
     return (cmr.base_pfn & ((1 << align) - 1)) >> cma.order_per_bit
 
 
-def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, int]:
-    """Claim bits and their pages: (0, 0), or an errno with the pfn in the way, and nothing claimed."""
+def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, ContigBusy | None]:
+    """Claim bits and their pages: (0, None), or an errno, with who is in the way, and nothing claimed."""
     pfn = cmr.base_pfn + (place << cma.order_per_bit)
     cmr.bitmap.set(place, bits)
     try:
         alloc_contig_range(cma.areas.memory, pfn, pfn + count)
     except ContigBusy as busy:
         cmr.bitmap.clear(place, bits)
-        return errno.EBUSY, busy.pfn
+        return errno.EBUSY, busy
     except OSError as failed:
         if failed.errno != errno.ENOMEM:
             raise
         cmr.bitmap.clear(place, bits)
-        return errno.ENOMEM, 0
+        return errno.ENOMEM, None
     cma.available_count -= count
-    return 0, 0
+    return 0, None
 
 
 def _retry_after(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int, busy_pfn: int) -> int:

@@ -14,6 +14,7 @@ from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 
 if TYPE_CHECKING:
     from cmafs.mm.cma import Cma, CmaMemrange
+    from cmafs.mm.contig_alloc import ContigBusy
 
 #: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
 TraceFields: TypeAlias = Mapping[str, int | str | None]
@@ -38,19 +39,34 @@ def debug_entry(cma: Cma, count: int, align: int) -> None:
     log.pr_debug(site, site.function, address, *named, count, align)
 
 
-def busy_retries(cma: Cma, tries: range, count: int, align: int) -> None:
+def busy_retries(cma: Cma, tries: range, count: int, align: int, busy: ContigBusy) -> None:
     """Log and trace the tries that found their window busy; of the lines only those that the ring holds."""
     areas, abi, log = cma.areas, cma.areas.abi, cma.areas.log
-    site = abi.sites.busy
-    if log.debug(site):
-        room = log.room_for(site.text(*_busy_values(cma, tries[0])))
-        log.skip(max(len(tries) - room, 0))
-        for pfn in tries[-room:]:
-            log.pr_debug(site, *_busy_values(cma, pfn))
+    if busy.locked:
+        log.printk(f"cma: migrate_pages failed, page {busy.pfn:#x} is locked", LOGLEVEL_ERR)
+    debug = log.debug(abi.sites.busy)
+    room = log.room_for(abi.sites.busy.text(*_busy_values(cma, tries[0])))
+    skipped, shown = tries[:-room], tries[-room:]
+    log.skip(len(skipped) * debug)
+    if busy.pfns_busy and skipped:
+        log.skip(_pfns_busy_allowed(cma, len(skipped)))
+    for pfn in shown:
+        if busy.pfns_busy and _pfns_busy_allowed(cma, 1):
+            start = busy.pfns_busy[0] if pfn == tries[0] else pfn
+            log.printk(f"alloc_contig_range: [{start:x}, {pfn + count:x}) PFNs busy")
+        if debug:
+            log.pr_debug(abi.sites.busy, *_busy_values(cma, pfn))
     if areas.trace is not None and not abi.alloc_event:
         for pfn in tries:
-            fields = {"name": cma.name, "pfn": pfn, "page": pfn, "count": count, "align": align}
-            areas.trace("cma_alloc_busy_retry", fields)
+            where: TraceFields = {"name": cma.name, "pfn": pfn, "page": pfn, "count": count, "align": align}
+            areas.trace("cma_alloc_busy_retry", where)
+
+
+def _pfns_busy_allowed(cma: Cma, lines: int) -> int:
+    """How many of so many ``PFNs busy`` lines are printed; the first kernels did not limit them."""
+    if not cma.areas.abi.pfns_busy_ratelimited:
+        return lines
+    return cma.areas.pfns_busy_limit.allow("alloc_contig_range", lines)
 
 
 def _busy_values(cma: Cma, pfn: int) -> tuple[object, ...]:
@@ -81,7 +97,7 @@ def _print_failure(cma: Cma, count: int, error: int) -> None:
         return
     function = abi.sites.entry.function
     name = f"{cma.name}: " if abi.failure_names_area else ""
-    if areas.failure_allowed(function):
+    if not abi.failure_ratelimited or areas.failure_limit.allow(function):
         line = f"cma: {function}: {name}alloc failed, req-size: {count} pages, ret: {-error}"
         areas.log.printk(line, LOGLEVEL_ERR)
     if abi.show_areas == SHOW_ALWAYS or (abi.show_areas == SHOW_CMA_DEBUG and areas.cma_debug):

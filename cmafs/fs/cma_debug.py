@@ -1,0 +1,145 @@
+"""sys/kernel/debug/cma: a directory for each area, as ``mm/cma_debug.c``."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmafs.fs.dentry import Directory, FileOperations, fail
+from cmafs.fs.libfs import SimpleAttribute, SnapshotFile, debugfs_root, to_int, u32_array_text
+from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
+from cmafs.printk import LOGLEVEL_ERR
+
+if TYPE_CHECKING:
+    from cmafs.abi.cma import CmaAbi
+    from cmafs.init.machine import Machine
+
+
+@dataclass(frozen=True)
+class CmaDebugfs:
+    """What the files of one area do."""
+
+    cma: Cma
+
+    @property
+    def abi(self) -> CmaAbi:
+        """The kernel's row."""
+        return self.cma.areas.abi
+
+    def cma_alloc_write(self, value: int) -> None:
+        """``alloc``: what an ``int`` keeps of the number, in pages. Raises ENOMEM whatever the reason."""
+        pages = to_int(value)
+        if pages == 0 and self.abi.zero_frees_all:
+            self.cma_free_mem(-1)
+            return
+        count = pages & self.cma.areas.ulong_max
+        pfn = cma_alloc(self.cma, count)
+        if pfn is None:
+            fail(errno.ENOMEM)
+        self.cma.mem_head.append((pfn, count))
+
+    def cma_free_write(self, value: int) -> None:
+        """``free``: succeeds whatever is held."""
+        self.cma_free_mem(to_int(value))
+
+    def cma_free_mem(self, count: int) -> None:
+        """Release the newest buffers until ``count`` pages went back.
+
+        The last one is split from its front, unless the area has more than a page a bit. A negative count
+        compares as an unsigned one: everything goes. Source: ``mm/cma_debug.c:cma_free_mem()@v6.12``.
+        """
+        held, ulong_max = self.cma.mem_head, self.cma.areas.ulong_max
+        while count and held:
+            pfn, pages = held.pop()
+            if pages <= count & ulong_max:
+                cma_release(self.cma, pfn, pages)
+                count = to_int(count - pages)
+            elif self.cma.order_per_bit == 0:
+                cma_release(self.cma, pfn, count)
+                held.append((pfn + count, pages - count))
+                return
+            else:
+                self.cma.areas.log.pr_debug(self.abi.sites.partial_block)
+                held.append((pfn, pages))
+                return
+
+    def used(self) -> int:
+        """``used`` in pages; KiB in the dialect of seeds/000."""
+        used = self.cma.used()
+        return used << (self.cma.areas.page_shift - 10) if self.abi.used_kib else used
+
+    def number(self, name: str) -> SimpleAttribute:
+        """The simple attribute of that name."""
+        strict = self.abi.strict_numbers
+        if name == "alloc":
+            return SimpleAttribute(set=self.cma_alloc_write, strict=strict)
+        if name == "free":
+            return SimpleAttribute(set=self.cma_free_write, strict=strict)
+        getters: dict[str, Callable[[], int]] = {
+            "base_pfn": lambda: self.cma.base_pfn,
+            "count": lambda: self.cma.count,
+            "size": lambda: self.cma.count,
+            "order_per_bit": lambda: self.cma.order_per_bit,
+            "used": self.used,
+            "maxchunk": self.cma.maxchunk,
+        }
+        return SimpleAttribute(get=getters[name], strict=strict)
+
+    def bitmap(self, cmr: CmaMemrange) -> FileOperations:
+        """``bitmap`` of a range: words of 32 bits; raw bytes in the dialect of seeds/000."""
+        if self.abi.raw_bitmap:
+            return SnapshotFile(lambda: cmr.bitmap.to_bytes())
+        return SnapshotFile(lambda: u32_array_text(cmr.bitmap.to_u32()))
+
+    def add_files(self, directory: Directory) -> None:
+        """``cma_debugfs_add_one()``: the files of an area, those that are not there yet."""
+        in_range = ("base_pfn", "bitmap") if self.abi.ranges else ()
+        for name in self.abi.files:
+            if name in directory.children or name in in_range:
+                continue
+            if name == "bitmap":
+                directory.file(name, 0o444, self.bitmap(self.cma.ranges[0]))
+            else:
+                directory.file(name, 0o200 if name in ("alloc", "free") else 0o444, self.number(name))
+        if self.abi.ranges:
+            self._add_ranges(directory)
+
+    def _add_ranges(self, directory: Directory) -> None:
+        ranges = directory.subdir("ranges")
+        for index, cmr in enumerate(self.cma.ranges):
+            one = ranges.subdir(str(index))
+            base_pfn = SimpleAttribute(get=lambda cmr=cmr: cmr.base_pfn)  # type: ignore[misc]
+            one.file("base_pfn", 0o444, base_pfn)
+            one.file("bitmap", 0o444, self.bitmap(cmr))
+        for name in ("base_pfn", "bitmap"):
+            directory.link(name, f"ranges/0/{name}")
+
+
+def directory_name(cma: Cma) -> str:
+    """The directory of an area: by its index, by its name in a small buffer, or by its name."""
+    abi = cma.areas.abi
+    name = abi.debugfs_name % (cma.slot if abi.debugfs_name.endswith("%d") else cma.name)
+    if not abi.debugfs_name_max:
+        return name
+    cut = name.encode("utf-8", "surrogateescape")[: abi.debugfs_name_max]
+    return cut.decode("utf-8", "surrogateescape")
+
+
+def populate(root: Directory, machine: Machine) -> None:
+    """``cma_debugfs_init()``: the directory ``cma``, and one in it for each area."""
+    debugfs = debugfs_root(root)
+    top = debugfs.subdir("cma")
+    for cma in machine.cma:
+        if not cma.count and not cma.areas.abi.lists_failed:
+            continue
+        name = directory_name(cma)
+        if name not in top.children:
+            CmaDebugfs(cma).add_files(top.subdir(name))
+            continue
+        if cma.areas.abi.collision_message:
+            line = f"debugfs: Directory '{name}' with parent 'cma' already present!"
+            machine.log.printk(line, LOGLEVEL_ERR)
+        if cma.areas.abi.collision_in_root:
+            CmaDebugfs(cma).add_files(debugfs)

@@ -1,0 +1,40 @@
+"""sys/kernel/debug/dynamic_debug/control: the debug lines of mm/cma.c and mm/cma_debug.c, and their switches."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from cmafs.dynamic_debug import DynamicDebug
+from cmafs.fs.dentry import Directory, fail
+from cmafs.fs.libfs import debugfs_root
+from cmafs.fs.seq_file import SeqOperations
+from cmafs.printk import LOGLEVEL_WARNING
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import Machine
+
+#: ``ddebug_proc_write()``: the longest write, in bytes.
+USER_BUF_PAGE = 4096
+
+
+def populate(root: Directory, machine: Machine) -> None:
+    """``dynamic_debug_init_control()``"""
+    machine.log.current_pid = lambda: machine.current().pid
+    debug = DynamicDebug(machine.log)
+
+    def write(data: bytes) -> int:
+        """``ddebug_proc_write()``. Raises E2BIG, EINVAL."""
+        if len(data) > USER_BUF_PAGE - 1:
+            prefix = (
+                "dynamic_debug:ddebug_proc_write: "
+                if machine.abi.printk.dyndbg_names_function
+                else "dyndbg: "
+            )
+            machine.log.printk(f"{prefix}expected <{USER_BUF_PAGE} bytes into control", LOGLEVEL_WARNING)
+            fail(errno.E2BIG)
+        debug.exec_queries(data.partition(b"\0")[0].decode("latin-1"))
+        return len(data)
+
+    control = SeqOperations(show=lambda: debug.control().encode("latin-1"), store=write)
+    debugfs_root(root).subdir("dynamic_debug").file("control", 0o644, control)

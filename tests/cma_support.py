@@ -1,0 +1,40 @@
+"""Machines built by hand for the allocator's tests: a zone of memory with areas in it, no boot."""
+
+from __future__ import annotations
+
+from cmafs.abi import kernel_abi
+from cmafs.clock import ManualClock
+from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
+from cmafs.mm.mm_init import mm_init
+from cmafs.mm.mmzone import MemoryLayout
+from cmafs.printk import Printk
+
+PAGE = 4096
+MIB = 1 << 20
+
+
+def build_areas(
+    kernel: str = "6.12",
+    areas: list[tuple[str | None, int, int, int]] | None = None,
+    mib: int = 1024,
+    cma_debug: bool = False,
+    zones: tuple[tuple[str, int, int], ...] = (),
+) -> CmaAreas:
+    """A machine of ``mib`` MiB of memory; areas are (name, base MiB, size MiB, order_per_bit)."""
+    wanted = [("reserved", 256, 16, 0)] if areas is None else areas
+    abi = kernel_abi(kernel)
+    log = Printk(ManualClock(), abi=abi.printk)
+    cma = CmaAreas(log, abi.cma, cma_debug=cma_debug)
+    for name, base, size, order in wanted:
+        cma_init_reserved_mem(cma, base * MIB, size * MIB, order, name)
+    pages = mib * MIB // PAGE
+    layout = MemoryLayout(
+        page_shift=12,
+        pageblock_order=9,
+        max_page_order=10,
+        zones=zones or (("Normal", 0, pages),),
+        memory=((0, pages),),
+        reserved=tuple((base * MIB // PAGE, (base + size) * MIB // PAGE) for _, base, size, _ in wanted),
+    )
+    cma_init_reserved_areas(cma, mm_init(layout, abi.mm))
+    return cma
