@@ -6,6 +6,7 @@ Every field has its citation in the module of its subject:
 ``boot``   reservation, device tree, command line and their log lines
 ``cma``    the allocator's decisions, its log lines, its files in debugfs and sysfs
 ``printk`` the log's ring and its pointers
+``dma``    how dma_alloc_coherent() uses CMA
 ``mm``     page blocks, zones, fallbacks, free-list order
 ``proc``   the formats of /proc
 ``trace``  the tracepoints and the tracer's text
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi import boot, cma, mm, printk, proc, trace
+from cmafs.abi import boot, cma, dma, mm, printk, proc, trace
 from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES, UnknownKernel, find_row
 
 __all__ = ["DIALECTS", "RECORDED", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
@@ -29,6 +30,7 @@ class KernelAbi:
     release: str
     boot: boot.BootAbi
     cma: cma.CmaAbi
+    dma: dma.DmaAbi
     mm: mm.MmAbi
     printk: printk.PrintkAbi
     proc: proc.ProcAbi
@@ -43,6 +45,7 @@ def kernel_abi(name: str) -> KernelAbi:
         release,
         boot.ROWS[row],
         cma.ROWS[row],
+        dma.ROWS[row],
         mm.ROWS[row],
         printk.ROWS[row],
         proc.ROWS[row],

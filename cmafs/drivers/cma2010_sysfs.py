@@ -6,7 +6,7 @@ Where the files stand is ``fs/cma2010.py``'s business. Text is Latin-1: a map ma
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmafs.drivers.cma2010 import Cma2010
@@ -29,7 +29,7 @@ def _line(text: str) -> str:
     return text.partition("\0")[0].partition("\n")[0]
 
 
-def root_attributes(cma: Cma2010) -> Mapping[str, Attribute]:
+def root_attributes(cma: Cma2010) -> dict[str, Attribute]:
     """The files of ``contiguous/`` itself; storing a map raises what Cma2010.set_map() raises."""
 
     def show_map() -> str:
@@ -50,7 +50,7 @@ def root_attributes(cma: Cma2010) -> Mapping[str, Attribute]:
     return {name: files[name] for name in cma.profile.sysfs if name in files}
 
 
-def region_attributes(cma: Cma2010, reg: CmaRegion) -> Mapping[str, Attribute]:
+def region_attributes(cma: Cma2010, reg: CmaRegion) -> dict[str, Attribute]:
     """The files of one region; storing ``alloc`` raises EBUSY, storing ``asterisk`` EINVAL."""
 
     def show_alloc() -> str:

@@ -12,6 +12,9 @@ from cmafs.simlog import SimLog
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
     from cmafs.clock import Clock
+    from cmafs.drivers.cma2010 import Cma2010
+    from cmafs.drivers.dma_pool import AtomicPool
+    from cmafs.drivers.of_device import Device
     from cmafs.init.kconfig import Kconfig
     from cmafs.mm.cma import CmaAreas
     from cmafs.mm.memblock import Memblock
@@ -30,7 +33,8 @@ class Machine:
     ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones, page
     blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree, ``reserved_mem``
     its reserved-memory records in initialisation order; ``simlog`` lines of the simulator's own log (sim/log);
-    ``current`` the task that acts: a mount names the process that calls.
+    ``current`` the task that acts: a mount names the process that calls; ``devices`` by dev_name();
+    ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``.
     """
 
     abi: KernelAbi
@@ -47,3 +51,6 @@ class Machine:
     reserved_mem: list[ReservedMem]
     simlog: SimLog = field(default_factory=SimLog)
     current: Callable[[], Task] = shell
+    devices: dict[str, Device] = field(default_factory=dict)
+    atomic_pool: AtomicPool | None = None
+    cma2010: Cma2010 | None = None

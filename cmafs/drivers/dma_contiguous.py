@@ -1,0 +1,106 @@
+"""CMA for drivers: which area serves a device, and how large requests are aligned.
+
+Source: ``kernel/dma/contiguous.c`` (``drivers/base/dma-contiguous.c`` to 4.19). Sizes in bytes, counts in
+pages, ``align`` an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cmafs.drivers.of_device import Device
+from cmafs.mm.cma import Cma, cma_alloc, cma_release
+from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32
+
+
+def get_order(size: int, page_shift: int) -> int:
+    """``get_order()``: the smallest order of pages that holds ``size`` bytes, at least 1."""
+    return max((size - 1) >> page_shift, 0).bit_length()
+
+
+def page_count(device: Device, size: int) -> int:
+    """``PAGE_ALIGN(size) >> PAGE_SHIFT``"""
+    shift = device.machine.config.page_shift
+    return -(-size >> shift)
+
+
+def gfpflags_allow_blocking(gfp: int) -> bool:
+    """``gfpflags_allow_blocking()``: whether the caller may sleep, as migration needs."""
+    return bool(gfp & GFP_DIRECT_RECLAIM_BIT)
+
+
+def dev_get_cma_area(device: Device | None) -> Cma | None:
+    """``dev_get_cma_area()``: the device's own area, else the default one."""
+    if device is not None and device.cma_area:
+        return device.cma_area
+    return device.machine.cma.default if device is not None else None
+
+
+def dma_alloc_from_contiguous(device: Device, count: int, align: int, no_warn: bool = False) -> int | None:
+    """``dma_alloc_from_contiguous()``: the first of ``count`` pages of the device's or default area, or None.
+
+    ``align``: an order, cut to CONFIG_CMA_ALIGNMENT. Asks nobody else when the area fails.
+    """
+    cma = dev_get_cma_area(device)
+    if cma is None:
+        return None
+    return cma_alloc(cma, count, min(align, device.machine.config.cma_alignment), no_warn)
+
+
+def dma_release_from_contiguous(device: Device, pfn: int, count: int) -> bool:
+    """``dma_release_from_contiguous()``: give ``count`` pages back; False when they are not of that area."""
+    cma = dev_get_cma_area(device)
+    return cma is not None and cma_release(cma, pfn, count)
+
+
+def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> int | None:
+    """``dma_alloc_contiguous()``: first page of ``size`` bytes of CMA; None: the caller goes elsewhere.
+
+    Nothing for callers that may not sleep; one page only from a device's own area; before the default area
+    those of the device's node. Aligned to the order of ``size``, at most CONFIG_CMA_ALIGNMENT.
+    """
+    if not gfpflags_allow_blocking(gfp):
+        return None
+    machine = device.machine
+    align = min(get_order(size, machine.config.page_shift), machine.config.cma_alignment)
+    for cma in _areas_for(device, size, gfp):
+        pfn = cma_alloc(cma, page_count(device, size), align)
+        if pfn is not None:
+            return pfn
+    return None
+
+
+def _areas_for(device: Device, size: int, gfp: int) -> Iterator[Cma]:
+    machine = device.machine
+    abi = machine.abi.dma
+    if device.cma_area:
+        yield device.cma_area
+        return
+    if page_count(device, size) <= 1 and not abi.default_area_serves_single_pages:
+        return
+    if device.numa_node >= 0 and not gfp & (GFP_DMA | GFP_DMA32):
+        for kind in abi.node_areas:
+            cma = machine.cma.by_name(f"{kind}{device.numa_node}")
+            if cma is not None:
+                yield cma
+    if machine.cma.default:
+        yield machine.cma.default
+
+
+def dma_free_contiguous(device: Device, pfn: int, size: int) -> Cma | None:
+    """``dma_free_contiguous()``: give pages back to the area they are of; None: they are of no area."""
+    count = page_count(device, size)
+    for cma in [device.cma_area] if device.cma_area else list(_areas_for_release(device)):
+        if cma_release(cma, pfn, count):
+            return cma
+    return None
+
+
+def _areas_for_release(device: Device) -> Iterator[Cma]:
+    machine = device.machine
+    for kind in machine.abi.dma.node_areas if device.numa_node >= 0 else ():
+        cma = machine.cma.by_name(f"{kind}{device.numa_node}")
+        if cma is not None:
+            yield cma
+    if machine.cma.default:
+        yield machine.cma.default

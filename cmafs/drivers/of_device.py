@@ -1,0 +1,251 @@
+"""Devices of the device tree: which nodes are devices, their names, and what limits their DMA.
+
+Source: ``drivers/of/platform.c:of_platform_populate()``, ``drivers/of/device.c:of_dma_configure_id()``,
+``drivers/of/address.c:of_dma_get_range()``, all @v6.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
+
+if TYPE_CHECKING:
+    from cmafs.drivers.dma_coherent import DmaCoherentMem
+    from cmafs.init.machine import Machine
+    from cmafs.mm.cma import Cma
+
+#: Nodes whose children describe something else than devices.
+_NO_DEVICES = frozenset({"reserved-memory", "cpus", "chosen", "aliases", "__symbols__", "__local_fixups__"})
+
+#: drivers/of/platform.c:of_default_bus_match_table: buses whose children are platform devices too.
+_BUSES = ("simple-bus", "simple-mfd", "isa", "arm,amba-bus")
+
+_CELL = 4
+
+
+def dma_bit_mask(bits: int) -> int:
+    """``DMA_BIT_MASK()``: the highest address of so many bits."""
+    return (1 << bits) - 1
+
+
+@dataclass(frozen=True)
+class BusDmaRegion:
+    """``struct bus_dma_region``: ``size`` bytes that the CPU sees at ``cpu_start`` and the bus at
+    ``dma_start``.
+    """
+
+    cpu_start: int
+    dma_start: int
+    size: int
+
+
+@dataclass(eq=False)
+class DmaBuffer:
+    """What one dma_alloc_coherent() gave out.
+
+    ``pfn``: first page; ``size`` bytes as asked for; ``dma_handle``: the bus address; ``cpu_addr``: the
+    kernel's virtual address; ``origin``: the area's name, ``pool``, ``coherent`` (a pool of the device's
+    own), or ``-`` for ordinary pages; ``owner``: who holds it.
+    """
+
+    device: Device
+    pfn: int
+    size: int
+    dma_handle: int
+    cpu_addr: int
+    origin: str
+    owner: str
+
+
+@dataclass(eq=False)
+class Device:
+    """``struct device``: ``name`` as dev_name(), ``driver`` as dev_driver_string() before a driver is bound.
+
+    ``coherent_dma_mask``: highest bus address it can use; ``bus_dma_limit``: likewise for its bus, 0 for
+    none; ``dma_range_map``: what ``dma-ranges`` translates, () for none; ``dma_coherent``: it sees the
+    CPU's caches; ``numa_node``: its node, -1 for none; ``region_index``: which of its memory-region entries
+    it uses; ``cma_area``, ``dma_mem``: what its memory-region gave it; ``buffers``: what it holds, oldest
+    first.
+    """
+
+    machine: Machine
+    name: str
+    driver: str = "platform"
+    of_node: DeviceNode | None = None
+    coherent_dma_mask: int = dma_bit_mask(32)
+    bus_dma_limit: int = 0
+    dma_range_map: tuple[BusDmaRegion, ...] = ()
+    dma_coherent: bool = False
+    numa_node: int = -1
+    region_index: int = 0
+    cma_area: Cma | None = None
+    dma_mem: DmaCoherentMem | None = None
+    probed: bool = False
+    buffers: list[DmaBuffer] = field(default_factory=list)
+
+    def dma_set_coherent_mask(self, bits: int) -> None:
+        """What a driver calls: the device can use addresses of so many bits."""
+        self.coherent_dma_mask = dma_bit_mask(bits)
+
+    @property
+    def dma_limit(self) -> int:
+        """min_not_zero() of mask and bus limit: the highest usable bus address."""
+        return min(self.coherent_dma_mask, self.bus_dma_limit or self.coherent_dma_mask)
+
+    def phys_to_dma(self, phys: int) -> int | None:
+        """``phys_to_dma()``: the bus address of a physical one; None outside what ``dma-ranges``
+        translates.
+        """
+        if not self.dma_range_map:
+            return phys
+        for region in self.dma_range_map:
+            if region.cpu_start <= phys < region.cpu_start + region.size:
+                return phys - region.cpu_start + region.dma_start
+        return None
+
+    def dev_printk(self, text: str, level: int) -> None:
+        """``dev_printk()``: a line with the names of driver and device in front."""
+        self.machine.log.printk(f"{self.driver} {self.name}: {text}", level)
+
+
+def of_platform_populate(machine: Machine, tree: DeviceTree) -> dict[str, Device]:
+    """All devices of a tree by name; a node with several memory-region entries has one more device for each.
+
+    Those are called ``NAME.1``, ``NAME.2``: drivers make such devices, since one device has one CMA area.
+    """
+    devices: dict[str, Device] = {}
+    for node in _device_nodes(tree.root):
+        name = of_device_make_bus_id(node)
+        for index in range(max(len(node.parse_phandles("memory-region")), 1)):
+            label = f"{name}.{index}" if index else name
+            if label not in devices:
+                devices[label] = _new_device(machine, node, label, index)
+    return devices
+
+
+def _device_nodes(root: DeviceNode) -> Iterator[DeviceNode]:
+    """Platform devices, and whatever else names a memory-region, in tree order."""
+    platform = {id(node) for node in _populate(root)}
+    for node in root.walk():
+        if node.parent is not None and (id(node) in platform or _wants_memory(node)):
+            yield node
+
+
+def _populate(bus: DeviceNode) -> Iterator[DeviceNode]:
+    for node in bus.children.values():
+        if node.name in _NO_DEVICES or not node.is_available() or "compatible" not in node.props:
+            continue
+        yield node
+        if any(node.is_compatible(bus_type) for bus_type in _BUSES):
+            yield from _populate(node)
+
+
+def _wants_memory(node: DeviceNode) -> bool:
+    ancestors, step = [node], node
+    while step.parent is not None:
+        step = step.parent
+        ancestors.append(step)
+    return "memory-region" in node.props and all(
+        a.is_available() and a.name not in _NO_DEVICES for a in ancestors
+    )
+
+
+def _new_device(machine: Machine, node: DeviceNode, name: str, index: int) -> Device:
+    regions = of_dma_get_range(node)
+    device = Device(machine, name, of_node=node, region_index=index, dma_range_map=regions)
+    if regions:
+        device.bus_dma_limit = max(region.dma_start + region.size - 1 for region in regions)
+        device.coherent_dma_mask &= dma_bit_mask(device.bus_dma_limit.bit_length())
+    device.dma_coherent = machine.arch == "x86_64" or "dma-coherent" in node.props
+    nid = node.property_read_u32("numa-node-id")
+    device.numa_node = -1 if nid is None else nid
+    return device
+
+
+def of_device_make_bus_id(node: DeviceNode) -> str:
+    """``of_device_make_bus_id()``: ``32e00000.isi`` from the translated address, else the names on the way
+    up.
+    """
+    name = ""
+    step = node
+    while step.parent is not None:
+        address = of_translate_address(step)
+        if address is not None:
+            own = f"{address:x}.{step.name.partition('@')[0]}"
+            return f"{own}:{name}" if name else own
+        name = f"{step.name}:{name}" if name else step.name
+        step = step.parent
+    return name
+
+
+def of_translate_address(node: DeviceNode) -> int | None:
+    """``of_translate_address()``: the CPU address of a node's first ``reg``; None where there is none."""
+    bus = node.parent
+    if bus is None or len(node.props.get("reg", b"")) < (bus.address_cells() + bus.size_cells()) * _CELL:
+        return None
+    if not bus.size_cells():
+        return None  # a bus such as I2C: not an address of memory
+    address = node.read_number("reg", bus.address_cells())
+    while bus.parent is not None:
+        translated = _translate_one(bus, "ranges", address)
+        if translated is None:
+            return None
+        address, bus = translated, bus.parent
+    return address
+
+
+def _translate_one(bus: DeviceNode, prop: str, address: int) -> int | None:
+    """An address of a bus in its parent's terms; without the property there is no way, if empty it is the
+    same.
+    """
+    if prop not in bus.props:
+        return None
+    if not bus.props[prop]:
+        return address
+    for child, parent, size in _ranges(bus, prop):
+        if child <= address < child + size:
+            return parent + address - child
+    return None
+
+
+def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
+    """The entries of ``ranges`` or ``dma-ranges``: (address on the bus, on its parent, bytes)."""
+    assert bus.parent is not None
+    na, pna, ns = bus.address_cells(), bus.parent.address_cells(), bus.size_cells()
+    data = bus.props[prop]
+    step = (na + pna + ns) * _CELL
+    for offset in range(0, len(data) - step + 1, step):
+        yield (
+            of_read_number(data, na, offset),
+            of_read_number(data, pna, offset + na * _CELL),
+            of_read_number(data, ns, offset + (na + pna) * _CELL),
+        )
+
+
+def of_dma_get_range(node: DeviceNode) -> tuple[BusDmaRegion, ...]:
+    """``of_dma_get_range()``: what the nearest non-empty ``dma-ranges`` above a node says, in CPU
+    addresses.
+    """
+    bus = node.parent
+    while bus is not None and bus.parent is not None and not bus.props.get("dma-ranges"):
+        bus = bus.parent
+    if bus is None or bus.parent is None:
+        return ()
+    regions = []
+    for dma, address, size in _ranges(bus, "dma-ranges"):
+        cpu = _to_cpu(bus.parent, address)
+        if cpu is not None and size:
+            regions.append(BusDmaRegion(cpu, dma, size))
+    return tuple(regions)
+
+
+def _to_cpu(bus: DeviceNode, address: int) -> int | None:
+    while bus.parent is not None:
+        translated = _translate_one(bus, "dma-ranges", address) if "dma-ranges" in bus.props else address
+        if translated is None:
+            return None
+        address, bus = translated, bus.parent
+    return address

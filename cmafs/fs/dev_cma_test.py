@@ -1,0 +1,46 @@
+"""``/dev/cma_test``: the character device of seeds/002 (``cmafs.drivers.cma_test``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmafs.drivers.cma_test import NAME, CmaTest
+from cmafs.fs.dentry import Directory, File, FileSystemType, Inode
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import Machine
+
+DEVTMPFS = FileSystemType("devtmpfs", truncate_sets_size=False)
+
+
+class CmaTestFile(File):
+    """An open file: offsets and sizes mean nothing to the module."""
+
+    def __init__(self, module: CmaTest) -> None:
+        self._module = module
+
+    def read(self, size: int, offset: int) -> bytes:
+        """``cma_test_read()``"""
+        self._module.read()
+        return b""
+
+    def write(self, data: bytes, offset: int) -> int:
+        """``cma_test_write()``"""
+        self._module.write()
+        return len(data)
+
+
+class CmaTestOperations:
+    """``cma_test_fops``"""
+
+    def __init__(self, module: CmaTest) -> None:
+        self._module = module
+
+    def open(self, inode: Inode, flags: int) -> File:
+        """No open operation of its own."""
+        return CmaTestFile(self._module)
+
+
+def populate(root: Directory, machine: Machine) -> None:
+    """Load the module: the device node, 0600 as devtmpfs makes it."""
+    root.subdir("dev").file(NAME, 0o600, CmaTestOperations(CmaTest(machine)))
