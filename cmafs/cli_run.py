@@ -19,8 +19,8 @@ directory, the network. The simulator's own files are at $CMAFS_MOUNT/sim. The h
 --kernel also takes a comma list, or `all` (every row of `cmafs boards --kernels` but the dialects): CMD then
 runs once for each, its lines prefixed with the kernel, with a table at the end.
 
-Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD cannot be executed; 127 it
-was not found. With several kernels 1 if CMD failed on any.
+Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD is not executable; 127
+not found. With several kernels 1 if CMD failed on any.
 """
 _RUN_EXAMPLES = """\
 examples:
@@ -97,7 +97,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises CommandFailed with status 125."""
     import signal
 
-    from cmafs.namespace import CANNOT_RUN, Job, NamespaceError, run, shares_superblock
+    from cmafs.namespace import CANNOT_RUN, Job, NamespaceError, Server, run, shares_superblock
     from cmafs.namespace_signals import Signals
     from cmafs.server import spawn
     from cmafs.server_mounts import MountFailed
@@ -106,14 +106,11 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     machine = boot_from(args, kernel=kernel, status=CANNOT_RUN)
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
     options = {"fsname": "cmafs" if shares_superblock() else "debugfs", "subtype": False, "allow_other": True}
-    log = args.log if args.log else None
+
+    def serve(place: str) -> Server:
+        return Server(spawn(machine, place, options, log=args.log, parent_death_signal=signal.SIGKILL))
+
     try:
-        return run(
-            Job(
-                command,
-                lambda place: spawn(machine, place, options, log=log, parent_death_signal=signal.SIGKILL),
-                signals,
-            )
-        )
+        return run(Job(command, serve, signals))
     except (NamespaceError, MountFailed) as error:
         raise CommandFailed(str(error), CANNOT_RUN) from None

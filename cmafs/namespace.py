@@ -37,17 +37,17 @@ class NamespaceError(Exception):
 class Job:
     """What to run and where.
 
-    ``command``: CMD and its arguments; ``serve``: mounts the machine at a path and returns the server's pid;
+    ``command``: CMD and its arguments; ``serve``: shows the machine at a path and returns its server;
     ``signals``: the dispositions that CMD inherits.
     """
 
     command: Sequence[str]
-    serve: Callable[[str], int]
+    serve: Callable[[str], Server]
     signals: Signals
 
 
 @contextlib.contextmanager
-def _step(what: str) -> Iterator[None]:
+def step(what: str) -> Iterator[None]:
     """Name the step that fails in the words of somebody who can change it."""
     try:
         yield
@@ -65,7 +65,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _own_namespaces() -> None:
+def own_namespaces() -> None:
     """A mount namespace for the machine: as root, else in a user namespace where the caller is root."""
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -86,14 +86,17 @@ def _identity(path: str) -> str:
 
 
 class Server:
-    """The process that serves the tree: ``pid``."""
+    """The process ``pid`` that serves a tree; ``own``: it belongs to this run and ends with it."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, own: bool = True) -> None:
         self.pid = pid
+        self.own = own
         self._pidfd = os.pidfd_open(pid)
 
     def end(self) -> None:
         """Kill it; nothing of it outlives its namespace."""
+        if not self.own:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
@@ -124,9 +127,9 @@ def _mount_again(server: Server, name: str, place: str) -> None:
 def _named_mounts(server: Server) -> None:
     """The tree once more as debugfs and as tracefs; only the places that stand for them stay mounted."""
     for name, place in (("debugfs", DEBUGFS), ("tracefs", TRACEFS)):
-        if shares_superblock():
+        try:
             _mount_again(server, name, place)
-        else:
+        except OSError:  # an older kernel, or a server of another user namespace
             syscalls.bind(TREE, place)
 
 
@@ -150,19 +153,19 @@ class Composed:
 
 def _compose(job: Job) -> Composed:
     """The root that CMD sees, the content of /proc aside."""
-    with _step("make a mount namespace"):
-        _own_namespaces()
-    with _step("make a root directory"):
+    with step("make a mount namespace"):
+        own_namespaces()
+    with step("make a root directory"):
         namespace_root.enter_root()
         namespace_root.bind_host()
-    server = Server(job.serve(TREE))
+    server = job.serve(TREE)
     try:
-        with _step("put the machine's paths in place"):
+        with step("put the machine's paths in place"):
             _named_mounts(server)
             composed = Composed(server, namespace_root.plan())
             namespace_root.graft_machine(composed.grafts)
             namespace_shims.install()
-        with _step("make a root directory for /proc"):
+        with step("make a root directory for /proc"):
             composed.proc_root = _proc_root(composed.grafts)
     except BaseException:
         server.end()
@@ -196,7 +199,7 @@ def _execute(job: Job) -> NoReturn:
 
 def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
     """CMD's own user and mount namespace: what is mounted by now is locked for it."""
-    with _step("make a user namespace"):
+    with step("make a user namespace"):
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         os.write(ready, b"1")
         if not os.read(mapped, 1):
@@ -213,7 +216,7 @@ def _start(job: Job) -> int:
         os.close(go)
         _guarded(lambda: _confined(job, ready, mapped))
     os.close(ready)
-    with _step("map the user namespace's ids"):
+    with step("map the user namespace's ids"):
         if os.read(unshared, 1):
             for kind in ("uid_map", "gid_map"):
                 _write(f"/proc/{child}/{kind}", _identity(f"/proc/self/{kind}"))
@@ -227,11 +230,11 @@ def _init(job: Job, composed: Composed, alive: int, directory: str) -> NoReturn:
     if not os.read(alive, 1):
         os._exit(CANNOT_RUN)
     own_root = composed.proc_root is not None
-    with _step("mount /proc"):
+    with step("mount /proc"):
         namespace_proc.mount_proc(own_root)
-    with _step("put the machine's files into /proc"):
+    with step("put the machine's files into /proc"):
         namespace_proc.graft_proc(composed.grafts, own_root)
-    with _step("take the host's root out of sight"):
+    with step("take the host's root out of sight"):
         namespace_root.leave_host()
         namespace_proc.cover_strays()
     with contextlib.suppress(OSError):  # a directory that is gone: CMD starts in /
@@ -260,7 +263,7 @@ def run(job: Job) -> int:
     job.signals.hold()
     composed = _compose(job)
     try:
-        with _step("make a pid namespace"):
+        with step("make a pid namespace"):
             syscalls.unshare(syscalls.CLONE_NEWPID)
         alive, go = os.pipe()
         init = os.fork()

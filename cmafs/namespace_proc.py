@@ -23,6 +23,8 @@ from cmafs.namespace_syscalls import (
 )
 
 _PROC = "/proc"
+#: names of a machine that a host's procfs may lack, by configuration or architecture
+HOST_NAMES = ("device-tree", "config.gz", "buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "iomem")
 _VM = "sys/vm"
 _PRINTK = "sys/kernel/printk"  # what a board's script sets without further ado
 _SYSRQ = "sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
