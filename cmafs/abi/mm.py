@@ -21,30 +21,37 @@ FALLBACK_CLAIM = "claim"  # claim whole page blocks first, steal single blocks, 
 class MmAbi:
     """One row.
 
-    ``cma_half_rule``: a movable request is served from CMA first while more than half of the zone's free pages are
-    CMA (5.8, ``mm/page_alloc.c:__rmqueue()@v5.10``; T); before, CMA is only its fallback.
+    ``cma_half_rule``: a movable request is served from CMA first while more than half of the zone's free
+    pages are CMA (5.8, ``mm/page_alloc.c:__rmqueue()@v5.10``; T); before, CMA is only its fallback.
     ``boot_frees_to_tail``: memory freed at boot goes to the tail of its list (FPI_TO_TAIL, 5.10;
     ``__free_pages_core()@v5.10``), so that the lowest block is used first; before, the highest.
     ``moves_to_tail``: blocks moved between lists go to the tail (``move_to_free_list()@v5.10``).
     ``isolates_max_order``: alloc_contig_range() isolates whole blocks of the largest order
     (``pfn_max_align_down()@v5.15``), from 5.19 single page blocks (P b2c9e2fbba32).
-    ``merges_only_mergeable``: page blocks of CMA, HIGHATOMIC or ISOLATE never merge with others (5.17, P 1dd214b8f21c);
-    before, only ISOLATE keeps apart (``__free_one_page()@v5.10``).
+    ``merges_only_mergeable``: page blocks of CMA, HIGHATOMIC or ISOLATE never merge with others (5.17, P
+    1dd214b8f21c); before, only ISOLATE keeps apart (``__free_one_page()@v5.10``).
     ``merge_retypes_pageblock``: a merge of two page blocks gives both one type (6.10, P e1f42a577f63).
     ``fallback``: one of the FALLBACK_ constants: 4.13 searches the smallest block where it may not claim
-    (P 7a8f58f39188), 6.10 keeps lists and page blocks in agreement (P c0cd6f557b90), 6.15 claims first (P a211c6550efc).
+    (P 7a8f58f39188), 6.10 keeps lists and page blocks in agreement (P c0cd6f557b90), 6.15 claims first (P
+    a211c6550efc).
     ``claim_counts_alike``: allocated pages of a compatible type count towards claiming a page block
     (4.12, P 02aa0cdd7248).
-    ``watermark_scale_factor``: low and high are at least this many 1/10000 of the zone apart (4.6, P 795ae7a0de6b);
-    0: a quarter of min.
-    ``min_free_kbytes_limit``: KiB, upper bound of the value computed at boot (``init_per_zone_wmark_min()@v5.10``;
-    65536 before 5.8, P ee8eb9a5fe86).
-    ``enomem_ends_migration``: no further tries in a window once there is nowhere to migrate to (5.14, P c8e28b47af45).
+    ``watermark_scale_factor``: low and high are at least this many 1/10000 of the zone apart (4.6, P
+    795ae7a0de6b); 0: a quarter of min.
+    ``min_free_kbytes_limit``: KiB, upper bound of the value computed at boot
+    (``init_per_zone_wmark_min()@v5.10``; 65536 before 5.8, P ee8eb9a5fe86).
+    ``enomem_ends_migration``: no further tries in a window once there is nowhere to migrate to (5.14, P
+    c8e28b47af45).
     ``reports_pfns_busy``: alloc_contig_range() says which window was busy (until 5.12; V 5.10, P removal).
-    ``mlock_stops_migration``: mlocked pages stay where they are and say so; only the dialect ``article`` (seeds/000).
-    ``struct_page_bytes``: bytes of memmap a page (56 in 5.10, else 64; T by the place of the area below the memmap).
-    ``boot_used_kib``, ``boot_cache_kib``: KiB that the kernel, and its page cache and first processes, hold after boot
-    on a small machine beyond the reservations and the memmap, measured on the guests of the ``pressure`` transcripts.
+    ``mlock_stops_migration``: mlocked pages stay where they are and say so; only the dialect ``article``
+    (seeds/000).
+    ``boot_kernel_kib``, ``boot_user_kib``, ``boot_cache_kib``: KiB that the kernel (beyond reservations and
+    memmap), the first processes, and clean page cache hold once user space is up, measured on the guests of
+    the ``pressure`` transcripts: MemFree at the start, how much of it was movable (CmaFree of an area larger
+    than half the memory), how much came back when memory ran out. On 7.2 the cache stands for what rests on
+    per-CPU lists, too.
+    ``parks_cma_block``: a page block of CMA rests on a per-CPU list while nothing of CMA is allocated (T 7.2:
+    CmaFree at boot, and after all was freed, 2 MiB short of CmaTotal).
     """
 
     cma_half_rule: bool
@@ -60,9 +67,10 @@ class MmAbi:
     enomem_ends_migration: bool
     reports_pfns_busy: bool
     mlock_stops_migration: bool
-    struct_page_bytes: int
-    boot_used_kib: int
+    boot_kernel_kib: int
+    boot_user_kib: int
     boot_cache_kib: int
+    parks_cma_block: bool
 
 
 ROWS = rows_from(
@@ -80,23 +88,41 @@ ROWS = rows_from(
         enomem_ends_migration=False,
         reports_pfns_busy=True,
         mlock_stops_migration=False,
-        struct_page_bytes=64,
-        boot_used_kib=3000,
-        boot_cache_kib=1000,
+        boot_kernel_kib=368,
+        boot_user_kib=3340,
+        boot_cache_kib=200,
+        parks_cma_block=False,
     ),
     {
-        "4.15": dict(fallback=FALLBACK_STEAL, claim_counts_alike=True, watermark_scale_factor=10),
-        "5.10": dict(
-            cma_half_rule=True,
-            boot_frees_to_tail=True,
-            moves_to_tail=True,
-            min_free_kbytes_limit=262144,
-            struct_page_bytes=56,
-        ),
-        "5.15": dict(enomem_ends_migration=True, reports_pfns_busy=False, struct_page_bytes=64),
-        "6.1": dict(isolates_max_order=False, merges_only_mergeable=True),
-        "6.12": dict(fallback=FALLBACK_HYGIENE, merge_retypes_pageblock=True),
-        "6.18": dict(fallback=FALLBACK_CLAIM),
-        "article": dict(mlock_stops_migration=True),
+        "4.15": {"fallback": FALLBACK_STEAL, "claim_counts_alike": True, "watermark_scale_factor": 10},
+        "5.10": {
+            "cma_half_rule": True,
+            "boot_frees_to_tail": True,
+            "moves_to_tail": True,
+            "min_free_kbytes_limit": 262144,
+        },
+        "5.15": {"enomem_ends_migration": True, "reports_pfns_busy": False},
+        "6.1": {
+            "isolates_max_order": False,
+            "merges_only_mergeable": True,
+            "boot_kernel_kib": 2032,
+            "boot_user_kib": 2660,
+            "boot_cache_kib": 800,
+        },
+        "6.12": {
+            "fallback": FALLBACK_HYGIENE,
+            "merge_retypes_pageblock": True,
+            "boot_kernel_kib": 2364,
+            "boot_user_kib": 3020,
+            "boot_cache_kib": 600,
+        },
+        "6.18": {"fallback": FALLBACK_CLAIM},
+        "7.2": {
+            "boot_kernel_kib": 5744,
+            "boot_user_kib": 168,
+            "boot_cache_kib": 3552,
+            "parks_cma_block": True,
+        },
+        "article": {"mlock_stops_migration": True},
     },
 )

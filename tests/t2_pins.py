@@ -1,0 +1,103 @@
+"""The ``pins`` transcripts: pages in the area held by an extra reference, allocations that must go around
+them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from mm_support import Booted, Transcript, boot_transcript, names, transcript
+
+from cmafs.mm.cma import Cma, cma_alloc, cma_release
+from cmafs.mm.workload import pin_pfn
+from cmafs.printk import DPRINTK_FLAGS_PRINT
+
+PINS = names("pins")
+
+
+def words(area: Cma) -> str:
+    """The area's bitmap as debugfs shows it."""
+    return " ".join(map(str, area.ranges[0].bitmap.to_u32()))
+
+
+class Debugfs:
+    """What ``alloc`` and ``free`` of debugfs do, on the allocator: the newest chunk is freed first, split
+    from its front.
+    """
+
+    def __init__(self, area: Cma) -> None:
+        self.area = area
+        self.chunks: list[tuple[int, int]] = []
+
+    def alloc(self, pages: int) -> bool:
+        pfn = cma_alloc(self.area, pages)
+        if pfn is not None:
+            self.chunks.append((pfn, pages))
+        return pfn is not None
+
+    def free(self, pages: int) -> None:
+        while pages and self.chunks:
+            pfn, size = self.chunks.pop()
+            part = min(size, pages)
+            cma_release(self.area, pfn, part)
+            if part < size:
+                self.chunks.append((pfn + part, size - part))
+            pages -= part
+
+
+def replay(machine: Booted, recorded: Transcript) -> list[str]:
+    """The script of the transcript, run here: its output up to the counters."""
+    debugfs = Debugfs(machine.area)
+    out = []
+    for line in recorded.output:
+        pinned = re.match(r"pinned offset (\d+)", line)
+        command = re.match(r"(alloc|free) (\d+)$", line)
+        if pinned:
+            pin_pfn(machine.memory, machine.area.base_pfn + int(pinned[1]))
+            out.append(line)
+        elif command:
+            ok = debugfs.alloc(int(command[2])) if command[1] == "alloc" else debugfs.free(int(command[2])) or True
+            out += [line, *([] if ok else ["sh: write error: Cannot allocate memory"]), f"rc={0 if ok else 1}"]
+            out += [f"used {machine.area.used()} maxchunk {machine.area.maxchunk()}", f"bitmap {words(machine.area)}"]
+            machine.check()
+    return out
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_results_bitmaps_and_counters(name: str) -> None:
+    recorded = transcript(name)
+    machine = boot_transcript(recorded)
+    out = replay(machine, recorded)
+    assert out == recorded.output[: len(out)]
+    events, area = machine.memory.vmstat.events, machine.area
+    ours = {
+        "cma_alloc_success": events.get("cma_alloc_success", 0),
+        "cma_alloc_fail": events.get("cma_alloc_fail", 0),
+        "alloc_pages_fail": area.nr_pages_failed,
+        "alloc_pages_success": area.nr_pages_succeeded,
+        "release_pages_success": area.nr_pages_released,
+        "available_pages": area.available_count,
+        "total_pages": area.count,
+    }
+    shown = dict(line.split() for line in recorded.output[len(out) :] if re.match(r"[a-z_]+ \d+$", line))
+    assert {key: int(value) for key, value in shown.items()} == {key: ours[key] for key in shown}
+
+
+def normal(line: str) -> str:
+    """A log line without its hashed pointers."""
+    return re.sub(r"\(____ptrval____\)|\b[0-9a-f]{16}\b", "PTR", line)
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_log_ends_as_recorded(name: str) -> None:
+    recorded = transcript(name)
+    machine = boot_transcript(recorded)
+    for site in machine.log.debug_flags:
+        machine.log.debug_flags[site] = DPRINTK_FLAGS_PRINT
+    replay(machine, recorded)
+    ours = [normal(line) for line in machine.log.lines() if "cma" in line.lower()]
+    theirs = [normal(line) for line in recorded.dmesg if not line.startswith("cma: cannot")]
+    count = min(len(ours), len(theirs))
+    assert count > 50
+    assert ours[-count:] == theirs[-count:]
