@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, Inode, fail
 
+#: open(2)'s flags.
 O_ACCMODE, O_TRUNC = 0o3, 0o1000
 
 #: Makes the whole text of a file.
@@ -71,3 +72,8 @@ def truncates(flags: int) -> bool:
 def writes(flags: int) -> bool:
     """Whether open(2)'s flags ask for writing."""
     return flags & O_ACCMODE != 0
+
+
+def reads(flags: int) -> bool:
+    """Whether open(2)'s flags ask for reading."""
+    return flags & O_ACCMODE != 1

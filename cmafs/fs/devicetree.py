@@ -1,0 +1,91 @@
+"""sys/firmware/devicetree/base: the device tree as files, as ``drivers/of/kobj.c`` makes them.
+
+A directory a node, a file a property with its raw bytes. ``proc/device-tree`` is a link to it.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.fs.libfs import SYSFS
+from cmafs.fs.seq_file import writes
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import Machine
+    from cmafs.of.base import DeviceNode
+
+#: Where the link of procfs leads, seen from there.
+BASE_FROM_PROC = "../sys/firmware/devicetree/base"
+SECURITY_PREFIX = "security-"
+
+EACCES = 13
+
+
+class PropertyFile(File):
+    """An open property."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def read(self, size: int, offset: int) -> bytes:
+        """``of_node_property_read()``"""
+        return self._value[offset : offset + size]
+
+
+@dataclass(frozen=True)
+class Property:
+    """A ``struct property`` as a binary sysfs attribute: read only, also for root."""
+
+    value: bytes
+
+    def open(self, inode: Inode, flags: int) -> File:
+        """``kernfs_fop_open()``. Raises EACCES for writing."""
+        if writes(flags):
+            fail(EACCES)
+        return PropertyFile(self.value)
+
+
+def properties(node: DeviceNode) -> dict[str, bytes]:
+    """A node's properties with ``name``, which the kernel adds: the node's name up to its unit address."""
+    name = node.name.partition("@")[0].encode() + b"\0"
+    return {**node.props, **({} if "name" in node.props else {"name": name})}
+
+
+def safe_name(directory: Directory, name: str) -> str:
+    """``safe_name()``: a name that is taken (a property called as a child node) gets ``#1`` and so on
+    behind it.
+    """
+    free, number = name, 1
+    while free in directory.children:
+        free, number = f"{name}#{number}", number + 1
+    return free
+
+
+def add_node(directory: Directory, node: DeviceNode) -> None:
+    """``__of_attach_node_sysfs()`` of a node and, with an own stack, of all below it."""
+    todo = [(directory, node)]
+    while todo:
+        place, current = todo.pop()
+        for name, value in properties(current).items():
+            secure = name.startswith(SECURITY_PREFIX)
+            inode = RegularFile(
+                place.fs,
+                stat.S_IFREG | (0o400 if secure else 0o444),
+                0 if secure else len(value),
+                fops=Property(value),
+            )
+            place.add(safe_name(place, name.replace("/", "!")), inode)
+        for child in current.children.values():
+            todo.append((place.subdir(safe_name(place, child.name.replace("/", "!"))), child))
+
+
+def populate(root: Directory, machine: Machine) -> None:
+    """Make sys/firmware/devicetree/base, and the link in proc."""
+    base = root.subdir("sys", 0o555).subdir("firmware", fs=SYSFS).subdir("devicetree").subdir("base")
+    add_node(base, machine.tree.root)
+    proc = root.subdir("proc", 0o555)
+    link = Symlink(proc.fs, stat.S_IFLNK | 0o777, len(BASE_FROM_PROC), target=BASE_FROM_PROC)
+    proc.add("device-tree", link)

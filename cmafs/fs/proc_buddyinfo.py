@@ -1,0 +1,77 @@
+"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them. Counts of free blocks and page
+blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cmafs.mm.mmzone import MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
+
+if TYPE_CHECKING:
+    from cmafs.abi.proc import ProcAbi
+
+#: Bytes of a memory section, log2 (x86_64; arm64 with 4 KiB pages since 5.12).
+SECTION_SIZE_BITS = 27
+
+
+def populated(memory: Memory) -> Iterator[Zone]:
+    """``populated_zone()``: zones with memory."""
+    return (zone for zone in memory.zones if zone.present_pages)
+
+
+def buddyinfo(memory: Memory) -> bytes:
+    """``frag_show()``: free blocks by order."""
+    lines = []
+    for zone in populated(memory):
+        orders = range(zone.max_page_order + 1)
+        counts = (sum(zone.nr_free_blocks(order, t) for t in range(MIGRATE_TYPES)) for order in orders)
+        lines.append(f"Node 0, zone {zone.name:>8} " + "".join(f"{count:6d} " for count in counts) + "\n")
+    return "".join(lines).encode()
+
+
+def pagetypeinfo(memory: Memory, abi: ProcAbi) -> bytes:
+    """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype."""
+    orders = range(memory.layout.max_page_order + 1)
+    title = "Free pages count per migrate type at order"
+    text = f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
+    text += f"{title:<43} " + "".join(f"{order:6d} " for order in orders) + "\n"
+    for zone in populated(memory):
+        for migratetype, name in enumerate(MIGRATETYPE_NAMES):
+            counts = (_freecount(zone.nr_free_blocks(o, migratetype), abi.freecount_limit) for o in orders)
+            text += f"Node {0:4d}, zone {zone.name:>8}, type {name:>12} " + "".join(counts) + "\n"
+    names = "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES)
+    text += f"\n{'Number of blocks type ':<23}{names}\n"
+    for zone in populated(memory):
+        counts = (f"{count:12d} " for count in pageblock_counts(memory, zone))
+        text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
+    return text.encode()
+
+
+def _freecount(blocks: int, limit: int | None) -> str:
+    """``pagetypeinfo_showfree_print()``: the walk of a long list ends at a limit."""
+    if limit is not None and blocks >= limit:
+        return f">{limit:6d} "
+    return f"{blocks:6d} "
+
+
+def pageblock_counts(memory: Memory, zone: Zone) -> list[int]:
+    """``pagetypeinfo_showblockcount_print()``: page blocks of a zone by migratetype.
+
+    Every block counts whose section has memory, holes inside the section too: they have page structs.
+    """
+    order, flags = memory.pageblock_order, memory.pageblock_flags
+    first = (zone.start_pfn >> order) - memory.block_base
+    last = first + (zone.end_pfn - zone.start_pfn - 1 >> order)
+    counts = [0] * MIGRATE_TYPES
+    done = first
+    for start, end in sorted(memory.layout.memory):
+        section = SECTION_SIZE_BITS - memory.layout.page_shift
+        low, high = start >> section << section, -(-end >> section) << section
+        at = max(done, (low >> order) - memory.block_base)
+        until = min(last + 1, (high >> order) - memory.block_base, len(flags))
+        for migratetype in range(MIGRATE_TYPES):
+            counts[migratetype] += flags.count(migratetype, at, max(at, until))
+        done = max(done, until)
+    return counts
