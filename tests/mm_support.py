@@ -104,7 +104,8 @@ class Transcript(NamedTuple):
 
 
 def transcript(name: str) -> Transcript:
-    lines = [json.loads(line) for line in lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt")]
+    with lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt") as text:
+        lines = [json.loads(line) for line in text]
     header = lines[0]["header"]
     output = next((line["script_output"] for line in lines if "script_output" in line), [])
     dmesg = next((line["dmesg"] for line in lines if "dmesg" in line), [])
@@ -113,9 +114,8 @@ def transcript(name: str) -> Transcript:
 
 def names(kind: str) -> list[str]:
     """``6.12/pins-1`` and the like."""
-    return sorted(
-        f"{path.parent.name}/{path.name.removesuffix('.jsonl.xz')}" for path in TRANSCRIPTS.glob(f"*/{kind}-*.jsonl.xz")
-    )
+    paths = TRANSCRIPTS.glob(f"*/{kind}-*.jsonl.xz")
+    return sorted(f"{path.parent.name}/{path.name.removesuffix('.jsonl.xz')}" for path in paths)
 
 
 def _ranges(header: dict[str, Any], what: str) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ class Debugfs:
             self.chunks.append((pfn, pages))
         return pfn is not None
 
-    def free(self, pages: int) -> None:
+    def free(self, pages: int) -> bool:
         while pages and self.chunks:
             pfn, size = self.chunks.pop()
             part = min(size, pages)
@@ -44,6 +44,7 @@ class Debugfs:
             if part < size:
                 self.chunks.append((pfn + part, size - part))
             pages -= part
+        return True
 
 
 def replay(machine: Booted, recorded: Transcript) -> list[str]:
@@ -57,9 +58,10 @@ def replay(machine: Booted, recorded: Transcript) -> list[str]:
             pin_pfn(machine.memory, machine.area.base_pfn + int(pinned[1]))
             out.append(line)
         elif command:
-            ok = debugfs.alloc(int(command[2])) if command[1] == "alloc" else debugfs.free(int(command[2])) or True
-            out += [line, *([] if ok else ["sh: write error: Cannot allocate memory"]), f"rc={0 if ok else 1}"]
-            out += [f"used {machine.area.used()} maxchunk {machine.area.maxchunk()}", f"bitmap {words(machine.area)}"]
+            ok = getattr(debugfs, command[1])(int(command[2]))
+            out += [line, "rc=0"] if ok else [line, "sh: write error: Cannot allocate memory", "rc=1"]
+            out.append(f"used {machine.area.used()} maxchunk {machine.area.maxchunk()}")
+            out.append(f"bitmap {words(machine.area)}")
             machine.check()
     return out
 

@@ -1,7 +1,7 @@
 """The free lists: splitting and merging of buddies (``mm/page_alloc.c``). Positions are pfns, sizes pages.
 
-The bulk forms (``smallest_bulk``, ``free_range``, ``carve``) are short cuts; each does what the same number of single
-steps would do, and tests/t2_buddy.py holds them to it.
+The bulk forms (``smallest_bulk``, ``free_range``, ``carve``) are short cuts; each does what the same number
+of single steps would do, and tests/t2_buddy.py holds them to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cmafs.mm.mmzone import (
     Memory,
     Zone,
 )
+
 
 def account_freepages(zone: Zone, nr_pages: int, migratetype: int) -> None:
     """``account_freepages()``: NR_FREE_PAGES and NR_FREE_CMA_PAGES; isolated pages count in neither."""
@@ -72,7 +73,9 @@ def _buddy_merge_likely(zone: Zone, pfn: int, order: int) -> bool:
     return code is not None and code >> CODE_SHIFT == order + 1
 
 
-def free_one_page(memory: Memory, zone: Zone, pfn: int, order: int, migratetype: int, tail: bool = False) -> None:
+def free_one_page(
+    memory: Memory, zone: Zone, pfn: int, order: int, migratetype: int, tail: bool = False
+) -> None:
     """``__free_one_page()``: gives a block back and merges it with its buddies.
 
     ``order``: of the block; ``migratetype``: that of its page block; ``tail``: FPI_TO_TAIL.
@@ -112,7 +115,9 @@ def free_range(memory: Memory, zone: Zone, start: int, end: int, tail: bool = Fa
 
 
 def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: bool) -> int:
-    """Frees the whole blocks of the largest order at ``start`` whose page blocks have one type; the end of them."""
+    """Frees the whole blocks of the largest order at ``start`` whose page blocks have one type; the end of
+    them.
+    """
     block = 1 << zone.max_page_order
     stop = start + (end - start) // block * block
     migratetype = memory.pageblock_migratetype(start)
@@ -120,7 +125,9 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
         stop = start + block
         if not memory.one_migratetype(start, stop):
             for pfn in range(start, stop, memory.pageblock_nr_pages):
-                free_one_page(memory, zone, pfn, memory.pageblock_order, memory.pageblock_migratetype(pfn), tail)
+                free_one_page(
+                    memory, zone, pfn, memory.pageblock_order, memory.pageblock_migratetype(pfn), tail
+                )
             return stop
     account_freepages(zone, stop - start, migratetype)
     if tail:
@@ -131,14 +138,18 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
 
 
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
-    """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high``, lists the rest, largest first."""
+    """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high``, lists the rest, largest
+    first.
+    """
     while high > low:
         high -= 1
         add_to_free_list(zone, pfn + (1 << high), high, migratetype)
 
 
 def rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``__rmqueue_smallest()``: the first pfn of a block of ``order`` from the lists of one type, None if there is none."""
+    """``__rmqueue_smallest()``: the first pfn of a block of ``order`` from the lists of one type, None if
+    there is none.
+    """
     found = _pop_smallest(zone, order, migratetype)
     if found is None:
         return None
@@ -162,7 +173,8 @@ def _pop_smallest(zone: Zone, order: int, migratetype: int) -> tuple[int, int] |
 
 
 def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, int]]) -> int:
-    """Up to ``want`` single pages from the lists of one type, as (pfn, count) runs appended to ``out``; how many.
+    """Up to ``want`` single pages from the lists of one type, as (pfn, count) runs appended to ``out``; how
+    many.
 
     Single pages use up the smallest block, ascending, before they touch another one.
     """
@@ -181,7 +193,8 @@ def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, 
 
 
 def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
-    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge with."""
+    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge with.
+    """
     while start < end:
         size = (end - start).bit_length()
         order = (min((start & -start).bit_length(), size) if start else size) - 1
@@ -190,7 +203,8 @@ def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
 
 
 def carve(zone: Zone, start: int, end: int) -> bool:
-    """Takes ``[start, end)``, if all of it is free, off the lists; what sticks out of its blocks is listed again.
+    """Takes ``[start, end)``, if all of it is free, off the lists; what sticks out of its blocks is listed
+    again.
 
     False, and nothing changed, if a page of it is in use.
     """
@@ -213,7 +227,9 @@ def carve(zone: Zone, start: int, end: int) -> bool:
 
 
 def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
-    """Free pages around a pfn: (start, end, migratetype) of its block, or of as much of its run as a range needs."""
+    """Free pages around a pfn: (start, end, migratetype) of its block, or of as much of its run as a range
+    needs.
+    """
     found = zone.find_free(pfn)
     if found is None:
         return None

@@ -1,3 +1,134 @@
-"""stub"""
-from cmafs.mm.mmzone import Memory, Zone
-def try_to_compact_pages(memory: Memory, zones: list[Zone], order: int) -> None: ...
+"""Two-scanner compaction (``mm/compaction.c``): used pages move from the bottom of a zone to free pages at
+its top.
+
+Both scanners visit only page blocks that were touched: one without used pages has nothing to move, one that
+is wholly free is not a target anyway. Positions are pfns, sizes pages.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_range
+from cmafs.mm.fallback import free_blocks_in
+from cmafs.mm.migrate import MOVABLE, Page, movability, move_pages
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
+from cmafs.mm.page_owner import TAG_SHIFT, contiguous
+from cmafs.mm.watermark import zone_watermark_ok
+
+
+class CompactControl:
+    """``struct compact_control``: one run over one zone; ``order`` of the block wanted, -1 for
+    compact_memory.
+
+    ``freepages``: frames isolated for use, the lowest of the highest page block first; ``free_block``: the
+    page block that the free scanner is in.
+    """
+
+    def __init__(self, memory: Memory, zone: Zone, order: int) -> None:
+        self.memory = memory
+        self.zone = zone
+        self.order = order
+        self.freepages: list[int] = []
+        self.targets = _blocks_with_free_pages(memory, zone)
+        self.free_block = (zone.end_pfn - 1 >> memory.pageblock_order) + 1
+
+    def finished(self) -> bool:
+        """``compact_finished()``: whether a block of the wanted order is there (never for compact_memory)."""
+        if self.order < 0:
+            return False
+        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone, MIGRATE_MOVABLE, alloc_cma=True)
+
+
+def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
+    """Page blocks, ascending, that are partly free and whose type lets movable pages in."""
+    order = memory.pageblock_order
+    blocks = {pfn >> order for pfn, code in zone.buddy.items() if code >> 3 < order}
+    return sorted(
+        b for b in blocks if memory.pageblock_migratetype(b << order) in (MIGRATE_MOVABLE, MIGRATE_CMA)
+    )
+
+
+def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
+    """``isolate_freepages()``: takes page blocks' free pages, from the top down, until enough frames are
+    there.
+
+    ``above``: the page block of the migration scanner, which stops this one.
+    """
+    memory, zone, order = cc.memory, cc.zone, cc.memory.pageblock_order
+    while len(cc.freepages) < wanted and cc.targets and cc.targets[-1] > above:
+        cc.free_block = cc.targets.pop()
+        start = cc.free_block << order
+        blocks = free_blocks_in(zone, start, start + memory.pageblock_nr_pages)
+        for pfn, block_order, migratetype in blocks:
+            del_page_from_free_list(zone, pfn, block_order, migratetype)
+            account_freepages(zone, -(1 << block_order), migratetype)
+            cc.freepages.extend(range(pfn, pfn + (1 << block_order)))
+        memory.vmstat.count_vm_event("compact_free_scanned", memory.pageblock_nr_pages)
+
+
+def isolate_migratepages(cc: CompactControl, block: int) -> list[Page]:
+    """``isolate_migratepages_block()``: the pages of one page block that can move."""
+    memory = cc.memory
+    start = block << memory.pageblock_order
+    occupants = memory.owners.occupants
+    memory.vmstat.count_vm_event("compact_migrate_scanned", memory.pageblock_nr_pages)
+    return [
+        (pfn, tag)
+        for pfn, tag in memory.owners.used_in(start, start + memory.pageblock_nr_pages)
+        if movability(memory, pfn, occupants[tag >> TAG_SHIFT]) == MOVABLE
+    ]
+
+
+def compact_zone(memory: Memory, zone: Zone, order: int) -> int:
+    """``compact_zone()``: runs until the scanners meet or a block of ``order`` is free; pages moved."""
+    cc = CompactControl(memory, zone, order)
+    first, last = zone.start_pfn >> memory.pageblock_order, zone.end_pfn - 1 >> memory.pageblock_order
+    moved = 0
+    for block in sorted(b for b in memory.owners.used if first <= b <= last):
+        if block >= cc.free_block or cc.finished():
+            break
+        pages = isolate_migratepages(cc, block)
+        isolate_freepages(cc, block, len(pages))
+        moved += _migrate(cc, pages[: len(cc.freepages)])
+        if len(pages) > len(cc.freepages) and not (cc.targets and cc.targets[-1] > block):
+            break
+    _release_freepages(memory, zone, sorted(cc.freepages))
+    return moved
+
+
+def _migrate(cc: CompactControl, pages: list[Page]) -> int:
+    if not pages:
+        return 0
+    targets = cc.freepages[: len(pages)]
+    del cc.freepages[: len(pages)]
+    move_pages(cc.memory, pages, array("q", targets))
+    _release_freepages(cc.memory, cc.zone, [pfn for pfn, _ in pages])
+    cc.memory.vmstat.count_vm_event("compact_isolated", 2 * len(pages))
+    return len(pages)
+
+
+def _release_freepages(memory: Memory, zone: Zone, pfns: list[int]) -> None:
+    """``release_free_list()``: frames back to the free lists, ascending."""
+    for pfn, count in contiguous(pfns):
+        free_range(memory, zone, pfn, pfn + count)
+
+
+def compact_memory(memory: Memory) -> None:
+    """``compact_memory`` written: every zone, whole (``mm/compaction.c:compact_nodes()``)."""
+    for zone in memory.zones:
+        compact_zone(memory, zone, -1)
+
+
+def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> bool:
+    """``try_to_compact_pages()``: direct compaction for a block of ``order``; whether one came free."""
+    memory.vmstat.count_vm_event("compact_stall")
+    done = False
+    for zone in zones:
+        compact_zone(memory, zone, order)
+        done = done or any(
+            zone.nr_free_blocks(o, mt) for o in range(order, zone.max_page_order + 1) for mt in (0, 1, 2)
+        )
+    memory.vmstat.count_vm_event("compact_success" if done else "compact_fail")
+    return done

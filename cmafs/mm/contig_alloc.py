@@ -1,16 +1,20 @@
-"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``). Positions are pfns, sizes pages."""
+"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``). Positions are pfns, sizes
+pages.
+"""
 
 from __future__ import annotations
 
 import errno
 
+from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
-from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, Page, all_movable, move_pages, movability
+from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, Page, all_movable, movability, move_pages
 from cmafs.mm.mmzone import Memory, Zone
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from cmafs.mm.page_owner import TAG_SHIFT, pfns_of
+from cmafs.mm.pcp import drain_all_pages
 
 #: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
 COMPACT_CLUSTER_MAX = 32
@@ -21,9 +25,9 @@ MIGRATE_TRIES = 5
 class ContigBusy(OSError):
     """EBUSY: a page of the range cannot move.
 
-    ``pfn``: that page; every range that starts at or below it and reaches beyond it fails as well. ``locked``: it is
-    mlocked, in a dialect where that stops migration. ``pfns_busy``: the range of ``alloc_contig_range: [%lx, %lx) PFNs
-    busy`` (pfns, end exclusive) on kernels that print it, else None.
+    ``pfn``: that page; every range that starts at or below it and reaches beyond it fails as well.
+    ``locked``: it is mlocked, in a dialect where that stops migration. ``pfns_busy``: the range of
+    ``alloc_contig_range: [%lx, %lx) PFNs busy`` (pfns, end exclusive) on kernels that print it, else None.
     """
 
     def __init__(self, pfn: int, locked: bool, pfns_busy: tuple[int, int] | None) -> None:
@@ -36,13 +40,16 @@ class ContigBusy(OSError):
 def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
     """``alloc_contig_range()``: takes ``[start, end)`` of one zone, moving out whoever uses it.
 
-    Where nobody does, isolating and undoing cancel out and the range is carved out of the free lists at once (same
-    lists and counters; positions inside a list may differ). Raises ContigBusy, or OutOfMemory when there is no room
-    to move pages to; part of them may have moved by then. Source: ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
+    Where nobody does, isolating and undoing cancel out and the range is carved out of the free lists at once
+    (same lists and counters; positions inside a list may differ). Raises ContigBusy, or OutOfMemory when
+    there is no room to move pages to; part of them may have moved by then. Source:
+    ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
     """
     zone = memory.zone_of(start)
+    drain_all_pages(memory)
     if memory.owners.any_in(start, end) or not carve(zone, start, end):
         alloc_contig_range_slowly(memory, zone, start, end)
+    memory.cma_allocated += end - start
 
 
 def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) -> None:
@@ -62,7 +69,8 @@ def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) 
 
 
 def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | None:
-    """``__alloc_contig_migrate_range()``: (pfn, kind of hindrance) where migration failed, None if it went through.
+    """``__alloc_contig_migrate_range()``: (pfn, kind of hindrance) where migration failed, None if it went
+    through.
 
     Raises OutOfMemory.
     """
@@ -87,7 +95,8 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
 def _until_failing(memory: Memory, pages: list[Page]) -> tuple[list[Page], tuple[int, int] | None]:
     """The pages that move before the scan ends, and (pfn, hindrance) of the page that ended it.
 
-    The scan isolates batches; the batch in which a page fails still moves, what lies behind it is not looked at.
+    The scan isolates batches; the batch in which a page fails still moves, what lies behind it is not looked
+    at.
     """
     occupants = memory.owners.occupants
     moving: list[Page] = []
@@ -126,3 +135,5 @@ def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, 
 def free_contig_range(memory: Memory, start: int, nr_pages: int) -> None:
     """``free_contig_range()``: gives pages back to the free lists of their page blocks, ascending."""
     free_contiguous(memory, start, start + nr_pages)
+    memory.cma_allocated -= nr_pages
+    settle(memory)

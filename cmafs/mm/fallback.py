@@ -34,14 +34,16 @@ FALLBACKS = (
 
 
 def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
-    """``can_steal_fallback()``: whether a request may take the whole page block around a block of ``order``."""
+    """``can_steal_fallback()``: whether a request may take the whole page block around a block of ``order``.
+    """
     if order >= memory.pageblock_order // 2 or memory.page_group_by_mobility_disabled:
         return True
     return migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE)
 
 
 def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly ``order``."""
+    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly ``order``.
+    """
     return next((mt for mt in FALLBACKS[migratetype] if zone.nr_free_blocks(order, mt)), None)
 
 
@@ -53,7 +55,9 @@ def _first(zone: Zone, order: int, migratetype: int) -> int:
 
 
 def free_blocks_in(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """The free blocks below the largest order in ``[start, end)``, one page block or more: (pfn, order, list type)."""
+    """The free blocks below the largest order in ``[start, end)``, one page block or more: (pfn, order, list
+    type).
+    """
     found = []
     get = zone.buddy.get
     pfn = start
@@ -94,10 +98,14 @@ def _move_freepages(memory: Memory, zone: Zone, blocks: list[tuple[int, int, int
         add_to_free_list(zone, pfn, order, migratetype, tail=memory.abi.moves_to_tail)
 
 
-def steal_suitable_fallback(memory: Memory, zone: Zone, order: int, found: int, migratetype: int, whole: bool) -> None:
-    """``steal_suitable_fallback()`` until 6.9: puts a foreign block, or all its page block, on the wanted lists.
+def steal_suitable_fallback(
+    memory: Memory, zone: Zone, order: int, found: int, migratetype: int, whole: bool
+) -> None:
+    """``steal_suitable_fallback()`` until 6.9: puts a foreign block, or all its page block, on the wanted
+    lists.
 
-    ``order``: of the foreign block; ``found``: the type of its list; ``whole``: whether its page block may be claimed.
+    ``order``: of the foreign block; ``found``: the type of its list; ``whole``: whether its page block may be
+    claimed.
     """
     pfn = _first(zone, order, found)
     if order >= memory.pageblock_order:
@@ -117,7 +125,9 @@ def steal_suitable_fallback(memory: Memory, zone: Zone, order: int, found: int, 
 def try_to_claim_block(
     memory: Memory, zone: Zone, order: int, current_order: int, found: int, migratetype: int
 ) -> int | None:
-    """``try_to_claim_block()``, from 6.10: retypes the page block around a foreign block and allocates from it."""
+    """``try_to_claim_block()``, from 6.10: retypes the page block around a foreign block and allocates from
+    it.
+    """
     pfn = _first(zone, current_order, found)
     if current_order >= memory.pageblock_order:
         memory.set_pageblock_migratetype(pfn, pfn + (1 << current_order), migratetype)

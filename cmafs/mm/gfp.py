@@ -1,6 +1,7 @@
 """GFP flags, and what they mean for zone and migratetype (``include/linux/gfp.h``).
 
-The values are those of 5.10 (``include/linux/gfp.h@v5.10``); nothing shows them, so they do not vary by kernel.
+The values are those of 5.10 (``include/linux/gfp.h@v5.10``); nothing shows them, so they do not vary by
+kernel.
 """
 
 from __future__ import annotations

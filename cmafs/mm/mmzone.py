@@ -1,7 +1,9 @@
-"""Zones, page blocks, free areas: what ``include/linux/mmzone.h`` declares. All positions are pfns, all sizes pages.
+"""Zones, page blocks, free areas: what ``include/linux/mmzone.h`` declares. All positions are pfns, all sizes
+pages.
 
 The state is sparse: a byte a page block, a dictionary entry a touched free block, eight bytes a used page in
-touched page blocks (``cmafs.mm.page_owner``). Nothing costs by the size of the machine but the page-block bytes.
+touched page blocks (``cmafs.mm.page_owner``). Nothing costs by the size of the machine but the page-block
+bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from cmafs.abi.mm import MmAbi
-from cmafs.mm.page_owner import PageOwners
+from cmafs.mm.page_owner import Occupant, PageOwners
 from cmafs.mm.runs import RunList
 from cmafs.mm.vmstat import Vmstat
 
@@ -40,9 +42,9 @@ FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the hea
 class MemoryLayout:
     """What boot hands to the page allocator: half open pfn ranges.
 
-    ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4 KiB
-    pages and huge pages); ``zones``: (name, start, end), lowest first; ``memory`` and ``reserved``: memblock's,
-    the reserved ones with the CMA areas in them.
+    ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4
+    KiB pages and huge pages); ``zones``: (name, start, end), lowest first; ``memory`` and ``reserved``:
+    memblock's, the reserved ones with the CMA areas in them.
     """
 
     page_shift: int
@@ -54,10 +56,12 @@ class MemoryLayout:
 
 
 class Zone:
-    """``struct zone``: free lists and counters of one zone; ``present_pages``, ``managed_pages``, ``cma_pages`` in pages.
+    """``struct zone``: free lists and counters of one zone; ``present_pages``, ``managed_pages``,
+    ``cma_pages`` in pages.
 
-    ``free_area[order << 3 | migratetype]`` lists the blocks below the largest order, ``top_area[migratetype]`` those of
-    the largest; ``buddy`` maps the head of each block in ``free_area`` to its index there (PageBuddy and its order).
+    ``free_area[order << 3 | migratetype]`` lists the blocks below the largest order,
+    ``top_area[migratetype]`` those of the largest; ``buddy`` maps the head of each block in ``free_area`` to
+    its index there (PageBuddy and its order).
     ``nr_free`` is NR_FREE_PAGES (isolated pages do not count), ``nr_free_cma`` NR_FREE_CMA_PAGES.
     """
 
@@ -94,10 +98,14 @@ class Zone:
     def nr_free_of(self, migratetype: int) -> int:
         """Pages on the free lists of a migratetype."""
         lists = self.free_area[migratetype :: 1 << CODE_SHIFT]
-        return sum(len(blocks) << order for order, blocks in enumerate(lists)) + self.top_area[migratetype].nr_pages
+        return (
+            sum(len(blocks) << order for order, blocks in enumerate(lists))
+            + self.top_area[migratetype].nr_pages
+        )
 
     def find_free(self, pfn: int) -> tuple[int, int, int] | None:
-        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in use."""
+        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in use.
+        """
         get = self.buddy.get
         for order in range(self.max_page_order):
             head = pfn >> order << order
@@ -115,8 +123,11 @@ class Zone:
 class Memory:
     """All memory of one machine: zones, page blocks, who uses which page, counters.
 
-    ``pageblock_flags``: a byte a page block (its migratetype), from ``start_pfn`` on. ``pins``: pfn -> extra references.
-    ``totalcma_pages``: pages handed to CMA. ``page_group_by_mobility_disabled``: too little memory for page blocks.
+    ``pageblock_flags``: a byte a page block (its migratetype), from ``start_pfn`` on. ``pins``: pfn -> extra
+    references.
+    ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range() has taken.
+    ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache`` where it was
+    at boot: (zone, in CMA) -> pages. ``page_group_by_mobility_disabled``: too little memory for page blocks.
     """
 
     layout: MemoryLayout
@@ -128,6 +139,10 @@ class Memory:
     vmstat: Vmstat = field(init=False)
     pins: dict[int, int] = field(default_factory=dict)
     totalcma_pages: int = 0
+    cma_allocated: int = 0
+    pcp: Occupant | None = None
+    cache: Occupant | None = None
+    boot_cache: dict[tuple[int, bool], int] = field(default_factory=dict)
     min_free_kbytes: int = 0
     page_group_by_mobility_disabled: bool = False
 

@@ -1,4 +1,5 @@
-"""Allocation by zone: the half rule, watermarks, the slow path (``mm/page_alloc.c``). Positions are pfns, sizes pages.
+"""Allocation by zone: the half rule, watermarks, the slow path (``mm/page_alloc.c``). Positions are pfns,
+sizes pages.
 
 Per-CPU lists are not modelled: a page freed is on its buddy list at once, so counters never lag.
 """
@@ -8,12 +9,13 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from cmafs.mm import compaction, vmscan
 from cmafs.mm.buddy import free_one_page, free_range, rmqueue_smallest, smallest_bulk
+from cmafs.mm.compaction import try_to_compact_pages
 from cmafs.mm.fallback import rmqueue_fallback
 from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_KSWAPD_RECLAIM_BIT, gfp_migratetype, zonelist
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, WMARK_MIN, Memory, Zone
 from cmafs.mm.page_owner import Segment, contiguous
+from cmafs.mm.vmscan import balance_pgdat, reclaimable, try_to_free_pages
 from cmafs.mm.watermark import headroom, zone_watermark_ok
 
 
@@ -102,8 +104,11 @@ def _one_list(memory: Memory, zone: Zone, pages: int, ac: AllocContext, runs: li
     return taken
 
 
-def rmqueue_bulk(memory: Memory, zone: Zone, pages: int, ac: AllocContext, index: int, out: list[Segment]) -> int:
-    """``pages`` single pages from a zone as ``rmqueue(order 0)`` again and again would give them; how many there were.
+def rmqueue_bulk(
+    memory: Memory, zone: Zone, pages: int, ac: AllocContext, index: int, out: list[Segment]
+) -> int:
+    """``pages`` single pages from a zone as ``rmqueue(order 0)`` again and again would give them; how many
+    there were.
 
     ``index``: what the first page is counted as in the segments appended to ``out``.
     """
@@ -123,7 +128,9 @@ def rmqueue_bulk(memory: Memory, zone: Zone, pages: int, ac: AllocContext, index
 
 
 def _get_pages(memory: Memory, ac: AllocContext, pages: int, mark: int, out: list[Segment]) -> int:
-    """``get_page_from_freelist()`` for single pages: zone after zone down to a watermark; pages got in this pass."""
+    """``get_page_from_freelist()`` for single pages: zone after zone down to a watermark; pages got in this
+    pass.
+    """
     done = sum(n for _, _, _, n in out)
     got = 0
     for zone in ac.zones:
@@ -137,7 +144,7 @@ def _get_pages(memory: Memory, ac: AllocContext, pages: int, mark: int, out: lis
 
 def available(memory: Memory, ac: AllocContext) -> int:
     """Single pages that a request could get, reclaim included."""
-    clean = vmscan.reclaimable(memory, ac.alloc_cma)
+    clean = reclaimable(memory, ac.alloc_cma)
     room = (headroom(z, WMARK_MIN, ac.highest, ac.alloc_cma) + clean.get(z.index, 0) for z in ac.zones)
     return sum(max(0, pages) for pages in room)
 
@@ -152,10 +159,10 @@ def alloc_pages_bulk(memory: Memory, gfp: int, pages: int, partial: bool = False
     got = _get_pages(memory, ac, pages, WMARK_LOW, out) if _fits(memory, ac, pages) or partial else -1
     if got < 0:
         raise OutOfMemory(f"{pages} pages wanted, {available(memory, ac)} available after reclaim")
-    while got < pages and vmscan.balance_pgdat(memory, ac.zones):
+    while got < pages and balance_pgdat(memory, ac.zones):
         got += _get_pages(memory, ac, pages - got, WMARK_LOW, out)
     got += _get_pages(memory, ac, pages - got, WMARK_MIN, out)
-    while got < pages and vmscan.try_to_free_pages(memory, ac.highest, pages - got):
+    while got < pages and try_to_free_pages(memory, ac.highest, pages - got):
         got += _get_pages(memory, ac, pages - got, WMARK_MIN, out)
     assert partial or got == pages, f"available() promised {pages} pages, {got} found"
     return out
@@ -178,11 +185,13 @@ def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int |
 
 
 def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
-    """``alloc_pages()``: the first pfn of a free block of ``order``; the caller says who uses it. Raises OutOfMemory."""
+    """``alloc_pages()``: the first pfn of a free block of ``order``; the caller says who uses it. Raises
+    OutOfMemory.
+    """
     ac = prepare_alloc_pages(memory, gfp)
     pfn = _get_block(memory, ac, order, WMARK_LOW)
     if pfn is None and gfp & GFP_KSWAPD_RECLAIM_BIT:
-        vmscan.balance_pgdat(memory, ac.zones)
+        balance_pgdat(memory, ac.zones)
         pfn = _get_block(memory, ac, order, WMARK_MIN)
     if pfn is None and gfp & GFP_DIRECT_RECLAIM_BIT:
         pfn = _alloc_pages_slowpath(memory, ac, order)
@@ -195,11 +204,11 @@ def _alloc_pages_slowpath(memory: Memory, ac: AllocContext, order: int) -> int |
     """``__alloc_pages_slowpath()``: compaction for blocks, then reclaim and compaction again."""
     pfn = None
     if order:
-        compaction.try_to_compact_pages(memory, ac.zones, order)
+        try_to_compact_pages(memory, ac.zones, order)
         pfn = _get_block(memory, ac, order, WMARK_MIN)
-    if pfn is None and vmscan.try_to_free_pages(memory, ac.highest, 1 << order):
+    if pfn is None and try_to_free_pages(memory, ac.highest, 1 << order):
         if order:
-            compaction.try_to_compact_pages(memory, ac.zones, order)
+            try_to_compact_pages(memory, ac.zones, order)
         pfn = _get_block(memory, ac, order, WMARK_MIN)
     return pfn
 

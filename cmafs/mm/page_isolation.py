@@ -1,4 +1,5 @@
-"""Isolating page blocks (``mm/page_isolation.c``): their free pages are out of reach, their used ones can be moved out.
+"""Isolating page blocks (``mm/page_isolation.c``): their free pages are out of reach, their used ones can be
+moved out.
 
 Positions are pfns; ranges are whole page blocks of one zone.
 """
@@ -12,7 +13,9 @@ from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
 
 
 def free_blocks(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Free blocks whose head is in ``[start, end)``: (start, end, migratetype); a run of the largest order is one."""
+    """Free blocks whose head is in ``[start, end)``: (start, end, migratetype); a run of the largest order is
+    one.
+    """
     used, order, block_pages = memory.owners.used, memory.pageblock_order, memory.pageblock_nr_pages
     pfn = start
     while pfn < end:
@@ -34,7 +37,9 @@ def free_blocks(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[tu
 
 
 def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
-    """Splits a free block of several page blocks that a page block boundary cuts (``isolate_single_pageblock()``)."""
+    """Splits a free block of several page blocks that a page block boundary cuts
+    (``isolate_single_pageblock()``).
+    """
     found = zone.find_free(pfn) if zone.start_pfn <= pfn < zone.end_pfn else None
     if found is None or found[0] == pfn:
         return
@@ -45,7 +50,9 @@ def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
 
 
 def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -> None:
-    """``start_isolate_page_range()``: page blocks become ISOLATE, their free blocks leave the lists of their type."""
+    """``start_isolate_page_range()``: page blocks become ISOLATE, their free blocks leave the lists of their
+    type.
+    """
     _split_straddling(memory, zone, start)
     _split_straddling(memory, zone, end)
     for low, high, migratetype in list(free_blocks(memory, zone, start, end)):

@@ -1,9 +1,9 @@
 """Who uses a frame, and what is in it.
 
-A used page is one number, ``owner << TAG_SHIFT | index``: reverse map (whose page, which of its pages) and content tag
-in one. It is kept in one array a touched page block and travels when a page is migrated; ``Occupant.frames`` is the
-forward map. ``cmafs.mm.validate`` checks the two against each other and against ``Occupant.checksum``, which migration
-never touches.
+A used page is one number, ``owner << TAG_SHIFT | index``: reverse map (whose page, which of its pages) and
+content tag in one. It is kept in one array a touched page block and travels when a page is migrated;
+``Occupant.frames`` is the forward map. ``cmafs.mm.validate`` checks the two against each other and against
+``Occupant.checksum``, which migration never touches.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ TAG_SHIFT = 40
 TAG_INDEX = (1 << TAG_SHIFT) - 1
 
 KIND_ANON, KIND_FILE, KIND_TMPFS, KIND_KERNEL, KIND_SLAB = "anon", "file", "tmpfs", "kernel", "slab"
+KIND_PCP = "pcp"  # not in use at all: resting on a per-CPU list (cmafs.mm.pcp)
 MOVABLE_KINDS = frozenset({KIND_ANON, KIND_FILE, KIND_TMPFS})
 
-#: Global page state -> the kinds of occupants whose pages it counts, by whether their task is mlocked (None: both).
+#: Global page state -> the kinds of occupants whose pages it counts, by whether their task is mlocked (None:
+#: both).
 NODE_STATES: dict[str, tuple[tuple[str, ...], bool | None]] = {
     "nr_anon_pages": ((KIND_ANON,), None),
     "nr_file_pages": ((KIND_FILE, KIND_TMPFS), None),
@@ -45,7 +47,9 @@ def pfns_of(segments: list[Segment], count: int) -> array[int]:
 
 
 def contiguous(pfns: list[int]) -> Iterator[tuple[int, int]]:
-    """(first pfn, count) of each run of neighbours in a sorted list without doubles; cost by runs, not by pages."""
+    """(first pfn, count) of each run of neighbours in a sorted list without doubles; cost by runs, not by
+    pages.
+    """
     i, end = 0, len(pfns)
     while i < end:
         offset, step = pfns[i] - i, 1
@@ -65,9 +69,10 @@ def contiguous(pfns: list[int]) -> Iterator[tuple[int, int]]:
 class Occupant:
     """Somebody who holds pages: a process, a cache, a part of the kernel.
 
-    ``frames``: index -> pfn, -1 where the page was reclaimed; ``resident``: pages held; ``checksum``: sum over the
-    held indices of ``index + 1``, the independent witness of what must be found in memory; ``pinned``: indices that
-    the owner itself pinned; ``visible``: whether a person made it (sim/tasks shows it).
+    ``frames``: index -> pfn, -1 where the page was reclaimed; ``resident``: pages held; ``checksum``: sum
+    over the held indices of ``index + 1``, the independent witness of what must be found in memory;
+    ``pinned``: indices that the owner itself pinned; ``visible``: whether a person made it (sim/tasks shows
+    it).
     """
 
     ident: int
@@ -116,11 +121,13 @@ class PageOwners:
         del self.occupants[occupant.ident]
 
     def by_name(self, name: str) -> Occupant | None:
-        """The occupant of that name."""
+        """The occupant of that name; looks at all of them."""
         return next((o for o in self.occupants.values() if o.name == name), None)
 
     def set_pages(self, tag: int, step: int, pfn: int, count: int) -> None:
-        """Writes tags ``tag``, ``tag + step``, … into the frames ``[pfn, pfn + count)``, which must be unused."""
+        """Writes tags ``tag``, ``tag + step``, … into the frames ``[pfn, pfn + count)``, which must be
+        unused.
+        """
         mask = self.block_pages - 1
         while count:
             block, offset = pfn >> self.order, pfn & mask
@@ -222,6 +229,17 @@ class PageOwners:
         for i in indices:
             occupant.frames[i] = -1
         return self._forget(occupant, gone)
+
+    def refill(self, occupant: Occupant, runs: list[tuple[int, int]]) -> None:
+        """Puts freshly allocated frames, as (pfn, count), into the holes of an occupant, the lowest first."""
+        pfns = [pfn for start, count in runs for pfn in range(start, start + count)]
+        holes = [i for i, pfn in enumerate(occupant.frames) if pfn < 0][: len(pfns)]
+        for index, pfn in zip(holes, pfns, strict=True):
+            occupant.frames[index] = pfn
+        self.put_tags([occupant.ident << TAG_SHIFT | index for index in holes], array("q", pfns))
+        occupant.resident += len(pfns)
+        occupant.checksum += sum(holes) + len(holes)
+        occupant.reclaimed = 0
 
     def _forget(self, occupant: Occupant, gone: list[tuple[int, int]]) -> list[int]:
         occupant.resident -= len(gone)

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 
 class Run:
-    """Free pages ``[start, end)``, whole blocks of the largest order; ``down``: the highest block is listed first."""
+    """Free pages ``[start, end)``, whole blocks of the largest order; ``down``: the highest block is listed
+    first.
+    """
 
     __slots__ = ("down", "end", "next", "prev", "start")
 
@@ -73,7 +75,8 @@ class RunList:
         return self._by_start[self._starts[i]] if i < len(self._starts) else None
 
     def add(self, start: int, end: int, down: bool = True) -> None:
-        """list_add() of the blocks of ``[start, end)`` one by one, ascending: the last is the head afterwards.
+        """list_add() of the blocks of ``[start, end)`` one by one, ascending: the last is the head
+        afterwards.
 
         ``down`` False: descending, so that the lowest is the head.
         """
@@ -83,7 +86,11 @@ class RunList:
         if first.end == start and (first.down or first.end - first.start == self.block) and (down or one):
             first.down = True
             first.end = end
-        elif first.start == end and (not first.down or first.end - first.start == self.block) and (one or not down):
+        elif (
+            first.start == end
+            and (not first.down or first.end - first.start == self.block)
+            and (one or not down)
+        ):
             first.down = False
             self._rekey(first, start)
         else:
@@ -118,7 +125,8 @@ class RunList:
         return pfn
 
     def discard(self, start: int, end: int) -> None:
-        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others keep their order."""
+        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others keep their order.
+        """
         while start < end:
             run = self.find(start)
             if run is None:

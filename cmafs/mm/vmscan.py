@@ -1,6 +1,8 @@
-"""Reclaim (``mm/vmscan.c``): only clean page cache can go; there is no swap, and tmpfs pages have no other place.
+"""Reclaim (``mm/vmscan.c``): only clean page cache can go; there is no swap, and tmpfs pages have no other
+place.
 
-kswapd is not a thread here: it runs at once when a request finds every zone below its low watermark. Sizes in pages.
+kswapd is not a thread here: it runs at once when a request finds every zone below its low watermark. Sizes in
+pages.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from collections.abc import Sequence
 from cmafs.mm.buddy import free_range
 from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, Memory, Zone
 from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, Occupant, contiguous
+from cmafs.mm.pcp import drain_all_pages
 
 
 def _caches(memory: Memory) -> list[Occupant]:
     """Page caches whose pages may go, the oldest first."""
-    return [o for o in memory.owners.occupants.values() if o.kind == KIND_FILE and o.resident and not o.mlocked]
+    return [
+        o for o in memory.owners.occupants.values() if o.kind == KIND_FILE and o.resident and not o.mlocked
+    ]
 
 
 def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
@@ -22,8 +27,12 @@ def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
 
 
 def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
-    """Clean pages that nobody holds, by zone index; those in CMA only if ``alloc_cma``."""
+    """Clean pages that nobody holds, by zone index; those in CMA, per-CPU lists included, only if
+    ``alloc_cma``.
+    """
     count: dict[int, int] = {}
+    if memory.pcp is not None and alloc_cma:
+        count[memory.zone_of(memory.pcp.frames[0]).index] = memory.pcp.resident
     for cache in _caches(memory):
         for index, pfn in enumerate(cache.frames):
             if pfn < 0 or _held(memory, cache, index):
@@ -60,7 +69,9 @@ def _free(memory: Memory, pfns: list[int]) -> None:
 
 
 def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
-    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct. How many were dropped."""
+    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct. How many were dropped.
+    """
+    drained = drain_all_pages(memory)
     freed = 0
     for cache in _caches(memory):
         if freed >= want:
@@ -69,7 +80,7 @@ def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
     if freed:
         for event in (f"pgscan_{who}", f"pgsteal_{who}", "pgscan_file", "pgsteal_file"):
             memory.vmstat.count_vm_event(event, freed)
-    return freed
+    return freed + drained
 
 
 def balance_pgdat(memory: Memory, zones: Sequence[Zone]) -> int:
@@ -105,7 +116,9 @@ def drop_slab(memory: Memory) -> int:
 
 
 def drop_caches(memory: Memory, value: int) -> None:
-    """``drop_caches_sysctl_handler()``: bit 0 page cache, bit 1 reclaimable slab; the caller checks the range."""
+    """``drop_caches_sysctl_handler()``: bit 0 page cache, bit 1 reclaimable slab; the caller checks the
+    range.
+    """
     if value & 1:
         drop_pagecache(memory)
     if value & 2:

@@ -1,7 +1,7 @@
 """Counters: events that only grow, and states that are read off the zones and the users of pages.
 
-Names are those of ``/proc/vmstat`` (``mm/vmstat.c:vmstat_text[]``); which of them a kernel shows, and in which order,
-is data of ``cmafs.abi.proc``. Units: pages or calls, as in the kernel.
+Names are those of ``/proc/vmstat`` (``mm/vmstat.c:vmstat_text[]``); which of them a kernel shows, and in
+which order, is data of ``cmafs.abi.proc``. Units: pages or calls, as in the kernel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Vmstat:
         return self.events.get(item, 0)
 
     def zone_page_state(self, zone: ZoneCounters, item: str) -> int:
-        """``zone_page_state()`` in pages: ``nr_free_pages``, ``nr_free_cma``, ``nr_mlock``; 0 for what is not modelled."""
+        """``zone_page_state()`` in pages: ``nr_free_pages``, ``nr_free_cma``, ``nr_mlock``; 0 for what is not
+        modelled.
+        """
         if item == "nr_free_pages":
             return zone.nr_free
         if item == "nr_free_cma":
@@ -52,5 +54,7 @@ class Vmstat:
         return sum(self.zone_page_state(zone, item) for zone in self._zones)
 
     def global_node_page_state(self, item: str) -> int:
-        """``global_node_page_state()`` in pages: ``nr_anon_pages``, ``nr_file_pages``, ``nr_shmem``, the LRU lists, slab."""
+        """``global_node_page_state()`` in pages: ``nr_anon_pages``, ``nr_file_pages``, ``nr_shmem``, the LRU
+        lists, slab.
+        """
         return self._owners.node_page_state(item)

@@ -32,7 +32,9 @@ def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
     for zone in memory.zones:
         share = pages_min * zone.managed_pages // lowmem if lowmem else 0
         if ZONE_RANKS.get(zone.name, 2) > ZONE_RANKS["Normal"]:
-            zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128)) if zone.managed_pages else 0
+            zone.watermark[WMARK_MIN] = (
+                max(32, min(zone.managed_pages // 1024, 128)) if zone.managed_pages else 0
+            )
         else:
             zone.watermark[WMARK_MIN] = share
         step = max(share >> 2, zone.managed_pages * scale // 10000)
