@@ -1,4 +1,8 @@
-"""Boot rows: see cmafs.abi. Each field has its citation."""
+"""Boot rows: reservation, device tree, command line and their log lines. See cmafs.abi; each field has its citation.
+
+T: seen in a transcript; V: read in the source of the release named; P: from change logs, so the row may be one release
+off; M: from memory of the source.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,247 @@ from dataclasses import dataclass
 
 from cmafs.abi.rows import rows_from
 
+#: When the rule "bottom-up from 4 GiB first" applies (``BootAbi.bottom_up_rule``).
+BOTTOM_UP_NEVER = "never"
+BOTTOM_UP_BY_MEMORY = "memory"  # memory ends at 4 GiB + size or above
+BOTTOM_UP_BY_LIMIT = "limit"  # the limit of the request is 4 GiB + size or above
+
+#: What sorts /reserved-memory before it is initialised (``BootAbi.reserved_mem_sort``).
+SORT_HEAP_CLASSIC = "heap"  # lib/sort.c up to 5.1: not stable
+SORT_HEAP_BOTTOM_UP = "bottom-up heap"  # lib/sort.c from 5.2 on: not stable, another order
+SORT_STABLE = "stable"  # equal ones in device-tree order
+SORT_NONE = "none"  # size nodes, then reg nodes, each in device-tree order
+
+#: How many nodes of MAX_RESERVED_REGIONS fit; from 6.12 on it counts size nodes only.
+_REGIONS_OLD, _REGIONS_419, _REGIONS = 16, 32, 64
+
 
 @dataclass(frozen=True)
 class BootAbi:
-    """One row; fields are added with a citation each."""
+    """One row.
+
+    mm/cma.c, declaring an area:
+    ``align_to_max_order``: the unit is max(MAX_ORDER-1, pageblock_order) pages (T 5.10), from 5.19 one page block (T 6.1).
+    ``bottom_up_rule``: from 5.12 by memory (V 5.15, T 6.12), later by limit (V 7.2, T; P 6.17).
+    ``boundary_highmem_only``: the low/high line needs CONFIG_HIGHMEM (T 7.2; P 6.17).
+    ``reserved_says_node``: `` on node %d`` (T 6.12; 6.6 to 6.14 P).
+    ``mib_after_rounding``: the MiB of Reserved and Failed are of the rounded size (T up to 6.12; P 6.15).
+    ``failed_after_every_error``: the Failed line also follows a full table, size 0 ... (T 7.2; P 6.15).
+    ``multi_range_areas``: cma_declare_contiguous_multi() (T 7.2; P 6.15).
+    ``hidden_extra_slot``: MAX_CMA_AREAS is 1 + CONFIG_CMA_AREAS (T 5.10; removed 6.9, T 6.12).
+
+    Kconfig:
+    ``has_cma_debug``: CONFIG_CMA_DEBUG exists (removed 6.9, P; T 6.12); ``cma_debug_default``: of FORMAT.md's kernels.
+    ``has_cma_sysfs`` 5.13 (P; T 5.10 and 6.1). ``has_page_block_max_order`` 6.17 (P).
+    ``pernuma_option``: name of the option that makes the per-node areas, "" before 5.10 (FORMAT.md; P).
+    ``has_pernuma_size``: CONFIG_CMA_SIZE_PERNUMA (V 7.2).
+
+    kernel/dma/contiguous.c:
+    ``early_cma_debug``: early_cma(), of 4.x, prints its argument (seeds/003).
+    ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the architecture's (V 7.2).
+    ``numa_cma_param`` 6.6 (T 5.10 does not know it). ``numa_cma_in_reserve``: per-node areas are made by
+    dma_contiguous_reserve(), before the default (T 6.12; 6.6 P), else by the architecture (T 5.10).
+    ``numa_cma_after_default``, ``numa_cma_single_name``: 7.2 makes them after the default and calls all ``numa<N>`` (T).
+    ``cmdline_beats_default``: 5.9 (P; T 5.10). ``default_node_skipped``: 7.x refuses the node before it is reserved (T 7.2).
+    ``unclaimed_stays``: a pool that no driver wants stays reserved, without a failure line (T 7.2).
+
+    mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P); ``hugetlb_cma_validates``: 7.2
+    refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0 (T 6.1);
+    ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when a gigantic
+    page size is asked for besides (T 7.2).
+
+    drivers/of:
+    ``of_prefix`` of of_reserved_mem.c, ``fdt_prefix`` of fdt.c's reserved-memory lines (T; before 4.8 M).
+    ``reserved_mem_sort``, ``max_reserved_regions``. ``scans_nested_nodes``: nodes below a child count too (M,
+    ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before 5.10; M; T 5.10 not).
+    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10). ``two_passes``: reg nodes are read again once the tree is
+    unflattened (T 6.12). ``prints_regions``: a line for each region (6.4 P; T 6.12).
+    ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``: alloc-ranges bottom-up next to an
+    existing region (6.6 M; V 6.12). ``first_reg_only``: other pairs of reg are not reserved (T 7.2).
+    ``validates_properties``: of_flat_dt_get_addr_size_prop(): a wrong length counts as absent (T 7.2).
+
+    Early boot:
+    ``arm64_steps``, ``x86_steps``, ``arm_steps``: what happens in which order until the page allocator runs (T; M before 5.10).
+    ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format of that line, "" without
+    (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
+    ``arm64_pool_scaled``: the atomic pool is 128 KiB per GiB (5.8 P; T 5.10), before 256 KiB.
+    """
+
+    align_to_max_order: bool
+    bottom_up_rule: str
+    boundary_highmem_only: bool
+    reserved_says_node: bool
+    mib_after_rounding: bool
+    failed_after_every_error: bool
+    multi_range_areas: bool
+    hidden_extra_slot: bool
+    has_cma_debug: bool
+    cma_debug_default: bool
+    has_cma_sysfs: bool
+    has_page_block_max_order: bool
+    pernuma_option: str
+    has_pernuma_size: bool
+    early_cma_debug: bool
+    user_limit_replaces: bool
+    numa_cma_param: bool
+    numa_cma_in_reserve: bool
+    numa_cma_after_default: bool
+    numa_cma_single_name: bool
+    cmdline_beats_default: bool
+    default_node_skipped: bool
+    unclaimed_stays: bool
+    hugetlb_cma: bool
+    hugetlb_cma_per_node: bool
+    hugetlb_cma_validates: bool
+    hugetlb_order_per_bit: bool
+    hugetlb_align_huge: bool
+    hugetlb_bootmem_alloc: bool
+    of_prefix: str
+    fdt_prefix: str
+    reserved_mem_sort: str
+    max_reserved_regions: int
+    scans_nested_nodes: bool
+    nomap_removes: bool
+    memreserve_first: bool
+    two_passes: bool
+    prints_regions: bool
+    failed_allocation_size: bool
+    keeps_ranges_contiguous: bool
+    first_reg_only: bool
+    validates_properties: bool
+    arm64_steps: tuple[str, ...]
+    x86_steps: tuple[str, ...]
+    arm_steps: tuple[str, ...]
+    zone_details: bool
+    unknown_parameters: str
+    init_arguments: bool
+    arm64_pool_scaled: bool
 
 
-ROWS = rows_from(BootAbi(), {})
+_X86_STEPS = ("default", "hugetlb", "memmap", "zones")
+
+ROWS = rows_from(
+    BootAbi(
+        align_to_max_order=True,
+        bottom_up_rule=BOTTOM_UP_NEVER,
+        boundary_highmem_only=False,
+        reserved_says_node=False,
+        mib_after_rounding=True,
+        failed_after_every_error=False,
+        multi_range_areas=False,
+        hidden_extra_slot=True,
+        has_cma_debug=True,
+        cma_debug_default=True,
+        has_cma_sysfs=False,
+        has_page_block_max_order=False,
+        pernuma_option="",
+        has_pernuma_size=False,
+        early_cma_debug=True,
+        user_limit_replaces=False,
+        numa_cma_param=False,
+        numa_cma_in_reserve=False,
+        numa_cma_after_default=False,
+        numa_cma_single_name=False,
+        cmdline_beats_default=False,
+        default_node_skipped=False,
+        unclaimed_stays=False,
+        hugetlb_cma=False,
+        hugetlb_cma_per_node=False,
+        hugetlb_cma_validates=False,
+        hugetlb_order_per_bit=False,
+        hugetlb_align_huge=False,
+        hugetlb_bootmem_alloc=False,
+        of_prefix="Reserved memory: ",
+        fdt_prefix="",
+        reserved_mem_sort=SORT_HEAP_CLASSIC,
+        max_reserved_regions=_REGIONS_OLD,
+        scans_nested_nodes=True,
+        nomap_removes=True,
+        memreserve_first=True,
+        two_passes=False,
+        prints_regions=False,
+        failed_allocation_size=False,
+        keeps_ranges_contiguous=False,
+        first_reg_only=False,
+        validates_properties=False,
+        arm64_steps=("default", "page_tables", "unflatten", "memmap", "zones"),
+        x86_steps=_X86_STEPS,
+        arm_steps=("default", "page_tables", "unflatten", "memmap", "zones"),
+        zone_details=True,
+        unknown_parameters="",
+        init_arguments=False,
+        arm64_pool_scaled=False,
+    ),
+    {
+        "4.15": dict(of_prefix="OF: reserved mem: ", fdt_prefix="OF: fdt: "),
+        "4.19": dict(max_reserved_regions=_REGIONS_419),
+        "5.4": dict(reserved_mem_sort=SORT_HEAP_BOTTOM_UP, early_cma_debug=False),
+        "5.10": dict(
+            pernuma_option="DMA_PERNUMA_CMA",
+            cmdline_beats_default=True,
+            hugetlb_cma=True,
+            max_reserved_regions=_REGIONS,
+            nomap_removes=False,
+            arm64_steps=("page_tables", "unflatten", "hugetlb", "numa", "memmap", "zones", "default"),
+            init_arguments=True,
+            arm64_pool_scaled=True,
+        ),
+        "5.15": dict(
+            bottom_up_rule=BOTTOM_UP_BY_MEMORY,
+            has_cma_sysfs=True,
+            zone_details=False,
+            unknown_parameters="Unknown command line parameters: %s",
+        ),
+        "6.1": dict(
+            align_to_max_order=False,
+            hugetlb_cma_per_node=True,
+            hugetlb_order_per_bit=True,
+            hugetlb_align_huge=True,
+            scans_nested_nodes=False,
+            memreserve_first=False,
+            failed_allocation_size=True,
+            unknown_parameters='Unknown kernel command line parameters "%s", will be passed to user space.',
+        ),
+        "6.6": dict(
+            reserved_says_node=True,
+            cma_debug_default=False,
+            pernuma_option="DMA_NUMA_CMA",
+            numa_cma_param=True,
+            numa_cma_in_reserve=True,
+            reserved_mem_sort=SORT_STABLE,
+            prints_regions=True,
+            keeps_ranges_contiguous=True,
+            arm64_steps=("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
+        ),
+        "6.12": dict(
+            hidden_extra_slot=False,
+            has_cma_debug=False,
+            hugetlb_align_huge=False,
+            fdt_prefix="OF: reserved mem: ",
+            reserved_mem_sort=SORT_NONE,
+            two_passes=True,
+        ),
+        "6.18": dict(
+            bottom_up_rule=BOTTOM_UP_BY_LIMIT,
+            boundary_highmem_only=True,
+            reserved_says_node=False,
+            mib_after_rounding=False,
+            failed_after_every_error=True,
+            multi_range_areas=True,
+            has_page_block_max_order=True,
+            hugetlb_bootmem_alloc=True,
+        ),
+        "7.2": dict(
+            has_pernuma_size=True,
+            user_limit_replaces=True,
+            numa_cma_after_default=True,
+            numa_cma_single_name=True,
+            default_node_skipped=True,
+            unclaimed_stays=True,
+            hugetlb_cma_validates=True,
+            first_reg_only=True,
+            validates_properties=True,
+            arm64_steps=("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
+        ),
+    },
+)

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from cmafs.drivers.cma2010 import Cma2010
     from cmafs.drivers.dma_pool import AtomicPool
     from cmafs.drivers.of_device import Device
+    from cmafs.init.cmdline import EarlyParams
+    from cmafs.init.iomem import Resource
     from cmafs.init.kconfig import Kconfig
     from cmafs.mm.cma import CmaAreas
     from cmafs.mm.memblock import Memblock
     from cmafs.mm.mmzone import Memory
     from cmafs.of.base import DeviceTree
+    from cmafs.of.boot_event import BootEvent
     from cmafs.of.reserved_mem import ReservedMem
     from cmafs.printk import Printk
 
@@ -32,7 +35,8 @@ class Machine:
     kernel command line; ``seed`` what everything random derives from; ``clock`` its time; ``log`` its kernel log;
     ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones, page
     blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree, ``reserved_mem``
-    its reserved-memory records in initialisation order; ``simlog`` lines of the simulator's own log (sim/log);
+    its reserved-memory records in initialisation order; ``params`` the command line parsed; ``boot_events`` what became
+    of each region, for ``cmafs check``; ``iomem`` /proc/iomem's tree; ``simlog`` lines of the simulator's own log (sim/log);
     ``current`` the task that acts: a mount names the process that calls; ``devices`` by dev_name();
     ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``.
     """
@@ -49,6 +53,9 @@ class Machine:
     cma: CmaAreas
     tree: DeviceTree
     reserved_mem: list[ReservedMem]
+    params: EarlyParams
+    boot_events: list[BootEvent]
+    iomem: list[Resource]
     simlog: SimLog = field(default_factory=SimLog)
     current: Callable[[], Task] = shell
     devices: dict[str, Device] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""What the kernel holds early, by row and architecture: what moves areas, and what the ``Memory:`` line counts.
+
+Where a kernel was recorded (x86_64: 5.10, 6.1, 6.12, 7.2; arm64: 5.10, 6.12, 7.2) the figures are those of its transcripts'
+``boot`` lines (T); other rows take the figures of the nearest recorded kernel (D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cmafs.abi.rows import rows_from
+
+
+@dataclass(frozen=True)
+class ArchAbi:
+    """One row of one architecture.
+
+    ``kernel_sizes_kib``: code, rwdata, rodata, init, bss of the ``Memory:`` line.
+    ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it; x86_64: none, its
+    tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start of memory.
+    ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map is in single
+    pages, one table for each 2 MiB besides.
+    ``struct_page_bytes``, ``section_bits``, ``vmemmap``: what the memmap costs (mm/sparse.c).
+    ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``pgdat_bytes``: the node's data.
+    ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else by all.
+    ``swiotlb_min_end``: a 64 MiB bounce buffer if memory ends above; 0: never. ``swiotlb_scaled``: 1 KiB per MiB instead.
+    ``swiotlb_slot_bytes``: its bookkeeping for each 2 KiB.
+    ``other_kib``: per-CPU areas and other small things, measured on the recorded guests.
+    """
+
+    kernel_sizes_kib: tuple[int, int, int, int, int]
+    image: tuple[tuple[int, int], ...] = ()
+    image_align: int = 1 << 21
+    page_tables: int = 0
+    maps_pages: bool = False
+    struct_page_bytes: int = 56
+    section_bits: int = 27
+    vmemmap: bool = False
+    tree_bytes: int = 0
+    pgdat_bytes: int = 0x4500
+    hash_counts_free: bool = False
+    swiotlb_min_end: int = 0
+    swiotlb_scaled: bool = False
+    swiotlb_slot_bytes: int = 12
+    other_kib: int = 0
+
+
+_X86 = rows_from(
+    ArchAbi(
+        kernel_sizes_kib=(6148, 1020, 1060, 764, 2268),
+        swiotlb_min_end=1 << 32,
+        other_kib=312,
+    ),
+    {
+        "5.15": dict(swiotlb_slot_bytes=24, other_kib=788),
+        "6.1": dict(kernel_sizes_kib=(6147, 1090, 1236, 776, 2180)),
+        "6.12": dict(
+            kernel_sizes_kib=(6144, 1194, 1496, 836, 2008),
+            struct_page_bytes=64,
+            hash_counts_free=True,
+            other_kib=780,
+        ),
+        "7.2": dict(kernel_sizes_kib=(5636, 1219, 1648, 892, 272), vmemmap=True),
+    },
+)
+
+_ARM64 = rows_from(
+    ArchAbi(
+        kernel_sizes_kib=(2622, 834, 780, 320, 234),
+        image=((0, 0x4BC000), (0x4BE000, 0x4C0000)),
+        page_tables=5,
+        section_bits=30,
+        tree_bytes=0x8B14,
+        other_kib=92,
+    ),
+    {
+        "5.15": dict(section_bits=27, struct_page_bytes=64, vmemmap=True),
+        "6.6": dict(swiotlb_scaled=True, swiotlb_slot_bytes=24),
+        "6.12": dict(
+            kernel_sizes_kib=(3072, 952, 1108, 448, 254),
+            image=((0, 0x5E0000),),
+            page_tables=4,
+            tree_bytes=0xA524,
+            pgdat_bytes=0x102600,
+            hash_counts_free=True,
+        ),
+        "7.2": dict(
+            kernel_sizes_kib=(3392, 970, 1248, 512, 245),
+            image=((0, 0x660000),),
+            page_tables=2,
+            maps_pages=True,
+        ),
+    },
+)
+
+#: 32-bit ARM was not recorded: arm64's figures, a 4-byte word and a memmap of 32-byte page structs (D).
+_ARM_SIZES = dict(
+    image=((0, 0x900000),),
+    image_align=0x8000,
+    page_tables=8,
+    maps_pages=False,
+    struct_page_bytes=32,
+    section_bits=28,
+    vmemmap=False,
+    pgdat_bytes=0x1000,
+    swiotlb_scaled=False,
+    kernel_sizes_kib=(7168, 561, 1708, 1024, 222),
+)
+
+
+def _arm(row: ArchAbi) -> ArchAbi:
+    changes: Mapping[str, Any] = _ARM_SIZES
+    return replace(row, **changes)
+
+
+#: Architecture -> row name -> figures.
+ARCH_ROWS: Mapping[str, Mapping[str, ArchAbi]] = {
+    "x86_64": _X86,
+    "arm64": _ARM64,
+    "arm": {name: _arm(row) for name, row in _ARM64.items()},
+}

@@ -1,0 +1,100 @@
+"""What boot knows before the page allocator runs, and the steps that all architectures share.
+
+Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cmafs.abi import KernelAbi
+from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
+from cmafs.init.cmdline import EarlyParams
+from cmafs.init.dma_contiguous import DmaContiguous
+from cmafs.init.kconfig import Kconfig
+from cmafs.mm.cma import CmaAreas
+from cmafs.mm.cma_declare import CmaDeclare
+from cmafs.mm.memblock import Memblock
+from cmafs.mm.mmzone import MemoryLayout
+from cmafs.of.base import DeviceTree
+from cmafs.of.boot_event import BootEvent
+from cmafs.of.reserved_mem import ReservedMemScan
+from cmafs.of.rmem_init import RmemContext
+from cmafs.printk import Printk
+
+ZoneRange = tuple[str, int, int]
+
+
+@dataclass
+class EarlyBoot:
+    """The state of one boot. ``data``: this kernel's early figures on this architecture; ``events``: what became of regions;
+    ``kernel_start``: where the loader put the image."""
+
+    tree: DeviceTree
+    abi: KernelAbi
+    config: Kconfig
+    cmdline: str
+    params: EarlyParams
+    log: Printk
+    memblock: Memblock
+    events: list[BootEvent] = field(default_factory=list)
+    kernel_start: int = 0
+
+    def __post_init__(self) -> None:
+        config, boot = self.config, self.abi.boot
+        self.data: ArchAbi = ARCH_ROWS[config.arch][self.abi.row]
+        self.areas = CmaAreas(
+            self.log,
+            self.abi.cma,
+            max_areas=config.max_cma_areas(),
+            min_alignment=config.cma_min_alignment_bytes(),
+            page_shift=config.page_shift,
+            cma_debug=config.cma_debug,
+        )
+        phys_64 = config.arch != "arm"
+        self.declare = CmaDeclare(self.memblock, self.areas, boot, phys_64=phys_64, numa=config.numa)
+        self.dma = DmaContiguous(self.declare, config, self.params, self.nodes(), self.events)
+        context = RmemContext(
+            self.declare,
+            cma_cmdline=self.params.cma.size is not None,
+            coherent_needs_no_map=config.arch == "arm",
+            events=self.events,
+        )
+        self.scan = ReservedMemScan(self.tree, context)
+
+    def nodes(self) -> Sequence[int]:
+        """The online nodes, ascending."""
+        return sorted({region.nid for region in self.memblock.memory}) or [0]
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return 1 << self.config.page_shift
+
+    def layout(self, zones: Sequence[ZoneRange]) -> MemoryLayout:
+        """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved."""
+        shift, size = self.config.page_shift, self.page_size
+        memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
+        taken = [(region.base, region.end) for region in self.memblock.reserved]
+        taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
+        reserved = [(base >> shift, -(-end // size)) for base, end in sorted(taken)]
+        return MemoryLayout(
+            page_shift=shift,
+            pageblock_order=self.config.pageblock_order(),
+            max_page_order=self.config.max_page_order(),
+            zones=tuple(zone for zone in zones if zone[1] < zone[2]),
+            memory=tuple(_joined(memory)),
+            reserved=tuple(_joined(reserved)),
+        )
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping and touching ranges as one; the input is sorted."""
+    result: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        elif start < end:
+            result.append((start, end))
+    return result

@@ -1,0 +1,66 @@
+"""Which words of the command line the kernel knows, and what it hands to init. Kernel: ``init/main.c``."""
+
+from __future__ import annotations
+
+from cmafs.init.early import EarlyBoot
+
+#: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
+_KNOWN = frozenset(
+    """
+    acpi apic boot_delay cma coherent_pool console cpuidle crashkernel debug default_hugepagesz dyndbg earlycon
+    earlyprintk efi elevator fw_devlink hugepages hugepagesz idle ignore_loglevel init init_on_alloc init_on_free
+    initcall_debug initrd iommu isolcpus keep_bootcon kernelcore kgdboc lockdep log_buf_len loglevel lpj maxcpus
+    mem memblock memmap memtest mitigations movablecore mtdparts nfsroot ip no_hash_pointers nohz noinitrd nokaslr
+    nosmp nosmt notsc nr_cpus numa panic page_owner pci possible_cpus print_fatal_signals printk_time profile quiet
+    rcupdate rdinit reboot resume ro root rootdelay rootflags rootfstype rootwait rw selinux slab_nomerge
+    slub_debug softlockup_panic splash swiotlb sysrq_always_enabled threadirqs transparent_hugepage tsc user_debug
+    vmalloc zswap
+    """.split()
+) - {"splash"}
+
+
+def _known(boot: EarlyBoot) -> frozenset[str]:
+    abi, names = boot.abi.boot, set(_KNOWN)
+    if abi.hugetlb_cma and boot.config.arch != "arm":
+        names.add("hugetlb_cma")
+    if abi.pernuma_option and boot.config.numa:
+        names.add("cma_pernuma")
+    if abi.numa_cma_param and boot.config.numa:
+        names.add("numa_cma")
+    return frozenset(names)
+
+
+def unknown_words(boot: EarlyBoot) -> tuple[list[str], list[str]]:
+    """unknown_bootoption(): (arguments, environment) for init; a name with a dot is a module's business."""
+    known = _known(boot)
+    arguments, environment = [], []
+    for name, value in boot.params.words:
+        if "." in name or name.replace("-", "_") in known:
+            continue
+        if value is None:
+            arguments.append(name)
+        else:
+            environment.append(f"{name}={value}")
+    return arguments, environment
+
+
+def unknown_parameters(boot: EarlyBoot) -> str:
+    """The line about them, empty if this kernel has none or knows them all."""
+    arguments, environment = unknown_words(boot)
+    words = arguments + environment
+    return boot.abi.boot.unknown_parameters % " ".join(words) if words and boot.abi.boot.unknown_parameters else ""
+
+
+def init_argument_lines(boot: EarlyBoot) -> list[str]:
+    """run_init_process(): what init is started with."""
+    if not boot.abi.boot.init_arguments:
+        return []
+    arguments, environment = unknown_words(boot)
+    init = boot.params.init
+    return [
+        f"Run {init} as init process",
+        "  with arguments:",
+        *(f"    {word}" for word in [init, *arguments]),
+        "  with environment:",
+        *(f"    {word}" for word in ["HOME=/", "TERM=linux", *environment]),
+    ]

@@ -1,0 +1,216 @@
+"""The early allocator: which physical ranges are memory, which are taken, and where the next one goes.
+
+Addresses and sizes are bytes; ranges are half open. Kernel: ``mm/memblock.c``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+#: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
+MEMBLOCK_ALLOC_ANYWHERE = (1 << 64) - 1
+MEMBLOCK_ALLOC_ACCESSIBLE = 0
+NUMA_NO_NODE = -1
+SMP_CACHE_BYTES = 64
+
+_PAGE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class MemblockRegion:
+    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and MEMBLOCK_NOMAP."""
+
+    base: int
+    end: int
+    nid: int = 0
+    nomap: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.base
+
+
+def round_down(address: int, align: int) -> int:
+    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives there."""
+    return address & ~(align - 1)
+
+
+def round_up(address: int, align: int) -> int:
+    """The kernel's round_up(), likewise a mask."""
+    return ((address - 1) | (align - 1)) + 1
+
+
+def _merged(regions: list[MemblockRegion]) -> list[MemblockRegion]:
+    """memblock_merge_regions(): neighbours of one node and the same flags become one region."""
+    result: list[MemblockRegion] = []
+    for region in regions:
+        last = result[-1] if result else None
+        if last and last.end == region.base and (last.nid, last.nomap) == (region.nid, region.nomap):
+            result[-1] = replace(last, end=region.end)
+        else:
+            result.append(region)
+    return result
+
+
+def _add(regions: list[MemblockRegion], new: MemblockRegion) -> list[MemblockRegion]:
+    """memblock_add_range(): only what is not covered yet is added; what is there keeps its node and flags."""
+    gaps: list[MemblockRegion] = []
+    base = new.base
+    for region in regions:
+        if region.end <= base or region.base >= new.end:
+            continue
+        if region.base > base:
+            gaps.append(replace(new, base=base, end=region.base))
+        base = max(base, region.end)
+    if base < new.end:
+        gaps.append(replace(new, base=base))
+    return _merged(sorted(regions + gaps, key=lambda region: region.base))
+
+
+def _without(regions: list[MemblockRegion], base: int, end: int) -> list[MemblockRegion]:
+    """memblock_remove_range(): cut a range out."""
+    result: list[MemblockRegion] = []
+    for region in regions:
+        if region.end <= base or region.base >= end:
+            result.append(region)
+            continue
+        if region.base < base:
+            result.append(replace(region, end=base))
+        if region.end > end:
+            result.append(replace(region, base=end))
+    return result
+
+
+@dataclass
+class Memblock:
+    """``struct memblock``. ``current_limit`` bytes; ``bottom_up`` the direction of the next search."""
+
+    memory: list[MemblockRegion] = field(default_factory=list)
+    reserved: list[MemblockRegion] = field(default_factory=list)
+    current_limit: int = MEMBLOCK_ALLOC_ANYWHERE
+    bottom_up: bool = False
+
+    def add(self, base: int, size: int, nid: int = 0) -> None:
+        """memblock_add_node()."""
+        if size:
+            self.memory = _add(self.memory, MemblockRegion(base, base + size, nid))
+
+    def remove(self, base: int, size: int) -> None:
+        """memblock_remove(): the range is no memory any more."""
+        self.memory = _without(self.memory, base, base + size)
+
+    def reserve(self, base: int, size: int) -> None:
+        """memblock_reserve(): taken, whether it is memory or not."""
+        if size:
+            self.reserved = _add(self.reserved, MemblockRegion(base, base + size))
+
+    def phys_free(self, base: int, size: int) -> None:
+        """memblock_phys_free(), memblock_free() up to 5.15: no longer taken, whoever took it."""
+        self.reserved = _without(self.reserved, base, base + size)
+
+    def mark_nomap(self, base: int, size: int) -> None:
+        """memblock_mark_nomap(): memory the kernel must not touch; searches pass over it."""
+        self._set_nomap(base, base + size, True)
+
+    def clear_nomap(self, base: int, size: int) -> None:
+        """memblock_clear_nomap()."""
+        self._set_nomap(base, base + size, False)
+
+    def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
+        inside = [
+            replace(region, base=max(base, region.base), end=min(end, region.end), nomap=nomap)
+            for region in self.memory
+            if region.base < end and region.end > base
+        ]
+        outside = _without(self.memory, base, end)
+        self.memory = _merged(sorted(outside + inside, key=lambda region: region.base))
+
+    def start_of_dram(self) -> int:
+        """memblock_start_of_DRAM(): the lowest address."""
+        return self.memory[0].base
+
+    def end_of_dram(self) -> int:
+        """memblock_end_of_DRAM(): one past the highest address."""
+        return self.memory[-1].end
+
+    def phys_mem_size(self) -> int:
+        """memblock_phys_mem_size(): bytes of memory, no-map included."""
+        return sum(region.size for region in self.memory)
+
+    def overlaps_memory(self, base: int, size: int) -> bool:
+        """Whether any byte of the range is memory: memblock_overlaps_region(&memblock.memory, ...)."""
+        return any(region.base < base + size and region.end > base for region in self.memory)
+
+    def is_region_memory(self, base: int, size: int) -> bool:
+        """memblock_is_region_memory(): every byte lies in one region of memory."""
+        return any(region.base <= base and region.end >= base + size for region in self.memory)
+
+    def covers(self, base: int, size: int) -> bool:
+        """Whether every byte of the range is memory, in however many regions."""
+        end = base + size
+        inside = sum(min(end, r.end) - max(base, r.base) for r in self.memory if r.base < end and r.end > base)
+        return inside == size
+
+    def is_region_reserved(self, base: int, size: int) -> bool:
+        """memblock_is_region_reserved(): any byte of the range is taken."""
+        return any(region.base < base + size and region.end > base for region in self.reserved)
+
+    def free_ranges(self, nid: int = NUMA_NO_NODE) -> Iterator[tuple[int, int]]:
+        """for_each_free_mem_range(): (start, end) of memory that is neither taken nor no-map, lowest first."""
+        ends = [region.end for region in self.reserved]
+        for region in self.memory:
+            if region.nomap or nid not in (NUMA_NO_NODE, region.nid):
+                continue
+            start = region.base
+            for taken in self.reserved[bisect_right(ends, start) :]:
+                if taken.base >= region.end:
+                    break
+                if taken.base > start:
+                    yield start, taken.base
+                start = max(start, taken.end)
+            if start < region.end:
+                yield start, region.end
+
+    def find_in_range_node(
+        self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE
+    ) -> int:
+        """memblock_find_in_range_node(): the address a search in [start, end) finds, 0 for none.
+
+        The first page is never given out.
+        """
+        if end == MEMBLOCK_ALLOC_ACCESSIBLE:
+            end = self.current_limit
+        start = max(start, _PAGE_SIZE)
+        ranges = [(max(start, low), min(end, high)) for low, high in self.free_ranges(nid)]
+        usable = [(low, high) for low, high in ranges if low < high or (not size and low == high)]
+        if self.bottom_up:
+            found = (round_up(low, align) for low, high in usable if round_up(low, align) + size <= high)
+        else:
+            found = (
+                round_down(high - size, align)
+                for low, high in reversed(usable)
+                if high >= size and round_down(high - size, align) >= low
+            )
+        return next(found, 0)
+
+    def phys_alloc_range(
+        self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE, exact_nid: bool = False
+    ) -> int:
+        """memblock_alloc_range_nid(): find and take; the address, 0 for none.
+
+        Another node's memory is as good unless ``exact_nid``.
+        """
+        align = align or SMP_CACHE_BYTES
+        found = self.find_in_range_node(size, align, start, end, nid)
+        if not found and nid != NUMA_NO_NODE and not exact_nid:
+            found = self.find_in_range_node(size, align, start, end)
+        if found:
+            self.reserve(found, size)
+        return found
+
+    def alloc(self, size: int, align: int = SMP_CACHE_BYTES, nid: int = NUMA_NO_NODE) -> int:
+        """memblock_phys_alloc(): anywhere below ``current_limit``."""
+        return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)

@@ -1,0 +1,108 @@
+"""/memory nodes become memblock memory, as ``drivers/of/fdt.c:early_init_dt_scan_memory()`` does. Bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cmafs.mm.memblock import Memblock
+from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
+
+_CELL = 4
+_SZ_1G = 1 << 30
+
+
+def memory_nodes(tree: DeviceTree, named_is_enough: bool) -> list[DeviceNode]:
+    """The nodes of ``device_type = "memory"``, in blob order.
+
+    ``named_is_enough``: a machine without a device tree of its own (x86_64) may leave the type out.
+    """
+    return [
+        node
+        for node in tree.root.children.values()
+        if node.is_available()
+        and (
+            node.property_read_string("device_type") == "memory"
+            or (named_is_enough and node.name.split("@")[0] == "memory")
+        )
+    ]
+
+
+def reg_ranges(node: DeviceNode, addr_cells: int, size_cells: int, prop: str = "reg") -> Iterator[tuple[int, int]]:
+    """(base, size) of every whole pair; what is left over at the end is ignored."""
+    data = node.props.get(prop, b"")
+    step = (addr_cells + size_cells) * _CELL
+    for at in range(0, len(data) - step + 1, step) if step else ():
+        yield of_read_number(data, addr_cells, at), of_read_number(data, size_cells, at + addr_cells * _CELL)
+
+
+def early_init_dt_add_memory_arch(memblock: Memblock, base: int, size: int, page_size: int, limit: int) -> list[int]:
+    """Add one range cut to whole pages below ``limit``; [base, size] of what was added, empty if nothing is left."""
+    end = min((base + size) // page_size * page_size, limit)
+    base = -(-base // page_size) * page_size
+    if base >= end:
+        return []
+    return [base, end - base]
+
+
+def _nodes_of(nodes: list[DeviceNode], numa: bool) -> dict[str, int]:
+    """Node path -> NUMA node; all 0 unless every memory node has a ``numa-node-id``: of_numa_init()."""
+    ids = {node.path: node.property_read_u32("numa-node-id") for node in nodes}
+    if not numa or any(nid is None for nid in ids.values()):
+        return dict.fromkeys(ids, 0)
+    return {path: nid or 0 for path, nid in ids.items()}
+
+
+def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
+    """Where ``--memory`` begins: the tree's memory, else what it reserves rounded down to 1 GiB, else 0."""
+    cells = tree.root.address_cells(), tree.root.size_cells()
+    bases = [base for node in nodes for base, _ in reg_ranges(node, *cells)]
+    if bases:
+        return min(bases)
+    parent = tree.root.children.get("reserved-memory")
+    bases = [base for node in parent.children.values() for base, _ in reg_ranges(node, *cells)] if parent else []
+    bases += [base for base, _ in tree.memreserve]
+    return min(bases) // _SZ_1G * _SZ_1G if bases else 0
+
+
+def early_init_dt_scan_memory(
+    memblock: Memblock,
+    tree: DeviceTree,
+    memory: int | None,
+    numa: bool,
+    named_is_enough: bool,
+    page_size: int,
+    phys_limit: int,
+) -> None:
+    """Fill ``memblock`` from the tree, or with one range of ``memory`` bytes. Raises DtError if there is no memory."""
+    nodes = memory_nodes(tree, named_is_enough)
+    cells = tree.root.address_cells(), tree.root.size_cells()
+    nids = _nodes_of(nodes, numa)
+    if memory is not None:
+        ranges = [(_default_base(tree, _named(tree)), memory, 0)]
+    else:
+        prop = {node.path: "linux,usable-memory" if "linux,usable-memory" in node.props else "reg" for node in nodes}
+        ranges = [
+            (base, size, nids[node.path])
+            for node in nodes
+            for base, size in reg_ranges(node, *cells, prop=prop[node.path])
+        ]
+    for base, size, nid in ranges:
+        for_page = early_init_dt_add_memory_arch(memblock, base, size, page_size, phys_limit)
+        if for_page:
+            memblock.add(for_page[0], for_page[1], nid)
+    if not memblock.memory:
+        raise DtError(_no_memory(tree, nodes, memory))
+
+
+def _named(tree: DeviceTree) -> list[DeviceNode]:
+    return [node for node in tree.root.children.values() if node.name.split("@")[0] == "memory"]
+
+
+def _no_memory(tree: DeviceTree, nodes: list[DeviceNode], memory: int | None) -> str:
+    where = tree.source or "the device tree"
+    if memory is not None:
+        return f"{where}: --memory {memory:#x} leaves no whole page of memory; give a larger size"
+    if nodes:
+        empty = f"{nodes[0].path} has size 0, which a boot loader fills in"
+        return f"{where}: no memory: {empty}; say how much with --memory SIZE"
+    return f"{where}: no memory: no node has device_type = \"memory\"; add one or give --memory SIZE"

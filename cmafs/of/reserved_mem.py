@@ -1,0 +1,374 @@
+"""/reserved-memory: which nodes are reserved, where ``size`` nodes go, what becomes of each.
+
+The kernel does this in one sweep up to 6.11 (read, sort, place and initialise) and in two from 6.12 on (``reg`` nodes
+reserved and ``size`` nodes placed when the tree is scanned; ``reg`` nodes initialised when it is unflattened).
+Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c``. Addresses and sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cmafs.abi.boot import SORT_NONE
+from cmafs.mm.cma_declare import SZ_1M
+from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
+from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
+from cmafs.of.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
+from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, RmemContext, reserved_mem_init_node
+from cmafs.of.rmem_sort import overlaps, rmem_sort
+from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
+
+__all__ = ["ReservedMem", "ReservedMemScan"]
+
+_CELL = 4
+
+
+@dataclass
+class ReservedMemScan:
+    """One boot's treatment of /reserved-memory; ``regions`` in initialisation order."""
+
+    tree: DeviceTree
+    context: RmemContext
+    regions: list[ReservedMem] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.declare = self.context.declare
+        self.abi = self.declare.abi
+        self.memblock = self.declare.memblock
+        self.pr_of = self.context.pr_of
+        self.event = self.context.event
+        self.addr_cells = self.tree.root.address_cells()
+        self.size_cells = self.tree.root.size_cells()
+        self.phys_mask = (1 << 64) - 1 if self.declare.phys_64 else (1 << 32) - 1
+
+    def pr_fdt(self, text: str, level: int = LOGLEVEL_ERR) -> None:
+        """A line of the scan, which stood in fdt.c up to 6.11."""
+        self.context.log.printk(f"{self.abi.fdt_prefix}Reserved memory: {text}", level)
+
+    # -- the two entry points --------------------------------------------------------------------
+
+    def early_init_fdt_scan_reserved_mem(self) -> None:
+        """When the tree is scanned: reserve, place, and up to 6.11 initialise."""
+        if self.abi.memreserve_first:
+            self._memreserve()
+        dynamic = list(self._scan())
+        if self.abi.two_passes:
+            self._alloc_dynamic(dynamic)
+        if not self.abi.memreserve_first:
+            self._memreserve()
+        if not self.abi.two_passes:
+            self._init_reserved_mem()
+
+    def fdt_scan_reserved_mem_reg_nodes(self) -> None:
+        """When the tree is unflattened, from 6.12 on: initialise the ``reg`` nodes, report overlaps."""
+        if not self.abi.two_passes:
+            return
+        parent = self.parent()
+        if parent is None:
+            self.pr_fdt("No reserved-memory node in the DT", LOGLEVEL_INFO)
+            return
+        if not self._check_root(parent):
+            return
+        for node in parent.children.values():
+            if "reg" in node.props and node.is_available():
+                self._init_reg_node(node)
+        self._report_overlaps()
+
+    # -- reading the tree ------------------------------------------------------------------------
+
+    def _memreserve(self) -> None:
+        """/memreserve/ entries, up to the first of size 0."""
+        for base, size in self.tree.memreserve:
+            if not size:
+                return
+            self.memblock.reserve(base, size)
+
+    def parent(self) -> DeviceNode | None:
+        """/reserved-memory, None without."""
+        for node in self.tree.root.children.values():
+            if node.name == "reserved-memory":
+                return node
+            if not self.abi.scans_nested_nodes and node.name.startswith("reserved-memory@"):
+                return node
+        return None
+
+    def _check_root(self, parent: DeviceNode) -> bool:
+        """__reserved_mem_check_root(): cells like the root's, and ``ranges``."""
+        wrong = next(
+            (
+                name
+                for name, cells in (("#size-cells", self.size_cells), ("#address-cells", self.addr_cells))
+                if parent.property_read_u32(name) != cells
+            ),
+            None if "ranges" in parent.props else "ranges",
+        )
+        if wrong:
+            self.pr_fdt("unsupported node format, ignoring")
+            self.event(parent, "unsupported-format", EFFECT_IGNORED, wrong)
+        return wrong is None
+
+    def _candidates(self, parent: DeviceNode) -> Iterator[DeviceNode]:
+        """The nodes looked at: children, on old kernels with everything below them."""
+        for node in parent.children.values():
+            if self.abi.scans_nested_nodes:
+                yield from node.walk()
+            else:
+                yield node
+
+    def _scan(self) -> Iterator[DeviceNode]:
+        """fdt_scan_reserved_mem(): reserve every ``reg`` node; yields the ``size`` nodes."""
+        parent = self.parent()
+        if parent is None or not self._check_root(parent):
+            return
+        for node in self._candidates(parent):
+            if not node.is_available():
+                self.event(node, "disabled", EFFECT_IGNORED, "status")
+                continue
+            if self._has_reg(node):
+                self._reserve_reg(node)
+            elif "size" in node.props:
+                if self.abi.two_passes:
+                    yield node
+                else:
+                    self._save(ReservedMem(node, 0, 0))
+            elif node.parent is parent:
+                self.event(node, "no-reg-no-size", EFFECT_IGNORED, "reg")
+
+    def _has_reg(self, node: DeviceNode) -> bool:
+        if self.abi.validates_properties and "reg" in node.props and not self._pairs(node.props["reg"]):
+            self.event(node, "invalid-reg", EFFECT_REFUSED, "reg")
+            return False
+        return "reg" in node.props
+
+    def _pairs(self, data: bytes) -> list[tuple[int, int]]:
+        """(base, size) pairs; empty if the length is no multiple of a pair or 0."""
+        step = (self.addr_cells + self.size_cells) * _CELL
+        if not step or len(data) % step:
+            return []
+        return [
+            (
+                of_read_number(data, self.addr_cells, at) & self.phys_mask,
+                of_read_number(data, self.size_cells, at + self.addr_cells * _CELL) & self.phys_mask,
+            )
+            for at in range(0, len(data), step)
+        ]
+
+    # -- reg nodes -------------------------------------------------------------------------------
+
+    def _reserve_reg(self, node: DeviceNode) -> None:
+        """__reserved_mem_reserve_reg(): reserve the ranges of one node."""
+        pairs = self._pairs(node.props["reg"])
+        if not pairs and node.props["reg"]:
+            self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
+            self.event(node, "invalid-reg", EFFECT_REFUSED, "reg")
+            return
+        if self.abi.default_node_skipped and not self._validate(node):
+            return
+        if len(pairs) > 1:
+            self.event(node, "extra-reg", EFFECT_NOTE, "reg", f"{len(pairs)} ranges")
+            if self.abi.first_reg_only:
+                text = f"node '{node.name}' has {len(pairs)} <base size> entries, only the first is used"
+                self.pr_fdt(text, LOGLEVEL_WARNING)
+                pairs = pairs[:1]
+        for base, size in pairs:
+            if not size or not self._reserve(base, size, "no-map" in node.props):
+                where = f"base {self.declare.pa(base)}, size {size // SZ_1M} MiB"
+                self.pr_fdt(f"failed to reserve memory for node '{node.name}': {where}")
+                self.event(node, "reserve-failed" if size else "size-zero", EFFECT_REFUSED, "reg", where)
+        if not self.abi.two_passes and pairs:
+            self._save(ReservedMem(node, *pairs[0]))
+
+    def _reserve(self, base: int, size: int, nomap: bool) -> bool:
+        """early_init_dt_reserve_memory(): memory that is taken cannot become no-map."""
+        if not nomap:
+            self.memblock.reserve(base, size)
+        elif self.abi.nomap_removes:
+            self.memblock.remove(base, size)
+        elif self.memblock.overlaps_memory(base, size) and self.memblock.is_region_reserved(base, size):
+            return False
+        else:
+            self.memblock.mark_nomap(base, size)
+        return True
+
+    def _init_reg_node(self, node: DeviceNode) -> None:
+        """One ``reg`` node in the second pass."""
+        data = node.props["reg"]
+        pairs = self._pairs(data)
+        if not pairs:
+            if data and not self.abi.validates_properties:
+                self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
+            return
+        if self.abi.default_node_skipped and not self._validate(node):
+            return
+        if len(pairs) > 1 and not self.abi.first_reg_only:
+            text = f"fdt_scan_reserved_mem_reg_nodes() ignores {len(pairs) - 1} regions in node '{node.name}'"
+            self.pr_of(text, LOGLEVEL_WARNING)
+        base, size = pairs[0]
+        if size:
+            self._save(ReservedMem(node, base, size))
+
+    def _validate(self, node: DeviceNode) -> bool:
+        """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was given."""
+        bypassed = self.context.cma_cmdline and "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        if bypassed:
+            self.context.log.printk('Skipping dt linux,cma-default node in favor for "cma=" kernel param.')
+            self.event(node, "bypassed", EFFECT_REFUSED, "linux,cma-default")
+        return not bypassed
+
+    # -- size nodes ------------------------------------------------------------------------------
+
+    def _alloc_dynamic(self, nodes: list[DeviceNode]) -> None:
+        """From 6.12 on: place and initialise the ``size`` nodes in device-tree order."""
+        for number, node in enumerate(nodes):
+            if number >= self.abi.max_reserved_regions:
+                self.pr_of(f"too many defined dynamic regions, skip '{node.name}'", LOGLEVEL_ERR)
+                self.event(node, "too-many-regions", EFFECT_REFUSED, "size")
+                continue
+            if place := self._alloc_size(node):
+                self._save(ReservedMem(node, *place))
+
+    def _alloc_size(self, node: DeviceNode) -> tuple[int, int] | None:
+        """__reserved_mem_alloc_size(): find a place for a ``size`` node; (base, size), None if there is none."""
+        data = node.props.get("size")
+        if data is None:
+            return None
+        if len(data) != self.size_cells * _CELL:
+            return self._invalid(node, "size", f"invalid size property in '{node.name}' node.")
+        size = of_read_number(data, self.size_cells) & self.phys_mask
+        align_data = node.props.get("alignment")
+        if align_data is not None and len(align_data) != self.addr_cells * _CELL:
+            return self._invalid(node, "alignment", f"invalid alignment property in '{node.name}' node.")
+        align = of_read_number(align_data, self.addr_cells) & self.phys_mask if align_data is not None else 0
+        if self.abi.default_node_skipped and not self._validate(node):
+            return None
+        if self._is_cma(node):
+            align = max(align, self.declare.areas.min_alignment)
+        ranges = self._alloc_ranges(node)
+        if ranges is None:
+            text = f"invalid alloc-ranges property in '{node.name}', skipping node."
+            return self._invalid(node, "alloc-ranges", text)
+        base = self._alloc_in_ranges(node, size, align, ranges)
+        if not base:
+            suffix = f": size {size // SZ_1M} MiB" if self.abi.failed_allocation_size else ""
+            level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
+            self.pr_of(f"failed to allocate memory for node '{node.name}'{suffix}", level)
+            self.event(node, "no-room", EFFECT_REFUSED, "alloc-ranges" if ranges else "size", f"{size:#x} bytes")
+            return None
+        return base, size
+
+    def _invalid(self, node: DeviceNode, prop: str, text: str) -> None:
+        self.pr_of(text, LOGLEVEL_ERR)
+        self.event(node, f"invalid-{prop}", EFFECT_REFUSED, prop)
+
+    def _is_cma(self, node: DeviceNode) -> bool:
+        return (
+            node.is_compatible(COMPATIBLE) and "reusable" in node.props and "no-map" not in node.props
+        )
+
+    def _alloc_ranges(self, node: DeviceNode) -> list[tuple[int, int]] | None:
+        """(base, size) pairs of ``alloc-ranges``; empty without; None if its length is wrong."""
+        data = node.props.get("alloc-ranges", b"")
+        pairs = self._pairs(data)
+        if data and not pairs:
+            if not self.abi.validates_properties:
+                return None
+            self.event(node, "invalid-alloc-ranges", EFFECT_MOVED, "alloc-ranges")
+        return pairs
+
+    def _alloc_in_ranges(self, node: DeviceNode, size: int, align: int, ranges: list[tuple[int, int]]) -> int:
+        """The first of the ranges that has room; anywhere without ranges."""
+        nomap = "no-map" in node.props
+        if not ranges and "alloc-ranges" not in node.props:
+            return self._alloc(size, align, 0, 0, nomap)
+        if not ranges:
+            return self._alloc(size, align, 0, 0, nomap) if self.abi.validates_properties else 0
+        for start, length in ranges:
+            end = (start + length) & self.phys_mask
+            saved = self.memblock.bottom_up
+            self.memblock.bottom_up = self._bottom_up(start, end)
+            base = self._alloc(size, align, start, end, nomap)
+            self.memblock.bottom_up = saved
+            if base:
+                return base
+        return 0
+
+    def _bottom_up(self, start: int, end: int) -> bool:
+        """__reserved_mem_alloc_in_range(): towards an existing region, if exactly one end of the range touches one."""
+        if not self.abi.keeps_ranges_contiguous:
+            return self.memblock.bottom_up
+        placed = [region for region in self.regions if region.size]
+        bottom_up = any(region.base <= start <= region.base + region.size for region in placed)
+        top_down = any(region.base <= end <= region.base + region.size for region in placed)
+        return bottom_up if bottom_up != top_down else self.memblock.bottom_up
+
+    def _alloc(self, size: int, align: int, start: int, end: int, nomap: bool) -> int:
+        """early_init_dt_alloc_reserved_memory_arch()."""
+        base = self.memblock.phys_alloc_range(size, align, start, end or MEMBLOCK_ALLOC_ANYWHERE)
+        if base and nomap:
+            if self.abi.nomap_removes:
+                self.memblock.phys_free(base, size)
+                self.memblock.remove(base, size)
+            else:
+                self.memblock.mark_nomap(base, size)
+        return base
+
+    # -- initialisation --------------------------------------------------------------------------
+
+    def _save(self, region: ReservedMem) -> None:
+        """fdt_reserved_mem_save_node(): into the table; from 6.12 on initialised at once."""
+        if not self.abi.two_passes and len(self.regions) >= self.abi.max_reserved_regions:
+            self.pr_of("not enough space for all defined regions.", LOGLEVEL_ERR)
+            self.event(region.node, "too-many-regions", EFFECT_REFUSED)
+            return
+        self.regions.append(region)
+        if self.abi.two_passes:
+            self._init_node(region)
+
+    def _init_reserved_mem(self) -> None:
+        """fdt_init_reserved_mem() up to 6.11: sort, report overlaps, then place and initialise one by one."""
+        if len(self.regions) > 1:
+            rmem_sort(self.regions, self.abi.reserved_mem_sort)
+            self._say_overlaps(self.regions)
+        for region in self.regions:
+            if not region.size:
+                place = self._alloc_size(region.node)
+                if not place:
+                    region.failed = True
+                    continue
+                region.base, region.size = place
+            self._init_node(region)
+
+    def _report_overlaps(self) -> None:
+        regions = list(self.regions)
+        rmem_sort(regions, SORT_NONE)
+        self._say_overlaps(regions)
+
+    def _say_overlaps(self, regions: list[ReservedMem]) -> None:
+        for this, other in overlaps(regions):
+            text = " overlaps with ".join(self._span(region) for region in (this, other))
+            self.pr_of(f"OVERLAP DETECTED!\n{text}", LOGLEVEL_ERR)
+            self.event(other.node, "overlap", EFFECT_NOTE, "reg", text)
+
+    def _span(self, region: ReservedMem) -> str:
+        pa = self.declare.pa
+        return f"{region.name} ({pa(region.base)}--{pa(region.base + region.size)})"
+
+    def _init_node(self, region: ReservedMem) -> None:
+        """fdt_init_reserved_mem_node(): hand the region to its driver; give it back if that fails."""
+        if not reserved_mem_init_node(self.context, region):
+            region.failed = True
+            self.pr_of(f"node {region.name} compatible matching fail")
+            if not region.nomap:
+                self.memblock.phys_free(region.base, region.size)
+            elif self.abi.nomap_removes:
+                self.memblock.add(region.base, region.size)
+            else:
+                self.memblock.clear_nomap(region.base, region.size)
+            return
+        if self.abi.prints_regions:
+            end = self.declare.pa((region.base + region.size - 1) & self.phys_mask)
+            mapped = "nomap" if region.nomap else "map"
+            reusable = "reusable" if region.reusable else "non-reusable"
+            span = f"{self.declare.pa(region.base)}..{end} ({region.size >> 10} KiB)"
+            self.pr_of(f"{span} {mapped} {reusable} {region.name}")
