@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
-from cmafs.fs.libfs import SYSFS
+from cmafs.fs.libfs import sysfs_directory
+from cmafs.fs.proc import PROC
 from cmafs.fs.seq_file import writes
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def add_node(directory: Directory, node: DeviceNode) -> None:
 
 def populate(root: Directory, machine: Machine) -> None:
     """Make sys/firmware/devicetree/base, and the link in proc."""
-    base = root.subdir("sys", 0o555).subdir("firmware", fs=SYSFS).subdir("devicetree").subdir("base")
+    base = sysfs_directory(root, "firmware", "devicetree", "base")
     add_node(base, machine.tree.root)
-    proc = root.subdir("proc", 0o555)
+    proc = root.subdir("proc", 0o555, PROC)
     link = Symlink(proc.fs, stat.S_IFLNK | 0o777, len(BASE_FROM_PROC), target=BASE_FROM_PROC)
     proc.add("device-tree", link)

@@ -40,8 +40,9 @@ def options_of(lines: list[str]) -> frozenset[str]:
 
 
 def version(release: str) -> bytes:
-    """``linux_proc_banner``: whose kernel it is says that it is simulated; no compiler has seen it."""
-    return f"Linux version {release} (cmafs@localhost) (simulated) #1 PREEMPT\n".encode()
+    """``linux_proc_banner``: the first line of the log; no compiler has seen this kernel, so none is named.
+    """
+    return f"Linux version {release} (cmafs@cmafs) #1 SMP PREEMPT\n".encode()
 
 
 def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes]) -> None:
@@ -60,7 +61,7 @@ def populate(root: Directory, machine: Machine) -> None:
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
     _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, partial(pagetypeinfo, memory, abi))
-    _add_text(proc, "iomem", 0o444, partial(iomem, machine))
+    _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
     _add_text(proc, "version", 0o444, partial(version, machine.abi.release))
     _add_config(root, proc, machine, "".join(f"{line}\n" for line in lines).encode())

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
+from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracing_events import add_events, set_clr_event
 from cmafs.init.cmdline import memparse, next_args
@@ -226,6 +227,5 @@ def tracing_directory(machine: Machine) -> Directory:
 def populate(root: Directory, machine: Machine) -> None:
     """Make sys/kernel/debug/tracing and sys/kernel/tracing: the same objects at both places."""
     tracing = tracing_directory(machine)
-    kernel = root.subdir("sys").subdir("kernel")
-    kernel.subdir("debug", 0o700).add("tracing", tracing)
-    kernel.add("tracing", tracing)
+    debugfs_root(root).add("tracing", tracing)
+    sysfs_directory(root, "kernel").add("tracing", tracing)
