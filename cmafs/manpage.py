@@ -153,7 +153,8 @@ def zsh(parser: argparse.ArgumentParser) -> str:
     ]
     for command in commands(parser):
         specs = " ".join(shlex.quote(_zsh_spec(option, word)) for option, word in _spellings(command))
-        lines.append(f"    {command.name}) shift words; (( CURRENT-- )); _arguments {specs} '*:file:_files' ;;")
+        specs += " '*:file:_files'"
+        lines.append(f"    {command.name}) shift words; (( CURRENT-- )); _arguments {specs} ;;")
     return "\n".join([*lines, "    esac", "}", "compdef _cmafs cmafs", ""])
 
 

@@ -1,0 +1,79 @@
+"""`cmafs run` for tests: as this user and as an ordinary one, and what must not be left of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+CMAFS = [sys.executable, "-m", "cmafs"]
+MACHINE = ["--cmdline", "cma=16M"]
+NOBODY = 65534
+
+
+def cmafs(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """One command line of cmafs, its output as text."""
+    return subprocess.run(
+        [*CMAFS, *words],
+        **{"capture_output": True, "text": True, "timeout": 60, "cwd": REPOSITORY, **options},
+    )
+
+
+def run(script: str, *options: str, **process: object) -> subprocess.CompletedProcess[str]:
+    """A shell snippet on a 16 MiB area of the default board."""
+    return cmafs("run", *MACHINE, *options, "--", "sh", "-c", script, **process)
+
+
+@contextmanager
+def ordinary_user() -> Iterator[list[str]]:
+    """The words that start cmafs as an ordinary user; /dev/fuse is as distributions set it meanwhile.
+
+    An interpreter below root's home cannot be executed by others: the distribution's is taken.
+    """
+    if os.geteuid() != 0:
+        yield CMAFS
+        return
+    with open("/dev/fuse") as device:
+        fcntl.flock(device, fcntl.LOCK_EX)  # several pytest workers change the same mode
+        mode = os.fstat(device.fileno()).st_mode & 0o777
+        os.chmod("/dev/fuse", 0o666)
+        try:
+            path = f"{REPOSITORY}:{sysconfig.get_paths()['purelib']}"
+            user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            yield [
+                *user,
+                "env",
+                f"PYTHONPATH={path}",
+                "PYTHONDONTWRITEBYTECODE=1",
+                "/usr/bin/python3",
+                "-m",
+                "cmafs",
+            ]
+        finally:
+            os.chmod("/dev/fuse", mode)
+
+
+def mounts() -> list[str]:
+    """The host's mounts."""
+    return sorted(line.split(" ", 2)[2] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def processes(word: str) -> list[str]:
+    """Command lines of processes that have a word in theirs."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if word in line:
+                found.append(line)
+    return found

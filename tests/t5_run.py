@@ -1,0 +1,293 @@
+"""`cmafs run` and `shell`: paths, exit status, what passes through, several kernels."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from run_support import CMAFS, MACHINE, cmafs, ordinary_user, processes, run
+
+PATHS = """
+cat /sys/kernel/debug/cma/reserved/count /d/cma/reserved/count /sys/kernel/mm/cma/reserved/alloc_pages_success
+ls -d /sys/kernel/tracing/events/cma /sys/kernel/debug/tracing/events/cma
+ls -d /sys/firmware/devicetree/base/memory*
+grep CmaTotal /proc/meminfo
+cat /proc/cmdline /proc/version | cut -c1-22
+ls /dev/cma_test /boot/config-6.12.117
+tr -d '\\0' < /proc/device-tree/model | wc -l
+zcat /proc/config.gz | grep CONFIG_CMA=y
+ls -d $CMAFS_MOUNT/sim/verify; cat $CMAFS_MOUNT/sim/verify
+ls /sim 2>&1 | wc -l
+id -u
+"""
+SHOWN = """\
+4096
+4096
+32
+/sys/kernel/debug/tracing/events/cma
+/sys/kernel/tracing/events/cma
+/sys/firmware/devicetree/base/memory@40000000
+CmaTotal:          16384 kB
+cma=16M
+Linux version 6.12.117
+/boot/config-6.12.117
+/dev/cma_test
+0
+CONFIG_CMA=y
+/.cmafs/mnt/sim/verify
+ok
+1
+0
+"""
+
+
+def test_every_path_stands_at_its_place() -> None:
+    done = run(PATHS)
+    assert (done.stdout, done.stderr, done.returncode) == (SHOWN, "", 0)
+
+
+def test_every_path_stands_at_its_place_for_an_ordinary_user() -> None:
+    with ordinary_user() as command:
+        words = [*command, "run", *MACHINE, "--", "sh", "-c", PATHS]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
+    assert (done.stdout, done.stderr, done.returncode) == (SHOWN, "", 0)
+
+
+def test_the_rest_of_the_host_is_there() -> None:
+    devices = "[ -c /dev/null ] && [ -c /dev/tty ] && [ -d /dev/pts ] && echo dev"
+    done = run(f"cat /etc/passwd; ls /usr/bin | wc -l; {devices}")
+    shown = Path("/etc/passwd").read_text()
+    assert done.stdout.startswith(shown)
+    # the shims stand over programs or on PATH: nothing is added to the directory
+    assert done.stdout[len(shown) :] == f"{len(os.listdir('/usr/bin'))}\ndev\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 3", 3), ("exit 125", 125), ("kill -TERM $$", 143), ("kill -KILL $$", 137)],
+)
+def test_exit_status_is_the_commands(script: str, status: int) -> None:
+    assert run(script).returncode == status
+
+
+def test_exit_status_of_what_cannot_be_run(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    missing = cmafs("run", "--", "/no/such/program")
+    assert (missing.returncode, missing.stderr) == (127, "cmafs: /no/such/program: not found\n")
+    refused = cmafs("run", "--", str(plain))
+    assert (refused.returncode, refused.stderr) == (126, f"cmafs: {plain}: Permission denied\n")
+    unbootable = cmafs("run", "--dts", "/no/such.dts", "--", "true")
+    assert unbootable.returncode == 125
+    assert unbootable.stderr.startswith("cmafs: ")
+    assert unbootable.stderr.count("\n") == 1
+    assert cmafs("run").returncode == 2
+
+
+def test_a_kernel_that_dies_at_boot_is_125(tmp_path: Path) -> None:
+    dts = tmp_path / "outside.dts"
+    dts.write_text(
+        """/dts-v1/; / { #address-cells = <1>; #size-cells = <1>;
+        memory@0 { device_type = "memory"; reg = <0 0>; };
+        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges; }; };"""
+    )
+    done = cmafs("run", "--dts", str(dts), "--", "true")
+    assert done.returncode == 125
+
+
+def test_standard_input_directory_and_environment_pass(tmp_path: Path) -> None:
+    done = run(
+        "cat; pwd; echo $HOME $GREETING", input="typed\n", cwd=tmp_path, env={**os.environ, "GREETING": "hi"}
+    )
+    assert done.stdout == f"typed\n{tmp_path}\n{os.environ['HOME']} hi\n"
+    assert (tmp_path / "x").exists() is False
+    run("echo kept > x", cwd=tmp_path)
+    assert (tmp_path / "x").read_text() == "kept\n"
+
+
+def test_inherited_descriptors_pass(tmp_path: Path) -> None:
+    with (tmp_path / "third").open("w+") as third:
+        subprocess.run(
+            [*CMAFS, "run", "--", "sh", "-c", f"echo written >&{third.fileno()}"],
+            pass_fds=[third.fileno()],
+            check=True,
+        )
+        third.seek(0)
+        assert third.read() == "written\n"
+
+
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone} && rmdir {gone} && exec {' '.join(CMAFS)} run -- pwd"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("/\n", 0)
+
+
+def test_signals_reach_the_command() -> None:
+    script = 'trap "echo got it; exit 7" USR1; echo ready; while :; do sleep 0.05; done'
+    with subprocess.Popen(
+        [*CMAFS, "run", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "got it\n"
+        assert process.wait(30) == 7
+
+
+def test_a_signal_that_kills_the_command() -> None:
+    with subprocess.Popen(
+        [*CMAFS, "run", "--", "sh", "-c", "echo ready; sleep 1000"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == 143
+
+
+def test_sigpipe_is_as_the_shell_wants_it() -> None:
+    done = run("yes | head -n 1; seq 1 100000 | true; echo ${PIPESTATUS}ok")
+    assert (done.stdout, done.stderr) == ("y\nok\n", "")
+
+
+def _read_until(descriptor: int, text: str) -> str:
+    seen = ""
+    deadline = time.monotonic() + 30
+    while text not in seen and time.monotonic() < deadline:
+        if select.select([descriptor], [], [], 0.1)[0]:
+            seen += os.read(descriptor, 4096).decode()
+    assert text in seen, seen
+    return seen
+
+
+def test_shell_has_the_terminal() -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(SHELL="/bin/bash", PS1="prompt> ", TERM="dumb")
+        os.execvp(CMAFS[0], [*CMAFS, "shell", *MACHINE])
+    os.write(terminal, b"PS1='prom''pt> '\n")
+    _read_until(terminal, "prompt> ")
+    os.write(terminal, b"tty; cat /sys/kernel/debug/cma/reserved/count\n")
+    assert "/dev/pts/" in _read_until(terminal, "4096")
+    os.write(terminal, b"sleep 1000\n")
+    _read_until(terminal, "sleep 1000")
+    os.write(terminal, b"\x03")
+    os.write(terminal, b"echo st''atus $?; exit 5\n")
+    _read_until(terminal, "status 130")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    os.close(terminal)
+
+
+def test_shell_reads_a_script_from_standard_input() -> None:
+    done = cmafs(
+        "shell",
+        *MACHINE,
+        input="cat /sys/kernel/debug/cma/reserved/count\nexit 4\n",
+        env={**os.environ, "SHELL": "/bin/sh"},
+    )
+    assert (done.stdout, done.returncode) == ("4096\n", 4)
+
+
+def test_several_kernels() -> None:
+    script = "uname -r; ls /sys/kernel/debug/cma; echo oops >&2; case $(uname -r) in 6.*) exit 3; esac"
+    done = run(script, "--kernel", "5.10,6.12")
+    assert done.stdout == (
+        "[5.10] 5.10.223\n[5.10] cma-reserved\n[6.12] 6.12.117\n[6.12] reserved\n"
+        "KERNEL  RESULT\n5.10    ok\n6.12    failed (3)\n"
+    )
+    assert done.stderr == "[5.10] oops\n[6.12] oops\n"
+    assert done.returncode == 1
+
+
+def test_all_kernels() -> None:
+    done = run("cat /sys/kernel/debug/cma/*/count", "--kernel", "all")
+    lines = done.stdout.splitlines()
+    kernels = ["4.4", "4.15", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2"]
+    assert lines[: len(kernels)] == [f"[{kernel}] 4096" for kernel in kernels]
+    assert lines[len(kernels) + 1 :] == [f"{kernel:<6}  ok" for kernel in kernels]
+    assert done.returncode == 0
+
+
+def test_an_unknown_kernel_among_several() -> None:
+    done = run("true", "--kernel", "6.12,9.9")
+    assert done.stdout.splitlines()[-1] == "9.9     failed (125)"
+    assert "[9.9] cmafs: unknown kernel '9.9'" in done.stderr
+    assert done.returncode == 1
+
+
+def test_parallel_runs_do_not_meet() -> None:
+    script = (
+        "echo $0 > /sys/kernel/debug/cma/reserved/alloc; sleep 0.3; cat /sys/kernel/debug/cma/reserved/used"
+    )
+    words = [[*CMAFS, "run", *MACHINE, "--", "sh", "-c", script, str(pages)] for pages in (1, 2, 3)]
+    runs = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for line in words]
+    assert [process.communicate(timeout=60)[0] for process in runs] == ["33\n", "34\n", "35\n"]
+
+
+def test_comforts() -> None:
+    script = """
+    mount -t debugfs none /sys/kernel/debug && mount -t tracefs nodev /sys/kernel/tracing && echo mounted
+    mount -o remount,rw /sys/kernel/debug && umount /sys/kernel/debug && ls /sys/kernel/debug/cma
+    grep debugfs /proc/mounts | cut -d' ' -f2
+    grep tracefs /proc/mounts | cut -d' ' -f2
+    mount | grep 'type debugfs' | cut -d' ' -f1-5
+    mountpoint -q /sys/kernel/debug && echo mountpoint
+    uname -r; uname -m; uname -s -r
+    dmesg -c > /dev/null; dmesg | wc -l
+    echo 9999 > /sys/kernel/debug/cma/reserved/alloc; dmesg -t | head -n 1
+    free -k | awk '/^Mem:/ { print $2 }'
+    awk '/^MemTotal:/ { print $2 }' /proc/meminfo
+    vmstat | tail -n 1 | awk '{ print $4 }'
+    awk '/^MemFree:/ { print $2 }' /proc/meminfo
+    sudo -n bash -c 'id -u'
+    """
+    lines = run(script).stdout.splitlines()
+    assert lines[:11] == [
+        "mounted", "reserved", "/sys/kernel/debug", "/sys/kernel/tracing",
+        "debugfs on /sys/kernel/debug type debugfs", "mountpoint",
+        "6.12.117", "aarch64", "Linux 6.12.117", "0",
+        "cma: __cma_alloc: reserved: alloc failed, req-size: 9999 pages, ret: -12",
+    ]  # fmt: skip
+    assert lines[11] == lines[12]
+    assert lines[13] == lines[14]
+    assert lines[15:] == ["0"]
+
+
+def test_debugfs_can_be_mounted_elsewhere(tmp_path: Path) -> None:
+    done = run(f"mount -t debugfs none {tmp_path} && ls {tmp_path}/cma")
+    assert done.stdout == "reserved\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dmesg_follows() -> None:
+    script = "dmesg -w & sleep 0.3; echo 9999 > /sys/kernel/debug/cma/reserved/alloc; sleep 0.3"
+    assert "alloc failed, req-size: 9999" in run(script).stdout
+
+
+def test_procfs_works_around_the_machines_files() -> None:
+    script = """
+    ps -o pid=,comm= -p $$
+    readlink /proc/self/cwd; cat /proc/$$/comm; ls /proc | grep -c '^[0-9]'
+    ls /proc/sys/kernel/random/uuid /proc/cpuinfo; [ -d /proc/sys/net ] && echo net
+    cat /proc/no-such-name /proc/99999/stat 2>&1 | sed 's/.*: //'
+    """
+    lines = run(script, cwd="/usr").stdout.splitlines()
+    assert lines[0].split() == ["2", "sh"]
+    assert lines[1:] == [
+        "/usr", "sh", "4", "/proc/cpuinfo", "/proc/sys/kernel/random/uuid", "net",
+        "No such file or directory", "No such file or directory",
+    ]  # fmt: skip
+
+
+def test_nothing_is_left_of_a_background_child() -> None:
+    mark = f"86{os.getpid()}"
+    done = run(f"sleep {mark} & (setsid sleep {mark} &) ; exit 0")
+    assert done.returncode == 0
+    assert processes(f"sleep {mark}") == []
