@@ -206,7 +206,9 @@ def tracing_directory(machine: Machine) -> Directory:
     tracer = Tracer(abi, machine.arch, machine.clock, machine.log, machine.current)
 
     def rehook() -> None:
-        machine.cma.trace = tracer if tracer.enabled("cma") else None
+        listens = tracer.enabled("cma")
+        machine.cma.trace = tracer if listens else None
+        machine.cma.trace_tries = tracer.trace_tries if listens else None
 
     tracer.on_change = rehook
     root = new_directory(TRACEFS, 0o700)

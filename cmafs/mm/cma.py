@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cmafs.abi.cma import START_CHECKED, START_FIRST
 from cmafs.mm.bitmap import Bitmap
 from cmafs.mm.cma_report import (
+    CmaFailure,
     TraceFields,
     account,
     busy_retries,
@@ -72,6 +73,7 @@ class Cma:
     nr_pages_succeeded: int = 0
     nr_pages_failed: int = 0
     nr_pages_released: int = 0
+    last_failure: CmaFailure | None = None
     mem_head: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,8 +118,8 @@ class CmaAreas:
 
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
-    group
-    ``cma`` with its fields; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate
+    group ``cma`` with its fields; None while nobody listens. ``trace_tries``: gets an event of many pfns at once,
+    if that is not None. ``failure_limit``, ``pfns_busy_limit``: the rate
     limits of two call sites, which all areas share.
     """
 
@@ -140,6 +142,7 @@ class CmaAreas:
         self.default: Cma | None = None
         self.totalcma_pages = 0
         self.trace: Callable[[str, TraceFields], None] | None = None
+        self.trace_tries: Callable[[str, TraceFields, range], None] | None = None
         self.memory: Memory
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)

@@ -6,6 +6,7 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,6 +25,15 @@ _U64 = (1 << 64) - 1
 #: Where struct page of pfn 0 stands, for ``%p`` (x86_64 with vmemmap), and how big one is.
 _VMEMMAP_START = 0xFFFFEA0000000000
 _STRUCT_PAGE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class CmaFailure:
+    """A search that found nothing: ``count`` pages asked for, an errno, the pfn tried last (-1: no hole)."""
+
+    count: int
+    error: int
+    pfn: int
 
 
 def page_address(pfn: int | None) -> int:
@@ -52,14 +62,23 @@ def busy_retries(cma: Cma, tries: range, count: int, align: int, busy: ContigBus
         log.skip(_pfns_busy_allowed(cma, len(skipped)))
     for pfn in shown:
         if busy.pfns_busy and _pfns_busy_allowed(cma, 1):
-            start = busy.pfns_busy[0] if pfn == tries[0] else pfn
+            block = areas.memory.zone_of(pfn).find_free(pfn)  # what lies before it in its block counts, too
+            start = block[0] if block else pfn
             log.printk(f"alloc_contig_range: [{start:x}, {pfn + count:x}) PFNs busy")
         if debug:
             log.pr_debug(abi.sites.busy, *_busy_values(cma, pfn))
     if areas.trace is not None and not abi.alloc_event:
-        for pfn in tries:
-            where: TraceFields = {"name": cma.name, "pfn": pfn, "page": pfn, "count": count, "align": align}
-            areas.trace("cma_alloc_busy_retry", where)
+        _trace_retries(areas, {"name": cma.name, "count": count, "align": align}, tries)
+
+
+def _trace_retries(areas: CmaAreas, where: TraceFields, tries: range) -> None:
+    """The event of each try: at once where the listener takes them so, as there can be millions."""
+    if areas.trace_tries is not None:
+        areas.trace_tries("cma_alloc_busy_retry", where, tries)
+        return
+    assert areas.trace is not None
+    for pfn in tries:
+        areas.trace("cma_alloc_busy_retry", {**where, "pfn": pfn, "page": pfn})
 
 
 def _pfns_busy_allowed(cma: Cma, lines: int) -> int:
@@ -78,6 +97,8 @@ def _busy_values(cma: Cma, pfn: int) -> tuple[object, ...]:
 def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_warn: bool) -> None:
     """What follows the search: events, lines, counters, in this kernel's order."""
     areas, abi = cma.areas, cma.areas.abi
+    if error:
+        cma.last_failure = CmaFailure(count, error, tried)
     if abi.finish_before_failure:
         _trace_finish(cma, count, align, tried, error)
     if error and not no_warn:

@@ -7,7 +7,7 @@ the kernel's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -26,6 +26,13 @@ T = TypeVar("T")
 class _Page(Generic[T]):
     used: int = 0
     records: deque[T] = field(default_factory=deque)
+
+
+def record_length(length: int) -> int:
+    """Bytes that a record of ``length`` takes, header and rounding included
+    (``rb_calculate_event_length()``).
+    """
+    return -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
 
 
 class RingBuffer(Generic[T]):
@@ -58,9 +65,26 @@ class RingBuffer(Generic[T]):
         for page in self._pages:
             yield from page.records
 
+    def write_many(self, ts: int, length: int, records: Sequence[T]) -> None:
+        """Write records of one length and time; those that the rest would overwrite are only counted."""
+        per_page = BUF_PAGE_SIZE // record_length(length)
+        rest = 0
+        while rest < len(records) and (
+            not rest or self._pages[-1].used + record_length(length) <= BUF_PAGE_SIZE
+        ):
+            self.write(ts, length, records[rest])
+            rest += 1
+        pages = (len(records) - rest - (self.nr_pages + 1) * per_page) // per_page
+        if pages > 0:
+            self.overrun += pages * per_page
+            self._lost += pages * per_page
+            rest += pages * per_page
+        for index in range(rest, len(records)):
+            self.write(ts, length, records[index])
+
     def write(self, ts: int, length: int, record: T) -> None:
         """``ring_buffer_write()``: a record of ``length`` bytes at ``ts`` nanoseconds."""
-        length = -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
+        length = record_length(length)
         page = self._pages[-1]
         if page.used and ts - self._last_ts > TS_MASK:
             length += TIME_EXTEND

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, overload
 
 from cmafs.abi.trace_event import Value, Word
 from cmafs.mm.cma_report import page_address
@@ -18,6 +18,33 @@ if TYPE_CHECKING:
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
+
+
+class _Tries(Sequence[TraceEntry]):
+    """The entries of tries that differ in their pfn, made when they are asked for; filtered ones are left
+    out.
+    """
+
+    def __init__(self, file: TraceEventFile, first: dict[str, Value], tries: range, ts: int) -> None:
+        self._file, self._first, self._ts = file, first, ts
+        passes = file.predicate
+        self._tries: Sequence[int] = tries
+        if passes is not None:
+            self._tries = [pfn for pfn in tries if passes({**first, "pfn": pfn, "page": pfn})]
+
+    def __len__(self) -> int:
+        return len(self._tries)
+
+    @overload
+    def __getitem__(self, index: int) -> TraceEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TraceEntry]: ...
+    def __getitem__(self, index: int | slice) -> TraceEntry | list[TraceEntry]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        pfn = self._tries[index]
+        pid = int(self._first["common_pid"])
+        return TraceEntry(self._ts, pid, 0, self._file.event, {**self._first, "pfn": pfn, "page": pfn})
 
 
 class Tracer:
@@ -78,6 +105,18 @@ class Tracer:
             if file.predicate is None or file.predicate(recorded):
                 entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
                 array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
+
+    def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
+        """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
+        kept.
+        """
+        for array in self.arrays:
+            file = array.files[name]
+            if not file.enabled or not array.tracing_on:
+                continue
+            first = self._record(file, {**values, "pfn": tries[0], "page": tries[0]}, self.current())
+            ts, length = self.clock.now(), file.event.record_size(self.word, first)
+            array.ring.write_many(ts, length, _Tries(file, first, tries, ts))
 
     def _record(
         self, file: TraceEventFile, values: Mapping[str, int | str | None], task: Task
