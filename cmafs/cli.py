@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from cmafs.cli_options import CommandFailed, machine_options
 
 #: Modules of subcommands, in the order of --help.
-COMMANDS = ("cli_mount", "cli_ctl", "cli_boards")
+COMMANDS = (
+    "cli_mount",
+    "cli_run",
+    "cli_check",
+    "cli_ctl",
+    "cli_boards",
+    "cli_doctor",
+    "cli_export",
+    "cli_manpage",
+)
 
 _DESCRIPTION = """\
 A simulated Linux machine whose contiguous memory allocator (CMA) answers as the kernel's does.

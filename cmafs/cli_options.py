@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
-
     from cmafs.clock import Clock
 
 #: What ``add_parser`` of a subcommand's module is given.
@@ -63,9 +61,8 @@ def boot_from(
     ``kernel`` goes before the option of that name; without ``clock`` it runs in real time from now. Raises
     CommandFailed with ``status``; for a panic the end of the log is printed first.
     """
-    from cmafs.init.main import KernelPanic
-
     from cmafs import api
+    from cmafs.init.main import KernelPanic
 
     try:
         return api.boot(
@@ -80,12 +77,7 @@ def boot_from(
             clock=clock or api.RealClock(),
         )
     except KernelPanic as panic:
-        print(*panic.log[-PANIC_LINES:], sep="\n", file=sys.stderr)
+        print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", status) from None
-    except ValueError as error:
+    except (api.DtError, api.UnknownKernel, api.ConfigError, api.BadOption) as error:
         raise CommandFailed(str(error), status) from None
-
-
-def one_line(words: Sequence[str]) -> str:
-    """Words of a command line as one line."""
-    return " ".join(words)

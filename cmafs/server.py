@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cmafs.server_mounts import NAME, MountFailed, announce, check_device, check_mountpoint, mounted_at
+from cmafs.server_mounts import NAME, announce, check_device, check_mountpoint, topmost
+from cmafs.server_mounts import MountFailed as MountFailed
+from cmafs.server_mounts import unmount as unmount
 
 if TYPE_CHECKING:
     from socket import socket
@@ -62,7 +64,7 @@ def serve(
     presence: list[socket] = []
 
     def ready() -> None:
-        if mount := mounted_at(place):
+        if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
             presence.append(announce(mount.device))
         on_ready()
 

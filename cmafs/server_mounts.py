@@ -60,11 +60,15 @@ def _mounts() -> Iterator[Mount]:
         yield Mount(words[2], path, source.split()[0])
 
 
-def mounted_at(path: str) -> Mount | None:
-    """What is mounted at a path, the topmost mount of several; None if nothing is."""
-    place = os.path.realpath(path)  # never stops at the mount of a killed server, as Path.resolve does
+def topmost(place: str) -> Mount | None:
+    """The topmost mount at a resolved path, None if there is none; asks nothing of the mount itself."""
     found = [mount for mount in _mounts() if mount.mountpoint == place]
     return found[-1] if found else None
+
+
+def mounted_at(path: str) -> Mount | None:
+    """What is mounted at a path; None if nothing is."""
+    return topmost(os.path.realpath(path))  # Path.resolve stops at the mount of a killed server
 
 
 # the server of a mount: it listens on a socket without a file, named after the mounted file system
@@ -101,14 +105,14 @@ def server_of(device: str) -> int | None:
 
 def holders(mount: Mount) -> list[str]:
     """The processes with a file, a directory or a mount below a mount point, each as ``comm (pid N)``."""
-    server = server_of(mount.device)
+    apart = {str(server_of(mount.device)), str(os.getpid())}
     found = [
         f"another mount on {other.mountpoint}"
         for other in _mounts()
         if other.mountpoint.startswith(mount.mountpoint.rstrip("/") + "/")
     ]
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != server and _holds(entry, mount.mountpoint):
+        if entry.name.isdigit() and entry.name not in apart and _holds(entry, mount.mountpoint):
             try:
                 comm = (entry / "comm").read_text().strip()
             except OSError:  # it ended meanwhile

@@ -1,0 +1,162 @@
+"""The Python API: boot a machine in process and use its files as root does, without FUSE.
+
+>>> import cmafs
+>>> machine = cmafs.Machine.boot(dts="virt", cmdline="cma=16M")
+>>> machine.write("/sys/kernel/debug/cma/reserved/alloc", "4\\n")
+2
+>>> machine.read("/sys/kernel/debug/cma/reserved/used")
+b'36\\n'
+
+What only a mount can give is missing: other programs do not see the files, and nothing blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmafs.abi import UnknownKernel, kernel_abi
+from cmafs.clock import Clock, ManualClock
+from cmafs.fs.namei import Namespace
+from cmafs.fs.tree import build_tree
+from cmafs.init.cmdline import memparse
+from cmafs.init.kconfig import ConfigError
+from cmafs.init.main import BootOptions, KernelPanic, start_kernel
+from cmafs.of.base import DtError
+from cmafs.of.fdt import load
+
+if TYPE_CHECKING:
+    from cmafs.fs.dentry import Directory
+    from cmafs.init.machine import Machine as BootedMachine
+    from cmafs.simlog import SimLog
+
+__all__ = [
+    "BadOption",
+    "ConfigError",
+    "DtError",
+    "KernelPanic",
+    "Machine",
+    "RealClock",
+    "UnknownKernel",
+    "boot",
+    "config_lines",
+    "memory_size",
+]
+
+CONTROL, SIM_LOG, VERIFY, DMESG = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg"
+
+
+class BadOption(ValueError):
+    """An option of boot() that cannot be used: one line for the user."""
+
+
+class RealClock:
+    """Time as it passes, from the making of the clock on."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Nanoseconds since the machine's boot."""
+        return time.monotonic_ns() - self._start
+
+
+def memory_size(text: str | int | None) -> int | None:
+    """``memory`` in bytes. Raises BadOption."""
+    if text is None or isinstance(text, int):
+        return text
+    value, rest = memparse(text)
+    if rest or not value:
+        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G")
+    return value
+
+
+def config_lines(config: Iterable[str]) -> Iterator[str]:
+    """``KEY=VALUE`` as it is, anything else the lines of the file of that name. Raises BadOption."""
+    for item in config:
+        if "=" in item:
+            yield item
+            continue
+        try:
+            yield from Path(item).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise BadOption(f"config: {item}: {why}; wanted is KEY=VALUE or a file of such lines") from None
+
+
+class Machine:
+    """A booted machine and its files, by path, as root sees them. Every call raises the kernel's OSError.
+
+    ``booted`` is what the boot made, for those who look inside; ``root`` the tree; ``namespace`` has the
+    system calls with descriptors (open, pread, lseek, ioctl, …).
+    """
+
+    def __init__(self, booted: BootedMachine) -> None:
+        self.booted = booted
+        self.root: Directory = build_tree(booted)
+        self.namespace = Namespace(self.root)
+        calls = self.namespace
+        self.read, self.listdir, self.readlink = calls.read_file, calls.listdir, calls.readlink
+        self.stat, self.lstat = calls.stat, calls.lstat
+        self.chmod, self.truncate = calls.chmod, calls.truncate
+        self.mkdir, self.rmdir, self.unlink = calls.mkdir, calls.rmdir, calls.unlink
+
+    @classmethod
+    def boot(
+        cls,
+        dts: str = "virt",
+        overlays: Iterable[str] = (),
+        kernel: str = "6.12",
+        arch: str | None = None,
+        cmdline: str | None = None,
+        config: Iterable[str] = (),
+        memory: str | int | None = None,
+        seed: int = 0,
+        clock: Clock | None = None,
+    ) -> Machine:
+        """Boot a machine; the arguments are the command's machine options, ``memory`` in bytes if a number.
+
+        Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
+        ConfigError, BadOption, each one line for the user, and KernelPanic where a real kernel would not
+        survive.
+        """
+        options = BootOptions(
+            kernel_abi(kernel), arch, cmdline, tuple(config_lines(config)), memory_size(memory), seed
+        )
+        return cls(start_kernel(load(dts, tuple(overlays)), options, clock or ManualClock()))
+
+    def write(self, path: str, data: bytes | str) -> int:
+        """Open as the shell's ``>`` does, write once, close; the bytes that were taken."""
+        return self.namespace.write_file(path, data.encode() if isinstance(data, str) else data)
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's time; ``advance(nanoseconds)`` lets a manual one pass."""
+        return self.booted.clock
+
+    @property
+    def simlog(self) -> SimLog:
+        """The simulator's own log."""
+        return self.booted.simlog
+
+    def control(self, line: str) -> None:
+        """Give the machine something to do: a line of sim/control. Raises OSError, the reason as its text."""
+        try:
+            self.write(CONTROL, f"{line}\n")
+        except OSError as error:
+            reason = self.simlog[-1] if self.simlog else str(error)
+            raise OSError(error.errno, reason) from None
+
+    def dmesg(self) -> str:
+        """The kernel log in dmesg's format."""
+        return self.read(DMESG).decode("utf-8", "replace")
+
+    def verify(self) -> list[str]:
+        """The violated consistency rules; none on a sound machine."""
+        lines = self.read(VERIFY).decode().splitlines()
+        return [] if lines == ["ok"] else lines
+
+
+boot = Machine.boot

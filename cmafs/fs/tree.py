@@ -1,0 +1,54 @@
+"""The whole tree of a machine: the directories on which file systems are mounted, and every table's part."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from cmafs.fs import (
+    cma2010,
+    cma_debug,
+    cma_sysfs,
+    dev_cma_test,
+    devicetree,
+    dynamic_debug,
+    kmsg,
+    proc,
+    simctl,
+    tracing,
+)
+from cmafs.fs.dentry import Directory, FileSystemType, new_directory
+from cmafs.fs.kmsg import DEVTMPFS
+from cmafs.fs.libfs import DEBUGFS, SYSFS
+from cmafs.fs.proc import BOOT, PROC
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import Machine
+
+#: The directory that is mounted: nothing can be made in it.
+ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
+
+#: In the order in which names appear.
+TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracing, devicetree, cma2010, kmsg, dev_cma_test, simctl)
+
+
+def mount_points() -> Directory:
+    """The root with the directories of /, empty, as a kernel makes them when it mounts its file systems."""
+    root = new_directory(ROOTFS)
+    sys = root.subdir("sys", 0o555, SYSFS)
+    kernel = sys.subdir("kernel")
+    kernel.subdir("debug", 0o700, DEBUGFS)
+    kernel.subdir("mm")
+    sys.subdir("firmware")
+    root.subdir("proc", 0o555, PROC)
+    root.subdir("dev", 0o755, DEVTMPFS)
+    root.subdir("boot", 0o755, BOOT)
+    return root
+
+
+def build_tree(machine: Machine) -> Directory:
+    """Every file of a machine."""
+    root = mount_points()
+    for table in TABLES:
+        table.populate(root, machine)
+    return root
