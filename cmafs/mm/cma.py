@@ -118,8 +118,8 @@ class CmaAreas:
 
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
-    group ``cma`` with its fields; None while nobody listens. ``trace_tries``: gets an event of many pfns at once,
-    if that is not None. ``failure_limit``, ``pfns_busy_limit``: the rate
+    group ``cma`` with its fields; None while nobody listens. ``trace_tries``, if not None, gets an event
+    of many pfns at once. ``failure_limit``, ``pfns_busy_limit``: the rate
     limits of two call sites, which all areas share.
     """
 

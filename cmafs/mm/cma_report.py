@@ -14,7 +14,7 @@ from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
 from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 
 if TYPE_CHECKING:
-    from cmafs.mm.cma import Cma, CmaMemrange
+    from cmafs.mm.cma import Cma, CmaAreas, CmaMemrange
     from cmafs.mm.contig_alloc import ContigBusy
 
 #: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
