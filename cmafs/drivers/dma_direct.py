@@ -23,6 +23,7 @@ from cmafs.mm.page_owner import KIND_KERNEL
 from cmafs.printk import LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
+    from cmafs.drivers.dma_pool import AtomicPool
     from cmafs.init.machine import Machine
 
 #: ``DmaBuffer.origin`` of memory that is of no area.
@@ -116,6 +117,8 @@ def _free_pages(machine: Machine, pfn: int, order: int) -> None:
 def _from_pool(device: Device, size: int, owner: str) -> DmaBuffer | None:
     """``dma_direct_alloc_from_pool()``; afterwards the pool is filled up where this kernel does that."""
     machine, pool = device.machine, device.machine.atomic_pool
+    if pool is not None and not pool.chunks:
+        pool_add_pages(machine, pool, pool.initial.bit_length() - 1)
     pfn = pool.alloc(page_count(device, size)) if pool else None
     if pfn is None:
         machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
@@ -136,6 +139,11 @@ def atomic_pool_work_fn(machine: Machine) -> None:
     if pool is None or not machine.abi.dma.pool_grows or pool.avail >= pool.initial:
         return
     order = min((pool.size - 1).bit_length(), machine.memory.layout.max_page_order)
+    pool_add_pages(machine, pool, order)
+
+
+def pool_add_pages(machine: Machine, pool: AtomicPool, order: int) -> None:
+    """``atomic_pool_expand()``: 2^order pages more, or as many as there are in one piece."""
     for smaller in range(order, -1, -1):
         pfn = _pool_pages(machine, smaller)
         if pfn is not None:

@@ -8,6 +8,7 @@ used, as a driver's probe function does. See docs/drivers.md.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma_contiguous import get_order
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 def probe(device: Device) -> None:
     """What a driver's probe does about memory, once: attach the device to its memory-region.
 
-    Raises OSError as of_reserved_mem_device_init_by_idx() does; the device then uses the default area.
+    Where that fails the device goes on with the default area, as most drivers let it.
     """
     if device.probed:
         return
     device.probed = True
     if device.of_node is not None and "memory-region" in device.of_node.props:
-        of_reserved_mem_device_init_by_idx(device, device.region_index)
+        with suppress(OSError):
+            of_reserved_mem_device_init_by_idx(device, device.region_index)
 
 
 def dma_alloc_coherent(device: Device, size: int, gfp: int = GFP_KERNEL, owner: str = "") -> DmaBuffer | None:

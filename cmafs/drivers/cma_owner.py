@@ -1,0 +1,82 @@
+"""Who holds the used pages of an area: debugfs, a driver, the atomic pool, or whoever took them at boot.
+
+The kernel does not know this: its bitmap has no names. Here every taker keeps a list of what it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import Machine
+    from cmafs.mm.cma import Cma, CmaMemrange
+
+DEBUGFS, ATOMIC_POOL, BOOT = "debugfs", "dma_atomic_pool", "boot"
+
+
+@dataclass(frozen=True, order=True)
+class PageHolder:
+    """``count`` pages from ``pfn`` on, and who holds them: a device's name or one of the words above."""
+
+    pfn: int
+    count: int
+    owner: str
+
+
+def page_holders(machine: Machine, cma: Cma) -> list[PageHolder]:
+    """Every used page of an area with its holder, by pfn; neighbours of one taker are not merged.
+
+    Pages are those of whole bits: what is taken of the last bit of a buffer belongs to it.
+    """
+    known = sorted(
+        PageHolder(pfn, _whole_bits(cma, count), owner)
+        for cmr in cma.ranges
+        for pfn, count, owner in _takers(machine, cma)
+        if cmr.base_pfn <= pfn < cmr.end_pfn
+    )
+    holders = list(known)
+    for cmr in cma.ranges:
+        for start, end in _used_runs(cma, cmr):
+            holders += [PageHolder(low, high - low, BOOT) for low, high in _gaps(known, start, end)]
+    return sorted(holders)
+
+
+def _takers(machine: Machine, cma: Cma) -> Iterator[tuple[int, int, str]]:
+    for pfn, count in cma.mem_head:
+        yield pfn, count, DEBUGFS
+    shift = machine.config.page_shift
+    for device in machine.devices.values():
+        for buffer in device.buffers:
+            if buffer.origin == cma.name:
+                yield buffer.pfn, -(-buffer.size >> shift), buffer.owner
+    if machine.atomic_pool is not None:
+        for chunk in machine.atomic_pool.chunks:
+            yield chunk.pfn, chunk.count, ATOMIC_POOL
+
+
+def _whole_bits(cma: Cma, count: int) -> int:
+    return cma.pages_to_bits(count) << cma.order_per_bit
+
+
+def _used_runs(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, int]]:
+    """(first pfn, pfn behind the last) of each run of used bits."""
+    position = 0
+    for start, length in [*cmr.bitmap.holes, (cmr.bitmap.nbits, 0)]:
+        if position < start:
+            shift = cma.order_per_bit
+            yield cmr.base_pfn + (position << shift), cmr.base_pfn + (start << shift)
+        position = start + length
+
+
+def _gaps(known: list[PageHolder], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What of a run no taker speaks for."""
+    for holder in known:
+        if holder.pfn >= end or holder.pfn + holder.count <= start:
+            continue
+        if start < holder.pfn:
+            yield start, holder.pfn
+        start = max(start, holder.pfn + holder.count)
+    if start < end:
+        yield start, end
