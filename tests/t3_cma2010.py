@@ -10,9 +10,11 @@ import pytest
 from cma2010_support import K, M
 from t2_cma2010_map import MX2
 
+from cmafs import cli_options
 from cmafs.abi import kernel_abi
 from cmafs.clock import ManualClock
 from cmafs.drivers.cma2010_chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
+from cmafs.drivers.cma2010_profile import PROFILES, QUIRKS
 from cmafs.drivers.cma2010_regions import CmaRegion
 from cmafs.fs.cma2010 import populate
 from cmafs.fs.dentry import Directory, RegularFile, Symlink, new_directory
@@ -22,8 +24,10 @@ from cmafs.init.main import BootOptions, start_kernel
 from cmafs.of.fdt import load
 
 CMDLINE = "cma=a=1M@0x50000000;b=1M@0x51000000 cma.map=foo=a,b"
-MEIZU = "jpeg=1024K;fimc1=32768K;fimc0=25600K;fimc3=4K;"
+MEIZU = (
+    "jpeg=1024K;fimc1=32768K;fimc0=25600K;fimc3=4K;"
     "mfc0=49152K/128K;mfc1=24576K/128K;fimd=9600K;ram_console=128K"
+)
 
 
 def boot(
@@ -347,3 +351,13 @@ def test_an_oops_is_a_line_and_eio():
     opened(machine).ioctl(IOCTL_CMA_ALLOC, packed(b"foo", M))
     assert refused(opened(machine).ioctl, IOCTL_CMA_ALLOC, packed(b"foo", M)) == "EIO"
     assert machine.log.lines()[-1].startswith("cma: oops: Q5: ")
+
+
+def test_the_command_line_offers_the_profiles_that_there_are():
+    assert list(cli_options.PROFILES) == list(PROFILES)
+    args = cli_options.machine_options().parse_args(
+        ["--profile", "v3", "--strict-quirks", "--kernel", "2010"]
+    )
+    machine = cli_options.boot_from(args).booted
+    assert machine.cma2010 is not None
+    assert (machine.cma2010.profile.name, machine.cma2010.quirks) == ("v3", QUIRKS["v3"])

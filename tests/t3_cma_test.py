@@ -9,7 +9,8 @@ from dma_support import M, boot, used, write_tree
 
 from cmafs.drivers.cma_owner import page_holders
 from cmafs.fs.dentry import Directory, RegularFile, new_directory
-from cmafs.fs.dev_cma_test import DEVTMPFS, populate
+from cmafs.fs.dev_cma_test import populate
+from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.init.machine import Machine
 
 HASHED = "[0-9a-f]{16}"
@@ -39,9 +40,12 @@ def machine(tmp_path) -> Machine:
     return boot(write_tree(tmp_path), cmdline="cma=64M")
 
 
-def test_registered(machine):
-    module(machine)
-    assert machine.log.lines()[-1] == "misc cma_test: registered."
+def test_the_first_open_loads_the_module(machine):
+    node = module(machine)
+    assert not any("cma_test" in line for line in machine.log.lines())
+    for flags in (0, 1):
+        node.fops.open(node, flags)
+    assert [line for line in machine.log.lines() if "cma_test" in line] == ["misc cma_test: registered."]
 
 
 def test_writes_take_1_to_10_mib_and_an_eleventh_nothing(machine):

@@ -18,8 +18,8 @@ class DmaAbi:
     (to 5.2: seeds/003 shows ``count 1`` on 4.15; ``contiguous.c:dma_alloc_contiguous()@v5.10`` skips it, V).
     ``node_areas``: areas of a device's node, tried before the default one in this order (5.10 V, 6.6 P, 7.2
     has one kind only, T).
-    ``node_areas``: areas of a device's node, tried before the default one in order (5.10 V, 6.6 P, 7.2
-    one kind only, T).
+    ``falls_back``: architectures where alloc_pages() is tried once the area failed; arm64 gave up until it
+    used dma-direct (``arch/arm64/mm/dma-mapping.c:__dma_alloc_coherent()@v4.4``; 4.19, M), arm until 6.0
     (``arch/arm/mm/dma-mapping.c:__alloc_from_contiguous()@v5.10``, V; ae626eb97376, P).
     ``zones_by_mask``: a fallback page out of the device's reach is sought again in a lower zone (4.16, M).
     ``pool_grows``: the atomic pool doubles once less than its first size is free (5.8, V 5.10 ``pool.c``).

@@ -22,16 +22,22 @@ _SZ_1M = 1 << 20
 
 
 class CmaTest:
-    """The loaded module: ``slots[i]`` holds a buffer of i + 1 MiB or None."""
+    """The module: ``slots[i]`` holds a buffer of i + 1 MiB or None."""
 
     def __init__(self, machine: Machine) -> None:
-        """``cma_test_init()``: registers the misc device, which can address everything."""
+        """The misc device, which can address everything."""
         self.machine = machine
         self.device = Device(machine, NAME, driver="misc", coherent_dma_mask=dma_bit_mask(64))
         self.device.dma_coherent = machine.arch == "x86_64"
         self.slots: list[DmaBuffer | None] = [None] * CMA_NUM
+        self.loaded = False
         machine.devices[NAME] = self.device
-        self.device.dev_printk("registered.", LOGLEVEL_INFO)
+
+    def init(self) -> None:
+        """``cma_test_init()``: loading the module, which opening its device node does, says so once."""
+        if not self.loaded:
+            self.loaded = True
+            self.device.dev_printk("registered.", LOGLEVEL_INFO)
 
     def read(self) -> None:
         """``cma_test_read()``: gives the lowest held buffer back; the reader gets end of file in any case."""

@@ -16,13 +16,12 @@ from cmafs.drivers.cma2010_chardev import CmaDevice, CmaFile
 from cmafs.drivers.cma2010_profile import KernelOops
 from cmafs.drivers.cma2010_regions import CmaRegion
 from cmafs.drivers.cma2010_sysfs import Attribute, region_attributes, root_attributes
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, Symlink, fail
+from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
+from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
-
-DEVTMPFS = FileSystemType("devtmpfs", truncate_sets_size=False)
 
 #: One write to a sysfs file of 2.6.36 takes at most so many bytes (fs/sysfs/file.c:fill_write_buffer()).
 _WRITE_MAX = SYSFS_FILE_SIZE - 1
@@ -98,7 +97,7 @@ def populate(root: Directory, machine: Machine) -> None:
     cma = machine.cma2010
     if cma is None:
         return
-    root.subdir("dev").file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
+    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
     if cma.profile.sysfs:
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 

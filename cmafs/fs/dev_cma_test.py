@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.cma_test import NAME, CmaTest
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode
+from cmafs.fs.dentry import Directory, File, Inode
+from cmafs.fs.kmsg import DEVTMPFS
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
-
-DEVTMPFS = FileSystemType("devtmpfs", truncate_sets_size=False)
 
 
 class CmaTestFile(File):
@@ -37,10 +36,12 @@ class CmaTestOperations:
         self._module = module
 
     def open(self, inode: Inode, flags: int) -> File:
-        """No open operation of its own."""
+        """No open operation of its own; the first one loads the module, as a static device node does."""
+        self._module.init()
         return CmaTestFile(self._module)
 
 
 def populate(root: Directory, machine: Machine) -> None:
-    """Load the module: the device node, 0600 as devtmpfs makes it."""
-    root.subdir("dev").file(NAME, 0o600, CmaTestOperations(CmaTest(machine)))
+    """The device node, 0600 as devtmpfs makes it; in 2010 dma_alloc_coherent() knew nothing of CMA."""
+    if machine.cma2010 is None:
+        root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, CmaTestOperations(CmaTest(machine)))
