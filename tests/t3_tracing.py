@@ -1,0 +1,425 @@
+"""The tracer's files without a mount: the ``trace`` transcripts, and answers that a running 6.18 gave."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from boot_support import boot, tree_of
+from replay import boot_tables
+from trace_support import Shell, differences, recorded, transcripts
+
+from cmafs.abi import RELEASES, kernel_abi
+from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
+from cmafs.clock import ManualClock
+from cmafs.fs.namei import O_RDONLY, O_WRONLY, Namespace
+from cmafs.fs.tree import build_tree
+from cmafs.init.machine import Machine
+from cmafs.init.task import Task
+from cmafs.trace.filter import FilterError, parse_filter
+from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
+
+TRACING = "/sys/kernel/tracing"
+ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
+
+
+class Traced:
+    """A booted machine and its tracing directory."""
+
+    def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M") -> None:
+        self.machine: Machine = boot(tree_of(), kernel, cmdline)
+        self.calls = Namespace(build_tree(self.machine))
+
+    def read(self, name: str) -> str:
+        return self.calls.read_file(f"{TRACING}/{name}").decode()
+
+    def write(self, name: str, text: str) -> int:
+        return self.calls.write_file(f"{TRACING}/{name}", text.encode())
+
+    def append(self, name: str, text: str) -> int:
+        fd = self.calls.open(f"{TRACING}/{name}", O_WRONLY)
+        try:
+            return self.calls.write(fd, text.encode())
+        finally:
+            self.calls.close(fd)
+
+    def alloc(self, pages: int) -> None:
+        self.calls.write_file(ALLOC, f"{pages}\n".encode())
+
+    def lines(self) -> list[str]:
+        return [line for line in self.read("trace").splitlines() if not line.startswith("#")]
+
+
+@pytest.fixture
+def traced() -> Traced:
+    return Traced()
+
+
+def refused(code: int, call: object, *args: object) -> None:
+    with pytest.raises(OSError) as error:
+        call(*args)  # type: ignore[operator]
+    assert error.value.errno == code
+
+
+@pytest.mark.parametrize("path", transcripts(), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_transcript(path: Path) -> None:
+    header, want = recorded(path)
+    got = Shell(boot_tables(header)).run(header["script"])
+    assert differences(want, got) == []
+
+
+# filters: expression -> what the file reads then, as a running 6.18 answered
+
+ISOLATED = TraceEvent(
+    "page_isolation",
+    "test_pages_isolated",
+    1,
+    tuple(("unsigned long", name) for name in ("start_pfn", "end_pfn", "fin_pfn")),
+    '"start_pfn=0x%lx", REC->start_pfn',
+)
+NAMED = TraceEvent(
+    "kmem", "kmem_cache_free", 2, ((DATA_LOC, "name"), ("int", "error")), '"name=%s", __get_str(name)'
+)
+WORD = Word(8, False)
+
+
+def parse(event: TraceEvent, text: str) -> str:
+    """What ``filter`` reads after a write of ``text``."""
+    fields = {field.name: field for field in (*event.common(WORD), *event.own(WORD))}
+    try:
+        parse_filter(text, fields)
+    except FilterError as error:
+        return error.text(text)
+    return text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "start_pfn > 100",
+        "start_pfn>0x10&&end_pfn==3",
+        "start_pfn == 1 &&",
+        "start_pfn & 3",
+        "!start_pfn == 1",
+        "!(start_pfn == 1)",
+        "start_pfn == 010",
+        "common_pid == 1",
+        'COMM == "sh"',
+        'comm ~ "s*"',
+        "CPU == 0",
+        "start_pfn == 1 || (end_pfn == 2 && !(fin_pfn < 3))",
+    ],
+)
+def test_filters_that_are_taken(text: str) -> None:
+    assert parse(ISOLATED, text) == text
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "column", "message"),
+    [
+        (ISOLATED, "bad == 1", 4, "Field not found"),
+        (ISOLATED, "(start_pfn == 1", 0, "Too many '('"),
+        (ISOLATED, "start_pfn == 1)", 14, "Too few '('"),
+        (ISOLATED, 'start_pfn ~ "a"', 13, "Expecting numeric field"),
+        (ISOLATED, "start_pfn == abc", 14, "Invalid value (did you forget quotes)?"),
+        (ISOLATED, "start_pfn", 9, "Invalid operator"),
+        (ISOLATED, "start_pfn ==", 12, "Invalid value (did you forget quotes)?"),
+        (ISOLATED, "start_pfn == -1", 14, "Illegal integer value"),
+        (ISOLATED, "start_pfn = 1", 11, "Invalid operator"),
+        (ISOLATED, "start_pfn <> 1", 12, "Invalid value (did you forget quotes)?"),
+        (ISOLATED, "start_pfn == 1 start_pfn == 2", 15, "Too many terms in predicate expression"),
+        (ISOLATED, "start_pfn==1 & end_pfn==1", 13, "Too many terms in predicate expression"),
+        (ISOLATED, "start_pfn == 18446744073709551616", 14, "Illegal integer value"),
+        (ISOLATED, "start_pfn == 1x", 14, "Illegal integer value"),
+        (NAMED, "name == x", 9, "Invalid value (did you forget quotes)?"),
+        (NAMED, 'name > "x"', 8, "Illegal operation for field type"),
+        (NAMED, 'name == "x', 8, "Missing matching quote"),
+        (NAMED, "name == 1", 9, "Expecting string field"),
+    ],
+)
+def test_filters_that_are_refused(event: TraceEvent, text: str, column: int, message: str) -> None:
+    assert parse(event, text) == f"{text}\n{' ' * column}^\nparse_error: {message}\n"
+
+
+@pytest.mark.parametrize("text", ["&& start_pfn == 1", "()"])
+def test_filters_refused_without_a_message(text: str) -> None:
+    assert parse(ISOLATED, text) == f"{text}\nError: (0)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "passes"),
+    [
+        ("error == -16 && name == 'a'", {"error": -16, "name": "a"}, True),
+        ("error == -16 && name == 'a'", {"error": 0, "name": "a"}, False),
+        ('error < 0 || name ~ "*b?"', {"error": 0, "name": "abc"}, True),
+        ('error < 0 || name ~ "*b?"', {"error": 0, "name": "abcd"}, False),
+        ("name ~ '[!x]*' && !(error > 1 && error < 9)", {"error": 5, "name": "a"}, False),
+        ("name ~ '[!x]*' && !(error > 1 && error < 9)", {"error": 9, "name": "a"}, True),
+        ("name != 'a' || error & 0x10", {"error": 16, "name": "a"}, True),
+        ("name != 'a' || error & 0x10", {"error": 15, "name": "a"}, False),
+    ],
+)
+def test_what_a_filter_lets_through(text: str, values: dict[str, int | str], passes: bool) -> None:
+    fields = {field.name: field for field in NAMED.own(WORD)}
+    assert parse_filter(text, fields)(values) is passes
+
+
+def test_filter_file(traced: Traced) -> None:
+    path = "events/cma/cma_alloc_start/filter"
+    assert traced.read(path) == "none\n"
+    traced.write("events/cma/enable", "1\n")
+    traced.write(path, "count > 100\n")
+    assert traced.read(path) == "count > 100\n"
+    traced.alloc(100)
+    traced.alloc(101)
+    assert [line for line in traced.lines() if "alloc_start" in line] == [
+        "              sh-38      [000] .....     0.000000: cma_alloc_start: name=reserved count=101 align=0"
+    ]
+    refused(errno.EINVAL, traced.write, path, "nope == 1\n")
+    assert traced.read(path) == "nope == 1\n     ^\nparse_error: Field not found\n\n"
+    assert traced.read("error_log").endswith(
+        "event filter parse error: error: Field not found\n  Command: nope == 1\n                ^\n"
+    )
+    traced.alloc(1)  # a refused filter is no filter
+    assert len([line for line in traced.lines() if "alloc_start" in line]) == 2
+    traced.write(path, "0\n")
+    assert traced.read(path) == "none\n"
+
+
+def test_filter_of_the_group(traced: Traced) -> None:
+    assert traced.read("events/cma/filter").startswith("### global filter ###\n")
+    traced.write("events/cma/filter", "errorno == -12\n")
+    assert traced.read("events/cma/cma_alloc_finish/filter") == "errorno == -12\n"
+    assert "parse_error: Couldn't find or set field" in traced.read("events/cma/cma_release/filter")
+    refused(errno.EINVAL, traced.write, "events/cma/filter", "nope == 1\n")
+    traced.write("events/cma/filter", "0\n")
+    assert traced.read("events/cma/cma_release/filter") == "none\n"
+
+
+# switching events
+
+
+def test_enable_files(traced: Traced) -> None:
+    assert traced.read("events/enable") == "0\n"
+    traced.write("events/cma/cma_release/enable", "1")
+    assert traced.read("events/cma/cma_release/enable") == "1\n"
+    assert traced.read("events/cma/enable") == traced.read("events/enable") == "X\n"
+    traced.write("events/enable", "1\n")
+    assert traced.read("events/cma/enable") == "1\n"
+    for text in ("2", "x", " 1", "1\n\n"):
+        refused(errno.EINVAL, traced.write, "events/cma/enable", text)
+    assert traced.read("events/cma/enable") == "1\n"
+
+
+def test_set_event(traced: Traced) -> None:
+    assert traced.read("available_events").split()[:4] == [
+        f"cma:cma_{name}" for name in ("alloc_busy_retry", "alloc_finish", "alloc_start", "release")
+    ]
+    traced.write("set_event", "cma:cma_release\n")
+    assert traced.read("set_event") == "cma:cma_release\n"
+    traced.append("set_event", "migrate\n")
+    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+    traced.append("set_event", "!migrate:*\n")
+    assert traced.read("set_event") == "cma:cma_release\n"
+    refused(errno.EINVAL, traced.append, "set_event", "nosuch\n")
+    assert traced.append("set_event", "  cma_alloc_start cma_alloc_finish\n") == len("  cma_alloc_start ")
+    traced.write("set_event", "page_isolation:\n")
+    assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
+    traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
+    assert traced.read("set_event") == ""
+
+
+def test_no_hook_while_nobody_listens(traced: Traced) -> None:
+    assert traced.machine.cma.trace is None
+    traced.write("events/cma/enable", "1")
+    assert traced.machine.cma.trace is not None
+    traced.write("events/cma/enable", "0")
+    assert traced.machine.cma.trace is None
+
+
+# the buffer
+
+
+def test_marker_and_tracing_on(traced: Traced) -> None:
+    traced.write("trace_marker", "hello")
+    assert traced.write("trace_marker", "two\nlines\n") == 10
+    assert traced.lines() == [
+        "           <...>-38      [000] .....     0.000000: tracing_mark_write: hello",
+        "           <...>-38      [000] .....     0.000000: tracing_mark_write: two",
+        "lines",
+    ]
+    traced.write("tracing_on", "0\n")
+    assert traced.read("tracing_on") == "0\n"
+    refused(errno.EBADF, traced.write, "trace_marker", "off")
+    traced.write("events/cma/enable", "1")
+    traced.alloc(1)
+    assert len(traced.lines()) == 3
+    traced.write("tracing_on", "5")
+    assert traced.read("tracing_on") == "1\n"
+    refused(errno.EINVAL, traced.write, "tracing_on", "x")
+    refused(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
+    assert traced.write("trace_marker", "x" * 3000) == 1024
+
+
+def test_opening_trace_for_writing_empties_it(traced: Traced) -> None:
+    traced.write("trace_marker", "a")
+    traced.append("trace", "")
+    assert len(traced.lines()) == 1
+    traced.write("trace", "\n")
+    assert traced.lines() == []
+    assert "entries-in-buffer/entries-written: 0/0   #P:1" in traced.read("trace")
+
+
+def test_trace_pipe_consumes(traced: Traced) -> None:
+    for text in "abc":
+        traced.write("trace_marker", text)
+    fd = traced.calls.open(f"{TRACING}/trace_pipe", O_RDONLY)
+    first = traced.calls.read(fd, 20)
+    rest = traced.calls.read(fd, 4096)
+    assert (first + rest).decode().count("tracing_mark_write") == 3
+    assert traced.calls.read(fd, 4096) == b""
+    assert traced.lines() == []
+    assert "entries-written: 0/0" in traced.read("trace")
+    refused(errno.ESPIPE, traced.calls.pread, fd, 1, 0)
+
+
+def test_trace_can_be_read_in_pieces(traced: Traced) -> None:
+    whole = traced.read("trace").encode()
+    fd = traced.calls.open(f"{TRACING}/trace", O_RDONLY)
+    pieces = []
+    while piece := traced.calls.read(fd, 7):
+        pieces.append(piece)
+    assert b"".join(pieces) == whole
+    assert traced.calls.pread(fd, 6, 2) == b"tracer"
+
+
+def test_who_it_was(traced: Traced) -> None:
+    traced.machine.current = lambda: Task(4711, "camera-hal")
+    traced.calls = Namespace(build_tree(traced.machine))
+    traced.write("events/cma/enable", "1")
+    traced.alloc(1)
+    assert traced.lines()[0].startswith("      camera-hal-4711    [000] .....     0.000000: cma_alloc_start:")
+    assert traced.read("saved_cmdlines") == "4711 camera-hal\n"
+    traced.write("events/cma/filter", 'common_pid == 1 || comm == "sh"')
+    traced.alloc(1)
+    assert len(traced.lines()) == 2
+
+
+def test_time_stamps(traced: Traced) -> None:
+    clock = traced.machine.clock
+    assert isinstance(clock, ManualClock)
+    clock.advance(1_234_567_890_600)
+    traced.write("trace_marker", "a")
+    assert "] .....  1234.567891: tracing" in traced.lines()[0]
+
+
+@pytest.mark.parametrize(("kernel", "sizes"), [("6.12", ("103", "4099")), ("6.1", ("100", "4096"))])
+def test_buffer_size(kernel: str, sizes: tuple[str, str]) -> None:
+    traced = Traced(kernel, "cma=16M trace_buf_size=4M")
+    assert traced.read("buffer_size_kb") == "7 (expanded: 4096)\n"
+    traced.write("events/cma/enable", "1")
+    assert traced.read("buffer_size_kb") == f"{sizes[1]}\n"
+    traced.write("buffer_size_kb", "100\n")
+    assert traced.read("buffer_size_kb") == traced.read("buffer_total_size_kb") == f"{sizes[0]}\n"
+    for text, code in (("0", errno.EINVAL), ("x", errno.EINVAL), (str(1 << 40), errno.ENOMEM)):
+        refused(code, traced.write, "buffer_size_kb", text)
+    assert traced.read("buffer_size_kb") == f"{sizes[0]}\n"
+
+
+def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
+    traced.write("buffer_size_kb", "1")  # two pages
+    record = 16 + 3 + 2  # struct print_entry, the text, newline and zero
+    per_page = BUF_PAGE_SIZE // (-(-record // 4) * 4 + 4)
+    for index in range(3 * per_page + 1):
+        traced.write("trace_marker", f"{index:03}")
+    left = per_page + 1
+    assert f"entries-in-buffer/entries-written: {left}/{3 * per_page + 1} " in traced.read("trace")
+    assert traced.lines()[0].endswith(f" {2 * per_page:03}")
+    pipe = traced.read("trace_pipe")
+    assert pipe.startswith(f"CPU:0 [LOST {2 * per_page} EVENTS]\n")
+
+
+@pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 123457])
+@pytest.mark.parametrize("before", [0, 1, 300])
+def test_many_records_at_once_are_as_one_by_one(count: int, before: int) -> None:
+    one, many = RingBuffer[int](5 * BUF_PAGE_SIZE), RingBuffer[int](5 * BUF_PAGE_SIZE)
+    for ring in (one, many):
+        for index in range(before):
+            ring.write(0, 50, -index)
+    for index in range(count):
+        one.write(0, 36, index)
+    many.write_many(0, 36, range(count))
+    assert list(one) == list(many)
+    assert (len(one), one.overrun) == (len(many), many.overrun)
+    assert one.consume() == many.consume()
+
+
+def test_busy_retries_near_a_pin(traced: Traced) -> None:
+    traced.calls.write_file("/sim/control", b"pin pfn 0x%x\n" % (traced.machine.cma[0].base_pfn + 1000))
+    traced.write("events/cma/cma_alloc_busy_retry/enable", "1")
+    traced.alloc(2000)
+    lines = traced.lines()
+    assert len(lines) == 1001 - 32  # the first 32 pages are the atomic pool's
+    first = traced.machine.cma[0].base_pfn + 32
+    assert f"pfn={first:#x} " in lines[0]
+    assert f"pfn={first + 968:#x} " in lines[-1]
+
+
+# instances, modes, rows
+
+
+def test_instances(traced: Traced) -> None:
+    traced.calls.mkdir(f"{TRACING}/instances/mine")
+    refused(errno.EEXIST, traced.calls.mkdir, f"{TRACING}/instances/mine")
+    refused(errno.EPERM, traced.calls.mkdir, f"{TRACING}/other")
+    names = traced.calls.listdir(f"{TRACING}/instances/mine")
+    assert "events" in names
+    assert "available_events" not in names
+    assert traced.read("instances/mine/buffer_size_kb") == "1410\n"
+    traced.write("instances/mine/events/cma/enable", "1")
+    assert traced.read("events/cma/enable") == "0\n"
+    traced.alloc(1)
+    assert traced.lines() == []
+    assert traced.read("instances/mine/trace").count("cma_alloc") == 2
+    traced.calls.rmdir(f"{TRACING}/instances/mine")
+    assert traced.calls.listdir(f"{TRACING}/instances") == []
+    assert traced.machine.cma.trace is None
+    refused(errno.ENOENT, traced.calls.rmdir, f"{TRACING}/instances/mine")
+
+
+def test_modes_and_the_second_place(traced: Traced) -> None:
+    def mode(path: str) -> int:
+        return traced.calls.lstat(f"{TRACING}/{path}").st_mode
+
+    assert mode("trace") == 0o100640
+    assert mode("trace_pipe") == 0o010440
+    assert mode("trace_marker") == 0o100220
+    assert mode("events/cma/cma_release") == 0o040755
+    assert mode("instances") == 0o040750
+    traced.write("trace_marker", "a")
+    debug = traced.calls.read_file("/sys/kernel/debug/tracing/trace").decode()
+    assert debug == traced.read("trace")
+    old = Traced("5.10", "cma=16M")
+    assert old.calls.lstat(f"{TRACING}/trace").st_mode == 0o100644
+
+
+def test_events_from_the_command_line() -> None:
+    traced = Traced("6.12", "cma=16M trace_event=cma:cma_release,migrate")
+    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+
+
+@pytest.mark.parametrize("kernel", list(RELEASES))
+def test_every_row_writes_what_it_declares(kernel: str) -> None:
+    traced = Traced(kernel, "cma=16M")
+    area = traced.calls.listdir("/sys/kernel/debug/cma")[0]
+    traced.write("events/cma/enable", "1")
+    traced.calls.write_file(f"/sys/kernel/debug/cma/{area}/alloc", b"5\n")
+    traced.calls.write_file(f"/sys/kernel/debug/cma/{area}/free", b"5\n")
+    seen = {line.split(": ")[1] for line in traced.lines()}
+    declared = {event.name for event in kernel_abi(kernel).trace.events if event.system == "cma"}
+    assert seen == declared - {"cma_alloc_busy_retry"}
+    ids = [traced.read(f"events/cma/{name}/id") for name in declared]
+    assert len(set(ids)) == len(declared)
+    for name in declared:
+        assert f"ID: {traced.read(f'events/cma/{name}/id')}" in traced.read(f"events/cma/{name}/format")
