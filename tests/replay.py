@@ -182,10 +182,10 @@ class MountedMachine:
         self._header = header
 
     def __enter__(self) -> Mounted:
-        self._directory = tempfile.TemporaryDirectory(prefix="cmafs-replay-")
-        self._mountpoint = Path(self._directory.name) / "mnt"
+        self._directory = Path(tempfile.mkdtemp(prefix="cmafs-replay-"))
+        self._mountpoint = self._directory / "mnt"
         self._mountpoint.mkdir()
-        dts = Path(self._directory.name) / "machine.dts"
+        dts = self._directory / "machine.dts"
         dts.write_text(header_dts(self._header))
         options = [f"--{name}={value}" for name, value in machine_options(self._header).items()]
         self._run("mount", f"--dts={dts}", *options)
@@ -193,7 +193,9 @@ class MountedMachine:
 
     def __exit__(self, *_: object) -> None:
         self._run("umount")
-        self._directory.cleanup()
+        (self._directory / "machine.dts").unlink()
+        self._mountpoint.rmdir()
+        self._directory.rmdir()
 
     def _run(self, *words: str) -> None:
         subprocess.run([sys.executable, "-m", "cmafs", *words, str(self._mountpoint)], check=True)
@@ -280,7 +282,7 @@ def do_stale(kernel: Kernel, op: Operation) -> Operation:
     _, number = _write(kernel, other, op["data"])
     kernel.close(other)
     again = once(fd)
-    _errno(kernel.lseek, fd, 0)
+    _errno(kernel.lseek, fd, 0, os.SEEK_SET)
     rewound = once(fd)
     kernel.close(fd)
     return {"first": first, "write_errno": number, "again": again, "rewound": rewound}
