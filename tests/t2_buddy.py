@@ -1,0 +1,176 @@
+"""The buddy lists: every bulk short cut does exactly what the same number of single steps would do."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mm_support import Booted, boot, layout
+
+from cmafs.mm.buddy import carve, free_one_page, free_range
+from cmafs.mm.contig_alloc import alloc_contig_range, alloc_contig_range_slowly
+from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, Memory, Zone
+from cmafs.mm.page_alloc import prepare_alloc_pages, rmqueue, rmqueue_bulk
+from cmafs.mm.page_owner import contiguous, pfns_of
+from cmafs.mm.runs import RunList
+
+KERNELS = ("4.4", "5.4", "5.10", "6.1", "6.12", "7.2")
+PAGES, CMA_START, CMA_PAGES = 2048, 1024, 512
+GFPS = (GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE)
+
+SINGLE_STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60), st.integers(0, 7)), max_size=12)
+
+
+def lists(zone: Zone) -> dict[tuple[int, int], list[int]]:
+    """Every free list, head first."""
+    found = {}
+    for migratetype in range(MIGRATE_TYPES):
+        for order in range(zone.max_page_order):
+            found[order, migratetype] = list(reversed(zone.free_area[order << 3 | migratetype]))
+        found[zone.max_page_order, migratetype] = list(zone.top_area[migratetype])
+    return found
+
+
+def state(memory: Memory, ordered: bool = True) -> object:
+    """All that allocation can see; ``ordered``: with the positions inside the lists."""
+    zones = []
+    for zone in memory.zones:
+        found = lists(zone)
+        content = found if ordered else {key: sorted(blocks) for key, blocks in found.items()}
+        zones.append((content, dict(zone.buddy), zone.nr_free, zone.nr_free_cma))
+    return zones, bytes(memory.pageblock_flags)
+
+
+def machine(kernel: str, steps: list[tuple[int, int, int]]) -> tuple[Booted, list[int]]:
+    """A machine of small page blocks, fragmented by single pages taken and partly given back; what is still held."""
+    cma = ((CMA_START, CMA_PAGES),)
+    booted = boot(layout(PAGES, cma, ((5, 9),), pageblock_order=4, max_page_order=5), cma, kernel)
+    memory, held = booted.memory, []
+    zone = memory.zones[0]
+    for kind, pages, keep in steps:
+        ac = prepare_alloc_pages(memory, GFPS[kind])
+        taken = [rmqueue(memory, zone, 0, ac.migratetype, ac.alloc_cma) for _ in range(pages)]
+        for i, pfn in enumerate(taken):
+            assert pfn is not None
+            if i % 8 <= keep:
+                held.append(pfn)
+            else:
+                free_one_page(memory, zone, pfn, 0, memory.pageblock_migratetype(pfn))
+    return booted, sorted(held)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["head", "tail", "pop", "cut"]), st.integers(0, 15), st.integers(1, 6))))
+def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None:
+    runs, model = RunList(8), []
+    for what, first, count in steps:
+        blocks = [pfn for pfn in range(first * 8, (first + count) * 8, 8)]
+        if what in ("head", "tail") and not set(blocks) & set(model):
+            if what == "head":
+                runs.add(blocks[0], blocks[-1] + 8)
+                model = blocks[::-1] + model
+            else:
+                runs.add_tail(blocks[0], blocks[-1] + 8)
+                model = model + blocks
+        elif what == "pop" and model:
+            assert runs.first() == model[0]
+            assert runs.pop() == model.pop(0)
+        elif what == "cut" and set(blocks) <= set(model):
+            runs.discard(blocks[0], blocks[-1] + 8)
+            model = [pfn for pfn in model if pfn not in blocks]
+        assert list(runs) == model
+        assert (len(runs), runs.nr_pages) == (len(model), len(model) * 8)
+        for pfn in range(0, 200, 4):
+            assert (runs.find(pfn) is not None) == (pfn // 8 * 8 in model)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(max_examples=25)
+@given(steps=SINGLE_STEPS, tail=st.booleans())
+def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int]], tail: bool) -> None:
+    booted, held = machine(kernel, steps)
+    single = copy.deepcopy(booted.memory)
+    for pfn, count in contiguous(held):
+        free_range(booted.memory, booted.memory.zones[0], pfn, pfn + count, tail)
+        for page in range(pfn, pfn + count):
+            free_one_page(single, single.zones[0], page, 0, single.pageblock_migratetype(page), tail)
+    assert state(booted.memory) == state(single)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(max_examples=25)
+@given(steps=SINGLE_STEPS, kind=st.integers(0, 2), pages=st.integers(1, PAGES))
+def test_rmqueue_bulk_is_page_by_page(kernel: str, steps: list[tuple[int, int, int]], kind: int, pages: int) -> None:
+    booted, _ = machine(kernel, steps)
+    memory, single = booted.memory, copy.deepcopy(booted.memory)
+    ac = prepare_alloc_pages(memory, GFPS[kind])
+    segments: list[tuple[int, int, int, int]] = []
+    got = rmqueue_bulk(memory, memory.zones[0], pages, ac, 0, segments)
+    one_by_one = []
+    while len(one_by_one) < pages:
+        pfn = rmqueue(single, single.zones[0], 0, ac.migratetype, ac.alloc_cma)
+        if pfn is None:
+            break
+        one_by_one.append(pfn)
+    assert pfns_of(segments, got).tolist() == one_by_one
+    assert state(memory) == state(single)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(max_examples=25)
+@given(steps=SINGLE_STEPS, start=st.integers(0, CMA_PAGES - 1), pages=st.integers(1, CMA_PAGES))
+def test_carve_is_the_long_path(kernel: str, steps: list[tuple[int, int, int]], start: int, pages: int) -> None:
+    booted, _ = machine(kernel, [(kind, count, 0) for kind, count, _ in steps])
+    memory, slow = booted.memory, copy.deepcopy(booted.memory)
+    low, high = CMA_START + start, min(CMA_START + start + pages, CMA_START + CMA_PAGES)
+    free = all(memory.zones[0].find_free(pfn) for pfn in range(low, high))
+    if not free:
+        before = state(memory)
+        assert not carve(memory.zones[0], low, high)
+        assert state(memory) == before
+        return
+    alloc_contig_range(memory, low, high)
+    alloc_contig_range_slowly(slow, slow.zones[0], low, high)
+    assert state(memory, ordered=False) == state(slow, ordered=False)
+
+
+def test_boot_order_of_the_largest_blocks() -> None:
+    """5.10 and later use the lowest block first, kernels before it the highest; a CMA area always its highest."""
+    for kernel, first in (("5.4", PAGES - 32), ("6.12", 32)):
+        booted, _ = machine(kernel, [])
+        zone = booted.memory.zones[0]
+        assert zone.top_area[MIGRATE_MOVABLE].first() == first
+        assert zone.top_area[MIGRATE_CMA].first() == CMA_START + CMA_PAGES - 32
+
+
+def test_split_keeps_the_lowest_part() -> None:
+    """Pages 5 to 8 are reserved, so that boot leaves blocks of every small order."""
+    booted, _ = machine("6.12", [])
+    zone = booted.memory.zones[0]
+    assert [lists(zone)[order, MIGRATE_MOVABLE] for order in range(4)] == [[4, 9], [10], [0, 12], []]
+    assert rmqueue(booted.memory, zone, 1, MIGRATE_MOVABLE, alloc_cma=False) == 10
+    assert rmqueue(booted.memory, zone, 1, MIGRATE_MOVABLE, alloc_cma=False) == 0
+    assert [lists(zone)[order, MIGRATE_MOVABLE] for order in range(4)] == [[4, 9], [2], [12], []]
+    assert zone.nr_free == PAGES - 4 - 4
+
+
+def test_merge_likely_goes_to_the_tail() -> None:
+    """A block whose larger buddy is free waits at the tail: it is likely to merge soon."""
+    booted, _ = machine("6.12", [])
+    memory, zone = booted.memory, booted.memory.zones[0]
+    for _ in range(4):
+        rmqueue(memory, zone, 0, MIGRATE_MOVABLE, alloc_cma=False)
+    taken = [rmqueue(memory, zone, 0, MIGRATE_MOVABLE, alloc_cma=False) for _ in range(4)]
+    assert taken == [0, 1, 2, 3]
+    free_one_page(memory, zone, 9, 0, MIGRATE_MOVABLE)
+    free_one_page(memory, zone, 2, 0, MIGRATE_MOVABLE)
+    assert lists(zone)[0, MIGRATE_MOVABLE] == [2, 9]
+    free_one_page(memory, zone, 1, 0, MIGRATE_MOVABLE)
+    assert lists(zone)[0, MIGRATE_MOVABLE] == [1, 2, 9]
+    free_one_page(memory, zone, 3, 0, MIGRATE_MOVABLE)
+    assert lists(zone)[0, MIGRATE_MOVABLE] == [1, 9]
+    assert lists(zone)[1, MIGRATE_MOVABLE] == [2]
+    free_one_page(memory, zone, 11, 0, MIGRATE_MOVABLE)
+    assert lists(zone)[0, MIGRATE_MOVABLE] == [11, 1, 9]
