@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from cmafs.abi import kernel_abi
 from cmafs.clock import ManualClock
+from cmafs.fs import cma_debug, dynamic_debug, kmsg
+from cmafs.fs import cma_sysfs as cma_sysfs_table
+from cmafs.fs.dentry import new_directory
+from cmafs.fs.libfs import SYSFS
+from cmafs.fs.namei import Namespace
+from cmafs.init.task import SHELL
 from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import MemoryLayout
@@ -38,3 +47,26 @@ def build_areas(
     )
     cma_init_reserved_areas(cma, mm_init(layout, abi.mm))
     return cma
+
+
+def tables(areas: CmaAreas, row: str, cma_sysfs: bool = True) -> Namespace:
+    """The allocator's files and the log's, over areas built by hand."""
+    machine: Any = SimpleNamespace(
+        abi=kernel_abi(row),
+        cma=areas,
+        log=areas.log,
+        memory=areas.memory,
+        config=SimpleNamespace(cma_sysfs=cma_sysfs),
+        current=lambda: SHELL,
+    )
+    root = new_directory(SYSFS)
+    for table in (cma_debug, cma_sysfs_table, dynamic_debug, kmsg):
+        table.populate(root, machine)
+    return Namespace(root)
+
+
+def machine_tables(
+    kernel: str, areas: list[tuple[str | None, int, int, int]] | None = None, **options: Any
+) -> Namespace:
+    """Areas of a kernel, and their files."""
+    return tables(build_areas(kernel, areas, **options), kernel)

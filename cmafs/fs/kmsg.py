@@ -46,7 +46,7 @@ class KmsgFile(File):
         self._machine = machine
         self._log: Printk = machine.log
         self._seq = self._start
-        self._at_start = True
+        self._given = 0
         self._blocks = not flags & _O_NONBLOCK
         self._limit = Ratelimit(machine.log)
 
@@ -61,8 +61,8 @@ class KmsgFile(File):
         was pushed out of the ring meanwhile, EINVAL when it does not fit. Reading at offset 0 again starts
         over.
         """
-        if offset == 0 and not self._at_start:
-            self._seq, self._at_start = self._start, True
+        if offset == 0 and self._given:  # lseek() to the start
+            self._seq, self._given = self._start, 0
         record = self._log.record(self._seq)
         if record is None:
             if not self._blocks:
@@ -71,10 +71,11 @@ class KmsgFile(File):
         if self._seq < self._log.first_seq:
             self._seq = self._log.first_seq
             fail(errno.EPIPE)
-        self._seq, self._at_start = record.seq + 1, False
+        self._seq = record.seq + 1
         text = ext_format(record)
         if len(text) > size:
             fail(errno.EINVAL)
+        self._given += len(text)
         return text
 
     def write(self, data: bytes, offset: int) -> int:
