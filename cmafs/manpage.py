@@ -58,8 +58,9 @@ def commands(parser: argparse.ArgumentParser) -> list[Command]:
 
 
 def _escape(text: str) -> str:
-    """Text for troff: backslashes, and lines that would begin with a request."""
-    return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.MULTILINE)
+    """Text for troff: backslashes, hyphens, dots, and lines that would begin with a request."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
+    return re.sub(r"^([.'])", r"\\&\1", text, flags=re.MULTILINE)
 
 
 def _verbatim(text: str) -> list[str]:

@@ -114,7 +114,7 @@ def test_standard_input_directory_and_environment_pass(tmp_path: Path) -> None:
 def test_inherited_descriptors_pass(tmp_path: Path) -> None:
     with (tmp_path / "third").open("w+") as third:
         subprocess.run(
-            [*CMAFS, "run", "--", "sh", "-c", f"echo written >&{third.fileno()}"],
+            [*CMAFS, "run", "--", "bash", "-c", f"echo written >&{third.fileno()}"],
             pass_fds=[third.fileno()],
             check=True,
         )
@@ -241,7 +241,7 @@ def test_comforts() -> None:
     mountpoint -q /sys/kernel/debug && echo mountpoint
     uname -r; uname -m; uname -s -r
     dmesg -c > /dev/null; dmesg | wc -l
-    echo 9999 > /sys/kernel/debug/cma/reserved/alloc; dmesg -t | head -n 1
+    echo 4090 > /sys/kernel/debug/cma/reserved/alloc; dmesg -t | head -n 1
     free -k | awk '/^Mem:/ { print $2 }'
     awk '/^MemTotal:/ { print $2 }' /proc/meminfo
     vmstat | tail -n 1 | awk '{ print $4 }'
@@ -253,7 +253,7 @@ def test_comforts() -> None:
         "mounted", "reserved", "/sys/kernel/debug", "/sys/kernel/tracing",
         "debugfs on /sys/kernel/debug type debugfs", "mountpoint",
         "6.12.117", "aarch64", "Linux 6.12.117", "0",
-        "cma: __cma_alloc: reserved: alloc failed, req-size: 9999 pages, ret: -12",
+        "cma: __cma_alloc: reserved: alloc failed, req-size: 4090 pages, ret: -12",
     ]  # fmt: skip
     assert lines[11] == lines[12]
     assert lines[13] == lines[14]
@@ -267,8 +267,8 @@ def test_debugfs_can_be_mounted_elsewhere(tmp_path: Path) -> None:
 
 
 def test_dmesg_follows() -> None:
-    script = "dmesg -w & sleep 0.3; echo 9999 > /sys/kernel/debug/cma/reserved/alloc; sleep 0.3"
-    assert "alloc failed, req-size: 9999" in run(script).stdout
+    script = "dmesg -w & sleep 0.3; echo 4090 > /sys/kernel/debug/cma/reserved/alloc; sleep 0.3"
+    assert "alloc failed, req-size: 4090" in run(script).stdout
 
 
 def test_procfs_works_around_the_machines_files() -> None:
@@ -276,7 +276,7 @@ def test_procfs_works_around_the_machines_files() -> None:
     ps -o pid=,comm= -p $$
     readlink /proc/self/cwd; cat /proc/$$/comm; ls /proc | grep -c '^[0-9]'
     ls /proc/sys/kernel/random/uuid /proc/cpuinfo; [ -d /proc/sys/net ] && echo net
-    cat /proc/no-such-name /proc/99999/stat 2>&1 | sed 's/.*: //'
+    cat /proc/no-such-name /proc/40909/stat 2>&1 | sed 's/.*: //'
     """
     lines = run(script, cwd="/usr").stdout.splitlines()
     assert lines[0].split() == ["2", "sh"]

@@ -24,4 +24,4 @@ for line in open(f"{TRACING}/trace"):
     match = LINE.match(line)
     assert match, line
     fields = dict(pair.split("=", 1) for pair in re.findall(r"\w+=\S+", match["rest"]))
-    print(match["event"], fields.get("name", "-"), fields["count"])
+    print(match["event"], fields.get("name", "-"), fields.get("count") or fields["request_count"])

@@ -1,0 +1,73 @@
+"""Sixteen shells allocate and free at once: every write is answered, the books balance, memory stays flat."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from run_support import CMAFS
+
+SHELLS = 16
+ROUNDS = 8000 if os.environ.get("CMAFS_SOAK") else 700  # of every shell, twice: a minute, or some ten seconds
+GROWTH = 1024  # kB that the server may grow by in the second half; its log and trace rings are full by then
+
+WORKERS = r"""
+area=/sys/kernel/debug/cma/reserved
+books=$(mktemp)
+cat $area/used > $books
+worker() {
+    seed=$1 held=0 answered=0
+    for _ in $(seq "$ROUNDS"); do
+        seed=$(((seed * 1103515245 + 12345) % 2147483648))
+        pages=$((seed / 65536 % 16 + 1))
+        echo $pages 2>/dev/null > $area/alloc && held=$((held + pages))
+        answered=$((answered + 1))
+        if [ $((seed / 4096 % 3)) -ne 0 ]; then
+            echo $pages > $area/free && held=$((held - pages))
+        fi
+    done
+    echo $held
+    echo $answered >&2
+}
+for half in first second; do
+    for n in $(seq "$SHELLS"); do worker "$n" >> $books & done
+    wait
+    echo $half $(awk '{ held += $1 } END { print held }' $books) $(cat $area/used $CMAFS_MOUNT/sim/verify)
+    read go
+done
+rm $books
+"""
+
+
+def _resident(pid: int) -> int:
+    """Kilobytes."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert match
+    return int(match[1])
+
+
+def _server(pid: int) -> int:
+    """The bigger of the servers: the other one has only the names in /proc."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return max((int(child) for child in children if os.getsid(int(child)) == int(child)), key=_resident)
+
+
+def test_sixteen_shells() -> None:
+    environment = {**os.environ, "SHELLS": str(SHELLS), "ROUNDS": str(ROUNDS)}
+    words = [*CMAFS, "run", "--cmdline", "cma=64M", "--", "sh", "-c", WORKERS]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, env=environment, **pipes) as process:
+        assert process.stdin and process.stdout and process.stderr
+        sizes = []
+        for half in ("first", "second"):
+            name, held, used, verify = process.stdout.readline().split()
+            assert (name, held, verify) == (half, used, "ok")
+            sizes.append(_resident(_server(process.pid)))
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answered = process.stderr.read().split()
+        assert process.wait(60) == 0
+    assert answered == [str(ROUNDS)] * SHELLS * 2
+    assert sizes[1] - sizes[0] < GROWTH, sizes
