@@ -54,8 +54,8 @@ class Printk:
     """The log of one machine.
 
     ``seed``: what hashed pointers follow from; ``log_buf_shift``: the ring has 2^shift bytes; ``abi``: how
-    this kernel keeps records; ``bits_per_long``: the width of a pointer. ``current_pid``: who acts, init
-    until boot says otherwise.
+    this kernel keeps records; ``bits_per_long``: the width of a pointer. ``ptr_key_filled``: pointers
+    can be hashed; early in boot they cannot. ``current_pid``: who acts, init until boot says otherwise.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Printk:
         self.bits_per_long = bits_per_long
         self.next_seq = 0
         self.clear_seq = 0
+        self.ptr_key_filled = True
         self.debug_flags: dict[DebugSite, int] = {}
         self.current_pid: Callable[[], int] = lambda: 1
         self._key = seed.to_bytes(16, "little", signed=True)
@@ -135,6 +136,8 @@ class Printk:
         width = self.bits_per_long // 4
         if address == 0:
             return self.abi.null_pointer[:width]
+        if self.abi.hashes_pointers and not self.ptr_key_filled:
+            return "(____ptrval____)" if self.bits_per_long == 64 else "(ptrval)"
         if not self.abi.hashes_pointers:
             return f"{address & ((1 << self.bits_per_long) - 1):0{width}x}"
         digest = hashlib.blake2b(address.to_bytes(8, "little"), digest_size=4, key=self._key).hexdigest()
