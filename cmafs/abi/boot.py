@@ -74,6 +74,7 @@ class BootAbi:
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format of that line, "" without
     (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``arm64_pool_scaled``: the atomic pool is 128 KiB per GiB (5.8 P; T 5.10), before 256 KiB.
+    ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today.
     """
 
     align_to_max_order: bool
@@ -125,8 +126,10 @@ class BootAbi:
     unknown_parameters: str
     init_arguments: bool
     arm64_pool_scaled: bool
+    framework_2010: bool
 
 
+_STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
 _X86_STEPS = ("default", "hugetlb", "memmap", "zones")
 
 ROWS = rows_from(
@@ -180,6 +183,7 @@ ROWS = rows_from(
         unknown_parameters="",
         init_arguments=False,
         arm64_pool_scaled=False,
+        framework_2010=False,
     ),
     {
         "4.15": dict(of_prefix="OF: reserved mem: ", fdt_prefix="OF: fdt: "),
@@ -251,6 +255,12 @@ ROWS = rows_from(
             first_reg_only=True,
             validates_properties=True,
             arm64_steps=("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
+        ),
+        "2010": dict(
+            framework_2010=True,
+            arm64_steps=_STEPS_2010,
+            x86_steps=("memmap", "zones"),
+            arm_steps=_STEPS_2010,
         ),
     },
 )

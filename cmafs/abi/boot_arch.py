@@ -23,11 +23,13 @@ class ArchAbi:
     ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map is in single
     pages, one table for each 2 MiB besides.
     ``struct_page_bytes``, ``section_bits``, ``vmemmap``: what the memmap costs (mm/sparse.c).
-    ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``pgdat_bytes``: the node's data.
+    ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``: what that node and
+    each child of it add; ``reserved_mem_bytes``: of each record of the second pass's table; ``pgdat_bytes``: the node's data.
     ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else by all.
     ``swiotlb_min_end``: a 64 MiB bounce buffer if memory ends above; 0: never. ``swiotlb_scaled``: 1 KiB per MiB instead.
     ``swiotlb_slot_bytes``: its bookkeeping for each 2 KiB.
-    ``other_kib``: per-CPU areas and other small things, measured on the recorded guests.
+    ``other_kib``, ``small_bytes``: per-CPU areas and other things, in whole pages and below a page, measured on the recorded guests.
+    ``allocated_kib``: what is no longer free when the ``Memory:`` line is printed, by log2 of the dentry cache's buckets (T).
     """
 
     kernel_sizes_kib: tuple[int, int, int, int, int]
@@ -39,30 +41,35 @@ class ArchAbi:
     section_bits: int = 27
     vmemmap: bool = False
     tree_bytes: int = 0
+    tree_node_bytes: tuple[int, int] = (0x280, 0x220)
+    reserved_mem_bytes: int = 0
     pgdat_bytes: int = 0x4500
     hash_counts_free: bool = False
     swiotlb_min_end: int = 0
     swiotlb_scaled: bool = False
     swiotlb_slot_bytes: int = 12
     other_kib: int = 0
+    small_bytes: int = 0
+    allocated_kib: tuple[tuple[int, int], ...] = ((15, 256),)
 
 
 _X86 = rows_from(
     ArchAbi(
         kernel_sizes_kib=(6148, 1020, 1060, 764, 2268),
         swiotlb_min_end=1 << 32,
-        other_kib=312,
+        other_kib=328,
     ),
     {
-        "5.15": dict(swiotlb_slot_bytes=24, other_kib=788),
+        "5.15": dict(swiotlb_slot_bytes=24, other_kib=804),
         "6.1": dict(kernel_sizes_kib=(6147, 1090, 1236, 776, 2180)),
         "6.12": dict(
             kernel_sizes_kib=(6144, 1194, 1496, 836, 2008),
             struct_page_bytes=64,
             hash_counts_free=True,
-            other_kib=780,
+            other_kib=796,
+            allocated_kib=((15, 1384), (17, 1772), (19, 1900)),
         ),
-        "7.2": dict(kernel_sizes_kib=(5636, 1219, 1648, 892, 272), vmemmap=True),
+        "7.2": dict(kernel_sizes_kib=(5636, 1219, 1648, 892, 272), vmemmap=True, other_kib=804, allocated_kib=((15, 1368), (17, 1784), (19, 1912))),
     },
 )
 
@@ -73,7 +80,8 @@ _ARM64 = rows_from(
         page_tables=5,
         section_bits=30,
         tree_bytes=0x8B14,
-        other_kib=92,
+        other_kib=116,
+        allocated_kib=((15, 0),),
     ),
     {
         "5.15": dict(section_bits=27, struct_page_bytes=64, vmemmap=True),
@@ -83,14 +91,21 @@ _ARM64 = rows_from(
             image=((0, 0x5E0000),),
             page_tables=4,
             tree_bytes=0xA524,
-            pgdat_bytes=0x102600,
+            tree_node_bytes=(0x2F8, 0x288),
+            reserved_mem_bytes=48,
+            pgdat_bytes=0x102800,
             hash_counts_free=True,
+            other_kib=112,
+            small_bytes=0xC00,
+            allocated_kib=((17, 1464), (19, 1592), (20, 1720)),
         ),
         "7.2": dict(
             kernel_sizes_kib=(3392, 970, 1248, 512, 245),
             image=((0, 0x660000),),
             page_tables=2,
             maps_pages=True,
+            other_kib=100,
+            allocated_kib=((17, 1504), (19, 1632), (20, 1760)),
         ),
     },
 )

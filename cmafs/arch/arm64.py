@@ -76,9 +76,9 @@ def paging_init(boot: EarlyBoot) -> None:
     """Page tables of the linear map, one page at a time from the top of memory."""
     pages = boot.data.page_tables
     if boot.data.maps_pages:
-        for region in boot.memblock.memory:
-            pages += -(-region.end // SZ_2M) - region.base // SZ_2M
-            pages += -(-region.end // _SZ_1G) - region.base // _SZ_1G
+        mapped = [region for region in boot.memblock.memory if not region.nomap]
+        for span in (SZ_2M, _SZ_1G):
+            pages += len({n for r in mapped for n in range(r.base // span, -(-r.end // span))})
     for _ in range(pages):
         boot.memblock.alloc(boot.page_size, boot.page_size)
 

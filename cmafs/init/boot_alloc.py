@@ -16,23 +16,23 @@ _SZ_64G = 1 << 36
 #: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
 _BUCKET_BYTES = 8
 
+#: Small allocations, which fill the gaps that the others leave in their pages, are made in pieces of this.
+_SMALL = 256
+
 #: IO_TLB_DEFAULT_SIZE, IO_TLB_SIZE, and what its tables take besides the slots (T, 4 GiB guests).
 _IO_TLB_DEFAULT_SIZE = 64 * _SZ_1M
 _IO_TLB_SIZE = 2 * _SZ_1K
-_IO_TLB_EXTRA = 12 * _SZ_1K
-
-#: What unflattening one node of /reserved-memory takes, properties included (T, arm64 guests).
-_NODE_BYTES = 0x2C0
+_IO_TLB_EXTRA = 8 * _SZ_1K
 
 
 def unflatten_device_tree(boot: EarlyBoot) -> None:
     """The unflattened tree, and from 6.12 on the second pass over /reserved-memory."""
-    if boot.config.arch != "x86_64" or boot.scan.parent() is not None:
-        boot.scan.fdt_scan_reserved_mem_reg_nodes()
-    if boot.data.tree_bytes:
-        parent = boot.scan.parent()
-        nodes = 1 + len(parent.children) if parent else 0
-        boot.memblock.alloc(boot.data.tree_bytes + nodes * _NODE_BYTES, 8)
+    data, parent = boot.data, boot.scan.parent()
+    if parent is not None and data.reserved_mem_bytes:
+        boot.memblock.alloc(data.reserved_mem_bytes * len(parent.children) or 1)
+    boot.scan.fdt_scan_reserved_mem_reg_nodes()
+    nodes = data.tree_node_bytes[0] + data.tree_node_bytes[1] * len(parent.children) if parent else 0
+    boot.memblock.alloc(data.tree_bytes + nodes, 8)
 
 
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
@@ -67,6 +67,17 @@ def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
     return _BUCKET_BYTES << max(entries - 1, 1).bit_length()
 
 
+def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
+    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket count."""
+    table = boot.data.allocated_kib
+    below = max((row for row in table if 1 << row[0] <= dentry_buckets), default=table[0])
+    above = min((row for row in table if 1 << row[0] >= dentry_buckets), default=table[-1])
+    if above[0] <= below[0]:
+        return below[1]
+    share = (dentry_buckets - (1 << below[0])) / ((1 << above[0]) - (1 << below[0]))
+    return below[1] + round(share * (above[1] - below[1]) / 4) * 4
+
+
 def _swiotlb_bytes(boot: EarlyBoot) -> int:
     """The bounce buffer: 64 MiB where memory passes 4 GiB, or 1 KiB per MiB; 0 without one."""
     memory = boot.memblock
@@ -81,6 +92,7 @@ def mm_core_init(boot: EarlyBoot) -> None:
     """Hash tables, bounce buffer, and everything small, from the top of memory down."""
     memblock, size, shift = boot.memblock, boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
+    boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
     for scale in (13, 14):
         memblock.alloc(large_system_hash_bytes(pages, scale, shift), size)
     if swiotlb := _swiotlb_bytes(boot):
@@ -89,6 +101,8 @@ def mm_core_init(boot: EarlyBoot) -> None:
         slots = swiotlb // _IO_TLB_SIZE * boot.data.swiotlb_slot_bytes
         memblock.alloc(-(-slots // size) * size + extra, size)
     memblock.alloc(boot.data.other_kib * _SZ_1K, size)
+    for _ in range(boot.data.small_bytes // _SMALL):
+        memblock.alloc(_SMALL)
     _pad_to_board(boot)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cmafs.abi import KernelAbi
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
+from cmafs.drivers.cma2010 import Cma2010
 from cmafs.init.cmdline import EarlyParams
 from cmafs.init.dma_contiguous import DmaContiguous
 from cmafs.init.kconfig import Kconfig
@@ -29,7 +30,8 @@ ZoneRange = tuple[str, int, int]
 @dataclass
 class EarlyBoot:
     """The state of one boot. ``data``: this kernel's early figures on this architecture; ``events``: what became of regions;
-    ``kernel_start``: where the loader put the image."""
+    ``kernel_start``: where the loader put the image; ``cma2010``: the framework of 2010, where that is the kernel;
+    ``allocated_kib``: what the kernel itself has taken from the page allocator by then."""
 
     tree: DeviceTree
     abi: KernelAbi
@@ -40,6 +42,8 @@ class EarlyBoot:
     memblock: Memblock
     events: list[BootEvent] = field(default_factory=list)
     kernel_start: int = 0
+    cma2010: Cma2010 | None = None
+    allocated_kib: int = 0
 
     def __post_init__(self) -> None:
         config, boot = self.config, self.abi.boot

@@ -153,6 +153,7 @@ def _cma_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
         yield "CMA_SYSFS", config.cma_sysfs
     yield "CMA_AREAS", config.cma_areas
     yield "DMA_CMA", True
+    yield "HAVE_DMA_CONTIGUOUS", True
     if boot.pernuma_option and config.numa:
         yield boot.pernuma_option, True
     if config.cma_size_sel != "CMA_SIZE_SEL_PERCENTAGE":

@@ -12,17 +12,20 @@ from cmafs.abi import KernelAbi
 from cmafs.abi.printk import ROWS as PRINTK_ROWS
 from cmafs.arch import arm, arm64, x86
 from cmafs.clock import Clock
+from cmafs.dynamic_debug import DynamicDebug
 from cmafs.init.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
 from cmafs.init.cmdline import EarlyParams, parse_early_params
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
 from cmafs.init.early import EarlyBoot
 from cmafs.init.hugetlb import hugetlb_cma_reserve
+from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
 from cmafs.init.iomem import iomem_resources
 from cmafs.init.kconfig import Kconfig, parse_config
 from cmafs.init.machine import Machine
-from cmafs.init.unknown_params import init_argument_lines, unknown_parameters
+from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.zones import free_area_init, zone_ranges
-from cmafs.mm.cma import cma_alloc, cma_init_reserved_areas
+from cmafs.mm.boot_pages import populate_boot_pages
+from cmafs.mm.cma import cma_init_reserved_areas
 from cmafs.mm.memblock import Memblock
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import Memory
@@ -30,12 +33,10 @@ from cmafs.of.base import DeviceTree
 from cmafs.of.boot_event import EFFECT_PANIC, BootEvent
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
-from cmafs.printk import LOGLEVEL_DEBUG, LOGLEVEL_INFO, Printk
+from cmafs.printk import Printk
 
 _LOGLEVEL_EMERG = 0
 _SZ_1K = 1 << 10
-_SZ_128K = 1 << 17
-_SZ_1G = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class BootOptions:
     """What a user chooses besides the tree.
 
     ``arch`` None: from the cpu node; ``cmdline`` None: /chosen/bootargs; ``config``: ``KEY=VALUE`` lines;
-    ``memory``: bytes instead of the /memory nodes; ``seed``: what everything random derives from.
+    ``memory``: bytes instead of the /memory nodes; ``seed``: what everything random derives from;
+    ``profile``, ``strict_quirks``: which framework of 2010, and whether with its bugs (only ``--kernel 2010``).
     """
 
     abi: KernelAbi
@@ -52,6 +54,8 @@ class BootOptions:
     config: Sequence[str] = ()
     memory: int | None = None
     seed: int = 0
+    profile: str = DEFAULT_PROFILE
+    strict_quirks: bool = False
 
 
 @dataclass
@@ -69,7 +73,7 @@ class KernelPanic(Exception):
 def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machine:
     """Boot a machine. Raises KernelPanic, DtError (no memory), ConfigError (``config``)."""
     boot = _early_setup(tree, options, clock)
-    _setup_arch(boot)
+    _setup_arch(boot, options)
     boot.log.printk(f"Kernel command line: {boot.cmdline}")
     if text := unknown_parameters(boot):
         boot.log.printk(text, 5)
@@ -77,12 +81,13 @@ def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machin
     memory = mm_init(boot.layout(zone_ranges(boot)), boot.abi.mm)
     _mem_init_print_info(boot, memory)
     _panic_if_outside_memory(boot)
+    DynamicDebug(boot.log).boot_params(boot.params.words)
     cma_init_reserved_areas(boot.areas, memory)
-    _INITCALLS[boot.config.arch](boot, memory)
-    _board_allocations(boot)
-    for line in init_argument_lines(boot):
-        boot.log.printk(line, LOGLEVEL_INFO if line.startswith("Run") else LOGLEVEL_DEBUG)
-    return _machine(boot, options, clock, memory)
+    machine = _machine(boot, options, clock, memory)
+    do_initcalls(boot, machine)
+    populate_boot_pages(memory)
+    run_init_process(boot)
+    return machine
 
 
 def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyBoot:
@@ -99,6 +104,7 @@ def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyB
         PRINTK_ROWS[abi.row],
         bits_per_long=32 if arch == "arm" else 64,
     )
+    log.ptr_key_filled = False
     memblock = Memblock()
     early_init_dt_scan_memory(
         memblock,
@@ -124,14 +130,17 @@ def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
     return max(config.log_buf_shift, min(wanted, 31))
 
 
-def _setup_arch(boot: EarlyBoot) -> None:
+def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
     """setup_arch(): the steps of this architecture in this kernel's order."""
     arch, abi = boot.config.arch, boot.abi
-    boot.log.printk(f"Linux version {abi.release} (cmafs@cmafs) #1 SMP PREEMPT")
+    boot.log.printk(f"Linux version {abi.release} (root@localhost) #1 SMP PREEMPT")
     if arch == "x86_64":
         boot.log.printk(f"Command line: {boot.cmdline}")
-    early_cma(boot.dma)
+    if not abi.boot.framework_2010:
+        early_cma(boot.dma)
     limit, offset = _RESERVE[arch](boot)
+    if abi.boot.framework_2010:
+        reserve_2010(boot, options.profile, options.strict_quirks)
     steps: Mapping[str, Callable[[], None]] = {
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),
@@ -163,10 +172,12 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     code, rwdata, rodata, init, bss = kernel_sizes_kib(boot)
     highmem = sum(zone.managed_pages for zone in memory.zones if zone.name == "HighMem")
     high = f", {highmem * kib}K highmem" if boot.config.arch == "arm" else ""
+    reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
+    available = managed * kib - boot.allocated_kib
     boot.log.printk(
-        f"Memory: {managed * kib}K/{present * kib}K available ({code}K kernel code, {rwdata}K rwdata, "
-        f"{rodata}K rodata, {init}K init, {bss}K bss, {(present - managed - cma) * kib}K reserved, "
-        f"{cma * kib}K cma-reserved{high})"
+        f"Memory: {available}K/{present * kib}K available ({code}K kernel code, {rwdata}K rwdata, "
+        f"{rodata}K rodata, {init}K init, {bss}K bss, {(present - managed - cma) * kib}K reserved"
+        f"{reserved_for_cma}{high})"
     )
 
 
@@ -196,66 +207,6 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             raise KernelPanic(reason, boot.log, boot.events)
 
 
-def _preallocate(boot: EarlyBoot, order: int) -> bool:
-    """One allocation from the default area, aligned as the DMA API does."""
-    cma = boot.areas.default
-    if cma is None or not cma.count:
-        return False
-    return cma_alloc(cma, 1 << order, min(order, boot.config.cma_alignment)) is not None
-
-
-def _get_order(size: int, page_shift: int) -> int:
-    return max((size - 1) >> page_shift, 0).bit_length()
-
-
-def _atomic_pool_arm64(boot: EarlyBoot, memory: Memory) -> None:
-    """dma_atomic_pool_init(): 128 KiB per GiB of managed memory; up to 5.7 256 KiB."""
-    shift, log = boot.config.page_shift, boot.log
-    size = boot.params.coherent_pool
-    if not boot.abi.boot.arm64_pool_scaled:
-        size = size or 2 * _SZ_128K
-        _preallocate(boot, _get_order(size, shift))
-        log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic allocations")
-        return
-    if not size:
-        pages = sum(zone.managed_pages for zone in memory.zones) // (_SZ_1G // _SZ_128K)
-        pages = min(pages, 1 << boot.config.max_page_order())
-        size = max(pages << shift, _SZ_128K)
-    order = min(_get_order(size, shift), boot.config.max_page_order())
-    while not _preallocate(boot, order) and order and boot.areas.default is not None:
-        order -= 1
-    log.printk(f"DMA: preallocated {(1 << (order + shift)) // _SZ_1K} KiB GFP_KERNEL pool for atomic allocations")
-
-
-def _atomic_pool_arm(boot: EarlyBoot, memory: Memory) -> None:
-    """atomic_pool_init(): 256 KiB from the default area."""
-    size = boot.params.coherent_pool or 2 * _SZ_128K
-    if _preallocate(boot, _get_order(size, boot.config.page_shift)):
-        boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic coherent allocations")
-
-
-def _no_pool(boot: EarlyBoot, memory: Memory) -> None:
-    """x86_64 keeps no atomic pool."""
-
-
-_INITCALLS: Mapping[str, Callable[[EarlyBoot, Memory], None]] = {
-    "x86_64": _no_pool,
-    "arm64": _atomic_pool_arm64,
-    "arm": _atomic_pool_arm,
-}
-
-
-def _board_allocations(boot: EarlyBoot) -> None:
-    """What a board's drivers take from the default area while it boots: ``cmafs,boot-allocations`` of /chosen, in pages."""
-    chosen = boot.tree.root.children.get("chosen")
-    if chosen is None or boot.areas.default is None:
-        return
-    index = 0
-    while (pages := chosen.property_read_u32("cmafs,boot-allocations", index)) is not None:
-        cma_alloc(boot.areas.default, pages, 0)
-        index += 1
-
-
 def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> Machine:
     return Machine(
         abi=boot.abi,
@@ -272,5 +223,6 @@ def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory
         reserved_mem=boot.scan.regions,
         params=boot.params,
         boot_events=boot.events,
+        cma2010=boot.cma2010,
         iomem=iomem_resources(boot, kernel_sizes_kib(boot)),
     )

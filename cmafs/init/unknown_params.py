@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cmafs.init.early import EarlyBoot
+from cmafs.printk import LOGLEVEL_DEBUG
 
 #: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
 _KNOWN = frozenset(
@@ -51,16 +52,17 @@ def unknown_parameters(boot: EarlyBoot) -> str:
     return boot.abi.boot.unknown_parameters % " ".join(words) if words and boot.abi.boot.unknown_parameters else ""
 
 
-def init_argument_lines(boot: EarlyBoot) -> list[str]:
-    """run_init_process(): what init is started with."""
+def run_init_process(boot: EarlyBoot) -> None:
+    """The lines of run_init_process(): what init is started with."""
     if not boot.abi.boot.init_arguments:
-        return []
+        return
     arguments, environment = unknown_words(boot)
     init = boot.params.init
-    return [
-        f"Run {init} as init process",
+    boot.log.printk(f"Run {init} as init process")
+    for line in (
         "  with arguments:",
         *(f"    {word}" for word in [init, *arguments]),
         "  with environment:",
         *(f"    {word}" for word in ["HOME=/", "TERM=linux", *environment]),
-    ]
+    ):
+        boot.log.printk(line, LOGLEVEL_DEBUG)

@@ -56,7 +56,8 @@ def _zone_details(boot: EarlyBoot, nid: int) -> None:
         if not present:
             continue
         free = present
-        memmap = _memmap_pages(boot, inside[-1][1] - max(low, inside[0][0]), present)
+        span = min(regions[-1][1], high) - max(regions[0][0], low)
+        memmap = _memmap_pages(boot, span, present)
         if name != "HighMem":
             free -= memmap
             log.printk(f"  {name} zone: {memmap} pages used for memmap", LOGLEVEL_DEBUG)
