@@ -22,6 +22,7 @@ from cmafs.clock import Clock, ManualClock
 from cmafs.fs.namei import Namespace
 from cmafs.fs.tree import build_tree
 from cmafs.init.cmdline import memparse
+from cmafs.init.initcalls import DEFAULT_PROFILE
 from cmafs.init.kconfig import ConfigError
 from cmafs.init.main import BootOptions, KernelPanic, start_kernel
 from cmafs.of.base import DtError
@@ -115,15 +116,24 @@ class Machine:
         memory: str | int | None = None,
         seed: int = 0,
         clock: Clock | None = None,
+        profile: str = DEFAULT_PROFILE,
+        strict_quirks: bool = False,
     ) -> Machine:
         """Boot a machine; the arguments are the command's machine options, ``memory`` in bytes if a number.
 
         Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
-        ConfigError, BadOption, each one line for the user, and KernelPanic where a real kernel would not
-        survive.
+        ConfigError, UnknownProfile, BadOption, each one line for the user, and KernelPanic where a real kernel
+        would not survive.
         """
         options = BootOptions(
-            kernel_abi(kernel), arch, cmdline, tuple(config_lines(config)), memory_size(memory), seed
+            kernel_abi(kernel),
+            arch,
+            cmdline,
+            tuple(config_lines(config)),
+            memory_size(memory),
+            seed,
+            profile,
+            strict_quirks,
         )
         return cls(start_kernel(load(dts, tuple(overlays)), options, clock or ManualClock()))
 

@@ -18,6 +18,9 @@ PANIC_LINES = 20
 
 ARCHITECTURES = ("arm", "arm64", "x86_64")
 
+#: cmafs.drivers.cma2010_profile.PROFILES, which is not imported to keep the start short.
+PROFILES = ("v1", "v2", "v3", "v4", "vendor", "meizu")
+
 
 class CommandFailed(Exception):
     """A command cannot do what was asked: one line saying what and what to do, and the exit status."""
@@ -46,6 +49,8 @@ def machine_options() -> argparse.ArgumentParser:
     add("--memory", metavar="SIZE", help="memory in one range, instead of the /memory nodes (K, M, G)")
     add("--seed", metavar="N", type=seed, default=0, help="what everything random follows from (0)")
     add("--log", metavar="FILE", help="the server's own log, besides sim/log")
+    add("--profile", choices=PROFILES, default="vendor", help="with --kernel 2010: whose version (vendor)")
+    add("--strict-quirks", action="store_true", help="with --kernel 2010: its bugs too")
     return parser
 
 
@@ -74,6 +79,8 @@ def boot_from(
             config=args.config,
             memory=args.memory,
             seed=args.seed,
+            profile=args.profile,
+            strict_quirks=args.strict_quirks,
             clock=clock or api.RealClock(),
         )
     except KernelPanic as panic:

@@ -10,6 +10,7 @@ import pytest
 from cma2010_support import K, M
 from t2_cma2010_map import MX2
 
+import cmafs
 from cmafs import cli_options
 from cmafs.abi import kernel_abi
 from cmafs.clock import ManualClock
@@ -361,3 +362,14 @@ def test_the_command_line_offers_the_profiles_that_there_are():
     machine = cli_options.boot_from(args).booted
     assert machine.cma2010 is not None
     assert (machine.cma2010.profile.name, machine.cma2010.quirks) == ("v3", QUIRKS["v3"])
+
+
+def test_nothing_of_later_years_in_the_tree():
+    machine = cmafs.Machine.boot(kernel="2010", cmdline=CMDLINE)
+    assert machine.listdir("/sys/kernel/debug") == []
+    assert machine.listdir("/sys/kernel/mm") == ["contiguous"]
+    assert machine.listdir("/dev") == ["cma", "kmsg"]
+    assert b"Cma" not in machine.read("/proc/meminfo")
+    assert b"cma" not in machine.read("/proc/vmstat")
+    assert "cma-reserved" not in machine.dmesg()
+    assert machine.verify() == []

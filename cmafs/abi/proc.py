@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cmafs.abi import vmstat_items as vm
 from cmafs.abi.rows import rows_from
-from cmafs.abi.vmstat_items import Items, VmstatItems, after, items
+from cmafs.abi.vmstat_items import Items, VmstatItems, after, items, without
 
 #: ``fs/proc/meminfo.c:meminfo_proc_show()@4.4`` (V), then hugetlb's lines and the architecture's.
 _MEMINFO_4_4 = items(
@@ -114,5 +114,6 @@ ROWS = rows_from(
             "zoneinfo_promo": True,
         },
         "7.2": {"vmstat": vm.ITEMS_7_2, "meminfo": _MEMINFO_7_2},
+        "2010": {"vmstat": vm.ITEMS_2010, "meminfo": without(_MEMINFO_4_4, "CmaTotal CmaFree")},
     },
 )

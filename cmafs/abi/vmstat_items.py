@@ -246,3 +246,6 @@ ITEMS_6_6 = _6_6(ITEMS_6_1)
 ITEMS_6_12 = _6_12(ITEMS_6_6)
 ITEMS_6_18 = _6_18(ITEMS_6_12)
 ITEMS_7_2 = _7_2(ITEMS_6_18)
+
+#: 2.6.36 knew no CMA pages; its other names are those of 4.4 here.
+ITEMS_2010 = replace(ITEMS_4_4, zone=without(ITEMS_4_4.zone, "nr_free_cma"))

@@ -31,6 +31,9 @@ ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
 #: In the order in which names appear.
 TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracing, devicetree, cma2010, kmsg, dev_cma_test, simctl)
 
+#: A machine of 2010 has the framework of that year and nothing in debugfs.
+TABLES_2010 = (proc, devicetree, cma2010, kmsg, simctl)
+
 
 def mount_points() -> Directory:
     """The root with the directories of /, empty, as a kernel makes them when it mounts its file systems."""
@@ -49,6 +52,6 @@ def mount_points() -> Directory:
 def build_tree(machine: Machine) -> Directory:
     """Every file of a machine."""
     root = mount_points()
-    for table in TABLES:
+    for table in TABLES if machine.cma2010 is None else TABLES_2010:
         table.populate(root, machine)
     return root
