@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import lzma
-import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import boot_support
 
 from cmafs.abi import kernel_abi
 from cmafs.clock import ManualClock
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
-from cmafs.mm.mm_init import free_mem_ranges, mm_init
+from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import Memory, MemoryLayout
 from cmafs.mm.validate import validate
 from cmafs.printk import Printk
@@ -68,14 +69,13 @@ def boot(
     *,
     order_per_bit: int = 0,
     boot_pages: bool = False,
-    cma_debug: bool = False,
 ) -> Booted:
     """A machine with areas at (first pfn, pages); ``boot_pages``: with what is in memory after a boot."""
     abi = kernel_abi(kernel)
     log = Printk(ManualClock())
     memory = mm_init(memory_layout, abi.mm)
     shift = memory_layout.page_shift
-    areas = CmaAreas(log, abi.cma, min_alignment=1 << shift, page_shift=shift, cma_debug=cma_debug)
+    areas = CmaAreas(log, abi.cma, min_alignment=1 << shift, page_shift=shift)
     names = ["reserved"] if len(cma) == 1 else [f"area{i}" for i in range(len(cma))]
     for i, (base, count) in enumerate(cma):
         cma_init_reserved_mem(areas, base << shift, count << shift, order_per_bit, names[i])
@@ -91,58 +91,25 @@ def small(kernel: str = "6.12", pages: int = 64 * MIB_PAGES, cma: int = 16 * MIB
     return boot(layout(pages, ((base, cma),)), ((base, cma),), kernel)
 
 
-class Transcript(NamedTuple):
-    """A recorded boot: its header, its script's output, its log."""
+def names(kind: str) -> list[str]:
+    """``6.12/pins-1`` and the like."""
+    return sorted(
+        f"{path.parent.name}/{path.name}".split(".jsonl")[0] for path in TRANSCRIPTS.glob(f"*/{kind}-*")
+    )
 
-    header: dict[str, Any]
+
+class Recorded(NamedTuple):
+    """A recorded boot: the machine that it describes, what its script printed, its log afterwards."""
+
+    machine: Booted
     output: list[str]
     dmesg: list[str]
 
-    @property
-    def row(self) -> str:
-        return ".".join(self.header["kernel"].split(".")[:2])
 
-
-def transcript(name: str) -> Transcript:
+def recorded(name: str) -> Recorded:
+    """Boots the machine of a transcript on this side."""
+    found = next(boot_support.transcripts(f"{name}.jsonl.xz"))
     with lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt") as text:
-        lines = [json.loads(line) for line in text]
-    header = lines[0]["header"]
-    output = next((line["script_output"] for line in lines if "script_output" in line), [])
-    dmesg = next((line["dmesg"] for line in lines if "dmesg" in line), [])
-    return Transcript(header, output, dmesg)
-
-
-def names(kind: str) -> list[str]:
-    """``6.12/pins-1`` and the like."""
-    paths = TRANSCRIPTS.glob(f"*/{kind}-*.jsonl.xz")
-    return sorted(f"{path.parent.name}/{path.name.removesuffix('.jsonl.xz')}" for path in paths)
-
-
-def _ranges(header: dict[str, Any], what: str) -> list[tuple[int, int]]:
-    pattern = re.compile(rf" {what}\[0x[0-9a-f]+\]\t\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
-    found = (pattern.match(line) for line in header["boot"])
-    return [(int(m[1], 16), int(m[2], 16) + 1) for m in found if m]
-
-
-def boot_transcript(recorded: Transcript) -> Booted:
-    """The x86_64 machine of a transcript: memblock as printed, the area where that kernel put it, the memmap
-    on top.
-    """
-    header = recorded.header
-    memory = tuple(((a + 4095) >> 12, b >> 12) for a, b in _ranges(header, "memory"))
-    reserved = [(a >> 12, (b + 4095) >> 12) for a, b in _ranges(header, "reserved")]
-    line = next(line for line in header["boot"] if line.startswith("cma: Reserved"))
-    match = re.search(r"Reserved (\d+) MiB at 0x([0-9a-f]+)", line)
-    assert match is not None
-    base, count = int(match[2], 16) >> 12, int(match[1]) * MIB_PAGES
-    reserved.append((base, base + count))
-    struct_page = 56 if recorded.row == "5.10" else 64
-    memmap = -(-sum(b - a for a, b in memory) * struct_page // 4096)
-    zones = (("DMA32", 1, min(1 << 20, memory[-1][1])), ("Normal", 1 << 20, max(1 << 20, memory[-1][1])))
-    plain = MemoryLayout(12, 9, 10, zones, memory, tuple(reserved))
-    _, top = [r for r in free_mem_ranges(plain) if r[1] - r[0] > memmap][-1]
-    with_memmap = MemoryLayout(12, 9, 10, zones, memory, (*reserved, (top - memmap, top)))
-    cma_debug = recorded.row in ("5.10", "6.1")
-    booted = boot(with_memmap, ((base, count),), recorded.row, boot_pages=True, cma_debug=cma_debug)
-    assert booted.area.base_pfn == base
-    return booted
+        dmesg = next(entry["dmesg"] for entry in map(json.loads, text) if "dmesg" in entry)
+    machine = boot_support.boot(found.tree(), found.kernel, found.cmdline, found.arch)
+    return Recorded(Booted(machine.memory, machine.cma, machine.log), found.script_output or [], dmesg)

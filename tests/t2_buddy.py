@@ -45,7 +45,9 @@ def state(memory: Memory, ordered: bool = True) -> object:
 
 
 def machine(kernel: str, steps: list[tuple[int, int, int]]) -> tuple[Booted, list[int]]:
-    """A machine of small page blocks, fragmented by single pages taken and partly given back; what is still held."""
+    """A machine of small page blocks, fragmented by single pages taken and partly given back; what is still
+    held.
+    """
     cma = ((CMA_START, CMA_PAGES),)
     booted = boot(layout(PAGES, cma, ((5, 9),), pageblock_order=4, max_page_order=5), cma, kernel)
     memory, held = booted.memory, []
@@ -62,11 +64,15 @@ def machine(kernel: str, steps: list[tuple[int, int, int]]) -> tuple[Booted, lis
     return booted, sorted(held)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["head", "tail", "pop", "cut"]), st.integers(0, 15), st.integers(1, 6))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["head", "tail", "pop", "cut"]), st.integers(0, 15), st.integers(1, 6))
+    )
+)
 def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None:
     runs, model = RunList(8), []
     for what, first, count in steps:
-        blocks = [pfn for pfn in range(first * 8, (first + count) * 8, 8)]
+        blocks = list(range(first * 8, (first + count) * 8, 8))
         if what in ("head", "tail") and not set(blocks) & set(model):
             if what == "head":
                 runs.add(blocks[0], blocks[-1] + 8)
@@ -102,7 +108,9 @@ def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int
 @pytest.mark.parametrize("kernel", KERNELS)
 @settings(max_examples=25)
 @given(steps=SINGLE_STEPS, kind=st.integers(0, 2), pages=st.integers(1, PAGES))
-def test_rmqueue_bulk_is_page_by_page(kernel: str, steps: list[tuple[int, int, int]], kind: int, pages: int) -> None:
+def test_rmqueue_bulk_is_page_by_page(
+    kernel: str, steps: list[tuple[int, int, int]], kind: int, pages: int
+) -> None:
     booted, _ = machine(kernel, steps)
     memory, single = booted.memory, copy.deepcopy(booted.memory)
     ac = prepare_alloc_pages(memory, GFPS[kind])
@@ -121,7 +129,9 @@ def test_rmqueue_bulk_is_page_by_page(kernel: str, steps: list[tuple[int, int, i
 @pytest.mark.parametrize("kernel", KERNELS)
 @settings(max_examples=25)
 @given(steps=SINGLE_STEPS, start=st.integers(0, CMA_PAGES - 1), pages=st.integers(1, CMA_PAGES))
-def test_carve_is_the_long_path(kernel: str, steps: list[tuple[int, int, int]], start: int, pages: int) -> None:
+def test_carve_is_the_long_path(
+    kernel: str, steps: list[tuple[int, int, int]], start: int, pages: int
+) -> None:
     booted, _ = machine(kernel, [(kind, count, 0) for kind, count, _ in steps])
     memory, slow = booted.memory, copy.deepcopy(booted.memory)
     low, high = CMA_START + start, min(CMA_START + start + pages, CMA_START + CMA_PAGES)
@@ -137,7 +147,9 @@ def test_carve_is_the_long_path(kernel: str, steps: list[tuple[int, int, int]], 
 
 
 def test_boot_order_of_the_largest_blocks() -> None:
-    """5.10 and later use the lowest block first, kernels before it the highest; a CMA area always its highest."""
+    """5.10 and later use the lowest block first, kernels before it the highest; a CMA area always its
+    highest.
+    """
     for kernel, first in (("5.4", PAGES - 32), ("6.12", 32)):
         booted, _ = machine(kernel, [])
         zone = booted.memory.zones[0]

@@ -18,7 +18,9 @@ from cmafs.mm.vmscan import drop_caches
 
 
 class Shape(NamedTuple):
-    """A kind of machine: kernel, page shift, orders of a page block and of the largest block, bits of an area."""
+    """A kind of machine: kernel, page shift, orders of a page block and of the largest block, bits of an
+    area.
+    """
 
     kernel: str
     page_shift: int = 12
@@ -45,7 +47,8 @@ SIZES = st.integers(0, 700)
 
 
 class MemoryMachine(RuleBasedStateMachine):
-    """People use memory, drivers use CMA; ``expected`` is what the tasks must hold (page caches may shrink)."""
+    """People use memory, drivers use CMA; ``expected`` is what the tasks must hold (page caches may shrink).
+    """
 
     @initialize(shape=st.sampled_from(SHAPES), boot_pages=st.booleans())
     def boot(self, shape: Shape, boot_pages: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from mm_support import Booted, Transcript, boot_transcript, names, transcript
+from mm_support import Recorded, names, recorded
 
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 from cmafs.mm.workload import pin_pfn
@@ -47,11 +47,12 @@ class Debugfs:
         return True
 
 
-def replay(machine: Booted, recorded: Transcript) -> list[str]:
+def replay(there: Recorded) -> list[str]:
     """The script of the transcript, run here: its output up to the counters."""
+    machine = there.machine
     debugfs = Debugfs(machine.area)
     out = []
-    for line in recorded.output:
+    for line in there.output:
         pinned = re.match(r"pinned offset (\d+)", line)
         command = re.match(r"(alloc|free) (\d+)$", line)
         if pinned:
@@ -68,10 +69,10 @@ def replay(machine: Booted, recorded: Transcript) -> list[str]:
 
 @pytest.mark.parametrize("name", PINS)
 def test_results_bitmaps_and_counters(name: str) -> None:
-    recorded = transcript(name)
-    machine = boot_transcript(recorded)
-    out = replay(machine, recorded)
-    assert out == recorded.output[: len(out)]
+    there = recorded(name)
+    machine = there.machine
+    out = replay(there)
+    assert out == there.output[: len(out)]
     events, area = machine.memory.vmstat.events, machine.area
     ours = {
         "cma_alloc_success": events.get("cma_alloc_success", 0),
@@ -82,7 +83,7 @@ def test_results_bitmaps_and_counters(name: str) -> None:
         "available_pages": area.available_count,
         "total_pages": area.count,
     }
-    shown = dict(line.split() for line in recorded.output[len(out) :] if re.match(r"[a-z_]+ \d+$", line))
+    shown = dict(line.split() for line in there.output[len(out) :] if re.match(r"[a-z_]+ \d+$", line))
     assert {key: int(value) for key, value in shown.items()} == {key: ours[key] for key in shown}
 
 
@@ -93,13 +94,13 @@ def normal(line: str) -> str:
 
 @pytest.mark.parametrize("name", PINS)
 def test_log_ends_as_recorded(name: str) -> None:
-    recorded = transcript(name)
-    machine = boot_transcript(recorded)
+    there = recorded(name)
+    machine = there.machine
     for site in machine.log.debug_flags:
         machine.log.debug_flags[site] = DPRINTK_FLAGS_PRINT
-    replay(machine, recorded)
+    replay(there)
     ours = [normal(line) for line in machine.log.lines() if "cma" in line.lower()]
-    theirs = [normal(line) for line in recorded.dmesg if not line.startswith("cma: cannot")]
+    theirs = [normal(line) for line in there.dmesg if not line.startswith("cma: cannot")]
     count = min(len(ours), len(theirs))
     assert count > 50
     assert ours[-count:] == theirs[-count:]
