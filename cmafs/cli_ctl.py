@@ -61,8 +61,8 @@ def ctl_main(args: argparse.Namespace) -> int:
             file.write((" ".join(args.words) + "\n").encode(errors="surrogateescape"))
     except OSError as error:
         added = log.read_text(errors="replace").splitlines()[before:] if log.exists() else []
-        reason = next((line for line in reversed(added) if line.startswith(f"{args.words[0]}: ")), None)
-        raise CommandFailed(reason or f"{args.words[0]}: {error.strerror}") from None
+        reasons = [line for line in added if args.words[0] in line.partition(": ")[0]]
+        raise CommandFailed(reasons[-1] if reasons else f"{args.words[0]}: {error.strerror}") from None
     return 0
 
 

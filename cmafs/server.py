@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from cmafs.init.task import Task
 from cmafs.server_mounts import NAME, announce, check_device, check_mountpoint, topmost
 from cmafs.server_mounts import MountFailed as MountFailed
 from cmafs.server_mounts import unmount as unmount
@@ -72,6 +73,7 @@ def serve(
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.freeze()
+    machine.booted.current = _current
     names = {"fsname": NAME, "subtype": NAME}
     try:
         mount_class(machine.root, place, {**names, **options}, ready, machine.simlog.report)
@@ -80,6 +82,18 @@ def serve(
     finally:
         for listener in presence:
             listener.close()
+
+
+def _current() -> Task:
+    """``current``: the process whose system call is being answered."""
+    from cmafs.fs.fuse_ops import caller_pid
+
+    pid = caller_pid()
+    try:
+        comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        comm = "<...>"  # what the tracer prints of a task that it does not know
+    return Task(pid, comm)
 
 
 def _fuse_mount() -> type:

@@ -214,6 +214,7 @@ def check_mountpoint(path: str, nonempty: bool = False) -> None:
     """Whether a machine can be mounted at a path. Raises MountFailed."""
     mount = mounted_at(path)
     try:
+        os.statvfs(path)  # unlike attributes never cached: a killed server shows here
         is_dir = stat.S_ISDIR(Path(path).stat().st_mode)
         empty = not is_dir or bool(mount) or next(Path(path).iterdir(), None) is None
     except OSError as error:

@@ -43,6 +43,12 @@ OPTIONS: Mapping[str, str | bool] = {
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
 
 
+def caller_pid() -> int:
+    """Who made the call that is being answered; 0 outside a callback, or from another pid namespace."""
+    pid: int = fuse.fuse_get_context()[2]
+    return pid
+
+
 class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
     """One mount: made, served and ended by its constructor, which returns when it is unmounted.
 
@@ -126,11 +132,12 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
             fail(errno.ENOTDIR)
         return parent, os.fsdecode(name)
 
-    def _forget(self, path: bytes) -> None:
-        """Drop what is remembered of a removed directory."""
-        below = path + b"/"
-        for known in [known for known in self._inodes if known == path or known.startswith(below)]:
-            del self._inodes[known]
+    def _forget(self, removed: Inode) -> None:
+        """Drop what is remembered of a removed directory, under every path that led to it."""
+        for path in [path for path, inode in self._inodes.items() if inode is removed]:
+            below = path + b"/"
+            for known in [known for known in self._inodes if known == path or known.startswith(below)]:
+                del self._inodes[known]
 
     # attributes
 
@@ -150,7 +157,7 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         if stat.S_ISFIFO(inode.mode) and not self._as_root:
             st.st_mode |= stat.S_IWUSR
         st.st_nlink = inode.nlink
-        st.st_size = inode.size if not isinstance(inode, Symlink) else inode.size or len(inode.target)
+        st.st_size = inode.size
         st.st_blksize = BLKSIZE
         st.st_uid, st.st_gid = (inode.uid, inode.gid) if self._as_root else (self._uid, self._gid)
         atime, mtime = self._times.get(id(inode), (self._boot_time, self._boot_time))
@@ -276,8 +283,9 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
     def rmdir(self, path: bytes) -> None:
         """rmdir(2)."""
         parent, name = self._parent(path)
+        removed = self._lookup(path)
         parent.rmdir(name)
-        self._forget(path)
+        self._forget(removed)
 
     def unlink(self, path: bytes) -> None:
         """unlink(2)."""
