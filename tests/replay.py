@@ -5,7 +5,8 @@
 
 One line a transcript, its first differences below it; exit status 1 if there are any. ``--mounted`` replays
 through a mount made by ``cmafs mount``, else the tables answer in process. Kinds: walk, exhaust, parse,
-files, hugetlb-walk; of a file of another kind, named itself, whatever operations and log lines it has.
+files, hugetlb-walk, and pins: its script's steps, with the recorded pages pinned through sim/control. Of a
+file of another kind, named itself, whatever operations and log lines it has.
 
 What is compared:
 
@@ -35,8 +36,8 @@ from typing import Any, Protocol
 
 from cmafs.fs.namei import Namespace
 
-#: Kinds that are replayed operation by operation.
-KINDS = ("walk", "exhaust", "parse", "files", "hugetlb-walk")
+#: Kinds that are replayed.
+KINDS = ("walk", "exhaust", "parse", "files", "hugetlb-walk", "pins")
 TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 
 #: Pages that a real machine may keep on per-CPU lists.
@@ -48,6 +49,9 @@ MAX_READ = 1 << 17
 _O_TRUNC_CREAT = os.O_WRONLY | os.O_TRUNC | os.O_CREAT
 _POINTER = re.compile(r"\(____ptrval____\)|\b[0-9a-f]{16}\b")
 _STAMP = re.compile(r"\[ *\d+\.\d{6}\] ")
+_OFFSET = re.compile(r"pinned offset (\d+)")
+_DIRECTORY = re.compile(r"cd (\S+?);")
+_LOOP = re.compile(r"for n in ([-0-9 ]+);")
 _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 
 Operation = dict[str, Any]
@@ -94,16 +98,12 @@ class Transcript:
     header: dict[str, Any]
     operations: list[Operation] = field(default_factory=list)
     dmesg: list[str] = field(default_factory=list)
+    script_output: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """``<release>/<kind>-<n>…``"""
         return f"{self.path.parent.name}/{self.path.name.split('.jsonl')[0]}"
-
-    @property
-    def replayable(self) -> bool:
-        """Whether it is of a kind that operations make up."""
-        return self.path.name.startswith(KINDS)
 
 
 def load(path: Path) -> Transcript:
@@ -116,6 +116,7 @@ def load(path: Path) -> Transcript:
         if "op" in one:
             transcript.operations.append(one)
         transcript.dmesg += one.get("dmesg", [])
+        transcript.script_output += one.get("script_output", [])
     return transcript
 
 
@@ -159,11 +160,10 @@ def machine_options(header: dict[str, Any]) -> dict[str, str]:
 
 def boot_tables(header: dict[str, Any]) -> Namespace:
     """The machine of a header, in process, on a clock that stands still."""
-    from cmafs.fs.tree import build_tree
-    from cmafs.init.main import BootOptions, start_kernel
-
     from cmafs.abi import kernel_abi
     from cmafs.clock import ManualClock
+    from cmafs.fs.tree import build_tree
+    from cmafs.init.main import BootOptions, start_kernel
     from cmafs.of import fdt
 
     options = machine_options(header)
@@ -348,6 +348,54 @@ def expected(op: Operation) -> Operation:
     return outcome
 
 
+# the script of the kind pins
+
+
+def read_text(kernel: Kernel, path: str) -> str:
+    """A file's text."""
+    return str(do_read(kernel, {"op": "R", "path": path})["out"])
+
+
+def echo(kernel: Kernel, path: str, text: str) -> int:
+    """What ``echo`` does; the errno."""
+    return int(do_write(kernel, {"op": "W", "path": path, "data": text})["errno"])
+
+
+def script_output(kernel: Kernel, script: str, recorded: list[str]) -> list[str]:
+    """What the script would print here; the pinned pages are the recorded ones."""
+    directory, loop = _DIRECTORY.search(script), _LOOP.search(script)
+    assert directory is not None and loop is not None
+    area = directory[1]
+    out = [line for line in recorded if _OFFSET.match(line)]
+    base = int(read_text(kernel, f"{area}/base_pfn"))
+    for line in out:
+        match = _OFFSET.match(line)
+        assert match is not None
+        assert echo(kernel, "/sim/control", f"pin pfn {base + int(match[1])}\n") == 0
+    for word in loop[1].split():
+        name, pages = ("free", word[1:]) if word.startswith("-") else ("alloc", word)
+        out.append(f"{name} {pages}")
+        failed = echo(kernel, f"{area}/{name}", f"{pages}\n")
+        out += ["sh: write error: Cannot allocate memory", "rc=1"] if failed else ["rc=0"]
+        used, longest = (
+            read_text(kernel, f"{area}/used").strip(),
+            read_text(kernel, f"{area}/maxchunk").strip(),
+        )
+        out += [f"used {used} maxchunk {longest}", f"bitmap {read_text(kernel, f'{area}/bitmap').rstrip()}"]
+    out += [line for line in read_text(kernel, "/proc/vmstat").splitlines() if "cma_" in line]
+    return out + counters(kernel)
+
+
+def counters(kernel: Kernel) -> list[str]:
+    """``for f in /sys/kernel/mm/cma/reserved/*``"""
+    directory = "/sys/kernel/mm/cma/reserved"
+    try:
+        names = sorted(kernel.listdir(directory))
+    except FileNotFoundError:
+        return [f"cat: can't open '{directory}/*': No such file or directory", "* "]
+    return [f"{name} {read_text(kernel, f'{directory}/{name}').strip()}" for name in names]
+
+
 # comparison
 
 
@@ -439,10 +487,22 @@ def prepare(kernel: Kernel, header: dict[str, Any]) -> None:
     kernel.close(fd)
 
 
+def replay_pins(transcript: Transcript, kernel: Kernel) -> list[str]:
+    """Every difference between a ``pins`` transcript's script and the same steps here."""
+    got = script_output(kernel, transcript.header["script"], transcript.script_output)
+    problems = []
+    if len(got) != len(transcript.script_output):
+        problems.append(f"script: {len(transcript.script_output)} lines recorded, {len(got)} here")
+    for number, (want, mine) in enumerate(zip(transcript.script_output, got, strict=False)):
+        if want != mine:
+            problems.append(f"script line {number}: recorded {want[:150]!r}, here {mine[:150]!r}")
+    return problems
+
+
 def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> list[str]:
     """Every difference between a transcript and a freshly booted machine."""
     prepare(kernel, transcript.header)
-    problems = []
+    problems = replay_pins(transcript, kernel) if transcript.path.name.startswith("pins") else []
     for number, op in enumerate(transcript.operations):
         if mounted and op["op"] in "WA" and op["data"] == "":
             continue
