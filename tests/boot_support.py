@@ -18,7 +18,9 @@ from cmafs.of.base import DeviceNode, DeviceTree
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
-_TOKEN = re.compile(r'\s+|//[^\n]*|/\*.*?\*/|(/memreserve/)|(/dts-v1/)|("[^"]*")|([{};=<>])|([^\s{};=<>"]+)', re.S)
+_TOKEN = re.compile(
+    r'\s+|//[^\n]*|/\*.*?\*/|(/memreserve/)|(/dts-v1/)|("[^"]*")|([{};=<>])|([^\s{};=<>"]+)', re.S
+)
 
 
 def cells(*values: int) -> bytes:
@@ -73,9 +75,15 @@ def _parse_value(tokens: list[str], at: int) -> tuple[int, bytes]:
     return at + 1, value
 
 
-def tree_of(reserved: str = "", memory: str = "<0x0 0x40000000 0x0 0x40000000>", head: str = "") -> DeviceTree:
+def tree_of(
+    reserved: str = "", memory: str = "<0x0 0x40000000 0x0 0x40000000>", head: str = ""
+) -> DeviceTree:
     """QEMU's arm64 machine with these children of /reserved-memory."""
-    parent = f"reserved-memory {{ #address-cells = <2>; #size-cells = <2>; ranges; {reserved} }};" if reserved else ""
+    parent = (
+        f"reserved-memory {{ #address-cells = <2>; #size-cells = <2>; ranges; {reserved} }};"
+        if reserved
+        else ""
+    )
     return parse_dts(
         f"""/dts-v1/; {head} / {{ #address-cells = <2>; #size-cells = <2>; compatible = "linux,dummy-virt";
         memory@40000000 {{ device_type = "memory"; reg = {memory}; }}; {parent} chosen {{ }}; }};"""
@@ -139,13 +147,13 @@ class Transcript:
         memory, reserves = [], []
         for line in self.boot:
             match = re.match(r" (memory|reserved)\[\w+\]\s+\[(0x\w+)-(0x\w+)\]", line)
-            if match and match[1] == "memory":
-                start, end = int(match[2], 16), int(match[3], 16) + 1
-                memory.append(
-                    f"{start >> 32:#x} {start & 0xFFFFFFFF:#x} {(end - start) >> 32:#x} {(end - start) & 0xFFFFFFFF:#x}"
-                )
-            elif match and self.arch == "x86_64":
-                reserves.append(f"/memreserve/ {match[2]} {int(match[3], 16) + 1 - int(match[2], 16):#x};")
+            if not match:
+                continue
+            start, size = int(match[2], 16), int(match[3], 16) + 1 - int(match[2], 16)
+            if match[1] == "memory":
+                memory.append(" ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size)))
+            elif self.arch == "x86_64":
+                reserves.append(f"/memreserve/ {start:#x} {size:#x};")
         return tree_of(memory=f"<{' '.join(memory)}>", head=" ".join(reserves))
 
 
@@ -155,7 +163,7 @@ _AREA = re.compile(r"area (.*) base_pfn=(\d+) count=(\d+) order_per_bit=(\d+) us
 def transcripts(pattern: str) -> Iterator[Transcript]:
     """The recorded boots whose file matches."""
     for path in sorted(TRANSCRIPTS.glob(pattern)):
-        objects = [json.loads(line) for line in lzma.open(path, "rt")]
+        objects = [json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines()]
         header = objects[0]["header"]
         found = Transcript(header["name"], header, header["boot"])
         for entry in objects[1:]:

@@ -1,11 +1,15 @@
 """Every recorded boot again: where the areas land, what is used at boot, CmaTotal, and the lines of the log.
 
 Of a header's ``boot`` these lines are not compared:
-* the memblock dump (``MEMBLOCK configuration``, `` memory size``, `` memory[``, `` reserved[``, ``memblock_reserve:``): debug output of
-  memblock=debug, with the addresses inside of kernel functions; on x86_64 it is what the machine is built from;
+* the memblock dump (``MEMBLOCK configuration``, `` memory size``, `` memory[``, `` reserved[``,
+  ``memblock_reserve:``): debug output of
+  memblock=debug, with the addresses inside of kernel functions; on x86_64 it is what the machine is built
+  from;
 * bad-page reports of overlapping areas on 5.10 (``flags:`` and the call trace's lines);
-* of the ``Memory:`` line only what does not count small allocations of the kernel is compared in every boot: total, kernel sizes,
-  cma-reserved. ``available`` and ``reserved`` must match to 64 KiB: they count single pages that shift with the size of QEMU's own tree.
+* of the ``Memory:`` line only what does not count small allocations of the kernel is compared in every
+  boot: total, kernel sizes,
+  cma-reserved. ``available`` and ``reserved`` must match to 64 KiB: they count single pages that shift
+  with the size of QEMU's own tree.
 """
 
 from __future__ import annotations
@@ -27,20 +31,23 @@ BOOTS = {
 }
 
 _NOT_COMPARED = re.compile(
-    r"MEMBLOCK configuration| memory size = | (memory|reserved)\[|_?_?memblock_reserve:|flags: 0x4| init_cma_reserved_pageblock"
-    r"| cma_init_reserved_areas"
+    r"MEMBLOCK configuration| memory size = | (memory|reserved)\[|_?_?memblock_reserve:|flags: 0x4"
+    r"| init_cma_reserved_pageblock| cma_init_reserved_areas"
 )
 
 #: How the recorder chose lines.
 _SELECTED = re.compile(
-    r"[Cc]ma|CMA|[Rr]eserved mem|Zone ranges|^  (DMA32|Normal|HighMem) |^  node +\d|zone: |Memory: |OVERLAP|HugeTLB|Skipping dt"
+    r"[Cc]ma|CMA|[Rr]eserved mem|Zone ranges|^  (DMA32|Normal|HighMem) |^  node +\d|zone: |Memory: |OVERLAP"
+    r"|HugeTLB|Skipping dt"
 )
 
 _MEMORY = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*), (\d+)K reserved, (\d+)K cma-reserved\)")
 
 
 def selected(lines: list[str]) -> list[str]:
-    """The lines that are compared; of a record only its first line, and of ``Memory:`` what every boot must match."""
+    """The lines that are compared; of a record only its first line, and of ``Memory:`` what every boot
+    must match.
+    """
     found = [line.split("\n")[0] for line in lines if not _NOT_COMPARED.match(line)]
     return [memory_line(line) for line in found if _SELECTED.search(line)]
 

@@ -1,7 +1,8 @@
-"""Boot rows: reservation, device tree, command line and their log lines. See cmafs.abi; each field has its citation.
+"""Boot rows: reservation, device tree, command line and their log lines. See cmafs.abi; each field has its
+citation.
 
-T: seen in a transcript; V: read in the source of the release named; P: from change logs, so the row may be one release
-off; M: from memory of the source.
+T: seen in a transcript; V: read in the source of the release named; P: from change logs, so the row may be
+one release off; M: from memory of the source.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class BootAbi:
     """One row.
 
     mm/cma.c, declaring an area:
-    ``align_to_max_order``: the unit is max(MAX_ORDER-1, pageblock_order) pages (T 5.10), from 5.19 one page block (T 6.1).
+    ``align_to_max_order``: the unit is max(MAX_ORDER-1, pageblock_order) pages (T 5.10), from 5.19 one
+    page block (T 6.1).
     ``bottom_up_rule``: from 5.12 by memory (V 5.15, T 6.12), later by limit (V 7.2, T; P 6.17).
     ``boundary_highmem_only``: the low/high line needs CONFIG_HIGHMEM (T 7.2; P 6.17).
     ``reserved_says_node``: `` on node %d`` (T 6.12; 6.6 to 6.14 P).
@@ -40,39 +42,48 @@ class BootAbi:
     ``hidden_extra_slot``: MAX_CMA_AREAS is 1 + CONFIG_CMA_AREAS (T 5.10; removed 6.9, T 6.12).
 
     Kconfig:
-    ``has_cma_debug``: CONFIG_CMA_DEBUG exists (removed 6.9, P; T 6.12); ``cma_debug_default``: of FORMAT.md's kernels.
+    ``has_cma_debug``: CONFIG_CMA_DEBUG exists (removed 6.9, P; T 6.12); ``cma_debug_default``: of
+    FORMAT.md's kernels.
     ``has_cma_sysfs`` 5.13 (P; T 5.10 and 6.1). ``has_page_block_max_order`` 6.17 (P).
     ``pernuma_option``: name of the option that makes the per-node areas, "" before 5.10 (FORMAT.md; P).
     ``has_pernuma_size``: CONFIG_CMA_SIZE_PERNUMA (V 7.2).
 
     kernel/dma/contiguous.c:
     ``early_cma_debug``: early_cma(), of 4.x, prints its argument (seeds/003).
-    ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the architecture's (V 7.2).
+    ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the
+    architecture's (V 7.2).
     ``numa_cma_param`` 6.6 (T 5.10 does not know it). ``numa_cma_in_reserve``: per-node areas are made by
     dma_contiguous_reserve(), before the default (T 6.12; 6.6 P), else by the architecture (T 5.10).
-    ``numa_cma_after_default``, ``numa_cma_single_name``: 7.2 makes them after the default and calls all ``numa<N>`` (T).
-    ``cmdline_beats_default``: 5.9 (P; T 5.10). ``default_node_skipped``: 7.x refuses the node before it is reserved (T 7.2).
+    ``numa_cma_after_default``, ``numa_cma_single_name``: 7.2 makes them after the default and calls all
+    ``numa<N>`` (T).
+    ``cmdline_beats_default``: 5.9 (P; T 5.10). ``default_node_skipped``: 7.x refuses the node before it is
+    reserved (T 7.2).
     ``unclaimed_stays``: a pool that no driver wants stays reserved, without a failure line (T 7.2).
 
-    mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P); ``hugetlb_cma_validates``: 7.2
-    refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0 (T 6.1);
-    ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when a gigantic
-    page size is asked for besides (T 7.2).
+    mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P);
+    ``hugetlb_cma_validates``: 7.2
+    refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0
+    (T 6.1);
+    ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when
+    a gigantic page size is asked for besides (T 7.2).
 
     drivers/of:
     ``of_prefix`` of of_reserved_mem.c, ``fdt_prefix`` of fdt.c's reserved-memory lines (T; before 4.8 M).
     ``reserved_mem_sort``, ``max_reserved_regions``. ``scans_nested_nodes``: nodes below a child count too (M,
-    ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before 5.10; M; T 5.10 not).
-    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10). ``two_passes``: reg nodes are read again once the tree is
-    unflattened (T 6.12). ``prints_regions``: a line for each region (6.4 P; T 6.12).
-    ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``: alloc-ranges bottom-up next to an
+    ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before
+    5.10; M; T 5.10 not).
+    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10). ``two_passes``: reg nodes are read
+    again once the tree is unflattened (T 6.12). ``prints_regions``: a line for each region (6.4 P; T 6.12).
+    ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``:
+    alloc-ranges bottom-up next to an
     existing region (6.6 M; V 6.12). ``first_reg_only``: other pairs of reg are not reserved (T 7.2).
     ``validates_properties``: of_flat_dt_get_addr_size_prop(): a wrong length counts as absent (T 7.2).
 
     Early boot:
-    ``arm64_steps``, ``x86_steps``, ``arm_steps``: what happens in which order until the page allocator runs (T; M before 5.10).
-    ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format of that line, "" without
-    (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
+    ``arm64_steps``, ``x86_steps``, ``arm_steps``: what happens in which order until the page allocator
+    runs (T; M before 5.10).
+    ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
+    of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``arm64_pool_scaled``: the atomic pool is 128 KiB per GiB (5.8 P; T 5.10), before 256 KiB.
     ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today.
     """
@@ -128,6 +139,8 @@ class BootAbi:
     arm64_pool_scaled: bool
     framework_2010: bool
 
+
+_UNKNOWN_PARAMETERS = 'Unknown kernel command line parameters "%s", will be passed to user space.'
 
 _STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
 _X86_STEPS = ("default", "hugetlb", "memmap", "zones")
@@ -186,81 +199,81 @@ ROWS = rows_from(
         framework_2010=False,
     ),
     {
-        "4.15": dict(of_prefix="OF: reserved mem: ", fdt_prefix="OF: fdt: "),
-        "4.19": dict(max_reserved_regions=_REGIONS_419),
-        "5.4": dict(reserved_mem_sort=SORT_HEAP_BOTTOM_UP, early_cma_debug=False),
-        "5.10": dict(
-            pernuma_option="DMA_PERNUMA_CMA",
-            cmdline_beats_default=True,
-            hugetlb_cma=True,
-            max_reserved_regions=_REGIONS,
-            nomap_removes=False,
-            arm64_steps=("page_tables", "unflatten", "hugetlb", "numa", "memmap", "zones", "default"),
-            init_arguments=True,
-            arm64_pool_scaled=True,
-        ),
-        "5.15": dict(
-            bottom_up_rule=BOTTOM_UP_BY_MEMORY,
-            has_cma_sysfs=True,
-            zone_details=False,
-            unknown_parameters="Unknown command line parameters: %s",
-        ),
-        "6.1": dict(
-            align_to_max_order=False,
-            hugetlb_cma_per_node=True,
-            hugetlb_order_per_bit=True,
-            hugetlb_align_huge=True,
-            scans_nested_nodes=False,
-            memreserve_first=False,
-            failed_allocation_size=True,
-            unknown_parameters='Unknown kernel command line parameters "%s", will be passed to user space.',
-        ),
-        "6.6": dict(
-            reserved_says_node=True,
-            cma_debug_default=False,
-            pernuma_option="DMA_NUMA_CMA",
-            numa_cma_param=True,
-            numa_cma_in_reserve=True,
-            reserved_mem_sort=SORT_STABLE,
-            prints_regions=True,
-            keeps_ranges_contiguous=True,
-            arm64_steps=("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
-        ),
-        "6.12": dict(
-            hidden_extra_slot=False,
-            has_cma_debug=False,
-            hugetlb_align_huge=False,
-            fdt_prefix="OF: reserved mem: ",
-            reserved_mem_sort=SORT_NONE,
-            two_passes=True,
-        ),
-        "6.18": dict(
-            bottom_up_rule=BOTTOM_UP_BY_LIMIT,
-            boundary_highmem_only=True,
-            reserved_says_node=False,
-            mib_after_rounding=False,
-            failed_after_every_error=True,
-            multi_range_areas=True,
-            has_page_block_max_order=True,
-            hugetlb_bootmem_alloc=True,
-        ),
-        "7.2": dict(
-            has_pernuma_size=True,
-            user_limit_replaces=True,
-            numa_cma_after_default=True,
-            numa_cma_single_name=True,
-            default_node_skipped=True,
-            unclaimed_stays=True,
-            hugetlb_cma_validates=True,
-            first_reg_only=True,
-            validates_properties=True,
-            arm64_steps=("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
-        ),
-        "2010": dict(
-            framework_2010=True,
-            arm64_steps=_STEPS_2010,
-            x86_steps=("memmap", "zones"),
-            arm_steps=_STEPS_2010,
-        ),
+        "4.15": {"of_prefix": "OF: reserved mem: ", "fdt_prefix": "OF: fdt: "},
+        "4.19": {"max_reserved_regions": _REGIONS_419},
+        "5.4": {"reserved_mem_sort": SORT_HEAP_BOTTOM_UP, "early_cma_debug": False},
+        "5.10": {
+            "pernuma_option": "DMA_PERNUMA_CMA",
+            "cmdline_beats_default": True,
+            "hugetlb_cma": True,
+            "max_reserved_regions": _REGIONS,
+            "nomap_removes": False,
+            "arm64_steps": ("page_tables", "unflatten", "hugetlb", "numa", "memmap", "zones", "default"),
+            "init_arguments": True,
+            "arm64_pool_scaled": True,
+        },
+        "5.15": {
+            "bottom_up_rule": BOTTOM_UP_BY_MEMORY,
+            "has_cma_sysfs": True,
+            "zone_details": False,
+            "unknown_parameters": "Unknown command line parameters: %s",
+        },
+        "6.1": {
+            "align_to_max_order": False,
+            "hugetlb_cma_per_node": True,
+            "hugetlb_order_per_bit": True,
+            "hugetlb_align_huge": True,
+            "scans_nested_nodes": False,
+            "memreserve_first": False,
+            "failed_allocation_size": True,
+            "unknown_parameters": _UNKNOWN_PARAMETERS,
+        },
+        "6.6": {
+            "reserved_says_node": True,
+            "cma_debug_default": False,
+            "pernuma_option": "DMA_NUMA_CMA",
+            "numa_cma_param": True,
+            "numa_cma_in_reserve": True,
+            "reserved_mem_sort": SORT_STABLE,
+            "prints_regions": True,
+            "keeps_ranges_contiguous": True,
+            "arm64_steps": ("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
+        },
+        "6.12": {
+            "hidden_extra_slot": False,
+            "has_cma_debug": False,
+            "hugetlb_align_huge": False,
+            "fdt_prefix": "OF: reserved mem: ",
+            "reserved_mem_sort": SORT_NONE,
+            "two_passes": True,
+        },
+        "6.18": {
+            "bottom_up_rule": BOTTOM_UP_BY_LIMIT,
+            "boundary_highmem_only": True,
+            "reserved_says_node": False,
+            "mib_after_rounding": False,
+            "failed_after_every_error": True,
+            "multi_range_areas": True,
+            "has_page_block_max_order": True,
+            "hugetlb_bootmem_alloc": True,
+        },
+        "7.2": {
+            "has_pernuma_size": True,
+            "user_limit_replaces": True,
+            "numa_cma_after_default": True,
+            "numa_cma_single_name": True,
+            "default_node_skipped": True,
+            "unclaimed_stays": True,
+            "hugetlb_cma_validates": True,
+            "first_reg_only": True,
+            "validates_properties": True,
+            "arm64_steps": ("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
+        },
+        "2010": {
+            "framework_2010": True,
+            "arm64_steps": _STEPS_2010,
+            "x86_steps": ("memmap", "zones"),
+            "arm_steps": _STEPS_2010,
+        },
     },
 )

@@ -1,6 +1,8 @@
-"""What the kernel holds early, by row and architecture: what moves areas, and what the ``Memory:`` line counts.
+"""What the kernel holds early, by row and architecture: what moves areas, and what the ``Memory:`` line
+counts.
 
-Where a kernel was recorded (x86_64: 5.10, 6.1, 6.12, 7.2; arm64: 5.10, 6.12, 7.2) the figures are those of its transcripts'
+Where a kernel was recorded (x86_64: 5.10, 6.1, 6.12, 7.2; arm64: 5.10, 6.12, 7.2) the figures are those of
+its transcripts'
 ``boot`` lines (T); other rows take the figures of the nearest recorded kernel (D).
 """
 
@@ -18,18 +20,26 @@ class ArchAbi:
     """One row of one architecture.
 
     ``kernel_sizes_kib``: code, rwdata, rodata, init, bss of the ``Memory:`` line.
-    ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it; x86_64: none, its
-    tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start of memory.
-    ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map is in single
-    pages, one table for each 2 MiB besides.
+    ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it;
+    x86_64: none, its
+    tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start
+    of memory.
+    ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
+    is in single pages, one table for each 2 MiB besides.
     ``struct_page_bytes``, ``section_bits``, ``vmemmap``: what the memmap costs (mm/sparse.c).
-    ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``: what that node and
-    each child of it add; ``reserved_mem_bytes``: of each record of the second pass's table; ``pgdat_bytes``: the node's data.
-    ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else by all.
-    ``swiotlb_min_end``: a 64 MiB bounce buffer if memory ends above; 0: never. ``swiotlb_scaled``: 1 KiB per MiB instead.
+    ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
+    what that node and
+    each child of it add; ``reserved_mem_bytes``: of each record of the second pass's table;
+    ``pgdat_bytes``: the node's data.
+    ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else
+    by all.
+    ``swiotlb_min_end``: a 64 MiB bounce buffer if memory ends above; 0: never. ``swiotlb_scaled``: 1 KiB
+    per MiB instead.
     ``swiotlb_slot_bytes``: its bookkeeping for each 2 KiB.
-    ``other_kib``, ``small_bytes``: per-CPU areas and other things, in whole pages and below a page, measured on the recorded guests.
-    ``allocated_kib``: what is no longer free when the ``Memory:`` line is printed, by log2 of the dentry cache's buckets (T).
+    ``other_kib``, ``small_bytes``: per-CPU areas and other things, in whole pages and below a page,
+    measured on the recorded guests.
+    ``allocated_kib``: what is no longer free when the ``Memory:`` line is printed, by log2 of the dentry
+    cache's buckets (T).
     """
 
     kernel_sizes_kib: tuple[int, int, int, int, int]
@@ -60,16 +70,21 @@ _X86 = rows_from(
         other_kib=328,
     ),
     {
-        "5.15": dict(swiotlb_slot_bytes=24, other_kib=804),
-        "6.1": dict(kernel_sizes_kib=(6147, 1090, 1236, 776, 2180)),
-        "6.12": dict(
-            kernel_sizes_kib=(6144, 1194, 1496, 836, 2008),
-            struct_page_bytes=64,
-            hash_counts_free=True,
-            other_kib=796,
-            allocated_kib=((15, 1384), (17, 1772), (19, 1900)),
-        ),
-        "7.2": dict(kernel_sizes_kib=(5636, 1219, 1648, 892, 272), vmemmap=True, other_kib=804, allocated_kib=((15, 1368), (17, 1784), (19, 1912))),
+        "5.15": {"swiotlb_slot_bytes": 24, "other_kib": 804},
+        "6.1": {"kernel_sizes_kib": (6147, 1090, 1236, 776, 2180)},
+        "6.12": {
+            "kernel_sizes_kib": (6144, 1194, 1496, 836, 2008),
+            "struct_page_bytes": 64,
+            "hash_counts_free": True,
+            "other_kib": 796,
+            "allocated_kib": ((15, 1384), (17, 1772), (19, 1900)),
+        },
+        "7.2": {
+            "kernel_sizes_kib": (5636, 1219, 1648, 892, 272),
+            "vmemmap": True,
+            "other_kib": 804,
+            "allocated_kib": ((15, 1368), (17, 1784), (19, 1912)),
+        },
     },
 )
 
@@ -84,45 +99,45 @@ _ARM64 = rows_from(
         allocated_kib=((15, 0),),
     ),
     {
-        "5.15": dict(section_bits=27, struct_page_bytes=64, vmemmap=True),
-        "6.6": dict(swiotlb_scaled=True, swiotlb_slot_bytes=24),
-        "6.12": dict(
-            kernel_sizes_kib=(3072, 952, 1108, 448, 254),
-            image=((0, 0x5E0000),),
-            page_tables=4,
-            tree_bytes=0xA524,
-            tree_node_bytes=(0x2F8, 0x288),
-            reserved_mem_bytes=48,
-            pgdat_bytes=0x102800,
-            hash_counts_free=True,
-            other_kib=112,
-            small_bytes=0xC00,
-            allocated_kib=((17, 1464), (19, 1592), (20, 1720)),
-        ),
-        "7.2": dict(
-            kernel_sizes_kib=(3392, 970, 1248, 512, 245),
-            image=((0, 0x660000),),
-            page_tables=2,
-            maps_pages=True,
-            other_kib=100,
-            allocated_kib=((17, 1504), (19, 1632), (20, 1760)),
-        ),
+        "5.15": {"section_bits": 27, "struct_page_bytes": 64, "vmemmap": True},
+        "6.6": {"swiotlb_scaled": True, "swiotlb_slot_bytes": 24},
+        "6.12": {
+            "kernel_sizes_kib": (3072, 952, 1108, 448, 254),
+            "image": ((0, 0x5E0000),),
+            "page_tables": 4,
+            "tree_bytes": 0xA524,
+            "tree_node_bytes": (0x2F8, 0x288),
+            "reserved_mem_bytes": 48,
+            "pgdat_bytes": 0x102800,
+            "hash_counts_free": True,
+            "other_kib": 112,
+            "small_bytes": 0xC00,
+            "allocated_kib": ((17, 1464), (19, 1592), (20, 1720)),
+        },
+        "7.2": {
+            "kernel_sizes_kib": (3392, 970, 1248, 512, 245),
+            "image": ((0, 0x660000),),
+            "page_tables": 2,
+            "maps_pages": True,
+            "other_kib": 100,
+            "allocated_kib": ((17, 1504), (19, 1632), (20, 1760)),
+        },
     },
 )
 
 #: 32-bit ARM was not recorded: arm64's figures, a 4-byte word and a memmap of 32-byte page structs (D).
-_ARM_SIZES = dict(
-    image=((0, 0x900000),),
-    image_align=0x8000,
-    page_tables=8,
-    maps_pages=False,
-    struct_page_bytes=32,
-    section_bits=28,
-    vmemmap=False,
-    pgdat_bytes=0x1000,
-    swiotlb_scaled=False,
-    kernel_sizes_kib=(7168, 561, 1708, 1024, 222),
-)
+_ARM_SIZES = {
+    "image": ((0, 0x900000),),
+    "image_align": 0x8000,
+    "page_tables": 8,
+    "maps_pages": False,
+    "struct_page_bytes": 32,
+    "section_bits": 28,
+    "vmemmap": False,
+    "pgdat_bytes": 0x1000,
+    "swiotlb_scaled": False,
+    "kernel_sizes_kib": (7168, 561, 1708, 1024, 222),
+}
 
 
 def _arm(row: ArchAbi) -> ArchAbi:

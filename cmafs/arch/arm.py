@@ -1,4 +1,7 @@
-"""32-bit ARM without LPAE: low memory, high memory. Kernel: ``arch/arm/mm/mmu.c``, ``arch/arm/mm/init.c``. Bytes."""
+"""32-bit ARM without LPAE: low memory, high memory. Kernel: ``arch/arm/mm/mmu.c``, ``arch/arm/mm/init.c``.
+
+Bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ _DMA_LIMIT = 0xFFFFFFFF
 
 
 def reserve(boot: EarlyBoot) -> tuple[int, int]:
-    """arm_memblock_init(): image, initramfs, tree, /reserved-memory; memblock allocates from low memory only."""
+    """arm_memblock_init(): image, initramfs, tree, /reserved-memory; memblock allocates from low memory
+    only.
+    """
     start = boot.memblock.start_of_dram()
     lowmem = min(start + _LOWMEM_BYTES, boot.memblock.end_of_dram())
     boot.memblock.current_limit = lowmem

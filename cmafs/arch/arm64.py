@@ -34,8 +34,8 @@ def linear_offset(boot: EarlyBoot) -> int:
 def load(boot: EarlyBoot) -> None:
     """What stands in memory when the kernel is entered: image, initramfs, device tree; all reserved.
 
-    QEMU's places (hw/arm/boot.c): the initramfs at half of memory, at most 128 MiB in, the tree 2 MiB aligned behind
-    it. Other loaders step over what the tree reserves.
+    QEMU's places (hw/arm/boot.c): the initramfs at half of memory, at most 128 MiB in, the tree 2 MiB
+    aligned behind it. Other loaders step over what the tree reserves.
     """
     ram = boot.memblock.memory[0]
     image = -(-(ram.base + 1) // boot.data.image_align) * boot.data.image_align
@@ -53,7 +53,9 @@ def load(boot: EarlyBoot) -> None:
 
 
 def _place(boot: EarlyBoot, start: int, size: int) -> int:
-    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; ``start`` itself on QEMU."""
+    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; ``start`` itself on
+    QEMU.
+    """
     if boot.tree.root.is_compatible(_QEMU_VIRT):
         return start
     taken = [*boot.tree.memreserve, *_reserved_regs(boot)]
@@ -84,7 +86,9 @@ def paging_init(boot: EarlyBoot) -> None:
 
 
 def reserve(boot: EarlyBoot) -> tuple[int, int]:
-    """arm64_memblock_init(): what the loader left, then /reserved-memory; (limit, offset of the linear map)."""
+    """arm64_memblock_init(): what the loader left, then /reserved-memory; (limit, offset of the linear
+    map).
+    """
     load(boot)
     boot.scan.early_init_fdt_scan_reserved_mem()
     return PHYS_LIMIT, linear_offset(boot)

@@ -1,4 +1,7 @@
-"""x86_64: what is taken before CMA stands in the tree's /memreserve/, one page aside. Kernel: ``arch/x86/kernel/setup.c``."""
+"""x86_64: what is taken before CMA stands in the tree's /memreserve/, one page aside.
+
+Kernel: ``arch/x86/kernel/setup.c``.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ _SZ_4G = 1 << 32
 def reserve(boot: EarlyBoot) -> tuple[int, int]:
     """The tree's reservations; the limit of the default area is the end of mapped memory (max_pfn_mapped).
 
-    Above 4 GiB the linear map needs more tables than the six pages of the kernel image (INIT_PGD_PAGE_COUNT): the next
-    stands at the top of memory, before any area (D; T 5.10: ``hugetlb_cma=2G`` on 6 GiB does not end at the top).
+    Above 4 GiB the linear map needs more tables than the six pages of the kernel image
+    (INIT_PGD_PAGE_COUNT): the next
+    stands at the top of memory, before any area (D; T 5.10: ``hugetlb_cma=2G`` on 6 GiB does not end at
+    the top).
     """
     memblock = boot.memblock
     boot.scan.early_init_fdt_scan_reserved_mem()

@@ -1,6 +1,7 @@
 """What the kernel takes from memblock between the memmap and the page allocator: the rest of ``reserved``.
 
-Kernel: ``mm/mm_init.c:alloc_large_system_hash()``, ``kernel/dma/swiotlb.c``, ``drivers/of/fdt.c``. Bytes unless named pages.
+Kernel: ``mm/mm_init.c:alloc_large_system_hash()``, ``kernel/dma/swiotlb.c``, ``drivers/of/fdt.c``. Bytes
+unless named pages.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def nr_kernel_pages(boot: EarlyBoot) -> int:
 
 
 def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
-    """alloc_large_system_hash(): a bucket for each 2^scale bytes of memory, fewer above 64 GiB, a power of two."""
+    """alloc_large_system_hash(): a bucket for each 2^scale bytes of memory, fewer above 64 GiB, a power of
+    two.
+    """
     unit = _SZ_1M >> page_shift
     entries = -(-pages // unit) * unit
     limit = _SZ_64G >> page_shift
@@ -68,7 +71,9 @@ def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
 
 
 def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
-    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket count."""
+    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket
+    count.
+    """
     table = boot.data.allocated_kib
     below = max((row for row in table if 1 << row[0] <= dentry_buckets), default=table[0])
     above = min((row for row in table if 1 << row[0] >= dentry_buckets), default=table[-1])

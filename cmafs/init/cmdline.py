@@ -1,4 +1,6 @@
-"""The kernel command line: how its words are cut, what a size is, and the early parameters that concern memory."""
+"""The kernel command line: how its words are cut, what a size is, and the early parameters that concern
+memory.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,22 @@ _U64 = (1 << 64) - 1
 _SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*)")
 
-#: mm/hugetlb.c, kernel/dma/contiguous.c: what the ids of a per-node list may be at most (CONFIG_NODES_SHIFT=4 of the guests).
+#: mm/hugetlb.c, kernel/dma/contiguous.c: what the ids of a per-node list may be at most
+#: (CONFIG_NODES_SHIFT=4 of the guests).
 MAX_NUMNODES = 16
 
 
 def memparse(text: str) -> tuple[int, str]:
     """A size with an optional suffix K, M, G, T, P, E: (bytes, the text behind it). 0 if there is no number.
 
-    Base 0 (leading ``0`` octal, ``0x`` hex), no sign, no blank; wraps at 64 bits. ``lib/cmdline.c:memparse()@v6.12``.
+    Base 0 (leading ``0`` octal, ``0x`` hex), no sign, no blank; wraps at 64 bits.
+    ``lib/cmdline.c:memparse()@v6.12``.
     """
     match = _NUMBER.match(text)
     if not match:
         return 0, text
     hexadecimal, octal, decimal = match.groups()
-    if hexadecimal:
-        value = int(hexadecimal, 16)
-    else:
-        value = int(decimal) if decimal else int(octal or "0", 8)
+    value = int(hexadecimal, 16) if hexadecimal else int(decimal) if decimal else int(octal or "0", 8)
     rest = text[match.end() :]
     shift = _SHIFTS.get(rest[:1].lower(), 0)
     return (value << shift) & _U64, rest[1:] if shift else rest
@@ -95,7 +96,9 @@ class CmaParam:
 
 
 def per_node_sizes(text: str) -> tuple[dict[int, int], str]:
-    """``nid:size,nid:size``: ({node: bytes}, the text where it stopped): early_numa_cma(), cmdline_parse_hugetlb_cma()."""
+    """``nid:size,nid:size``: ({node: bytes}, the text where it stopped): early_numa_cma(),
+    cmdline_parse_hugetlb_cma().
+    """
     sizes: dict[int, int] = {}
     while match := re.match(r"\s*[+]?(\d+):", text):
         if int(match[1]) >= MAX_NUMNODES:
@@ -147,7 +150,9 @@ def _hugetlb_cma(params: EarlyParams, text: str, per_node: bool) -> None:
 
 
 def parse_early_params(cmdline: str, hugetlb_per_node: bool) -> EarlyParams:
-    """parse_early_param(): everything here is independent of the machine; whether a kernel knows a name, boot decides."""
+    """parse_early_param(): everything here is independent of the machine; whether a kernel knows a name,
+    boot decides.
+    """
     words: list[tuple[str, str | None]] = []
     for name, value in next_args(cmdline):
         if name == "--" and value is None:

@@ -29,8 +29,10 @@ ZoneRange = tuple[str, int, int]
 
 @dataclass
 class EarlyBoot:
-    """The state of one boot. ``data``: this kernel's early figures on this architecture; ``events``: what became of regions;
-    ``kernel_start``: where the loader put the image; ``cma2010``: the framework of 2010, where that is the kernel;
+    """The state of one boot. ``data``: this kernel's early figures on this architecture; ``events``: what
+    became of regions;
+    ``kernel_start``: where the loader put the image; ``cma2010``: the framework of 2010, where that is the
+    kernel;
     ``allocated_kib``: what the kernel itself has taken from the page allocator by then."""
 
     tree: DeviceTree

@@ -101,7 +101,9 @@ def _declare(dma: DmaContiguous, size: int, nid: int, gigantic: int) -> Cma:
 
 
 def _asks_gigantic(dma: DmaContiguous, gigantic: int) -> bool:
-    """Whether the command line makes a gigantic page size known (``hugepagesz=``, ``default_hugepagesz=``)."""
+    """Whether the command line makes a gigantic page size known (``hugepagesz=``,
+    ``default_hugepagesz=``).
+    """
     names = ("hugepagesz", "default_hugepagesz")
     given = [value for name in names for value in dma.params.values(name) if value]
     return any(memparse(value)[0] == gigantic for value in given)

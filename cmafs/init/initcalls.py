@@ -39,7 +39,10 @@ def do_initcalls(boot: EarlyBoot, machine: Machine) -> None:
 
 
 def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
-    """The framework of 2010 takes its regions from memblock, as a board's code does before paging. Raises ValueError."""
+    """The framework of 2010 takes its regions from memblock, as a board's code does before paging.
+
+    Raises ValueError.
+    """
     boot.cma2010 = cma2010_boot.setup_cma2010(
         find_profile(profile),
         strict,
@@ -112,7 +115,9 @@ _POOLS: Mapping[str, Callable[[EarlyBoot, Machine], None]] = {
 
 
 def _board_allocations(boot: EarlyBoot) -> None:
-    """What a board's drivers take from the default area: ``cmafs,boot-allocations`` of /chosen, in pages each."""
+    """What a board's drivers take from the default area: ``cmafs,boot-allocations`` of /chosen, in pages
+    each.
+    """
     chosen = boot.tree.root.children.get("chosen")
     if chosen is None or boot.areas.default is None:
         return

@@ -57,7 +57,7 @@ def iomem_resources(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]
 def _reserved_children(boot: EarlyBoot, base: int, end: int, kernel: list[Resource]) -> list[Resource]:
     """arm64 lists each reservation that is not the kernel itself (reserve_memblock_reserved_regions())."""
     size = boot.page_size
-    found = []
+    found: list[Resource] = []
     for region in boot.memblock.reserved:
         start, stop = region.base // size * size, -(-region.end // size) * size
         if start < base or stop > end or any(start <= part.end and part.start < stop for part in kernel):

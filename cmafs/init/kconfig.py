@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cmafs.abi.boot import BootAbi
-from cmafs.abi.rows import RELEASES
 
 _ASSIGNMENT = re.compile(r"(?:CONFIG_)?([A-Z0-9_]+)\s*=\s*(.*)\Z")
 _NOT_SET = re.compile(r"#\s*CONFIG_([A-Z0-9_]+) is not set\Z")
@@ -35,10 +34,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Kconfig:
-    """The options that matter here, typed. Defaults are those of the recorded kernels (transcripts/FORMAT.md).
+    """The options that matter here, typed. Defaults are those of the recorded kernels
+    (transcripts/FORMAT.md).
 
     ``cma_size_mbytes`` MiB; ``cma_size_sel`` one of CMA_SIZE_SEL_*; ``page_shift`` log2 of bytes;
-    ``page_block_max_order`` None: the kernel has no such option, or it is at its default; ``log_buf_shift`` log2 of bytes.
+    ``page_block_max_order`` None: the kernel has no such option, or it is at its default;
+    ``log_buf_shift`` log2 of bytes.
     """
 
     arch: str
@@ -62,15 +63,21 @@ class Kconfig:
         return self.cma_areas + (1 if self.boot.hidden_extra_slot else 0)
 
     def max_page_order(self) -> int:
-        """MAX_PAGE_ORDER, MAX_ORDER - 1 before 6.4: the largest buddy block (arch/arm64/Kconfig:ARCH_FORCE_MAX_ORDER)."""
+        """MAX_PAGE_ORDER, MAX_ORDER - 1 before 6.4: the largest buddy block
+        (arch/arm64/Kconfig:ARCH_FORCE_MAX_ORDER).
+        """
         return {12: 10, 14: 11, 16: 13}[self.page_shift]
 
     def huge_page_order(self) -> int:
-        """HUGETLB_PAGE_ORDER: a PMD's; 32-bit ARM without LPAE has no huge pages, so the largest buddy block."""
+        """HUGETLB_PAGE_ORDER: a PMD's; 32-bit ARM without LPAE has no huge pages, so the largest buddy
+        block.
+        """
         return 10 if self.arch == "arm" else self.page_shift - 3
 
     def gigantic_page_order(self) -> int:
-        """The order handed to hugetlb_cma_reserve(): a PUD with 4 KiB pages, else a contiguous run of 32 PMDs."""
+        """The order handed to hugetlb_cma_reserve(): a PUD with 4 KiB pages, else a contiguous run of 32
+        PMDs.
+        """
         huge = self.huge_page_order()
         return 2 * huge if self.page_shift == 12 else huge + 5
 
@@ -99,7 +106,7 @@ def _line(name: str, value: bool | int | str) -> str:
 
 def _header(config: Kconfig) -> list[str]:
     name = {"x86_64": "x86_64", "arm64": "arm64", "arm": "arm"}[config.arch]
-    text = f"# Linux/{name} {config.release or next(reversed(RELEASES.values()))} Kernel Configuration"
+    text = f"# Linux/{name} {config.release} Kernel Configuration"
     return ["#", "# Automatically generated file; DO NOT EDIT.", text, "#"]
 
 
@@ -221,7 +228,8 @@ def _parse(text: str) -> tuple[str, str] | None:
 def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = "") -> Kconfig:
     """The configuration with the given ``KEY=VALUE`` lines applied in order. Raises ConfigError.
 
-    ``CONFIG_`` before a key is optional; ``# CONFIG_X is not set`` is ``X=n``; other comments and blank lines are skipped.
+    ``CONFIG_`` before a key is optional; ``# CONFIG_X is not set`` is ``X=n``; other comments and blank
+    lines are skipped.
     """
     known = _known(arch, boot)
     fields: dict[str, object] = {"cma_debug": boot.cma_debug_default, "numa": arch == "arm64"}
@@ -231,6 +239,8 @@ def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = 
             continue
         name, value = parsed
         if name not in known:
-            raise ConfigError(f"unknown option '{name}' on this kernel and architecture: known are {', '.join(known)}")
+            raise ConfigError(
+                f"unknown option '{name}' on this kernel and architecture: known are {', '.join(known)}"
+            )
         fields.update(known[name](name, value))
     return Kconfig(arch, boot, release, **fields)  # type: ignore[arg-type]

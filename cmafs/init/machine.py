@@ -31,12 +31,16 @@ if TYPE_CHECKING:
 class Machine:
     """A booted machine.
 
-    ``abi`` its kernel's row; ``arch`` ``arm``, ``arm64`` or ``x86_64``; ``config`` its Kconfig; ``cmdline`` the
-    kernel command line; ``seed`` what everything random derives from; ``clock`` its time; ``log`` its kernel log;
-    ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones, page
-    blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree, ``reserved_mem``
-    its reserved-memory records in initialisation order; ``params`` the command line parsed; ``boot_events`` what became
-    of each region, for ``cmafs check``; ``iomem`` /proc/iomem's tree; ``simlog`` lines of the simulator's own log (sim/log);
+    ``abi`` its kernel's row; ``arch`` ``arm``, ``arm64`` or ``x86_64``; ``config`` its Kconfig;
+    ``cmdline`` the
+    kernel command line; ``seed`` what everything random derives from; ``clock`` its time; ``log`` its
+    kernel log;
+    ``memblock`` memory and reservations as they were when the page allocator took over; ``memory`` zones,
+    page blocks, free lists, counters, occupants; ``cma`` the areas, in slot order; ``tree`` the device tree,
+    ``reserved_mem`` its reserved-memory records in initialisation order; ``params`` the command line parsed;
+    ``boot_events`` what became
+    of each region, for ``cmafs check``; ``iomem`` /proc/iomem's tree; ``simlog`` lines of the simulator's
+    own log (sim/log);
     ``current`` the task that acts: a mount names the process that calls; ``devices`` by dev_name();
     ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``.
     """

@@ -45,7 +45,8 @@ class BootOptions:
 
     ``arch`` None: from the cpu node; ``cmdline`` None: /chosen/bootargs; ``config``: ``KEY=VALUE`` lines;
     ``memory``: bytes instead of the /memory nodes; ``seed``: what everything random derives from;
-    ``profile``, ``strict_quirks``: which framework of 2010, and whether with its bugs (only ``--kernel 2010``).
+    ``profile``, ``strict_quirks``: which framework of 2010, and whether with its bugs (only ``--kernel
+    2010``).
     """
 
     abi: KernelAbi
@@ -182,15 +183,23 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
 
 
 def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
-    """Code, rwdata, rodata, init, bss in KiB; a board may bring its own (``cmafs,kernel-sizes-kib`` of /chosen)."""
+    """Code, rwdata, rodata, init, bss in KiB; a board may bring its own (``cmafs,kernel-sizes-kib`` of
+    /chosen).
+    """
     chosen = boot.tree.root.children.get("chosen")
-    own = [chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)] if chosen else [None]
+    own = (
+        [chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
+        if chosen
+        else [None]
+    )
     given = tuple(value for value in own if value is not None)
     return given if len(given) == 5 else boot.data.kernel_sizes_kib
 
 
 def _panic_if_outside_memory(boot: EarlyBoot) -> None:
-    """Activating an area touches the page struct of each of its pages; where there is no memory there is none."""
+    """Activating an area touches the page struct of each of its pages; where there is no memory there is
+    none.
+    """
     shift = boot.config.page_shift
     nodes = {id(region.area): region.node.path for region in boot.scan.regions if region.area}
     for cma in boot.areas:
@@ -199,7 +208,9 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             if boot.memblock.covers(base, size):
                 continue
             span = f"{base:#x}-{base + size - 1:#x}"
-            reason = f"area {cma.name}: {span} is not all memory, and the kernel touches the page of each frame"
+            reason = (
+                f"area {cma.name}: {span} is not all memory, and the kernel touches the page of each frame"
+            )
             event = BootEvent(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
             boot.events.append(event)
             text = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"

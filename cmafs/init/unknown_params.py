@@ -7,17 +7,84 @@ from cmafs.printk import LOGLEVEL_DEBUG
 
 #: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
 _KNOWN = frozenset(
-    """
-    acpi apic boot_delay cma coherent_pool console cpuidle crashkernel debug default_hugepagesz dyndbg earlycon
-    earlyprintk efi elevator fw_devlink hugepages hugepagesz idle ignore_loglevel init init_on_alloc init_on_free
-    initcall_debug initrd iommu isolcpus keep_bootcon kernelcore kgdboc lockdep log_buf_len loglevel lpj maxcpus
-    mem memblock memmap memtest mitigations movablecore mtdparts nfsroot ip no_hash_pointers nohz noinitrd nokaslr
-    nosmp nosmt notsc nr_cpus numa panic page_owner pci possible_cpus print_fatal_signals printk_time profile quiet
-    rcupdate rdinit reboot resume ro root rootdelay rootflags rootfstype rootwait rw selinux slab_nomerge
-    slub_debug softlockup_panic splash swiotlb sysrq_always_enabled threadirqs transparent_hugepage tsc user_debug
-    vmalloc zswap
-    """.split()
-) - {"splash"}
+    [
+        "acpi",
+        "apic",
+        "boot_delay",
+        "cma",
+        "coherent_pool",
+        "console",
+        "crashkernel",
+        "debug",
+        "default_hugepagesz",
+        "dyndbg",
+        "earlycon",
+        "earlyprintk",
+        "efi",
+        "elevator",
+        "hugepages",
+        "hugepagesz",
+        "idle",
+        "ignore_loglevel",
+        "init",
+        "init_on_alloc",
+        "init_on_free",
+        "initcall_debug",
+        "initrd",
+        "iommu",
+        "ip",
+        "isolcpus",
+        "keep_bootcon",
+        "kernelcore",
+        "kgdboc",
+        "log_buf_len",
+        "loglevel",
+        "lpj",
+        "maxcpus",
+        "mem",
+        "memblock",
+        "memmap",
+        "memtest",
+        "mitigations",
+        "movablecore",
+        "mtdparts",
+        "nfsroot",
+        "no_hash_pointers",
+        "nohz",
+        "noinitrd",
+        "nokaslr",
+        "nosmp",
+        "nosmt",
+        "notsc",
+        "nr_cpus",
+        "numa",
+        "page_owner",
+        "panic",
+        "pci",
+        "possible_cpus",
+        "profile",
+        "quiet",
+        "rdinit",
+        "reboot",
+        "resume",
+        "ro",
+        "root",
+        "rootdelay",
+        "rootflags",
+        "rootfstype",
+        "rootwait",
+        "rw",
+        "selinux",
+        "slab_nomerge",
+        "slub_debug",
+        "swiotlb",
+        "threadirqs",
+        "transparent_hugepage",
+        "tsc",
+        "user_debug",
+        "vmalloc",
+    ]
+)
 
 
 def _known(boot: EarlyBoot) -> frozenset[str]:
@@ -49,7 +116,11 @@ def unknown_parameters(boot: EarlyBoot) -> str:
     """The line about them, empty if this kernel has none or knows them all."""
     arguments, environment = unknown_words(boot)
     words = arguments + environment
-    return boot.abi.boot.unknown_parameters % " ".join(words) if words and boot.abi.boot.unknown_parameters else ""
+    return (
+        boot.abi.boot.unknown_parameters % " ".join(words)
+        if words and boot.abi.boot.unknown_parameters
+        else ""
+    )
 
 
 def run_init_process(boot: EarlyBoot) -> None:

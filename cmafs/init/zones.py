@@ -1,4 +1,7 @@
-"""Zones: where they begin and end, and the lines that say so. Kernel: ``mm/mm_init.c:free_area_init()``; pfns."""
+"""Zones: where they begin and end, and the lines that say so.
+
+Kernel: ``mm/mm_init.c:free_area_init()``; pfns.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from cmafs.printk import LOGLEVEL_DEBUG
 
 _MAX_DMA32 = 1 << 32
 
-#: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on the recorded 5.10 guest.
+#: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
+#: the recorded 5.10 guest.
 _X86_DMA_RESERVE = 21
 
 

@@ -1,7 +1,7 @@
 """Declaring an area before the page allocator runs: where it goes, or why it does not.
 
-Addresses and sizes are bytes. Kernel: ``mm/cma.c:cma_declare_contiguous_nid()`` and its helpers; the order of the
-checks is the interface, because it decides which line a wrong request gets.
+Addresses and sizes are bytes. Kernel: ``mm/cma.c:cma_declare_contiguous_nid()`` and its helpers; the order
+of the checks is the interface, because it decides which line a wrong request gets.
 """
 
 from __future__ import annotations
@@ -99,13 +99,17 @@ def init_reserved_mem(context: CmaDeclare, base: int, size: int, order_per_bit: 
     try:
         return cma_init_reserved_mem(areas, base, size, order_per_bit, name)
     except OSError as error:
-        raise CmaRefused(error.errno, "no-slot" if error.errno == errno.ENOSPC else "misaligned") from error
+        full = error.errno == errno.ENOSPC
+        raise CmaRefused(
+            errno.ENOSPC if full else errno.EINVAL, "no-slot" if full else "misaligned"
+        ) from error
 
 
 def cma_declare_contiguous_nid(context: CmaDeclare, request: CmaRequest) -> Cma:
     """Find or check the place of an area, reserve it, take a slot, say so.
 
-    Raises CmaRefused with the kernel's error after its lines. ``mm/cma.c:cma_declare_contiguous_nid()@v6.12``.
+    Raises CmaRefused with the kernel's error after its lines.
+    ``mm/cma.c:cma_declare_contiguous_nid()@v6.12``.
     """
     rounded = _Sanitised(
         request.base, request.size, request.limit, request.alignment, request.fixed, request.nid

@@ -20,7 +20,9 @@ _PAGE_SIZE = 4096
 
 @dataclass(frozen=True)
 class MemblockRegion:
-    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and MEMBLOCK_NOMAP."""
+    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and
+    MEMBLOCK_NOMAP.
+    """
 
     base: int
     end: int
@@ -34,7 +36,9 @@ class MemblockRegion:
 
 
 def round_down(address: int, align: int) -> int:
-    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives there."""
+    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives
+    there.
+    """
     return address & ~(align - 1)
 
 
@@ -151,7 +155,9 @@ class Memblock:
     def covers(self, base: int, size: int) -> bool:
         """Whether every byte of the range is memory, in however many regions."""
         end = base + size
-        inside = sum(min(end, r.end) - max(base, r.base) for r in self.memory if r.base < end and r.end > base)
+        inside = sum(
+            min(end, r.end) - max(base, r.base) for r in self.memory if r.base < end and r.end > base
+        )
         return inside == size
 
     def is_region_reserved(self, base: int, size: int) -> bool:
@@ -159,7 +165,9 @@ class Memblock:
         return any(region.base < base + size and region.end > base for region in self.reserved)
 
     def free_ranges(self, nid: int = NUMA_NO_NODE) -> Iterator[tuple[int, int]]:
-        """for_each_free_mem_range(): (start, end) of memory that is neither taken nor no-map, lowest first."""
+        """for_each_free_mem_range(): (start, end) of memory that is neither taken nor no-map, lowest
+        first.
+        """
         ends = [region.end for region in self.reserved]
         for region in self.memory:
             if region.nomap or nid not in (NUMA_NO_NODE, region.nid):
@@ -174,9 +182,7 @@ class Memblock:
             if start < region.end:
                 yield start, region.end
 
-    def find_in_range_node(
-        self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE
-    ) -> int:
+    def find_in_range_node(self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE) -> int:
         """memblock_find_in_range_node(): the address a search in [start, end) finds, 0 for none.
 
         The first page is never given out.

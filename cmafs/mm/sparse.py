@@ -1,6 +1,8 @@
-"""The memmap: where boot puts the page structs of each memory section. Kernel: ``mm/sparse.c``, ``mm/sparse-vmemmap.c``.
+"""The memmap: where boot puts the page structs of each memory section. Kernel: ``mm/sparse.c``,
+``mm/sparse-vmemmap.c``.
 
-Without vmemmap the size of one section's map is not a power of two and yet is used as an alignment mask, which leaves
+Without vmemmap the size of one section's map is not a power of two and yet is used as an alignment mask,
+which leaves
 holes that an area may land in: the sequence of requests is followed as it is. Addresses and sizes are bytes.
 """
 
@@ -17,7 +19,8 @@ _PMD_SIZE = 1 << 21
 class SparseLayout:
     """``section_bits``: log2 of a section; ``struct_page_bytes``; ``vmemmap``: CONFIG_SPARSEMEM_VMEMMAP.
 
-    ``linear_offset``: virtual minus physical address of the linear map, as alignment there is by virtual address.
+    ``linear_offset``: virtual minus physical address of the linear map, as alignment there is by virtual
+    address.
     """
 
     section_bits: int

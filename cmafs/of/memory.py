@@ -27,7 +27,9 @@ def memory_nodes(tree: DeviceTree, named_is_enough: bool) -> list[DeviceNode]:
     ]
 
 
-def reg_ranges(node: DeviceNode, addr_cells: int, size_cells: int, prop: str = "reg") -> Iterator[tuple[int, int]]:
+def reg_ranges(
+    node: DeviceNode, addr_cells: int, size_cells: int, prop: str = "reg"
+) -> Iterator[tuple[int, int]]:
     """(base, size) of every whole pair; what is left over at the end is ignored."""
     data = node.props.get(prop, b"")
     step = (addr_cells + size_cells) * _CELL
@@ -35,8 +37,12 @@ def reg_ranges(node: DeviceNode, addr_cells: int, size_cells: int, prop: str = "
         yield of_read_number(data, addr_cells, at), of_read_number(data, size_cells, at + addr_cells * _CELL)
 
 
-def early_init_dt_add_memory_arch(memblock: Memblock, base: int, size: int, page_size: int, limit: int) -> list[int]:
-    """Add one range cut to whole pages below ``limit``; [base, size] of what was added, empty if nothing is left."""
+def early_init_dt_add_memory_arch(
+    memblock: Memblock, base: int, size: int, page_size: int, limit: int
+) -> list[int]:
+    """Add one range cut to whole pages below ``limit``; [base, size] of what was added, empty if nothing
+    is left.
+    """
     end = min((base + size) // page_size * page_size, limit)
     base = -(-base // page_size) * page_size
     if base >= end:
@@ -59,7 +65,9 @@ def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
     if bases:
         return min(bases)
     parent = tree.root.children.get("reserved-memory")
-    bases = [base for node in parent.children.values() for base, _ in reg_ranges(node, *cells)] if parent else []
+    bases = (
+        [base for node in parent.children.values() for base, _ in reg_ranges(node, *cells)] if parent else []
+    )
     bases += [base for base, _ in tree.memreserve]
     return min(bases) // _SZ_1G * _SZ_1G if bases else 0
 
@@ -73,14 +81,20 @@ def early_init_dt_scan_memory(
     page_size: int,
     phys_limit: int,
 ) -> None:
-    """Fill ``memblock`` from the tree, or with one range of ``memory`` bytes. Raises DtError if there is no memory."""
+    """Fill ``memblock`` from the tree, or with one range of ``memory`` bytes.
+
+    Raises DtError if there is no memory.
+    """
     nodes = memory_nodes(tree, named_is_enough)
     cells = tree.root.address_cells(), tree.root.size_cells()
     nids = _nodes_of(nodes, numa)
     if memory is not None:
         ranges = [(_default_base(tree, _named(tree)), memory, 0)]
     else:
-        prop = {node.path: "linux,usable-memory" if "linux,usable-memory" in node.props else "reg" for node in nodes}
+        prop = {
+            node.path: "linux,usable-memory" if "linux,usable-memory" in node.props else "reg"
+            for node in nodes
+        }
         ranges = [
             (base, size, nids[node.path])
             for node in nodes
@@ -105,4 +119,4 @@ def _no_memory(tree: DeviceTree, nodes: list[DeviceNode], memory: int | None) ->
     if nodes:
         empty = f"{nodes[0].path} has size 0, which a boot loader fills in"
         return f"{where}: no memory: {empty}; say how much with --memory SIZE"
-    return f"{where}: no memory: no node has device_type = \"memory\"; add one or give --memory SIZE"
+    return f'{where}: no memory: no node has device_type = "memory"; add one or give --memory SIZE'

@@ -1,8 +1,9 @@
 """/reserved-memory: which nodes are reserved, where ``size`` nodes go, what becomes of each.
 
-The kernel does this in one sweep up to 6.11 (read, sort, place and initialise) and in two from 6.12 on (``reg`` nodes
-reserved and ``size`` nodes placed when the tree is scanned; ``reg`` nodes initialised when it is unflattened).
-Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c``. Addresses and sizes are bytes.
+The kernel does this in one sweep up to 6.11 (read, sort, place and initialise) and in two from 6.12 on
+(``reg`` nodes
+reserved and ``size`` nodes placed when the tree is scanned; ``reg`` nodes initialised when it is
+unflattened). Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c``. Addresses and sizes are bytes.
 """
 
 from __future__ import annotations
@@ -209,8 +210,12 @@ class ReservedMemScan:
             self._save(ReservedMem(node, base, size))
 
     def _validate(self, node: DeviceNode) -> bool:
-        """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was given."""
-        bypassed = self.context.cma_cmdline and "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was
+        given.
+        """
+        bypassed = (
+            self.context.cma_cmdline and "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        )
         if bypassed:
             self.context.log.printk('Skipping dt linux,cma-default node in favor for "cma=" kernel param.')
             self.event(node, "bypassed", EFFECT_REFUSED, "linux,cma-default")
@@ -228,43 +233,45 @@ class ReservedMemScan:
             if place := self._alloc_size(node):
                 self._save(ReservedMem(node, *place))
 
+    def _size_and_alignment(self, node: DeviceNode) -> tuple[int, int] | None:
+        """``size`` and ``alignment``, 0 without; None, with its line, if one has the wrong length."""
+        found = []
+        for prop, count in (("size", self.size_cells), ("alignment", self.addr_cells)):
+            data = node.props.get(prop)
+            if data is not None and len(data) != count * _CELL:
+                self.pr_of(f"invalid {prop} property in '{node.name}' node.", LOGLEVEL_ERR)
+                self.event(node, f"invalid-{prop}", EFFECT_REFUSED, prop)
+                return None
+            found.append(of_read_number(data, count) & self.phys_mask if data is not None else 0)
+        return found[0], found[1]
+
     def _alloc_size(self, node: DeviceNode) -> tuple[int, int] | None:
-        """__reserved_mem_alloc_size(): find a place for a ``size`` node; (base, size), None if there is none."""
-        data = node.props.get("size")
-        if data is None:
+        """Find a place for a ``size`` node: (base, size), or None. __reserved_mem_alloc_size()."""
+        found = self._size_and_alignment(node) if "size" in node.props else None
+        if found is None or (self.abi.default_node_skipped and not self._validate(node)):
             return None
-        if len(data) != self.size_cells * _CELL:
-            return self._invalid(node, "size", f"invalid size property in '{node.name}' node.")
-        size = of_read_number(data, self.size_cells) & self.phys_mask
-        align_data = node.props.get("alignment")
-        if align_data is not None and len(align_data) != self.addr_cells * _CELL:
-            return self._invalid(node, "alignment", f"invalid alignment property in '{node.name}' node.")
-        align = of_read_number(align_data, self.addr_cells) & self.phys_mask if align_data is not None else 0
-        if self.abi.default_node_skipped and not self._validate(node):
-            return None
+        size, align = found
         if self._is_cma(node):
             align = max(align, self.declare.areas.min_alignment)
         ranges = self._alloc_ranges(node)
         if ranges is None:
-            text = f"invalid alloc-ranges property in '{node.name}', skipping node."
-            return self._invalid(node, "alloc-ranges", text)
+            self.pr_of(f"invalid alloc-ranges property in '{node.name}', skipping node.", LOGLEVEL_ERR)
+            self.event(node, "invalid-alloc-ranges", EFFECT_REFUSED, "alloc-ranges")
+            return None
         base = self._alloc_in_ranges(node, size, align, ranges)
         if not base:
-            suffix = f": size {size // SZ_1M} MiB" if self.abi.failed_allocation_size else ""
-            level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
-            self.pr_of(f"failed to allocate memory for node '{node.name}'{suffix}", level)
-            self.event(node, "no-room", EFFECT_REFUSED, "alloc-ranges" if ranges else "size", f"{size:#x} bytes")
+            self._say_no_room(node, size, "alloc-ranges" if ranges else "size")
             return None
         return base, size
 
-    def _invalid(self, node: DeviceNode, prop: str, text: str) -> None:
-        self.pr_of(text, LOGLEVEL_ERR)
-        self.event(node, f"invalid-{prop}", EFFECT_REFUSED, prop)
+    def _say_no_room(self, node: DeviceNode, size: int, prop: str) -> None:
+        suffix = f": size {size // SZ_1M} MiB" if self.abi.failed_allocation_size else ""
+        level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
+        self.pr_of(f"failed to allocate memory for node '{node.name}'{suffix}", level)
+        self.event(node, "no-room", EFFECT_REFUSED, prop, f"{size:#x} bytes")
 
     def _is_cma(self, node: DeviceNode) -> bool:
-        return (
-            node.is_compatible(COMPATIBLE) and "reusable" in node.props and "no-map" not in node.props
-        )
+        return node.is_compatible(COMPATIBLE) and "reusable" in node.props and "no-map" not in node.props
 
     def _alloc_ranges(self, node: DeviceNode) -> list[tuple[int, int]] | None:
         """(base, size) pairs of ``alloc-ranges``; empty without; None if its length is wrong."""
@@ -294,7 +301,9 @@ class ReservedMemScan:
         return 0
 
     def _bottom_up(self, start: int, end: int) -> bool:
-        """__reserved_mem_alloc_in_range(): towards an existing region, if exactly one end of the range touches one."""
+        """__reserved_mem_alloc_in_range(): towards an existing region, if exactly one end of the range
+        touches one.
+        """
         if not self.abi.keeps_ranges_contiguous:
             return self.memblock.bottom_up
         placed = [region for region in self.regions if region.size]

@@ -1,4 +1,5 @@
-"""Regions of /reserved-memory and the drivers of ``shared-dma-pool``: an area of CMA, or a pool for one device.
+"""Regions of /reserved-memory and the drivers of ``shared-dma-pool``: an area of CMA, or a pool for one
+device.
 
 Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rmem_dma_setup()``.
 """
@@ -24,7 +25,8 @@ _DONE, _FAILED, _NOT_MINE = "done", "failed", "not mine"
 class ReservedMem:
     """``struct reserved_mem``: ``base`` and ``size`` in bytes, 0 and 0 for a ``size`` node not placed yet.
 
-    ``kind``: ``cma``, ``dma`` (a pool for one device) or "" (reserved, no driver); ``area``: the area it became;
+    ``kind``: ``cma``, ``dma`` (a pool for one device) or "" (reserved, no driver); ``area``: the area it
+    became;
     ``failed``: the kernel gave its memory back.
     """
 
@@ -55,7 +57,8 @@ class ReservedMem:
 class RmemContext:
     """What the drivers and the scan share.
 
-    ``cma_cmdline``: whether ``cma=`` was given; ``coherent_needs_no_map``: 32-bit ARM takes DMA pools only with
+    ``cma_cmdline``: whether ``cma=`` was given; ``coherent_needs_no_map``: 32-bit ARM takes DMA pools only
+    with
     ``no-map``; ``events``: what happened to each region, for ``cmafs check``.
     """
 
@@ -73,7 +76,9 @@ class RmemContext:
         """A line of of_reserved_mem.c."""
         self.log.printk(self.declare.abi.of_prefix + text, level)
 
-    def event(self, node: DeviceNode, reason: str, effect: str, prop: str | None = None, detail: str = "") -> None:
+    def event(
+        self, node: DeviceNode, reason: str, effect: str, prop: str | None = None, detail: str = ""
+    ) -> None:
         """Note what happened to a node; what the kernel says twice is noted once."""
         event = BootEvent(node.path, reason, effect, prop, detail)
         if event not in self.events:
@@ -81,7 +86,9 @@ class RmemContext:
 
 
 def reserved_mem_init_node(scan: RmemContext, region: ReservedMem) -> bool:
-    """__reserved_mem_init_node(): True if a driver took the region or none knows it, False if those that do refuse."""
+    """__reserved_mem_init_node(): True if a driver took the region or none knows it, False if those that
+    do refuse.
+    """
     if not region.node.is_compatible(COMPATIBLE):
         scan.event(region.node, "no-driver", EFFECT_IGNORED, "compatible")
         return True
@@ -99,7 +106,12 @@ def reserved_mem_init_node(scan: RmemContext, region: ReservedMem) -> bool:
 def rmem_cma_setup(scan: RmemContext, region: ReservedMem) -> str:
     """An area, if the region is ``reusable`` and mapped; the default one if it says so."""
     default = "linux,cma-default" in region.node.props
-    if default and scan.cma_cmdline and scan.declare.abi.cmdline_beats_default and not scan.declare.abi.default_node_skipped:
+    if (
+        default
+        and scan.cma_cmdline
+        and scan.declare.abi.cmdline_beats_default
+        and not scan.declare.abi.default_node_skipped
+    ):
         name = region.name
         scan.log.printk(f"Reserved memory: bypass {name} node, using cmdline CMA params instead")
         scan.event(region.node, "bypassed", EFFECT_REFUSED, "linux,cma-default")

@@ -1,12 +1,14 @@
 """The order in which /reserved-memory is initialised, and its overlap report.
 
-The kernel's sort() is not stable, so that equal nodes (all ``size`` nodes are, before they are placed) come out in an
+The kernel's sort() is not stable, so that equal nodes (all ``size`` nodes are, before they are placed)
+come out in an
 order that only the algorithm itself yields. Kernel: ``lib/sort.c``, ``drivers/of/of_reserved_mem.c``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from cmafs.abi.boot import SORT_HEAP_BOTTOM_UP, SORT_HEAP_CLASSIC
@@ -25,7 +27,9 @@ P = TypeVar("P", bound=Placed)
 
 
 def heap_sort_bottom_up(items: list[T], key: Callable[[T], tuple[int, int]]) -> None:
-    """sort_r() since 5.2, in place: sift down to a leaf by the larger child, then climb back to the right place."""
+    """sort_r() since 5.2, in place: sift down to a leaf by the larger child, then climb back to the right
+    place.
+    """
     last, parent = len(items), len(items) // 2
     while parent or last > 1:
         if parent:
@@ -88,5 +92,5 @@ def rmem_sort(items: list[P], how: str) -> None:
 
 def overlaps(items: list[P]) -> list[tuple[P, P]]:
     """Neighbours of a sorted list that overlap: __rmem_check_for_overlap()."""
-    pairs = zip(items, items[1:], strict=False)
+    pairs = pairwise(items)
     return [(this, following) for this, following in pairs if this.base + this.size > following.base]
