@@ -162,7 +162,6 @@ class TraceAbi:
     """One row.
 
     ``events``: the tracepoints, in the order of their numbers.
-    ``migrate_reason_contig_range``: the number of alloc_contig_range()'s reason.
     ``hashes_pointers``: ``%p`` is hashed (option ``hash-ptr``, 5.12, P; raw T 5.10, hashed T 6.1).
     ``char_signed``: ``char`` is signed on x86: until -funsigned-char (6.2, P; T 6.1 signed, 6.12 not).
     ``pid_width``: columns of the PID (7 from 5.10 on, P 795d6379a47b; T 5.10).
@@ -176,7 +175,6 @@ class TraceAbi:
     """
 
     events: tuple[TraceEvent, ...]
-    migrate_reason_contig_range: int
     hashes_pointers: bool
     char_signed: bool
     pid_width: int
@@ -201,7 +199,6 @@ _CONTIG_REASON = (*_REASONS, "contig_range", "longterm_pin")
 ROWS = rows_from(
     TraceAbi(
         events=_cma_until_5_12(209) + _others(211, _SUCCEEDED, _CMA_REASON),
-        migrate_reason_contig_range=6,
         hashes_pointers=False,
         char_signed=True,
         pid_width=5,

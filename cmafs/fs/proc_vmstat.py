@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cmafs.mm.mmzone import MIGRATE_ISOLATE, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from cmafs.mm.page_owner import NODE_STATES
+from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
 
+#: ``enum zone_type``: names, and the option that a zone needs.
+ZONES = (
+    ("DMA", "ZONE_DMA"),
+    ("DMA32", "ZONE_DMA32"),
+    ("Normal", None),
+    ("HighMem", "HIGHMEM"),
+    ("Movable", None),
+)
 #: ``nr_dirty_threshold`` and the background one: vm_dirty_ratio and dirty_background_ratio, in percent.
 DIRTY_RATIO = {"nr_dirty_threshold": 20, "nr_dirty_background_threshold": 10}
 #: With one node every allocation is a hit and local.
@@ -37,7 +47,7 @@ class VmstatFiles:
 
     def names(self, listed: tuple[str, ...]) -> Iterator[str]:
         """Items of this machine: those whose option is on, ``_*`` by zone."""
-        zones = [zone.name.lower().removesuffix("mem") for zone in self.zones()]
+        zones = [zone.item for zone in self.zones()]
         for item in listed:
             name, _, option = item.partition("?")
             if option and option not in self.options:
@@ -48,12 +58,14 @@ class VmstatFiles:
                 yield name
 
     def zones(self) -> list[Zone]:
-        """All zones that this kernel has, also the one that never has memory here."""
-        known = self.machine.memory.zones
-        last = known[-1]
-        movable = Zone(len(known), "Movable", 0, 0, last.max_page_order)
-        movable.watermark = [EMPTY_HIGH_ZONE_WMARK] * 3
-        return [*known, movable]
+        """All zones that this kernel was built with, lowest first; those without memory are empty."""
+        known = {zone.name: zone for zone in self.machine.memory.zones}
+        order = self.machine.memory.layout.max_page_order
+        return [
+            known[name] if name in known else empty_zone(name, index, order)
+            for index, (name, option) in enumerate(ZONES)
+            if name in known or option is None or option in self.options
+        ]
 
     def value(self, name: str) -> int:
         """One counter of the machine: a state of its zones or its node, or an event."""
@@ -66,7 +78,7 @@ class VmstatFiles:
         if name == "nr_free_pages_blocks":
             return sum(free_pages_blocks(zone, memory.pageblock_order) for zone in memory.zones)
         if name in LOCAL_ALLOCATIONS:
-            return sum(memory.vmstat.vm_event(f"pgalloc_{zone.name.lower()}") for zone in memory.zones)
+            return sum(memory.vmstat.vm_event(f"pgalloc_{zone.item}") for zone in memory.zones)
         if name.endswith("_high"):
             name += "mem"  # the events of zone HighMem
         if name.startswith(ZONE_PREFIX):
@@ -83,7 +95,7 @@ class VmstatFiles:
         if name == "nr_free_pages_blocks":
             return free_pages_blocks(zone, memory.pageblock_order)
         if name in LOCAL_ALLOCATIONS:
-            return memory.vmstat.vm_event(f"pgalloc_{zone.name.lower()}")
+            return memory.vmstat.vm_event(f"pgalloc_{zone.item}")
         state = "nr_" + name.removeprefix(ZONE_PREFIX) if name.startswith(ZONE_PREFIX) else name
         if state not in NODE_STATES:
             return memory.vmstat.zone_page_state(zone, name)
@@ -105,9 +117,9 @@ class VmstatFiles:
             return "".join(self._zone_4_4(zone) for zone in self.zones() if zone.present_pages).encode()
         zones = self.zones()
         first = next(zone for zone in zones if zone.present_pages)
-        return "".join(self._zone(zone, zone is first, len(zones)) for zone in zones).encode()
+        return "".join(self._zone(zone, zone is first) for zone in zones).encode()
 
-    def _zone(self, zone: Zone, first: bool, nr_zones: int) -> str:
+    def _zone(self, zone: Zone, first: bool) -> str:
         """``zoneinfo_show_print()`` of one zone."""
         abi = self.machine.abi.proc
         text = f"Node 0, zone {zone.name:>8}"
@@ -116,7 +128,7 @@ class VmstatFiles:
             for name in self.names(abi.vmstat.node):
                 text += f"\n      {name:<12} {self.value(name)}"
         text += self._pages(zone)
-        text += f"\n        protection: ({', '.join(map(str, protection(zone, nr_zones)))})"
+        text += f"\n        protection: ({', '.join(map(str, protection(zone, self.zones())))})"
         if not zone.present_pages:
             return text + "\n"
         for name in self.names(abi.vmstat.zone + abi.vmstat.numa):
@@ -173,7 +185,7 @@ class VmstatFiles:
         text += "".join(f"\n        {label:<8} {figure}" for label, figure in pages.items())
         for name in self.names(self.machine.abi.proc.vmstat.zone):
             text += f"\n    {name:<12} {self.zone_value(zone, name)}"
-        text += f"\n        protection: ({', '.join(map(str, protection(zone, len(self.zones()))))})"
+        text += f"\n        protection: ({', '.join(map(str, protection(zone, self.zones())))})"
         ratio = max(1, int((10 * (zone.managed_pages >> 18)) ** 0.5))
         text += self._pagesets(zone) + "\n  all_unreclaimable: 0"
         return f"{text}\n  start_pfn:         {zone.start_pfn}\n  inactive_ratio:    {ratio}\n"
@@ -188,10 +200,24 @@ def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:
     )
 
 
-def protection(zone: Zone, nr_zones: int) -> list[int]:
-    """``lowmem_reserve[]`` for all zones: what lies above the last one adds nothing."""
-    reserve = zone.lowmem_reserve or [0]
-    return [*reserve, *[reserve[-1]] * (nr_zones - len(reserve))]
+def empty_zone(name: str, index: int, max_page_order: int) -> Zone:
+    """A zone without memory; above Normal it has watermarks all the same (``__setup_per_zone_wmarks()``;
+    H).
+    """
+    zone = Zone(index, name, 0, 0, max_page_order)
+    if name in ("HighMem", "Movable"):
+        zone.watermark = [EMPTY_HIGH_ZONE_WMARK] * 3
+    return zone
+
+
+def protection(zone: Zone, zones: list[Zone]) -> list[int]:
+    """``setup_per_zone_lowmem_reserve()``: pages kept from requests that could go to each zone instead."""
+    ratio = LOWMEM_RESERVE_RATIO.get(zone.name, 0)
+    names = [z.name for z in zones]
+    at = names.index(zone.name)
+    above = accumulate((z.managed_pages for z in zones[at + 1 :]), initial=0)
+    kept = [pages // ratio if ratio and zone.managed_pages else 0 for pages in above]
+    return [0] * at + kept
 
 
 def zone_batchsize(zone: Zone, page_shift: int) -> int:

@@ -27,6 +27,7 @@ PFN = "pfn"
 QUOTE = 40
 U64 = 1 << 64
 
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _SIZE = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)[kKmMgGtTpPeE]?")
 
@@ -113,7 +114,7 @@ class SimControl:
         try:
             self._verb(words).run(self, words[1:])
         except OSError as error:
-            verb = words[0] if words[0] in self._verbs else quoted(words[0])
+            verb = words[0] if _WORD.fullmatch(words[0]) else quoted(words[0])
             self.machine.simlog.append(f"{verb}: {error.strerror}")
             raise
 

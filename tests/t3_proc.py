@@ -1,0 +1,383 @@
+"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import re
+
+import pytest
+from boot_support import boot, tree_of
+
+from cmafs.abi import RELEASES, kernel_abi
+from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
+from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Namespace
+from cmafs.fs.proc_meminfo import meminfo
+from cmafs.fs.proc_sysctl import proc_dointvec
+from cmafs.fs.tree import build_tree
+from cmafs.init.machine import Machine
+from cmafs.init.task import Task
+
+ROWS = list(RELEASES)
+TWO_BANKS = "<0x0 0x40000000 0x0 0x20000000>, <0x0 0x80000000 0x0 0x20000000>"
+
+
+class Proc:
+    """A booted machine and its files."""
+
+    def __init__(
+        self, kernel: str = "6.12", arch: str = "arm64", memory: str = "", **options: object
+    ) -> None:
+        tree = tree_of("", memory) if memory else tree_of()
+        self.machine: Machine = boot(tree, kernel, "cma=16M", arch, **options)  # type: ignore[arg-type]
+        self.calls = Namespace(build_tree(self.machine))
+
+    def read(self, name: str) -> str:
+        return self.calls.read_file(f"/proc/{name}").decode()
+
+    def write(self, name: str, text: str) -> int:
+        return self.calls.write_file(f"/proc/{name}", text.encode())
+
+    def append(self, name: str, text: str) -> int:
+        fd = self.calls.open(f"/proc/{name}", O_WRONLY)
+        return self.calls.write(fd, text.encode())
+
+    def control(self, lines: str) -> None:
+        self.calls.write_file("/sim/control", lines.encode())
+
+    def meminfo(self) -> dict[str, int]:
+        return {line.split(":")[0]: int(line.split()[1]) for line in self.read("meminfo").splitlines()}
+
+    def vmstat(self) -> dict[str, int]:
+        return {name: int(count) for name, count in map(str.split, self.read("vmstat").splitlines())}
+
+
+@pytest.fixture
+def proc() -> Proc:
+    return Proc()
+
+
+def refused(code: int, call: object, *args: object) -> None:
+    with pytest.raises(OSError) as error:
+        call(*args)  # type: ignore[operator]
+    assert error.value.errno == code
+
+
+# formats
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+@pytest.mark.parametrize("arch", ["arm64", "x86_64"])
+def test_meminfo_lines(kernel: str, arch: str) -> None:
+    text = Proc(kernel, arch).read("meminfo")
+    for line in text.splitlines():
+        unit = "" if line.startswith("HugePages_") else " kB"
+        assert re.fullmatch(rf"\S+: +\d+{unit}", line)
+        assert len(line) == 24 + len(unit) or line.startswith("VmallocTotal")
+    names = [line.split(":")[0] for line in text.splitlines()]
+    assert names[:5] == ["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached"]
+    assert names[names.index("CmaTotal") + 1] == "CmaFree"
+    assert ("DirectMap2M" in names) == (arch == "x86_64")
+
+
+def test_meminfo_of_the_first_and_the_last_row() -> None:
+    first = {line.split(":")[0] for line in Proc("4.4").read("meminfo").splitlines()}
+    last = {line.split(":")[0] for line in Proc("7.2").read("meminfo").splitlines()}
+    assert first - last == set()
+    assert last - first == {
+        "ShmemHugePages",
+        "ShmemPmdMapped",
+        "Hugetlb",
+        "Percpu",
+        "KReclaimable",
+        "FileHugePages",
+        "FilePmdMapped",
+        "SecPageTables",
+        "Balloon",
+        "GPUActive",
+        "GPUReclaim",
+    }
+
+
+def test_meminfo_highmem() -> None:
+    machine = Proc("5.10", "arm", "<0x0 0x40000000 0x0 0x60000000>").machine
+    names = ("HighTotal", "HighFree", "LowTotal", "LowFree", "MemTotal", "MemFree")
+    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(machine, names).decode())}
+    assert figures["HighTotal"] > 0
+    assert figures["HighTotal"] + figures["LowTotal"] == figures["MemTotal"]
+    assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (line.partition(":") for line in text.splitlines())]
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+@pytest.mark.parametrize("arch", ["arm64", "x86_64"])
+def test_vmstat_names(kernel: str, arch: str) -> None:
+    names = list(Proc(kernel, arch).vmstat())
+    assert len(names) == len(set(names))
+    assert names[0] == "nr_free_pages"
+    assert not any("?" in name or "*" in name for name in names)
+    assert ("cma_alloc_success" in names) == (kernel not in ("4.4", "4.15", "4.19", "5.4", "5.10"))
+    assert ("pgalloc_dma32" in names) == (arch == "x86_64")
+    assert ("nr_unstable" in names) == (
+        kernel in ("4.4", "4.15", "4.19", "5.4") or names[-1] == "nr_unstable"
+    )
+
+
+def test_vmstat_order_of_a_real_kernel() -> None:
+    """The counters around CMA's as a real 6.18 lists them, and those of 5.10's source."""
+    listed = ITEMS_6_18.all()
+    assert listed[:2] == ("nr_free_pages", "nr_free_pages_blocks")
+    at = listed.index("nr_kernel_misc_reclaimable")
+    assert listed[at - 1 : at + 4] == (
+        "nr_throttled_written",
+        "nr_kernel_misc_reclaimable",
+        "nr_foll_pin_acquired",
+        "nr_foll_pin_released",
+        "nr_kernel_stack",
+    )
+    at = ITEMS_5_10.events.index("pgmigrate_success")
+    assert ITEMS_5_10.events[at : at + 6] == (
+        "pgmigrate_success",
+        "pgmigrate_fail",
+        "thp_migration_success",
+        "thp_migration_fail",
+        "thp_migration_split",
+        "compact_migrate_scanned",
+    )
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+def test_zoneinfo(kernel: str) -> None:
+    proc = Proc(kernel, "x86_64")
+    abi = kernel_abi(kernel).proc
+    text = proc.read("zoneinfo")
+    zones = re.findall(r"^Node 0, zone {1,8}(\w+)$", text, re.MULTILINE)
+    assert zones == (["DMA32", "Normal", "Movable"] if abi.zoneinfo_by_node else ["DMA32"])
+    assert ("per-node stats" in text) == abi.zoneinfo_by_node
+    for word, there in (
+        ("        boost    0\n", abi.zoneinfo_boost),
+        ("        promo    ", abi.zoneinfo_promo),
+        ("        cma      4096\n", abi.zoneinfo_cma),
+        ("              high_max: ", abi.pcp_high_range),
+        ("  all_unreclaimable: 0\n", not abi.zoneinfo_by_node),
+    ):
+        assert (word in text) == there, word
+    zone = next(zone for zone in proc.machine.memory.zones if zone.name == "DMA32")
+    assert f"\n  pages free     {zone.nr_free}\n" in text
+    assert re.search(rf"^ +nr_free_cma  {zone.nr_free_cma}$", text, re.MULTILINE)
+    assert text.count("\n        protection: (0, 0, 0)") == len(zones)
+
+
+def test_zoneinfo_figures_of_a_real_kernel() -> None:
+    """Batch, high and threshold follow from a zone's size as on a running 6.18."""
+    text = Proc("6.18", "x86_64").read("zoneinfo")
+    low, managed = (int(re.findall(rf"        {name} +(\d+)", text)[0]) for name in ("low", "managed"))
+    assert "              count:    0\n" in text
+    assert f"              high:     {low}\n              batch:    63\n" in text
+    assert f"              high_min: {low}\n              high_max: {managed // 8}\n" in text
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.2"])
+def test_pagetypeinfo(kernel: str) -> None:
+    proc = Proc(kernel)
+    lines = proc.read("pagetypeinfo").splitlines()
+    assert lines[:3] == ["Page block order: 9", "Pages per block:  512", ""]
+    orders = "".join(f"{order:6d} " for order in range(11))
+    assert lines[3] == f"{'Free pages count per migrate type at order':<43} {orders}"
+    names = [
+        re.fullmatch(r"Node    0, zone   Normal, type {1,12}(\w+)( +\d+){11} ", line) for line in lines[4:10]
+    ]
+    assert [name and name[1] for name in names] == [
+        "Unmovable",
+        "Movable",
+        "Reclaimable",
+        "HighAtomic",
+        "CMA",
+        "Isolate",
+    ]
+    assert lines[10:12] == [
+        "",
+        "Number of blocks type  " + "".join(f"{name[1]:>12} " for name in names if name),
+    ]
+    assert re.fullmatch(r"Node 0, zone   Normal( {1,12}\d+){6} ", lines[12])
+    assert sum(map(int, lines[12].split()[4:])) == 512
+    assert lines[12].split()[8] == "8"
+    mode = proc.calls.lstat("/proc/pagetypeinfo").st_mode
+    assert mode == (0o100444 if kernel == "4.4" else 0o100400)
+
+
+def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
+    proc.control("spawn a anon 5M\nspawn s slab 300K\nspawn f file 77K\n")
+    zone, *_ = proc.read("buddyinfo").splitlines()
+    assert re.fullmatch(r"Node 0, zone   Normal( +\d+ ){11}", zone)
+    blocks = [int(count) for count in zone.split()[4:]]
+    by_type = [line.split()[6:] for line in proc.read("pagetypeinfo").splitlines()[4:10]]
+    assert blocks == [sum(int(row[order]) for row in by_type) for order in range(11)]
+    pages = sum(count << order for order, count in enumerate(blocks))
+    assert pages == proc.vmstat()["nr_free_pages"] == proc.meminfo()["MemFree"] // 4
+
+
+def test_many_free_blocks_are_not_counted_to_the_end() -> None:
+    proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
+    assert ">100000 " in proc.read("pagetypeinfo")
+    assert ">" not in Proc("4.19", memory="<0x0 0x40000000 0x70 0x0>").read("pagetypeinfo")
+
+
+def test_page_blocks_of_a_hole_do_not_count() -> None:
+    last = Proc("6.12", memory=TWO_BANKS).read("pagetypeinfo").splitlines()[-1]
+    assert sum(map(int, last.split()[4:])) == 512
+
+
+# figures
+
+
+def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
+    before, counted = proc.meminfo(), proc.vmstat()
+    proc.control("spawn a anon 8M\nspawn f file 4M\nspawn t tmpfs 2M\nspawn s slab 1M\nmlock a\n")
+    after, counts = proc.meminfo(), proc.vmstat()
+    grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    assert grown.pop("MemAvailable") < -(11 << 10)
+    assert grown == {
+        "MemFree": -(15 << 10),
+        "Cached": 6 << 10,
+        "Inactive": 6 << 10,
+        "Inactive(anon)": 2 << 10,
+        "Inactive(file)": 4 << 10,
+        "Unevictable": 8 << 10,
+        "Mlocked": 8 << 10,
+        "AnonPages": 8 << 10,
+        "Shmem": 2 << 10,
+        "KReclaimable": 1 << 10,
+        "Slab": 1 << 10,
+        "SReclaimable": 1 << 10,
+        "Committed_AS": 10 << 10,
+    }
+    assert counts["pgalloc_normal"] - counted["pgalloc_normal"] == 15 * 256
+    assert counts["numa_hit"] - counted["numa_hit"] == 15 * 256
+    assert counts["nr_zone_unevictable"] == counts["nr_mlock"] == 8 * 256
+    assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
+
+
+def test_direct_map_covers_memory() -> None:
+    figures = Proc("6.12", "x86_64", "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x0 0x40000000>").meminfo()
+    assert figures["DirectMap1G"] == 3 << 20
+    assert figures["DirectMap4k"] + figures["DirectMap2M"] == (1 << 20) - 1024
+
+
+# reading
+
+
+def test_seq_files_are_rendered_anew_after_a_rewind(proc: Proc) -> None:
+    fd = proc.calls.open("/proc/meminfo", O_RDONLY)
+    first = proc.calls.read(fd, 4096)
+    proc.control("spawn a anon 8M")
+    assert proc.calls.read(fd, 4096) == b""
+    proc.calls.lseek(fd, 0)
+    again = proc.calls.read(fd, 4096)
+    assert first != again
+    assert proc.calls.pread(fd, 9, 0) == b"MemTotal:"
+    assert proc.calls.pread(fd, 20, 28) == again[28:48]
+
+
+def test_proc_refuses(proc: Proc) -> None:
+    fd = proc.calls.open("/proc/meminfo", O_WRONLY)
+    refused(errno.EIO, proc.calls.write, fd, b"x")
+    refused(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
+    refused(errno.EPERM, proc.calls.mkdir, "/proc/new")
+    refused(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
+    assert proc.calls.lstat("/proc/meminfo").st_size == 0
+
+
+def test_cmdline_version_iomem(proc: Proc) -> None:
+    assert proc.read("cmdline") == "cma=16M\n"
+    assert proc.read("version").startswith("Linux version 6.12.117 ")
+    lines = proc.read("iomem").splitlines()
+    assert lines[0] == "40000000-7fffffff : System RAM"
+    assert re.fullmatch(r"  40[0-9a-f]{6}-40[0-9a-f]{6} : Kernel code", lines[1])
+    wide = Proc("6.12", memory="<0x8 0x0 0x0 0x40000000>").read("iomem")
+    assert wide.startswith("800000000-83fffffff : System RAM\n")
+
+
+def test_config(proc: Proc) -> None:
+    packed = proc.calls.read_file("/proc/config.gz")
+    assert proc.calls.lstat("/proc/config.gz").st_size == len(packed)
+    text = gzip.decompress(packed)
+    assert b"CONFIG_CMA=y\n" in text
+    assert proc.calls.read_file("/boot/config-6.12.117") == text
+    assert proc.calls.lstat("/boot/config-6.12.117").st_size == len(text)
+    assert Proc().calls.read_file("/proc/config.gz") == packed
+    refused(errno.EROFS, proc.calls.write, proc.calls.open("/boot/config-6.12.117", O_WRONLY), b"x")
+    refused(errno.EROFS, proc.calls.open, "/boot/new", O_WRONLY | 0o100)
+
+
+# sysctls
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "consumed"),
+    [
+        ("1", 1, 1),
+        ("1\n", 1, 2),
+        (" \t2  \n", 2, 6),
+        ("0x3\n", 3, 4),
+        ("010", 8, 3),
+        ("-1", -1, 2),
+        ("1 2\n", 1, 2),
+    ],
+)
+def test_numbers(text: str, value: int, consumed: int) -> None:
+    assert proc_dointvec(text.encode()) == (value, consumed)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
+def test_numbers_that_are_none(text: str) -> None:
+    refused(errno.EINVAL, proc_dointvec, text.encode())
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.6"])
+def test_compact_memory(kernel: str) -> None:
+    proc = Proc(kernel)
+    path = "sys/vm/compact_memory"
+    assert proc.calls.lstat(f"/proc/{path}").st_mode == 0o100200
+    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
+    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDWR)
+    proc.control("spawn a anon 3M\nspawn b anon 3M\nspawn c anon 3M\nkill b\n")
+    before = proc.vmstat()["compact_migrate_scanned"]
+    assert proc.write(path, "1\n") == 2
+    assert proc.vmstat()["compact_migrate_scanned"] > before
+    assert proc.calls.read_file("/sim/verify") == b"ok\n"
+    for text in ("2", "0", "x"):
+        if kernel == "6.6":
+            refused(errno.EINVAL, proc.write, path, text)
+        else:
+            assert proc.write(path, text) == 1
+
+
+def test_drop_caches(proc: Proc) -> None:
+    path = "sys/vm/drop_caches"
+    proc.machine.current = lambda: Task(77, "cma_stress")
+    proc.control("spawn f file 4M\nspawn s slab 4M\nspawn t tmpfs 4M")
+    assert proc.meminfo()["Slab"] == 4096
+    proc.write(path, "1\n")
+    assert (proc.meminfo()["Slab"], proc.meminfo()["Cached"]) == (4096, 4096)
+    proc.write(path, "2\n")
+    assert proc.meminfo()["Slab"] == 0
+    proc.write(path, "4\n")
+    proc.write(path, "3\n")  # no more lines after a 4
+    dmesg = proc.calls.read_file("/sim/dmesg").decode()
+    assert re.findall(r"cma_stress.*", dmesg) == [f"cma_stress (77): drop_caches: {n}" for n in (1, 2, 4)]
+    for text in ("0", "5", "-1", "x", ""):
+        refused(errno.EINVAL, proc.append, path, text)
+    counts = proc.vmstat()
+    assert (counts["drop_pagecache"], counts["drop_slab"]) == (2, 2)
+    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
+
+
+def test_old_kernels_show_drop_caches() -> None:
+    proc = Proc("5.4")
+    assert proc.read("sys/vm/drop_caches") == "0\n"
+    proc.write("sys/vm/drop_caches", "3")
+    assert proc.read("sys/vm/drop_caches") == "3\n"
