@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml .ci/setup
 	@touch $@
 
 demo: setup
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/scripts/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/scripts/demo.sh
 
 shell: setup
 	@$(BIN)/cmafs shell $(ARGS)

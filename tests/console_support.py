@@ -86,7 +86,8 @@ class Shell:
                 if line != END + "\n":  # the command's last line had no newline
                     lines.append(line[: -len(END) - 1] + "\n")
                 return "".join(lines)
-            lines.append(line)
+            # an interactive bash, which is what a reader types into, has no line numbers
+            lines.append(re.sub(r"^bash: line \d+: ", "bash: ", line))
         raise AssertionError(f"the shell ended in: {command}\n{''.join(lines)}")
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-#!/bin/sh
+#!/bin/bash
 # `make demo`: three machines, each mounted and used with nothing but echo, cat, grep, hexdump.
 #
 #   1. a 6.12 board            its default area from the device tree: allocate, look, fail, read why, free
 #   2. seeds/003               a 4.15 PC with cma=1G@1-2G: boot log, meminfo, echo 102400 > alloc, dmesg -c
 #   3. seeds/000               the article's files: size, used in KiB, a raw bitmap, echo 0 > alloc
 #
-# Every line that starts with `# ` is a command that is run as printed; what follows is what it printed.
+# bash, because its echo names the errno of a failed write. Every line that starts with `# ` is a command that is run as printed; what follows is what it printed.
 set -eu
 
 top=$(mktemp -d "${TMPDIR:-/tmp}/cmafs-demo.XXXXXX")
