@@ -22,7 +22,7 @@ from typing import NoReturn
 from cmafs import namespace_proc, namespace_root, namespace_shims
 from cmafs import namespace_syscalls as syscalls
 from cmafs.namespace_root import DEBUGFS, HOST, PROCFS, TRACEFS, TREE, Graft
-from cmafs.namespace_signals import Signals, wait_for
+from cmafs.namespace_signals import Signals, terminal_given_back, wait_for
 
 CANNOT_RUN = 125  # cmafs failed before CMD
 NOT_EXECUTABLE = 126
@@ -271,7 +271,8 @@ def run(job: Job) -> int:
             os.close(go)
             _guarded(lambda: _init(job, composed, alive, directory))
         os.write(go, b"1")
-        return wait_for(init, others=False)
+        with terminal_given_back():
+            return wait_for(init, others=False)
     finally:
         composed.end()
 

@@ -6,10 +6,12 @@ Root of the identity-mapped user namespace still owns the host's sysctls as far 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 
-from cmafs.namespace_root import PRIVATE, PROCFS, Graft, fits, tmpfs, touch
+from cmafs.namespace_root import PRIVATE, PROCFS, TREE, Graft, fits, tmpfs, touch
 from cmafs.namespace_syscalls import (
     MS_BIND,
     MS_NODEV,
@@ -28,6 +30,8 @@ HOST_NAMES = ("device-tree", "config.gz", "buddyinfo", "pagetypeinfo", "zoneinfo
 _VM = "sys/vm"
 _PRINTK = "sys/kernel/printk"  # what a board's script sets without further ado
 _SYSRQ = "sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
+_SLOW = "stat_refresh"  # reading it makes every CPU of the host fold its counters
+_REVEALING = ("debugfs", "tracefs", "proc", "devtmpfs")
 _KEEP = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
@@ -57,7 +61,10 @@ def _private_directory(directory: str) -> None:
     """Replace a directory of sysctls by files of the run's own, with the host's values to begin with."""
     with os.scandir(directory) as entries:
         files = [entry for entry in entries if entry.is_file()]
-        values = [(entry.path, _read(entry.path), entry.stat().st_mode & 0o777) for entry in files]
+        values = [
+            (entry.path, b"" if entry.name == _SLOW else _read(entry.path), entry.stat().st_mode & 0o777)
+            for entry in files
+        ]
     tmpfs(directory)
     for path, value, mode in values:
         touch(path, value, mode)
@@ -68,6 +75,13 @@ def _private_file(path: str, content: bytes) -> None:
         private = f"{PRIVATE}/{os.path.basename(path)}"
         touch(private, content)
         bind(private, path)
+
+
+def _release_and_version() -> tuple[bytes, bytes]:
+    """What uname(2) would answer, from `Linux version RELEASE (…) (…) #VERSION`."""
+    banner = _read(f"{TREE}/proc/version")
+    _, _, version = banner.partition(b"#")
+    return banner.split()[2] + b"\n", b"#" + version
 
 
 def mount_proc(composed: bool) -> None:
@@ -89,6 +103,9 @@ def graft_proc(grafts: dict[str, Graft], composed: bool) -> None:
     _private_directory(f"{procfs}/{_VM}")
     _private_file(f"{procfs}/{_PRINTK}", _read(f"{procfs}/{_PRINTK}"))
     _private_file(f"{procfs}/{_SYSRQ}", b"")
+    release, version = _release_and_version()
+    _private_file(f"{procfs}/sys/kernel/osrelease", release)
+    _private_file(f"{procfs}/sys/kernel/version", version)
     for graft in _below_proc(grafts):
         place = f"{procfs}/{_relative(graft)}"
         if _relative(graft).startswith(f"{_VM}/") and not os.path.exists(place):
@@ -107,20 +124,24 @@ def _bind_directories(procfs: str) -> None:
                 bind(entry.path, f"{_PROC}/{entry.name}", recursive=True)
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """Mount point and file system type of every mount in sight."""
+def _host_mounts() -> Iterator[tuple[str, str]]:
+    """Mount point and type of the mounts in sight that show a file system with a log or sysctls in it."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split() for line in file]
-    unescape = re.compile(r"\\([0-7]{3})")
-    return [
-        (unescape.sub(lambda match: chr(int(match[1], 8)), fields[4]), fields[fields.index("-") + 1])
-        for fields in lines
-    ]
+    for fields in lines:
+        device, root, place, fstype = *fields[2:5], fields[fields.index("-") + 1]
+        if fstype not in _REVEALING or (fstype == "devtmpfs" and root != "/"):
+            continue
+        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
+        with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
+            found = os.stat(path).st_dev
+            if f"{os.major(found)}:{os.minor(found)}" == device:
+                yield path, fstype
 
 
 def cover_strays() -> None:
     """Cover the host's debugfs, kernel log and sysctls at other places, a chroot's say. Raises OSError."""
-    for path, fstype in _mounts():
+    for path, fstype in _host_mounts():
         if fstype in ("debugfs", "tracefs"):
             _cover(path)
         elif fstype == "proc" and not f"{path}/".startswith((f"{_PROC}/", f"{PROCFS}/")):

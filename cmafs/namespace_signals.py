@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SI_KERNEL = 0x80  # siginfo.si_code of what the terminal sends: CMD, of the same process group, has it
@@ -40,6 +42,20 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN if self.ignores_int else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+
+@contextlib.contextmanager
+def terminal_given_back() -> Iterator[None]:
+    """Leave the terminal to the process group that had it: a shell of another pid namespace cannot name it."""
+    terminal = next((number for number in (0, 1, 2) if os.isatty(number)), None)
+    foreground = os.tcgetpgrp(terminal) if terminal is not None else 0
+    try:
+        yield
+    finally:
+        if terminal is not None and foreground > 0:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # which stops a background group
+            with contextlib.suppress(OSError):
+                os.tcsetpgrp(terminal, foreground)
 
 
 def wait_for(pid: int, *, others: bool) -> int:

@@ -19,6 +19,8 @@ ls -d /sys/kernel/tracing/events/cma /sys/kernel/debug/tracing/events/cma
 ls -d /sys/firmware/devicetree/base/memory*
 grep CmaTotal /proc/meminfo
 cat /proc/cmdline /proc/version | cut -c1-22
+head -n 1 /dev/kmsg | cut -d';' -f2 | cut -c1-22
+cat /proc/sys/kernel/osrelease
 ls /dev/cma_test /boot/config-6.12.117
 tr -d '\\0' < /proc/device-tree/model | wc -l
 zcat /proc/config.gz | grep CONFIG_CMA=y
@@ -36,6 +38,8 @@ SHOWN = """\
 CmaTotal:          16384 kB
 cma=16M
 Linux version 6.12.117
+Linux version 6.12.117
+6.12.117
 /boot/config-6.12.117
 /dev/cma_test
 0
@@ -182,6 +186,19 @@ def test_shell_has_the_terminal() -> None:
     os.write(terminal, b"echo st''atus $?; exit 5\n")
     _read_until(terminal, "status 130")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    os.close(terminal)
+
+
+def test_the_terminal_is_given_back() -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(SHELL="/bin/bash", TERM="dumb")
+        os.execvp("sh", ["sh", "-c", f"{' '.join(CMAFS)} shell; read word; echo got $word"])
+    os.write(terminal, b"echo in''side; exit\n")
+    _read_until(terminal, "inside")
+    os.write(terminal, b"typed\n")
+    _read_until(terminal, "got typed")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)
 
 
