@@ -296,7 +296,6 @@ def test_trace_can_be_read_in_pieces(traced: Traced) -> None:
 
 def test_who_it_was(traced: Traced) -> None:
     traced.machine.current = lambda: Task(4711, "camera-hal")
-    traced.calls = Namespace(build_tree(traced.machine))
     traced.write("events/cma/enable", "1")
     traced.alloc(1)
     assert traced.lines()[0].startswith("      camera-hal-4711    [000] .....     0.000000: cma_alloc_start:")

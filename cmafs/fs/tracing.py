@@ -203,7 +203,7 @@ def _boot_parameters(machine: Machine, tracer: Tracer) -> None:
 def tracing_directory(machine: Machine) -> Directory:
     """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
     abi = machine.abi.trace
-    tracer = Tracer(abi, machine.arch, machine.clock, machine.log, machine.current)
+    tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
 
     def rehook() -> None:
         listens = tracer.enabled("cma")
