@@ -20,6 +20,7 @@ COMMANDS = (
     "cli_run",
     "cli_check",
     "cli_ctl",
+    "cli_trace_alloc",
     "cli_boards",
     "cli_doctor",
     "cli_export",

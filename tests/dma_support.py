@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cmafs.abi import kernel_abi
 from cmafs.clock import ManualClock
+from cmafs.drivers.device import Device
 from cmafs.drivers.dma_mapping import find_device, probe
-from cmafs.drivers.of_device import Device
 from cmafs.init.machine import Machine
 from cmafs.init.main import BootOptions, start_kernel
 from cmafs.of.fdt import load

@@ -9,6 +9,7 @@ from dma_support import PAGE, M, boot, device, used, write_tree
 
 from cmafs.drivers import article
 from cmafs.drivers.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
+from cmafs.drivers.device import Device
 from cmafs.drivers.dma_contiguous import (
     dma_alloc_contiguous,
     dma_alloc_from_contiguous,
@@ -23,7 +24,6 @@ from cmafs.drivers.dma_mapping import (
     find_device,
     show_device,
 )
-from cmafs.drivers.of_device import Device
 from cmafs.drivers.of_reserved_mem import (
     of_reserved_mem_device_init_by_idx,
     of_reserved_mem_device_release,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmafs.drivers import dma_contiguous
+from cmafs.drivers.device import Device
 from cmafs.drivers.dma_direct import area_of, new_buffer
 from cmafs.drivers.dma_mapping import dma_free_coherent, probe
-from cmafs.drivers.of_device import Device
 
 
 @dataclass

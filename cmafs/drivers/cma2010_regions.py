@@ -152,6 +152,7 @@ class _Entry:
         self.rest = text
 
     def parse(self) -> tuple[CmaRegion, str]:
+        """The region, and the text behind it and its semicolon. Raises ParamError."""
         region = CmaRegion(asterisk=self.profile.asterisk != "none")
         self._name(region)
         size = self._number(None)

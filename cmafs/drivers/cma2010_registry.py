@@ -190,6 +190,7 @@ class CmaRegistry:
         return next((a for a in self.allocators if name is None or a.name == name), None)
 
     def attach(self, reg: CmaRegion) -> None:
+        """Give a region the allocator it wants. Raises OSError ENOENT (no such one), or its init's."""
         alloc = reg.alloc or self._find_allocator(reg.alloc_name)
         if alloc is None:
             self.pr_warn(f"init: {reg.label}: {reg.alloc_name or '(default)'}: no such allocator")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.drivers.device import DriverMachine
     from cmafs.mm.cma import Cma, CmaMemrange
 
 DEBUGFS, ATOMIC_POOL, BOOT = "debugfs", "dma_atomic_pool", "boot"
@@ -25,7 +25,7 @@ class PageHolder:
     owner: str
 
 
-def page_holders(machine: Machine, cma: Cma) -> list[PageHolder]:
+def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
     """Every used page of an area with its holder, by pfn; neighbours of one taker are not merged.
 
     Pages are those of whole bits: what is taken of the last bit of a buffer belongs to it.
@@ -43,7 +43,7 @@ def page_holders(machine: Machine, cma: Cma) -> list[PageHolder]:
     return sorted(holders)
 
 
-def _takers(machine: Machine, cma: Cma) -> Iterator[tuple[int, int, str]]:
+def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, str]]:
     for pfn, count in cma.mem_head:
         yield pfn, count, DEBUGFS
     shift = machine.config.page_shift

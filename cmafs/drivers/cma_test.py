@@ -6,15 +6,10 @@ dev_info(), whose prefix is ``misc cma_test: `` (class and name of a miscdevice 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
 from cmafs.drivers.dma_mapping import dma_alloc_coherent, dma_free_coherent
-from cmafs.drivers.of_device import Device, DmaBuffer, dma_bit_mask
 from cmafs.mm.gfp import GFP_KERNEL
 from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
-
-if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
 
 CMA_NUM = 10
 NAME = "cma_test"
@@ -24,7 +19,7 @@ _SZ_1M = 1 << 20
 class CmaTest:
     """The module: ``slots[i]`` holds a buffer of i + 1 MiB or None."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: DriverMachine) -> None:
         """The misc device, which can address everything."""
         self.machine = machine
         self.device = Device(machine, NAME, driver="misc", coherent_dma_mask=dma_bit_mask(64))

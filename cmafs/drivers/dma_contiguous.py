@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cmafs.drivers.of_device import Device
+from cmafs.drivers.device import Device
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
 from cmafs.drivers.dma_contiguous import (
     dma_alloc_contiguous,
     dma_free_contiguous,
@@ -15,7 +16,6 @@ from cmafs.drivers.dma_contiguous import (
     gfpflags_allow_blocking,
     page_count,
 )
-from cmafs.drivers.of_device import Device, DmaBuffer, dma_bit_mask
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
@@ -24,7 +24,6 @@ from cmafs.printk import LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
     from cmafs.drivers.dma_pool import AtomicPool
-    from cmafs.init.machine import Machine
 
 #: ``DmaBuffer.origin`` of memory that is of no area.
 FROM_POOL, FROM_COHERENT, FROM_PAGES = "pool", "coherent", "-"
@@ -105,7 +104,7 @@ def _alloc_pages(device: Device, size: int, gfp: int) -> int | None:
     return None
 
 
-def _free_pages(machine: Machine, pfn: int, order: int) -> None:
+def _free_pages(machine: DriverMachine, pfn: int, order: int) -> None:
     owners = machine.memory.owners
     occupant = owners.owner_at(pfn)
     assert occupant is not None
@@ -131,7 +130,7 @@ def _from_pool(device: Device, size: int, owner: str) -> DmaBuffer | None:
     return new_buffer(device, pfn, size, FROM_POOL, owner)
 
 
-def atomic_pool_work_fn(machine: Machine) -> None:
+def atomic_pool_work_fn(machine: DriverMachine) -> None:
     """``atomic_pool_resize()``: once less than the first size is free, the pool doubles, from the default
     area first.
     """
@@ -142,7 +141,7 @@ def atomic_pool_work_fn(machine: Machine) -> None:
     pool_add_pages(machine, pool, order)
 
 
-def pool_add_pages(machine: Machine, pool: AtomicPool, order: int) -> None:
+def pool_add_pages(machine: DriverMachine, pool: AtomicPool, order: int) -> None:
     """``atomic_pool_expand()``: 2^order pages more, or as many as there are in one piece."""
     for smaller in range(order, -1, -1):
         pfn = _pool_pages(machine, smaller)
@@ -151,7 +150,7 @@ def pool_add_pages(machine: Machine, pool: AtomicPool, order: int) -> None:
             return
 
 
-def _pool_pages(machine: Machine, order: int) -> int | None:
+def _pool_pages(machine: DriverMachine, order: int) -> int | None:
     default = machine.cma.default
     pfn = None
     if default is not None:
@@ -166,7 +165,7 @@ def _pool_pages(machine: Machine, order: int) -> int | None:
     return pfn
 
 
-def area_of(machine: Machine, pfn: int) -> str:
+def area_of(machine: DriverMachine, pfn: int) -> str:
     """The name of the area that a page is in."""
     return next(c.name for c in machine.cma if any(r.base_pfn <= pfn < r.end_pfn for r in c.ranges))
 

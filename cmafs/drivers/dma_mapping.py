@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from cmafs.drivers.device import Device, DmaBuffer, DriverMachine
 from cmafs.drivers.dma_contiguous import get_order
 from cmafs.drivers.dma_direct import FROM_COHERENT, dma_direct_alloc, dma_direct_free, new_buffer
-from cmafs.drivers.of_device import Device, DmaBuffer
 from cmafs.drivers.of_reserved_mem import of_reserved_mem_device_init_by_idx
 from cmafs.mm.gfp import GFP_KERNEL
-
-if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
 
 
 def probe(device: Device) -> None:
@@ -78,7 +74,7 @@ def _free(buffer: DmaBuffer) -> None:
 # What the shell's sim/control and sim/devices use
 
 
-def find_device(machine: Machine, name: str) -> Device:
+def find_device(machine: DriverMachine, name: str) -> Device:
     """A device by its name (``32e00000.isi``), its node's name (``isi@32e00000``) or path.
 
     Raises OSError ENOENT.
@@ -92,7 +88,7 @@ def find_device(machine: Machine, name: str) -> Device:
     raise OSError(errno.ENOENT, f"no device {name}")
 
 
-def dma_alloc(machine: Machine, name: str, nbytes: int) -> DmaBuffer:
+def dma_alloc(machine: DriverMachine, name: str, nbytes: int) -> DmaBuffer:
     """``dma_alloc DEVICE SIZE``: dma_alloc_coherent(GFP_KERNEL).
 
     Raises OSError ENOENT, EINVAL (size 0), ENOMEM.
@@ -107,7 +103,7 @@ def dma_alloc(machine: Machine, name: str, nbytes: int) -> DmaBuffer:
     return buffer
 
 
-def dma_free(machine: Machine, name: str, nbytes: int) -> None:
+def dma_free(machine: DriverMachine, name: str, nbytes: int) -> None:
     """``dma_free DEVICE SIZE``: the newest buffer of that size.
 
     Raises OSError ENOENT (device), EINVAL (not held).

@@ -7,15 +7,9 @@ Source: ``drivers/of/platform.c:of_platform_populate()``, ``drivers/of/device.c:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from cmafs.drivers.device import BusDmaRegion, Device, DriverMachine, dma_bit_mask
 from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
-
-if TYPE_CHECKING:
-    from cmafs.drivers.dma_coherent import DmaCoherentMem
-    from cmafs.init.machine import Machine
-    from cmafs.mm.cma import Cma
 
 #: Nodes whose children describe something else than devices.
 _NO_DEVICES = frozenset({"reserved-memory", "cpus", "chosen", "aliases", "__symbols__", "__local_fixups__"})
@@ -26,92 +20,7 @@ _BUSES = ("simple-bus", "simple-mfd", "isa", "arm,amba-bus")
 _CELL = 4
 
 
-def dma_bit_mask(bits: int) -> int:
-    """``DMA_BIT_MASK()``: the highest address of so many bits."""
-    return (1 << bits) - 1
-
-
-@dataclass(frozen=True)
-class BusDmaRegion:
-    """``struct bus_dma_region``: ``size`` bytes that the CPU sees at ``cpu_start`` and the bus at
-    ``dma_start``.
-    """
-
-    cpu_start: int
-    dma_start: int
-    size: int
-
-
-@dataclass(eq=False)
-class DmaBuffer:
-    """What one dma_alloc_coherent() gave out.
-
-    ``pfn``: first page; ``size`` bytes as asked for; ``dma_handle``: the bus address; ``cpu_addr``: the
-    kernel's virtual address; ``origin``: the area's name, ``pool``, ``coherent`` (a pool of the device's
-    own), or ``-`` for ordinary pages; ``owner``: who holds it.
-    """
-
-    device: Device
-    pfn: int
-    size: int
-    dma_handle: int
-    cpu_addr: int
-    origin: str
-    owner: str
-
-
-@dataclass(eq=False)
-class Device:
-    """``struct device``: ``name`` as dev_name(), ``driver`` as dev_driver_string() before a driver is bound.
-
-    ``coherent_dma_mask``: highest bus address it can use; ``bus_dma_limit``: likewise for its bus, 0 for
-    none; ``dma_range_map``: what ``dma-ranges`` translates, () for none; ``dma_coherent``: it sees the
-    CPU's caches; ``numa_node``: its node, -1 for none; ``region_index``: which of its memory-region entries
-    it uses; ``cma_area``, ``dma_mem``: what its memory-region gave it; ``buffers``: what it holds, oldest
-    first.
-    """
-
-    machine: Machine
-    name: str
-    driver: str = "platform"
-    of_node: DeviceNode | None = None
-    coherent_dma_mask: int = dma_bit_mask(32)
-    bus_dma_limit: int = 0
-    dma_range_map: tuple[BusDmaRegion, ...] = ()
-    dma_coherent: bool = False
-    numa_node: int = -1
-    region_index: int = 0
-    cma_area: Cma | None = None
-    dma_mem: DmaCoherentMem | None = None
-    probed: bool = False
-    buffers: list[DmaBuffer] = field(default_factory=list)
-
-    def dma_set_coherent_mask(self, bits: int) -> None:
-        """What a driver calls: the device can use addresses of so many bits."""
-        self.coherent_dma_mask = dma_bit_mask(bits)
-
-    @property
-    def dma_limit(self) -> int:
-        """min_not_zero() of mask and bus limit: the highest usable bus address."""
-        return min(self.coherent_dma_mask, self.bus_dma_limit or self.coherent_dma_mask)
-
-    def phys_to_dma(self, phys: int) -> int | None:
-        """``phys_to_dma()``: the bus address of a physical one; None outside what ``dma-ranges``
-        translates.
-        """
-        if not self.dma_range_map:
-            return phys
-        for region in self.dma_range_map:
-            if region.cpu_start <= phys < region.cpu_start + region.size:
-                return phys - region.cpu_start + region.dma_start
-        return None
-
-    def dev_printk(self, text: str, level: int) -> None:
-        """``dev_printk()``: a line with the names of driver and device in front."""
-        self.machine.log.printk(f"{self.driver} {self.name}: {text}", level)
-
-
-def of_platform_populate(machine: Machine, tree: DeviceTree) -> dict[str, Device]:
+def of_platform_populate(machine: DriverMachine, tree: DeviceTree) -> dict[str, Device]:
     """All devices of a tree by name; a node with several memory-region entries has one more device for each.
 
     Those are called ``NAME.1``, ``NAME.2``: drivers make such devices, since one device has one CMA area.
@@ -153,7 +62,7 @@ def _wants_memory(node: DeviceNode) -> bool:
     )
 
 
-def _new_device(machine: Machine, node: DeviceNode, name: str, index: int) -> Device:
+def _new_device(machine: DriverMachine, node: DeviceNode, name: str, index: int) -> Device:
     regions = of_dma_get_range(node)
     device = Device(machine, name, of_node=node, region_index=index, dma_range_map=regions)
     if regions:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 
+from cmafs.drivers.device import Device
 from cmafs.drivers.dma_coherent import DmaCoherentMem
-from cmafs.drivers.of_device import Device
 from cmafs.of.base import DeviceNode
 from cmafs.of.reserved_mem import ReservedMem
 from cmafs.printk import LOGLEVEL_INFO

@@ -6,7 +6,6 @@ Source: ``mm/cma.c:cma_sysfs_init()`` and ``drivers/misc/cma-dev.c``, 2010, on t
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from cmafs.drivers.cma2010_sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
+from cmafs.fs.seq_file import O_ACCMODE
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
@@ -56,7 +56,7 @@ class SysfsOperations:
 
     def open(self, inode: Inode, flags: int) -> File:
         """Raises EACCES for writing what cannot be written."""
-        if flags & os.O_ACCMODE != os.O_RDONLY and self.attribute.store is None:
+        if flags & O_ACCMODE and self.attribute.store is None:
             fail(errno.EACCES)
         return SysfsFile(self.attribute)
 

@@ -17,7 +17,7 @@ from cmafs.mm.validate import validate
 from cmafs.mm.workload import TaskInfo, tasks
 
 if TYPE_CHECKING:
-    from cmafs.drivers.of_device import Device
+    from cmafs.drivers.device import Device
     from cmafs.init.machine import Machine
 
 TASK_COLUMNS = ("NAME", "KIND", "PAGES", "CMA", "PINNED", "MLOCKED", "RANGES")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
     from cmafs.clock import Clock
     from cmafs.drivers.cma2010 import Cma2010
+    from cmafs.drivers.device import Device
     from cmafs.drivers.dma_pool import AtomicPool
-    from cmafs.drivers.of_device import Device
     from cmafs.init.cmdline import EarlyParams
     from cmafs.init.iomem import Resource
     from cmafs.init.kconfig import Kconfig

@@ -15,6 +15,7 @@ from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, 
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from cmafs.mm.page_owner import TAG_SHIFT, pfns_of
 from cmafs.mm.pcp import drain_all_pages
+from cmafs.mm.walk import step, step_isolate, step_migrate
 
 #: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
 COMPACT_CLUSTER_MAX = 32
@@ -46,8 +47,10 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
     ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
     """
     zone = memory.zone_of(start)
+    if memory.walk is not None:
+        step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     drain_all_pages(memory)
-    if memory.owners.any_in(start, end) or not carve(zone, start, end):
+    if memory.walk is not None or memory.owners.any_in(start, end) or not carve(zone, start, end):
         alloc_contig_range_slowly(memory, zone, start, end)
     memory.cma_allocated += end - start
 
@@ -60,11 +63,16 @@ def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) 
     high = min(-(-end >> unit << unit), zone.end_pfn)
     migratetype = memory.pageblock_migratetype(start)
     start_isolate_page_range(memory, zone, low, high)
+    step_isolate(memory, "start", low, high, migratetype)
     try:
         blocker = _migrate_range(memory, start, end)
         if blocker is not None or not carve(zone, start, end):
-            raise _busy(memory, zone, start, end, blocker)
+            busy = _busy(memory, zone, start, end, blocker)
+            step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
+            raise busy
+        step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
     finally:
+        step_isolate(memory, "undo", low, high, migratetype)
         undo_isolate_page_range(memory, zone, low, high, migratetype)
 
 
@@ -78,9 +86,13 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
     blocker = None
     if not all_movable(memory, start, end):
         pages, blocker = _until_failing(memory, pages)
+    reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
     segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
     got = sum(n for _, _, _, n in segments)
     moving = pages[:got]
+    if memory.walk is not None:
+        reclaimed = memory.vmstat.events.get("pgsteal_file", 0) - reclaimed
+        step_migrate(memory, (start, end), moving, segments, reclaimed)
     move_pages(memory, moving, pfns_of(segments, got))
     free_unref_pages(memory, [pfn for pfn, _ in moving])
     if got < len(pages):
@@ -126,10 +138,17 @@ def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, 
         line = (found[0] if found else start, end)
     if blocker is not None:
         return ContigBusy(blocker[0], blocker[1] == LOCKED, line)
+    return ContigBusy(_last_in_use(zone, end), False, line)
+
+
+def _last_in_use(zone: Zone, end: int) -> int:
+    """The highest page below ``end`` that is not free."""
     pfn = end - 1
-    while zone.find_free(pfn) is not None:
-        pfn -= 1
-    return ContigBusy(pfn, False, line)
+    while (found := zone.find_free(pfn)) is not None:
+        head, order, migratetype = found
+        run = zone.top_area[migratetype].find(pfn) if order == zone.max_page_order else None
+        pfn = (run.start if run else head) - 1
+    return pfn
 
 
 def free_contig_range(memory: Memory, start: int, nr_pages: int) -> None:

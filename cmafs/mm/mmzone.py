@@ -85,6 +85,11 @@ class Zone:
         self.top_area = [RunList(1 << max_page_order) for _ in range(MIGRATE_TYPES)]
 
     @property
+    def item(self) -> str:
+        """Its name in event counters: ``pgalloc_high`` for HighMem."""
+        return self.name.lower().removesuffix("mem")
+
+    @property
     def spanned_pages(self) -> int:
         """Pages between the first and the last, holes included."""
         return self.end_pfn - self.start_pfn
@@ -127,7 +132,8 @@ class Memory:
     references.
     ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range() has taken.
     ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache`` where it was
-    at boot: (zone, in CMA) -> pages. ``page_group_by_mobility_disabled``: too little memory for page blocks.
+    at boot: (zone, in CMA) -> pages. ``walk``: gets a line for each step of an allocation of CMA, None while
+    nobody watches. ``page_group_by_mobility_disabled``: too little memory for page blocks.
     """
 
     layout: MemoryLayout
@@ -145,6 +151,7 @@ class Memory:
     boot_cache: dict[tuple[int, bool], int] = field(default_factory=dict)
     min_free_kbytes: int = 0
     page_group_by_mobility_disabled: bool = False
+    walk: list[str] | None = None
 
     def __post_init__(self) -> None:
         self.vmstat = Vmstat(self.zones, self.owners)

@@ -1,0 +1,98 @@
+"""cmafs trace-alloc: the walk of seeds/002 (isolate, migrate, reclaim, take, undo) as lines."""
+
+from __future__ import annotations
+
+import pytest
+
+import cmafs
+from cmafs.cli import main
+from cmafs.mm.validate import validate
+
+AREA = "/sys/kernel/debug/cma/reserved/alloc"
+
+
+def walk(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, list[str]]:
+    status = main(["trace-alloc", *args])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def functions(lines: list[str]) -> list[str]:
+    return [line.partition("(")[0] for line in lines if "(" in line]
+
+
+def test_an_idle_range_is_isolated_taken_and_undone(capsys):
+    status, lines = walk(capsys, "--cmdline", "cma=64M@0x60000000", "reserved", "600")
+    assert (status, lines) == (
+        0,
+        [
+            "__cma_alloc(reserved, 600 pages)",
+            "  alloc_contig_range(0x60020, 0x60278)",
+            "    start_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_CMA -> MIGRATE_ISOLATE",
+            "    __alloc_contig_migrate_range(0x60020, 0x60278): 0 pages to move",
+            "    isolate_freepages_range(0x60020, 0x60278): 600 pages taken",
+            "    undo_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_ISOLATE -> MIGRATE_CMA",
+            "= done",
+        ],
+    )
+
+
+def test_pages_in_use_are_migrated(capsys):
+    options = ("--cmdline", "cma=64M@0x60000000", "--do", "spawn browser anon 900M")
+    status, lines = walk(capsys, *options, "reserved", "512")
+    assert status == 0
+    assert functions(lines) == [
+        "__cma_alloc",
+        "  alloc_contig_range",
+        "    start_isolate_page_range",
+        "    __alloc_contig_migrate_range",
+        "      migrate_pages",
+        "    isolate_freepages_range",
+        "    undo_isolate_page_range",
+    ]
+
+
+def test_reclaim_makes_room(capsys):
+    options = ("--cmdline", "cma=64M", "--do", "spawn f file 900M", "--do", "spawn a anon 500M")
+    _, lines = walk(capsys, *options, "reserved", "15000")
+    assert "      try_to_free_pages" in functions(lines)
+
+
+def test_a_pinned_page_is_in_the_way(capsys):
+    options = ("--cmdline", "cma=4M@0x60000000", "--do", "pin pfn 0x60100")
+    status, lines = walk(capsys, *options, "reserved", "900")
+    assert status == 1
+    assert "    test_pages_isolated(0x60020, 0x603a4): -EBUSY, 0x60100 is in the way" in lines
+    assert "= Cannot allocate memory" in lines
+    assert lines[-2].endswith("alloc failed, req-size: 900 pages, ret: -16")
+
+
+def test_function_names_are_the_kernel_s(capsys):
+    for kernel, name in (("5.10", "cma_alloc"), ("7.2", "__cma_alloc_frozen")):
+        area = "cma-reserved" if kernel == "5.10" else "reserved"
+        assert walk(capsys, "--kernel", kernel, area, "1")[1][0].startswith(f"{name}(")
+    assert walk(capsys, "--kernel", "4.4", "cma-0", "1")[1][0].startswith("cma_alloc(")
+
+
+@pytest.mark.parametrize(
+    "options", [("nosuch", "1"), ("--kernel", "2010", "reserved", "1"), ("--do", "x", "a", "1")]
+)
+def test_refusals(capsys, options):
+    assert main(["trace-alloc", *options]) == 1
+    assert capsys.readouterr().err.startswith("cmafs: ")
+
+
+def test_watching_changes_nothing():
+    """The watched way is the definition; the short cut for idle ranges leaves the same lists and counters."""
+    states = []
+    for watched in (False, True):
+        machine = cmafs.Machine.boot(cmdline="cma=64M")
+        memory = machine.booted.memory
+        memory.walk = [] if watched else None
+        machine.control("spawn a anon 900M")
+        for pages in ("100", "700", "3"):
+            machine.write(AREA, pages)
+        assert validate(memory, list(machine.booted.cma)) == []
+        states.append(
+            (machine.read("/proc/buddyinfo"), machine.read("/proc/vmstat"), machine.read("/sim/tasks"))
+        )
+    assert states[0] == states[1]
