@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -99,11 +100,13 @@ class VmstatFiles:
         state = "nr_" + name.removeprefix(ZONE_PREFIX) if name.startswith(ZONE_PREFIX) else name
         if state not in NODE_STATES:
             return memory.vmstat.zone_page_state(zone, name)
+        if zone.present_pages and sum(bool(z.present_pages) for z in memory.zones) == 1:
+            return memory.vmstat.global_node_page_state(state)
         kinds, mlocked = NODE_STATES[state]
         return sum(
-            sum(zone.start_pfn <= pfn < zone.end_pfn for pfn in occupant.pfns())
+            pages_in(occupant.frames, zone)
             for occupant in memory.owners.occupants.values()
-            if occupant.kind in kinds and mlocked in (None, occupant.mlocked)
+            if zone.present_pages and occupant.kind in kinds and mlocked in (None, occupant.mlocked)
         )
 
     def vmstat(self) -> bytes:
@@ -189,6 +192,12 @@ class VmstatFiles:
         ratio = max(1, int((10 * (zone.managed_pages >> 18)) ** 0.5))
         text += self._pagesets(zone) + "\n  all_unreclaimable: 0"
         return f"{text}\n  start_pfn:         {zone.start_pfn}\n  inactive_ratio:    {ratio}\n"
+
+
+def pages_in(frames: array[int], zone: Zone) -> int:
+    """How many of an occupant's frames lie in a zone."""
+    start, end = zone.start_pfn, zone.end_pfn
+    return sum(1 for pfn in frames if start <= pfn < end)
 
 
 def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:
