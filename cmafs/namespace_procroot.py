@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import stat
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cmafs.fs.dentry import Directory, FileSystemType, Inode, Symlink, fail, new_directory
@@ -18,7 +19,12 @@ from cmafs.namespace_root import HOST, TREE, Graft
 from cmafs.namespace_syscalls import set_pdeathsig
 
 PROCFS = FileSystemType("proc", create=errno.ENOENT)
-_UNCACHED = {"attr_timeout": "0", "entry_timeout": "0"}  # processes come and go
+_OPTIONS: Mapping[str, str | bool] = {
+    "fsname": "proc",
+    "allow_other": True,
+    "attr_timeout": "0",  # processes come and go
+    "entry_timeout": "0",
+}
 
 
 def root_of(procfs: str, grafts: list[Graft]) -> Directory:
@@ -45,10 +51,10 @@ def root_of(procfs: str, grafts: list[Graft]) -> Directory:
 class ProcRoot(FuseMount):
     """The mount of such a root: processes are links to their directories below ``procfs``."""
 
-    def __init__(self, root: Directory, procfs: str, *args: Any) -> None:
+    def __init__(self, root: Directory, procfs: str, on_ready: Callable[[], None]) -> None:
         self._procfs = procfs
         self._names = dict(root.children)
-        super().__init__(root, *args)
+        super().__init__(root, "/proc", on_ready, _discard)
 
     def _process(self, name: str) -> Symlink:
         return Symlink(PROCFS, stat.S_IFLNK | 0o777, target=f"{self._procfs}/{name}")
@@ -87,8 +93,7 @@ def spawn(procfs: str, grafts: list[Graft]) -> int:
             for number in (0, 1, 2):
                 os.dup2(null, number)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            options = {"fsname": "proc", "allow_other": True, **_UNCACHED}
-            ProcRoot(root, procfs, "/proc", options, lambda: _answer(writer), _discard)
+            ProcRoot(root, procfs, lambda: _answer(writer)).main(_OPTIONS)
         finally:
             os._exit(1)
     os.close(writer)

@@ -36,6 +36,14 @@ def _eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
+def _runs(pid: int) -> bool:
+    """Whether a process still has its memory and descriptors."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
 def _kill_server(process: subprocess.Popen[str]) -> None:
     """Of cmafs's children the server is a session leader of its own, CMD's init is not."""
     servers = [pid for pid in _children(process.pid) if os.getsid(pid) == pid]
@@ -91,9 +99,10 @@ def test_a_killed_server_leaves_errors_not_a_hang() -> None:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        for pid in _children(process.pid):
-            if os.getsid(pid) == pid:
-                os.kill(pid, signal.SIGKILL)
+        servers = [pid for pid in _children(process.pid) if os.getsid(pid) == pid]
+        for pid in servers:
+            os.kill(pid, signal.SIGKILL)
+        assert _eventually(lambda: not any(_runs(pid) for pid in servers))
         output, _ = process.communicate("go\n", timeout=30)
     assert output == "Transport endpoint is not connected\n"
     assert process.returncode == 6
