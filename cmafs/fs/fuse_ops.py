@@ -2,8 +2,8 @@
 
 What a call may cost decides the shape of this module. A handler that is not needed is None, so that libfuse
 answers or the kernel stops asking; a path is resolved once; attributes and names are cached by the kernel,
-since they change only through the mount itself; fusepy's decoding of paths, lookup of handlers by name and
-dicts of attributes are left out.
+since they change only through the mount itself. Of fusepy the declarations of libfuse are used, not its class
+FUSE, which decodes paths, finds handlers by name and makes dicts of attributes at every call.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import stat
 import threading
 import time
@@ -39,6 +40,11 @@ OPTIONS: Mapping[str, str | bool] = {
     "use_ino": True,
 }
 
+#: Handlers that do without the generic guard around them, which takes half a microsecond.
+_HOT = frozenset(("open", "read", "write", "release"))
+
+_O_TRUNC = os.O_TRUNC
+
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
 
@@ -49,33 +55,20 @@ def caller_pid() -> int:
     return pid
 
 
-class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
-    """One mount: made, served and ended by its constructor, which returns when it is unmounted.
+class FuseMount:
+    """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
 
-    ``root`` is the tree; ``options`` go to ``-o``; ``on_ready`` is called once the kernel has sent its first
-    request; ``report`` takes the traceback of a bug of ours, which the caller of the system call sees as EIO.
-    Raises RuntimeError if libfuse cannot mount.
+    ``root`` is the tree; ``on_ready`` is called once the kernel has sent its first request; ``report`` takes
+    the traceback of a bug of ours, which the caller of the system call sees as EIO.
 
-    fusepy looks a handler up in ``operations`` and calls its own method of that name: both are this object.
+    Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
+    saves one request (security.capability) before every write.
     """
 
-    use_ns = True  # else fusepy warns at each start
-    flag_nullpath_ok = flag_nopath = True  # handlers of open files get no path
-
-    # without a handler libfuse answers ENOSYS, after which the kernel asks no more; for getxattr that saves
-    # one request (security.capability) before every write
-    flush = fsync = fsyncdir = access = statfs = lock = bmap = None
-    getxattr = setxattr = listxattr = removexattr = destroy = None
-
     def __init__(
-        self,
-        root: Directory,
-        mountpoint: str,
-        options: Mapping[str, str | bool],
-        on_ready: Callable[[], None],
-        report: Callable[[str], None],
+        self, root: Directory, mountpoint: str, on_ready: Callable[[], None], report: Callable[[str], None]
     ) -> None:
-        self._root = root
+        self._mountpoint = mountpoint
         self._on_ready = on_ready
         self._report = report
         self._inodes: dict[bytes, Inode] = {b"/": root}
@@ -89,24 +82,52 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._lock = threading.Lock()
         self._feeders = FifoFeeders(mountpoint, self._lock, report)
+
+    def main(self, options: Mapping[str, str | bool]) -> None:
+        """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.
+
+        Raises RuntimeError if libfuse cannot mount; what it has printed says why.
+        """
+        given = {**OPTIONS, **options}.items()
+        words = [name if value is True else f"{name}={value}" for name, value in given if value]
+        args = [b"cmafs", b"-f", b"-s", b"-o", os.fsencode(",".join(words)), os.fsencode(self._mountpoint)]
+        argv = (ctypes.c_char_p * len(args))(*args)
+        operations = self._operations()
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # libfuse takes what nobody else has taken
         try:
-            super().__init__(
-                self, mountpoint, raw_fi=True, foreground=True, nothreads=True, **{**OPTIONS, **options}
-            )
+            size = ctypes.sizeof(operations)
+            if fuse._libfuse.fuse_main_real(len(args), argv, ctypes.byref(operations), size, None):
+                raise RuntimeError("fuse_main_real")
         finally:
+            signal.signal(signal.SIGINT, before)
             self._feeders.stop()
 
-    def _wrapper(self, func: Callable[..., int | None], *args: Any) -> int:
-        """Every callback: an OSError is the kernel's answer, anything else a bug of ours and EIO."""
-        try:
-            with self._lock:
-                return func(*args) or 0
-        except OSError as error:
-            if error.errno:
-                return -error.errno
-            self._report(traceback.format_exc())
-        except BaseException:  # fusepy would make EINVAL of it, which is the kernel's own word
-            self._report(traceback.format_exc())
+    def _operations(self) -> Any:
+        """``struct fuse_operations`` of this mount's handlers."""
+        operations = fuse.fuse_operations(flag_nullpath_ok=1, flag_nopath=1)  # open files need no path
+        for name, prototype in [field[:2] for field in operations._fields_]:
+            handler = getattr(self, name, None)
+            if handler is not None:
+                setattr(operations, name, prototype(handler if name in _HOT else self._guarded(handler)))
+        return operations
+
+    def _guarded(self, handler: Callable[..., int | None]) -> Callable[..., int]:
+        """A handler that answers 0 or an errno; those of ``_HOT`` do it themselves."""
+
+        def call(*args: Any) -> int:
+            try:
+                with self._lock:
+                    return handler(*args) or 0
+            except BaseException as error:
+                return self._failed(error)
+
+        return call
+
+    def _failed(self, error: BaseException) -> int:
+        """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
+        if isinstance(error, OSError) and error.errno:
+            return -error.errno
+        self._report("".join(traceback.format_exception(error)))
         return -errno.EIO
 
     # names
@@ -197,33 +218,43 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
 
     # open files
 
-    def open(self, path: bytes, fip: Any) -> None:
+    def open(self, path: bytes, fip: Any) -> int:
         """open(2) of a regular file that exists; O_TRUNC takes effect after the file agreed to be opened."""
-        inode, fi = self._lookup(path), fip.contents
-        if not isinstance(inode, RegularFile):
-            fail(errno.EINVAL)
-        flags = fi.flags
-        file = inode.fops.open(inode, flags)
-        if flags & os.O_TRUNC:
-            inode.truncate(0)
-        fi.direct_io = 1
-        if file.nonseekable:
-            fi.nonseekable = 1
-        self._last_fh = fh = self._last_fh + 1
-        fi.fh = fh
-        self._files[fh] = file, inode
+        try:
+            with self._lock:
+                inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
+                flags = fi.flags
+                file = inode.fops.open(inode, flags)  # type: ignore[attr-defined]  # else a bug, and EIO
+                if flags & _O_TRUNC:
+                    inode.truncate(0)
+                fi.direct_io = 1
+                if file.nonseekable:
+                    fi.nonseekable = 1
+                self._last_fh = fi.fh = fh = self._last_fh + 1
+                self._files[fh] = file, inode
+                return 0
+        except BaseException as error:
+            return self._failed(error)
 
     def read(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         """read(2), pread(2): at most 128 KiB arrive at a time."""
-        data = self._files[fip.contents.fh][0].read(size, offset)
-        length = len(data)
-        assert length <= size, (length, size)
-        ctypes.memmove(buf, data, length)
-        return length
+        try:
+            with self._lock:
+                data = self._files[fip.contents.fh][0].read(size, offset)
+                length = len(data)
+                assert length <= size, (length, size)
+                ctypes.memmove(buf, data, length)
+                return length
+        except BaseException as error:
+            return self._failed(error)
 
     def write(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
-        return self._files[fip.contents.fh][0].write(ctypes.string_at(buf, size), offset)
+        try:
+            with self._lock:
+                return self._files[fip.contents.fh][0].write(ctypes.string_at(buf, size), offset)
+        except BaseException as error:
+            return self._failed(error)
 
     def ioctl(self, path: bytes | None, cmd: int, arg: Any, fip: Any, flags: int, data: int | None) -> int:
         """ioctl(2) with the argument that the command's number describes, copied in and back."""
@@ -234,10 +265,14 @@ class FuseMount(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
             ctypes.memmove(data, bytes(argument), size)
         return result
 
-    def release(self, path: bytes | None, fip: Any) -> None:
+    def release(self, path: bytes | None, fip: Any) -> int:
         """The last descriptor is closed."""
-        file, _ = self._files.pop(fip.contents.fh)
-        file.release()
+        try:
+            with self._lock:
+                self._files.pop(fip.contents.fh)[0].release()
+                return 0
+        except BaseException as error:
+            return self._failed(error)
 
     # directories
 

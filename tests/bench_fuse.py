@@ -1,0 +1,123 @@
+"""The cost of a mounted call: python tests/bench_fuse.py (a script, not a test).
+
+Open-read-close of `used` and open-write-close of `alloc` and `free` (one page), against the same calls on a C
+program of constants (bench/constfs.c) with the same mount options, in the same run: small batches in turn,
+minimum and median.
+
+Caller and servers share one CPU. Where the scheduler puts a server on another one, every call waits for that CPU
+to wake up, in a virtual machine longer than all the rest; which of the two servers that befalls is chance.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cmafs.fs.fuse_ops import OPTIONS
+
+HERE = Path(__file__).resolve().parent
+CMAFS = [sys.executable, "-m", "cmafs"]
+AREA = "sys/kernel/debug/cma/reserved"
+BUDGET = 1.5
+BATCHES, CALLS = 60, 100
+
+
+@contextmanager
+def constant(directory: Path) -> Iterator[Path]:
+    """A mount of the C program."""
+    program, place = directory / "constfs", directory / "const"
+    place.mkdir()
+    source = HERE / "bench" / "constfs.c"
+    flags = ["-O2", "-D_FILE_OFFSET_BITS=64"]
+    subprocess.run(["cc", *flags, "-o", program, source, "-l:libfuse.so.2"], check=True)
+    options = ",".join(name if value is True else f"{name}={value}" for name, value in OPTIONS.items())
+    subprocess.run([program, "-s", "-o", options, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["fusermount", "-u", place], check=True)
+
+
+@contextmanager
+def machine(directory: Path) -> Iterator[Path]:
+    """A mounted machine."""
+    place = directory / "machine"
+    place.mkdir()
+    subprocess.run([*CMAFS, "mount", "--cmdline", "cma=16M", place], check=True)
+    try:
+        yield place / AREA
+    finally:
+        subprocess.run([*CMAFS, "umount", place], check=True)
+
+
+def read_used(place: Path) -> Callable[[], None]:
+    """One open-read-close."""
+    path = str(place / "used")
+
+    def call() -> None:
+        fd = os.open(path, os.O_RDONLY)
+        os.read(fd, 4096)
+        os.close(fd)
+
+    return call
+
+
+def write_alloc_free(place: Path) -> Callable[[], None]:
+    """Two open-write-close, as the shell's > does it: one page, and back."""
+    paths = str(place / "alloc"), str(place / "free")
+
+    def call() -> None:
+        for path in paths:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.write(fd, b"1\n")
+            os.close(fd)
+
+    return call
+
+
+def batch(call: Callable[[], None]) -> float:
+    """Microseconds a call."""
+    start = time.perf_counter()
+    for _ in range(CALLS):
+        call()
+    return (time.perf_counter() - start) / CALLS * 1e6
+
+
+def compare(what: str, per_call: int, ours: Callable[[], None], theirs: Callable[[], None]) -> bool:
+    """Print both figures and the ratio; whether it is within the budget."""
+    mine, constant_ = [], []
+    for _ in range(BATCHES):
+        constant_.append(batch(theirs) / per_call)
+        mine.append(batch(ours) / per_call)
+    within = True
+    for name, figure in (("minimum", min), ("median", statistics.median)):
+        a, b = figure(mine), figure(constant_)
+        within &= a <= BUDGET * b
+        print(f"{what:<44} {name:<8} {a:6.1f} us, C {b:6.1f} us: {a / b:.2f} times (at most {BUDGET})")
+    return within
+
+
+def main() -> int:
+    """Measure on one CPU."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory(prefix="cmafs-bench-") as name:
+        directory = Path(name)
+        with constant(directory) as theirs, machine(directory) as ours:
+            writes = write_alloc_free(ours), write_alloc_free(theirs)
+            within = [
+                compare("open-read-close of used", 1, read_used(ours), read_used(theirs)),
+                compare("open-write-close of alloc, free (1 page)", 2, *writes),
+            ]
+            print(f"sim/verify: {(ours.parents[4] / 'sim/verify').read_text().strip()}")
+    return 0 if all(within) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
