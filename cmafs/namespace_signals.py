@@ -46,7 +46,7 @@ class Signals:
 
 @contextlib.contextmanager
 def terminal_given_back() -> Iterator[None]:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # it stops a background group
+    """Leave the terminal to the process group that had it; a shell in another pid namespace cannot."""
     terminal = next((number for number in (0, 1, 2) if os.isatty(number)), None)
     foreground = os.tcgetpgrp(terminal) if terminal is not None else 0
     try:
