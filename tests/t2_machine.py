@@ -47,7 +47,8 @@ SIZES = st.integers(0, 700)
 
 
 class MemoryMachine(RuleBasedStateMachine):
-    """People use memory, drivers use CMA; ``expected`` is what the tasks must hold (page caches may shrink).
+    """People use memory, drivers use CMA; ``expected`` is what the tasks must hold (page caches may
+    shrink).
     """
 
     @initialize(shape=st.sampled_from(SHAPES), boot_pages=st.booleans())

@@ -59,7 +59,8 @@ def settle(memory: Memory) -> None:
 
 
 def _read_in(memory: Memory, cache: Occupant) -> None:
-    """Fills the cache's holes with pages of the same zones and kinds as at boot, where memory is plentiful.
+    """Fills the cache's holes with pages of the same zones and kinds as at boot, where memory is
+    plentiful.
     """
     there = _places(memory, cache)
     for (index, in_cma), pages in memory.boot_cache.items():
@@ -69,4 +70,4 @@ def _read_in(memory: Memory, cache: Occupant) -> None:
             runs: list[tuple[int, int]] = []
             got = smallest_bulk(zone, missing, MIGRATE_CMA if in_cma else MIGRATE_MOVABLE, runs)
             memory.owners.refill(cache, runs)
-            memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}", got)
+            memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", got)

@@ -7,6 +7,7 @@ of single steps would do, and tests/t2_buddy.py holds them to it.
 from __future__ import annotations
 
 from cmafs.mm.mmzone import (
+    CODE_MASK,
     CODE_SHIFT,
     MIGRATE_CMA,
     MIGRATE_ISOLATE,
@@ -103,7 +104,13 @@ def free_range(memory: Memory, zone: Zone, start: int, end: int, tail: bool = Fa
     """
     top = zone.max_page_order
     flags, base, block_order = memory.pageblock_flags, memory.block_base, memory.pageblock_order
+    block = 1 << block_order
     while start < end:
+        stop = min(end, (start | block - 1) + 1)
+        if stop - start < block:
+            _free_inside_pageblock(memory, zone, start, stop, flags[(start >> block_order) - base], tail)
+            start = stop
+            continue
         order = min((start & -start).bit_length() - 1 if start else top, (end - start).bit_length() - 1, top)
         if order == top:
             start = _free_top_blocks(memory, zone, start, end, tail)
@@ -112,6 +119,69 @@ def free_range(memory: Memory, zone: Zone, start: int, end: int, tail: bool = Fa
             order = block_order
         free_one_page(memory, zone, start, order, flags[(start >> block_order) - base], tail)
         start += 1 << order
+
+
+def _free_inside_pageblock(
+    memory: Memory, zone: Zone, start: int, end: int, migratetype: int, tail: bool
+) -> None:
+    """Frees a range that is less than a page block: the blocks that its pages would have merged to.
+
+    Free blocks always are the largest aligned ones, so the free pages around the range decide them; each is
+    listed where the last of its pages would have listed it.
+    """
+    buddies, areas, block_order = zone.buddy, zone.free_area, memory.pageblock_order
+    likely_below = zone.max_page_order - 1
+    account_freepages(zone, end - start, migratetype)
+    pfn, free_end = _free_around(buddies, start, end, block_order)
+    while pfn < end:
+        size = (free_end - pfn).bit_length()
+        order = (min((pfn & -pfn).bit_length(), size) if pfn else size) - 1
+        above = pfn + (1 << order)
+        if above <= start:
+            pfn = above
+            continue
+        _unlist(zone, pfn, start)
+        _unlist(zone, end, above)
+        if order >= block_order:
+            account_freepages(zone, -(1 << order), migratetype)
+            free_one_page(memory, zone, pfn, order, migratetype, tail)
+            return
+        buddies[pfn] = code = order << CODE_SHIFT | migratetype
+        areas[code][pfn] = None
+        higher = buddies.get((pfn >> order + 1 ^ 1) << order + 1) if order < likely_below else None
+        if tail or (higher is not None and higher >> CODE_SHIFT == order + 1):
+            areas[code].move_to_end(pfn, last=False)
+        pfn = above
+
+
+def _free_around(buddies: dict[int, int], start: int, end: int, block_order: int) -> tuple[int, int]:
+    """The free pages of a page block that a range touches at either end: how far they reach."""
+    low = start >> block_order << block_order
+    high = low + (1 << block_order)
+    while end < high:
+        code = buddies.get(end)
+        if code is None:
+            break
+        end += 1 << (code >> CODE_SHIFT)
+    while start > low:
+        step = 1
+        while step <= start - low and not start & step - 1:
+            code = buddies.get(start - step)
+            if code is not None and 1 << (code >> CODE_SHIFT) == step:
+                break
+            step <<= 1
+        else:
+            break
+        start -= step
+    return start, end
+
+
+def _unlist(zone: Zone, start: int, end: int) -> None:
+    """Takes the free blocks that fill a range off their lists."""
+    while start < end:
+        code = zone.buddy.pop(start)
+        del zone.free_area[code][start]
+        start += 1 << (code >> CODE_SHIFT)
 
 
 def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: bool) -> int:
@@ -193,12 +263,19 @@ def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, 
 
 
 def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
-    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge with.
+    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge
+    with.
     """
+    buddies, areas, top = zone.buddy, zone.free_area, zone.max_page_order
     while start < end:
         size = (end - start).bit_length()
         order = (min((start & -start).bit_length(), size) if start else size) - 1
-        add_to_free_list(zone, start, order, migratetype)
+        if order >= top:  # pieces of a run of largest blocks
+            order = top
+            add_to_free_list(zone, start, order, migratetype)
+        else:
+            buddies[start] = code = order << CODE_SHIFT | migratetype
+            areas[code][start] = None
         start += 1 << order
 
 
@@ -208,22 +285,42 @@ def carve(zone: Zone, start: int, end: int) -> bool:
 
     False, and nothing changed, if a page of it is in use.
     """
-    blocks: list[tuple[int, int, int]] = []
-    pfn = start
-    while pfn < end:
-        found = _free_run(zone, pfn, end)
-        if found is None:
-            return False
-        blocks.append(found)
-        pfn = found[1]
+    blocks = _free_blocks(zone, start, end)
+    if blocks is None:
+        return False
+    buddies, areas = zone.buddy, zone.free_area
     for low, high, migratetype in blocks:
-        _remove_run(zone, low, high, migratetype)
+        code = buddies.pop(low, None)
+        if code is None:
+            zone.top_area[migratetype].discard(low, high)
+        else:
+            del areas[code][low]
         account_freepages(zone, max(low, start) - min(high, end), migratetype)
         if low < start:
             _list_pieces(zone, low, start, migratetype)
         if high > end:
             _list_pieces(zone, end, high, migratetype)
     return True
+
+
+def _free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]] | None:
+    """(start, end, migratetype) of the free blocks that cover a range; None if they do not."""
+    blocks: list[tuple[int, int, int]] = []
+    buddies = zone.buddy
+    pfn = start
+    while pfn < end:
+        code = buddies.get(pfn)
+        if code is not None:  # behind the first block every further one begins where the last ended
+            high = pfn + (1 << (code >> CODE_SHIFT))
+            blocks.append((pfn, high, code & CODE_MASK))
+        else:
+            found = _free_run(zone, pfn, end)
+            if found is None:
+                return None
+            blocks.append(found)
+            high = found[1]
+        pfn = high
+    return blocks
 
 
 def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
@@ -240,12 +337,3 @@ def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
     block = 1 << order
     assert run is not None, "find_free() found it"
     return head, min(run.end, -(-end // block) * block), migratetype
-
-
-def _remove_run(zone: Zone, low: int, high: int, migratetype: int) -> None:
-    code = zone.buddy.get(low)
-    if code is None:
-        zone.top_area[migratetype].discard(low, high)
-    else:
-        del zone.buddy[low]
-        del zone.free_area[code][low]

@@ -34,7 +34,8 @@ FALLBACKS = (
 
 
 def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
-    """``can_steal_fallback()``: whether a request may take the whole page block around a block of ``order``.
+    """``can_steal_fallback()``: whether a request may take the whole page block around a block of
+    ``order``.
     """
     if order >= memory.pageblock_order // 2 or memory.page_group_by_mobility_disabled:
         return True
@@ -42,7 +43,8 @@ def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
 
 
 def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly ``order``.
+    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly
+    ``order``.
     """
     return next((mt for mt in FALLBACKS[migratetype] if zone.nr_free_blocks(order, mt)), None)
 

@@ -42,7 +42,8 @@ def all_movable(memory: Memory, start: int, end: int) -> bool:
 
 
 def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
-    """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to free.
+    """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to
+    free.
     """
     owners = memory.owners
     occupants = owners.occupants

@@ -85,7 +85,8 @@ def init_cma_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> Non
 
 
 def free_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
-    """``free_reserved_page()`` of every page: what an area that could not be activated gives to the system.
+    """``free_reserved_page()`` of every page: what an area that could not be activated gives to the
+    system.
     """
     while start_pfn < end_pfn:
         zone = memory.zone_of(start_pfn)

@@ -109,7 +109,8 @@ class Zone:
         )
 
     def find_free(self, pfn: int) -> tuple[int, int, int] | None:
-        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in use.
+        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in
+        use.
         """
         get = self.buddy.get
         for order in range(self.max_page_order):

@@ -137,7 +137,7 @@ def _get_pages(memory: Memory, ac: AllocContext, pages: int, mark: int, out: lis
         here = min(pages - got, headroom(zone, mark, ac.highest, ac.alloc_cma))
         if here > 0:
             taken = rmqueue_bulk(memory, zone, here, ac, done + got, out)
-            memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}", taken)
+            memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", taken)
             got += taken
     return got
 
@@ -179,7 +179,7 @@ def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int |
         if zone_watermark_ok(zone, order, mark, ac.highest, ac.migratetype, ac.alloc_cma):
             pfn = rmqueue(memory, zone, order, ac.migratetype, ac.alloc_cma)
             if pfn is not None:
-                memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}", 1 << order)
+                memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", 1 << order)
                 return pfn
     return None
 

@@ -17,7 +17,8 @@ PCP = "[pcp]"
 
 
 def park_cma_block(memory: Memory) -> None:
-    """Puts a page block of CMA on the per-CPU list, if this kernel does so and nothing of CMA is allocated.
+    """Puts a page block of CMA on the per-CPU list, if this kernel does so and nothing of CMA is
+    allocated.
     """
     if not memory.abi.parks_cma_block or memory.cma_allocated or memory.pcp is not None:
         return

@@ -125,7 +125,8 @@ class RunList:
         return pfn
 
     def discard(self, start: int, end: int) -> None:
-        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others keep their order.
+        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others keep their
+        order.
         """
         while start < end:
             run = self.find(start)

@@ -69,7 +69,9 @@ def _free(memory: Memory, pfns: list[int]) -> None:
 
 
 def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
-    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct. How many were dropped.
+    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct.
+
+    How many were dropped.
     """
     drained = drain_all_pages(memory)
     freed = 0
@@ -94,7 +96,7 @@ def balance_pgdat(memory: Memory, zones: Sequence[Zone]) -> int:
 
 def try_to_free_pages(memory: Memory, highest: Zone, pages: int) -> int:
     """``try_to_free_pages()``: direct reclaim of up to ``pages``; pages freed."""
-    memory.vmstat.count_vm_event(f"allocstall_{highest.name.lower()}")
+    memory.vmstat.count_vm_event(f"allocstall_{highest.item}")
     return _shrink(memory, pages, highest, "direct")
 
 

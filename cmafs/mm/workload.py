@@ -48,7 +48,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One line of ``sim/tasks``: counts in pages, ``ranges`` as (first, last) pfn, ``more`` ranges left out.
+    """One line of ``sim/tasks``: counts in pages, ``ranges`` as (first, last) pfn, ``more`` ranges left
+    out.
     """
 
     name: str
@@ -194,7 +195,7 @@ def pin_pfn(memory: Memory, pfn: int) -> None:
         if not carve(zone, pfn, pfn + 1):
             cma = memory.pageblock_migratetype(pfn) == MIGRATE_CMA
             raise OSError(errno.EBUSY, f"pfn {pfn:#x} is {'allocated from CMA' if cma else 'reserved'}")
-        memory.vmstat.count_vm_event(f"pgalloc_{zone.name.lower()}")
+        memory.vmstat.count_vm_event(f"pgalloc_{zone.item}")
         owner = memory.owners.by_name(PIN_OWNER) or memory.owners.add(PIN_OWNER, KIND_ANON, visible=False)
         memory.owners.extend(owner, [(0, 1, pfn, 1)])
     _get(memory, pfn)

@@ -1,0 +1,110 @@
+"""Costs of the memory manager against the budgets of the design: ``python -m tests.bench_mm`` (not a test).
+
+Each figure is the least of a few rounds, taken alternately, in milliseconds unless a unit is given.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mm_support import Booted, boot, layout
+
+from cmafs.mm.contig_alloc import alloc_contig_range, free_contig_range
+from cmafs.mm.validate import validate
+from cmafs.mm.workload import kill, pin_pfn, spawn
+
+GIB = 1 << 18
+ROUNDS = 5
+
+
+def machine(gib: int, cma_gib: int, kernel: str = "6.12") -> Booted:
+    """A machine with one area in its middle."""
+    area = ((gib * GIB // 2, cma_gib * GIB),)
+    return boot(layout(gib * GIB, area), area, kernel)
+
+
+def best(work: Callable[[], Callable[[], object]]) -> float:
+    """Milliseconds of the fastest round; ``work`` prepares one and returns what is measured."""
+    times = []
+    for _ in range(ROUNDS):
+        measured = work()
+        start = time.perf_counter()
+        measured()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1000
+
+
+def fill_4_gib() -> Callable[[], object]:
+    there = machine(4, 1)
+    room = there.free() - there.memory.zones[0].watermark[0]
+    return lambda: spawn(there.memory, "a", "anon", room)
+
+
+def migrate_100000() -> Callable[[], object]:
+    """400 MiB of an area full of movable pages, with room elsewhere."""
+    there = machine(4, 1)
+    room = there.free() - there.memory.zones[0].watermark[0]
+    spawn(there.memory, "filler", "kernel", 3 * GIB - 20000)
+    spawn(there.memory, "a", "anon", room - 3 * GIB + 20000 - 1000)
+    kill(there.memory, "filler")
+    base = there.area.base_pfn
+    return lambda: alloc_contig_range(there.memory, base + 77, base + 77 + 102400)
+
+
+def whole_area(gib: int, cma_gib: int) -> Callable[[], object]:
+    there = machine(gib, cma_gib)
+    base = there.area.base_pfn
+    return lambda: alloc_contig_range(there.memory, base, base + cma_gib * GIB)
+
+
+def pairs(gib: int) -> Callable[[], object]:
+    """1,000 allocations and releases of 64 pages each in an area that was used before."""
+    there = (
+        machine(gib, 1 if gib > 1 else 0)
+        if gib > 1
+        else boot(layout(GIB, ((GIB // 2, 65536),)), ((GIB // 2, 65536),))
+    )
+    base = there.area.base_pfn
+    for pfn in range(base, base + 4000, 8):
+        pin_pfn(there.memory, pfn + 8192)
+
+    def work() -> None:
+        for i in range(1000):
+            alloc_contig_range(there.memory, base + i, base + i + 64)
+            free_contig_range(there.memory, base + i, 64)
+
+    return work
+
+
+def main() -> None:
+    """Prints one line a figure: what, measured, budget."""
+    rows = [
+        ("1 TiB machine with 64 GiB area: build", best(lambda: lambda: machine(1024, 64)), "1000 (mount)"),
+        ("allocate all 64 GiB", best(lambda: whole_area(1024, 64)), "300"),
+        ("fill 4 GiB with movable pages through spawn", best(fill_4_gib), "500"),
+        ("migrate 102,400 pages out of an area", best(migrate_100000), "300"),
+        ("1000 pairs of 64 pages, 1 GiB machine", best(lambda: pairs(1)), ""),
+        ("1000 pairs of 64 pages, 1 TiB machine", best(lambda: pairs(1024)), "2 x the line before"),
+    ]
+    there = machine(4, 1)
+    spawn(there.memory, "a", "anon", 900000)
+    rows.append(
+        (
+            "validate() with 900,000 used pages",
+            best(lambda: lambda: validate(there.memory, list(there.areas))),
+            "",
+        )
+    )
+    for what, measured, budget in rows:
+        print(f"{what:50s} {measured:10.2f} ms   {'budget ' + budget if budget else ''}")
+    print(f"{'resident at most':50s} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:10.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

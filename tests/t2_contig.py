@@ -1,0 +1,171 @@
+"""alloc_contig_range(): what moves, what stays, what is left behind when it fails, and what is said about
+it.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from mm_support import Booted, boot, layout, small
+
+from cmafs.mm.cma import cma_alloc, cma_release
+from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
+from cmafs.mm.mmzone import MIGRATE_CMA
+from cmafs.mm.page_alloc import OutOfMemory
+from cmafs.mm.workload import kill, mlock, pin, pin_pfn, spawn, tasks
+
+KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.2", "article")
+
+
+def full_area(kernel: str = "6.12", kind: str = "anon") -> Booted:
+    """64 MiB, 16 MiB of it CMA, and every page of CMA in use by task ``a``: the rest, but 8 MiB, was full."""
+    machine = small(kernel)
+    other = machine.free() - machine.cma_free()
+    spawn(machine.memory, "filler", "kernel", other - 1000)
+    spawn(machine.memory, "a", kind, machine.free() - 500)
+    kill(machine.memory, "filler")
+    assert machine.cma_free() == 0
+    return machine
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kind", ["anon", "file", "tmpfs"])
+def test_movable_pages_move_out_with_their_content(kernel: str, kind: str) -> None:
+    machine = full_area(kernel, kind)
+    memory, base = machine.memory, machine.area.base_pfn
+    free, before = machine.free(), dict(memory.vmstat.events)
+    alloc_contig_range(memory, base + 100, base + 1300)
+    assert machine.free() == free - 1200
+    assert not memory.owners.any_in(base + 100, base + 1300)
+    assert memory.vmstat.vm_event("pgmigrate_success") == 1200
+    assert memory.vmstat.vm_event("pgfree") - before["pgfree"] == 1200
+    assert sum(task.pages for task in tasks(memory)) == memory.owners.occupants[2].resident
+    assert memory.pageblock_migratetype(base + 100) == MIGRATE_CMA
+    free_contig_range(memory, base + 100, 1200)
+    machine.check()
+    parked = memory.pageblock_nr_pages if kernel == "7.2" else 0
+    assert machine.free() == free - parked
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_pinned_page_keeps_the_range_busy(kernel: str) -> None:
+    machine = full_area(kernel)
+    memory, base = machine.memory, machine.area.base_pfn
+    pin_pfn(memory, base + 700)
+    tag = memory.owners.tag_at(base + 700)
+    with pytest.raises(ContigBusy) as busy:
+        alloc_contig_range(memory, base + 600, base + 900)
+    assert (busy.value.errno, busy.value.pfn, busy.value.locked) == (errno.EBUSY, base + 700, False)
+    assert memory.owners.tag_at(base + 700) == tag
+    machine.check()
+    alloc_contig_range(memory, base + 701, base + 900)
+    alloc_contig_range(memory, base + 600, base + 700)
+    free_contig_range(memory, base + 701, 199)
+    free_contig_range(memory, base + 600, 100)
+    machine.check()
+
+
+@pytest.mark.parametrize(("kind", "still_there"), [("anon", 1), ("tmpfs", 300 - 128)])
+def test_what_moves_although_the_range_stays_busy(kind: str, still_there: int) -> None:
+    """Pinned anonymous pages are not even isolated; a file page fails in its batch of 32, and ends the
+    scan.
+    """
+    machine = full_area("6.12", kind)
+    memory, base = machine.memory, machine.area.base_pfn
+    pin_pfn(memory, base + 600 + 100)
+    with pytest.raises(ContigBusy):
+        alloc_contig_range(memory, base + 600, base + 900)
+    left = [pfn for pfn, _ in memory.owners.used_in(base + 600, base + 900)]
+    assert base + 700 in left
+    assert len(left) == still_there + (kind == "tmpfs")
+    assert memory.vmstat.vm_event("pgmigrate_fail") == (5 if kind == "tmpfs" else 0)
+    machine.check()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nowhere_to_move_to_is_enomem_and_part_has_moved(kernel: str) -> None:
+    machine = small(kernel)
+    memory = machine.memory
+    spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0] - 300)
+    middle, end = machine.area.base_pfn + 2048, machine.area.base_pfn + 4096
+    assert memory.owners.any_in(middle, end)
+    with pytest.raises(OutOfMemory):
+        alloc_contig_range(memory, middle, end)
+    assert 0 < memory.vmstat.vm_event("pgmigrate_success") <= 300
+    assert memory.vmstat.vm_event("pgmigrate_fail") > 0
+    machine.check()
+
+
+def test_cma_alloc_says_which_error() -> None:
+    machine = full_area("6.12")
+    pin_pfn(machine.memory, machine.area.base_pfn + 2000)
+    assert cma_alloc(machine.area, 3000) is None
+    assert any("ret: -16" in line for line in machine.log.lines())
+    assert cma_alloc(machine.area, 2000) == machine.area.base_pfn
+    machine.check()
+
+
+def test_a_page_of_another_area_keeps_a_range_busy() -> None:
+    """Two areas of a device tree may overlap: what one has handed out the other cannot take."""
+    base = 4096
+    areas = ((base, 2048), (base + 1024, 2048))
+    machine = boot(layout(16384, areas), areas)
+    assert cma_alloc(machine.areas[1], 100) == base + 1024
+    assert cma_alloc(machine.areas[0], 1100) is None
+    assert cma_alloc(machine.areas[0], 1024) == base
+    assert cma_alloc(machine.areas[0], 900) == base + 1024 + 100
+    assert cma_release(machine.areas[1], base + 1024, 100)
+
+
+def test_5_10_names_the_range_that_was_busy() -> None:
+    for kernel, expected in (("5.10", True), ("6.1", False)):
+        machine = small(kernel)
+        base = machine.area.base_pfn
+        pin_pfn(machine.memory, base + 600)
+        with pytest.raises(ContigBusy) as busy:
+            alloc_contig_range(machine.memory, base + 520, base + 700)
+        assert busy.value.pfns_busy == ((base + 512, base + 700) if expected else None)
+
+
+def test_mlock_stops_migration_only_in_the_article() -> None:
+    for kernel in ("6.12", "article"):
+        machine = full_area(kernel)
+        mlock(machine.memory, "a")
+        if kernel == "6.12":
+            alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
+            continue
+        with pytest.raises(ContigBusy) as busy:
+            alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
+        assert (busy.value.locked, busy.value.pfn) == (True, machine.area.base_pfn)
+
+
+def test_a_pin_in_a_large_area_costs_one_step() -> None:
+    """64 GiB on a 1 TiB machine: millions of windows contain the pin; all of them are counted at once."""
+    pages, base, count = 1 << 28, 1 << 27, 1 << 24
+    machine = boot(layout(pages, ((base, count),)), ((base, count),))
+    pin_pfn(machine.memory, base + count // 2)
+    assert cma_alloc(machine.area, count // 2 - 1) == base
+    assert cma_alloc(machine.area, count // 4) == base + count // 2 + 1
+    machine.check()
+    assert len(machine.memory.owners.tags) == 1
+
+
+def test_isolation_takes_free_pages_of_its_blocks_out_of_reach() -> None:
+    """Pages move out of the isolated page blocks, never into their free rest."""
+    machine = full_area()
+    memory, base = machine.memory, machine.area.base_pfn
+    alloc_contig_range(memory, base, base + 10)
+    free_contig_range(memory, base, 10)
+    alloc_contig_range(memory, base + 100, base + 200)
+    assert not memory.owners.any_in(base, base + 10)
+    free_contig_range(memory, base + 100, 100)
+    machine.check()
+
+
+def test_pins_of_a_task_hold_its_lowest_pages() -> None:
+    machine = full_area()
+    pin(machine.memory, "a", 2)
+    first = machine.memory.owners.occupants[2].frames[:2].tolist()
+    for pfn in first:
+        assert machine.memory.pins[pfn] == 1

@@ -1,0 +1,235 @@
+"""Zones, watermarks, fallback between migratetypes, GFP flags, compaction, boot pages."""
+
+from __future__ import annotations
+
+import pytest
+from mm_support import Booted, boot, layout, names, recorded, small
+
+from cmafs.abi import kernel_abi
+from cmafs.mm import workload
+from cmafs.mm.compaction import compact_memory
+from cmafs.mm.contig_alloc import alloc_contig_range, free_contig_range
+from cmafs.mm.gfp import (
+    GFP_ATOMIC,
+    GFP_DMA,
+    GFP_DMA32,
+    GFP_HIGHUSER_MOVABLE,
+    GFP_KERNEL,
+    GFP_SLAB_RECLAIMABLE,
+    gfp_migratetype,
+    zonelist,
+)
+from cmafs.mm.mm_init import free_reserved_range, mm_init
+from cmafs.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MemoryLayout
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
+from cmafs.mm.vmscan import drop_caches
+
+GIB = 1 << 18
+
+
+def test_gfp_flags_to_migratetype() -> None:
+    """The table of seeds/002."""
+    memory = small().memory
+    expected = {
+        GFP_KERNEL: MIGRATE_UNMOVABLE,
+        GFP_ATOMIC: MIGRATE_UNMOVABLE,
+        GFP_SLAB_RECLAIMABLE: MIGRATE_RECLAIMABLE,
+        GFP_HIGHUSER_MOVABLE: MIGRATE_MOVABLE,
+    }
+    assert {gfp: gfp_migratetype(memory, gfp) for gfp in expected} == expected
+
+
+def test_zonelists() -> None:
+    zones = (("DMA", 0, 4096), ("DMA32", 4096, 4 * GIB), ("Normal", 4 * GIB, 6 * GIB))
+    memory = mm_init(MemoryLayout(12, 9, 10, zones, ((0, 6 * GIB),), ()), kernel_abi("6.12").mm)
+    order = {
+        GFP_DMA: ["DMA"],
+        GFP_DMA32: ["DMA32", "DMA"],
+        GFP_KERNEL: ["Normal", "DMA32", "DMA"],
+        GFP_HIGHUSER_MOVABLE: ["Normal", "DMA32", "DMA"],
+    }
+    assert {gfp: [zone.name for zone in zonelist(memory, gfp)] for gfp in order} == order
+
+
+def test_watermarks_are_those_a_real_kernel_printed() -> None:
+    """6.12/pressure-0, out of memory: min:1968kB low:2460kB high:2952kB, once init memory had been freed."""
+    machine = recorded("6.12/pressure-0").machine
+    zone = machine.memory.zones[0]
+    end = zone.end_pfn
+    assert zone.managed_pages == 242192 // 4
+    free_reserved_range(machine.memory, end - 158, end)
+    assert [pages * 4 for pages in zone.watermark] == [1968, 2460, 2952]
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.12"])
+def test_watermarks_by_row(kernel: str) -> None:
+    """4 GiB: 8192 KiB at least; the distance is a quarter of that before 4.6, then at least a thousandth
+    of the zone.
+    """
+    zone = mm_init(layout(4 * GIB, dma32_end=0), kernel_abi(kernel).mm).zones[0]
+    distance = 512 if kernel == "4.4" else 4 * GIB // 1000
+    assert zone.watermark == [2048, 2048 + distance, 2048 + 2 * distance]
+
+
+def test_lower_zones_keep_a_reserve() -> None:
+    memory = mm_init(layout(8 * GIB), kernel_abi("6.12").mm)
+    dma32, normal = memory.zones
+    assert dma32.lowmem_reserve == [0, normal.managed_pages // 256]
+    workload.spawn(memory, "a", "anon", normal.managed_pages + 1000)
+    assert normal.nr_free == normal.watermark[1]
+    workload.grow(memory, "a", dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1])
+    assert dma32.nr_free > dma32.lowmem_reserve[1]
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
+def test_unmovable_requests_claim_whole_page_blocks(kernel: str) -> None:
+    machine = boot(layout(16384), (), kernel)
+    memory = machine.memory
+    workload.spawn(memory, "k", "kernel", 600)
+    occupant = memory.owners.by_name("k")
+    assert occupant is not None
+    assert {memory.pageblock_migratetype(pfn) for pfn in occupant.pfns()} == {MIGRATE_UNMOVABLE}
+    assert memory.pageblock_flags.count(MIGRATE_UNMOVABLE) == 2
+    machine.check()
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
+def test_movable_requests_borrow_without_claiming(kernel: str) -> None:
+    """Small remains of unmovable page blocks serve movable requests at last, and stay unmovable."""
+    machine = boot(layout(16384), (), kernel)
+    memory = machine.memory
+    workload.spawn(memory, "k", "kernel", 1)
+    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0] - 1)
+    unmovable = memory.owners.by_name("k")
+    assert unmovable is not None
+    workload.kill(memory, "a")
+    machine.check()
+    block = unmovable.frames[0] >> 9
+    if kernel != "4.4":
+        assert memory.pageblock_flags[block] in (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)
+    workload.kill(memory, "k")
+    machine.check()
+    assert machine.free() == 16384
+
+
+def fragmented(kernel: str = "6.12", tasks: int = 2) -> Booted:
+    """Memory full of single pages of ``t0``, ``t1``, … in turns, and ``t0`` killed: no two free pages side
+    by side.
+    """
+    machine = boot(layout(8192), (), kernel)
+    memory = machine.memory
+    for i in range(tasks):
+        workload.spawn(memory, f"t{i}", "anon", 0)
+    for _ in range(3000 // tasks):
+        for i in range(tasks):
+            workload.grow(memory, f"t{i}", 1)
+    workload.spawn(memory, "rest", "anon", machine.free() - memory.zones[0].watermark[0])
+    workload.kill(memory, "t0")
+    return machine
+
+
+def test_lists_and_page_blocks_may_disagree_only_before_6_10() -> None:
+    """A quarter of each page block free is too little to claim it: what moves to other lists moves back
+    only when freed.
+    """
+    for kernel, agree in (("5.10", False), ("6.1", False), ("6.12", True), ("7.2", True)):
+        machine = fragmented(kernel, tasks=4)
+        memory = machine.memory
+        workload.spawn(memory, "k", "kernel", 200)
+        blocks = memory.zones[0].buddy.items()
+        wrong = [pfn for pfn, code in blocks if code & 7 != memory.pageblock_migratetype(pfn)]
+        assert (not wrong) == agree, kernel
+        machine.check()
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+def test_compaction_makes_large_blocks(kernel: str) -> None:
+    machine = fragmented(kernel)
+    memory, zone = machine.memory, machine.memory.zones[0]
+    before = sum(zone.nr_free_blocks(0, mt) for mt in range(3))
+    assert before >= 1500
+    compact_memory(memory)
+    assert sum(zone.nr_free_blocks(0, mt) for mt in range(3)) < 256  # only where the scanners met
+    for item in ("compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "pgmigrate_success"):
+        assert memory.vmstat.vm_event(item) > 0
+    machine.check()
+
+
+def test_compaction_leaves_pinned_pages() -> None:
+    machine = fragmented()
+    memory = machine.memory
+    workload.pin(memory, "t1", 40)
+    held = {pfn: memory.owners.tag_at(pfn) for pfn in memory.pins}
+    compact_memory(memory)
+    assert {pfn: memory.owners.tag_at(pfn) for pfn in held} == held
+    machine.check()
+
+
+def test_a_large_block_is_made_by_direct_compaction() -> None:
+    machine = fragmented()
+    memory, zone = machine.memory, machine.memory.zones[0]
+    assert not any(zone.nr_free_blocks(order, mt) for order in (9, 10) for mt in range(3))
+    pfn = alloc_pages(memory, GFP_KERNEL, 9)
+    assert pfn % 512 == 0
+    assert memory.vmstat.vm_event("compact_stall") == 1
+    free_pages(memory, pfn, 9)
+    machine.check()
+
+
+def test_an_atomic_request_does_not_wait_for_compaction() -> None:
+    machine = fragmented()
+    with pytest.raises(OutOfMemory, match="no free block of order 9"):
+        alloc_pages(machine.memory, GFP_ATOMIC, 9)
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.12", "7.2"])
+def test_boot_pages_come_back_after_pressure(kernel: str) -> None:
+    base = 8192
+    machine = boot(layout(65536, ((base, 4096),)), ((base, 4096),), kernel, boot_pages=True)
+    memory = machine.memory
+    start = machine.free(), machine.cma_free()
+    room = machine.free() - memory.zones[0].watermark[0]
+    workload.spawn(memory, "a", "tmpfs", room + 40)
+    machine.check()
+    workload.kill(memory, "a")
+    machine.check()
+    assert (machine.free(), machine.cma_free()) == start
+
+
+def test_7_2_parks_a_block_of_cma_until_an_allocation() -> None:
+    base = 8192
+    machine = boot(layout(65536, ((base, 4096),)), ((base, 4096),), "7.2", boot_pages=True)
+    assert machine.cma_free() == 4096 - 512
+    alloc_contig_range(machine.memory, base, base + 10)
+    assert machine.cma_free() == 4096 - 10
+    free_contig_range(machine.memory, base, 10)
+    assert machine.cma_free() == 4096 - 512
+    machine.check()
+
+
+def test_a_tiny_machine_boots() -> None:
+    machine = boot(layout(2048, ((1024, 512),)), ((1024, 512),), "6.12", boot_pages=True)
+    machine.check()
+    assert machine.free() > 1500
+
+
+def test_dropping_the_cache_of_a_booted_machine() -> None:
+    machine = recorded("6.12/pressure-0").machine
+    before = machine.free()
+    drop_caches(machine.memory, 3)
+    assert machine.free() > before
+    machine.check()
+
+
+def test_too_little_memory_for_page_blocks() -> None:
+    """64 KiB pages have page blocks of 512 MiB: with less than six of them everything is unmovable."""
+    machine = boot(layout(16384, page_shift=16, pageblock_order=13, max_page_order=13), (), "6.12")
+    assert machine.memory.page_group_by_mobility_disabled
+    workload.spawn(machine.memory, "a", "anon", 100)
+    workload.spawn(machine.memory, "k", "kernel", 100)
+    machine.check()
+
+
+def test_every_recorded_boot_is_consistent() -> None:
+    for name in names("exhaust"):
+        recorded(name).machine.check()
