@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         status: int = args.main(args)
-        sys.stdout.flush()
+        if sys.stdout:  # a caller may have closed it
+            sys.stdout.flush()
     except CommandFailed as failure:
         print(f"cmafs: {failure}", file=sys.stderr)
         return failure.status
