@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmafs.check_rules import RULES
@@ -78,7 +78,7 @@ class Problem:
     """
 
     node: str | None
-    property: str
+    prop: str
     what: str
     rule: str
     remedy: str
@@ -138,7 +138,7 @@ class _Findings:
             return NOTE if node.is_compatible("shared-dma-pool") and event.reason == "not-reusable" else None
         if event.reason in _HARMFUL_NOTES:
             return ERROR
-        if event.reason == "no-reg-no-size" and event.node in self.named():
+        if event.reason == "no-reg-no-size" and event.node in self.lost():
             return None  # 7.2 drops a malformed property first, and then misses it
         return NOTE if event.effect == EFFECT_NOTE or event.reason in _HARMLESS | _MILD else ERROR
 
@@ -151,7 +151,7 @@ class _Findings:
             found.insert(0, found[0] - 1)
         return tuple(dict.fromkeys(self.log[index] for index in found))
 
-    def named(self) -> set[str]:
+    def lost(self) -> set[str]:
         """Paths of the nodes that some error names."""
         return {p.node for p in self.problems if p.severity == ERROR and p.node is not None}
 
@@ -161,9 +161,11 @@ _MILD = frozenset({"alignment-raised", "size-rounded", "cma-moved", "base-is-byt
 
 
 def _refined(event: BootEvent, node: DeviceNode | None) -> BootEvent:
-    """A DMA pool that says ``no-map`` is meant so; one that says neither is the classic omission."""
+    """What boot cannot tell apart: a DMA pool that is meant as one, an area that no node asked for."""
     if event.reason == "not-reusable" and node is not None and node.property_read_bool("no-map"):
         return BootEvent(event.node, "plain-pool", EFFECT_NOTE, event.property, event.detail)
+    if event.node is None and event.property == "reg":
+        return replace(event, property="cma=")
     return event
 
 
@@ -172,7 +174,7 @@ def _problem(event: BootEvent, severity: str, said: tuple[str, ...]) -> Problem:
     detail = f" ({event.detail})" if event.detail else ""
     return Problem(
         node=event.node,
-        property=event.property or "",
+        prop=event.property or "",
         what=rule.what + detail,
         rule=rule.source,
         remedy=rule.remedy,
@@ -210,8 +212,12 @@ def _unexplained(tree: DeviceTree, areas: Sequence[Area], named: set[str]) -> It
     parent = reserved_memory(tree)
     reason = "parent-ignored" if parent is not None and parent.path in named else "no-area"
     for node in _regions(tree):
-        if node.path not in made and node.path not in named and node.is_available():
+        if node.path in made or node.path in named:
+            continue
+        if node.is_available():
             yield BootEvent(node.path, reason, EFFECT_IGNORED, "compatible")
+        else:
+            yield BootEvent(node.path, "disabled", EFFECT_IGNORED, "status")
 
 
 def _cmdline(machine: Machine, areas: Sequence[Area]) -> Iterator[BootEvent]:
@@ -240,12 +246,12 @@ def examine(machine: Machine, why: str) -> Report:
     found.add(machine.boot_events)
     seen = {region.node.path for region in machine.reserved_mem}
     found.add(event for event in misplaced(tree) if event.node not in seen)
-    found.add(_unexplained(tree, areas, found.named()))
+    found.add(_unexplained(tree, areas, {p.node for p in found.problems if p.node}))
     found.add(claims_overlap(tree))
     for node in _regions(tree):
         found.add(notes(node, tree, machine.cma.min_alignment))
     found.add(_cmdline(machine, areas))
-    found.add(dangling(tree, found.named() - {area.node for area in areas if area.node}))
+    found.add(dangling(tree, found.lost() - {area.node for area in areas if area.node}))
     return Report(
         machine.abi.release, machine.arch, why, areas, found.problems, log, machine.config.page_shift
     )
@@ -333,7 +339,7 @@ def _paragraph(problem: Problem, kernel: str) -> list[str]:
 
 
 def _subject(problem: Problem) -> str:
-    return f"{problem.property}: " if problem.property else ""
+    return f"{problem.prop}: " if problem.prop else ""
 
 
 def _remark(problem: Problem) -> str:

@@ -54,7 +54,7 @@ def run_check(args: argparse.Namespace) -> int:
             kernel=args.kernel,
             arch=args.arch,
             cmdline=args.cmdline,
-            config=config_lines(args.config),
+            config=list(config_lines(args.config)),
             memory=memory_size(args.memory),
             seed=args.seed,
             framework=(args.profile, args.strict_quirks),

@@ -25,6 +25,9 @@ MAX_SOURCE_SIZE = 8 << 20
 #: Bytes; a longer property name is taken for damage (the specification allows 31, the field uses more).
 _MAX_NAME = 255
 
+#: The only version since 2006; pyfdt knows no later one, dtc converts earlier ones.
+_VERSION = 17
+
 _HEADER = struct.Struct(">10I")
 _MAGIC = struct.pack(">I", FDT_MAGIC)
 _MODEL = re.compile(r'^\s*model\s*=\s*"([^"]*)"', re.M)
@@ -114,8 +117,10 @@ def _checked(path: str, data: bytes) -> bytes:
     _, total, at_struct, at_strings, at_rsv, version, last_comp, _, n_strings, n_struct = _HEADER.unpack(
         data[: _HEADER.size]
     )
-    if version < 17 or last_comp > 17:
-        raise DtError(f"{path}: device tree blob of version {version}, 17 is wanted: convert it with dtc")
+    if version != _VERSION or last_comp > _VERSION:
+        raise DtError(
+            f"{path}: device tree blob of version {version}, {_VERSION} is wanted: convert it with dtc"
+        )
     if total > MAX_FDT_SIZE:
         raise DtError(f"{path}: blob of {total} bytes; the kernel maps at most {MAX_FDT_SIZE} (MAX_FDT_SIZE)")
     if total > len(data):
