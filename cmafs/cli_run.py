@@ -95,22 +95,30 @@ def main(args: argparse.Namespace) -> int:
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises CommandFailed with status 125."""
+    import os
     import signal
 
     from cmafs.namespace import CANNOT_RUN, Job, NamespaceError, Server, run, shares_superblock
     from cmafs.namespace_signals import Signals
+    from cmafs.namespace_tasks import Announcer
     from cmafs.server import spawn
     from cmafs.server_mounts import MountFailed
 
     signals = Signals.inherited()
     machine = boot_from(args, kernel=kernel, status=CANNOT_RUN)
+    tasks, writer = os.pipe()
+    machine.booted.on_task = Announcer(writer)
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
     options = {"fsname": "cmafs" if shares_superblock() else "debugfs", "subtype": False, "allow_other": True}
 
     def serve(place: str) -> Server:
-        return Server(spawn(machine, place, options, log=args.log, parent_death_signal=signal.SIGKILL))
+        death = signal.SIGKILL
+        return Server(spawn(machine, place, options, log=args.log, parent_death_signal=death, keep=(writer,)))
 
     try:
-        return run(Job(command, serve, signals))
+        return run(Job(command, serve, signals, tasks))
     except (NamespaceError, MountFailed) as error:
         raise CommandFailed(str(error), CANNOT_RUN) from None
+    finally:
+        os.close(tasks)
+        os.close(writer)

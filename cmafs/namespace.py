@@ -23,6 +23,7 @@ from cmafs import namespace_proc, namespace_root, namespace_shims
 from cmafs import namespace_syscalls as syscalls
 from cmafs.namespace_root import DEBUGFS, HOST, PROCFS, TRACEFS, TREE, Graft
 from cmafs.namespace_signals import Signals, terminal_given_back, wait_for
+from cmafs.namespace_tasks import StandIns
 
 CANNOT_RUN = 125  # cmafs failed before CMD
 NOT_EXECUTABLE = 126
@@ -38,12 +39,14 @@ class Job:
     """What to run and where.
 
     ``command``: CMD and its arguments; ``serve``: shows the machine at a path and returns its server;
-    ``signals``: the dispositions that CMD inherits.
+    ``signals``: the dispositions that CMD inherits; ``tasks``: a descriptor to read, where the server says
+    which simulated tasks there are.
     """
 
     command: Sequence[str]
     serve: Callable[[str], Server]
     signals: Signals
+    tasks: int | None = None
 
 
 @contextlib.contextmanager
@@ -239,7 +242,8 @@ def _init(job: Job, composed: Composed, alive: int, directory: str) -> NoReturn:
         namespace_proc.cover_strays()
     with contextlib.suppress(OSError):  # a directory that is gone: CMD starts in /
         os.chdir(directory)
-    os._exit(wait_for(_start(job), others=True))
+    tasks = StandIns(job.tasks, f"{TREE}/sim/control") if job.tasks is not None else None
+    os._exit(wait_for(_start(job), others=True, tasks=tasks))
 
 
 def _guarded(body: Callable[[], NoReturn]) -> NoReturn:

@@ -7,6 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmafs.namespace_tasks import NEWS
+
+if TYPE_CHECKING:
+    from cmafs.namespace_tasks import StandIns
 
 _SI_KERNEL = 0x80  # siginfo.si_code of what the terminal sends: CMD, of the same process group, has it
 
@@ -58,18 +64,24 @@ def terminal_given_back() -> Iterator[None]:
                 os.tcsetpgrp(terminal, foreground)
 
 
-def wait_for(pid: int, *, others: bool) -> int:
+def wait_for(pid: int, *, others: bool, tasks: StandIns | None = None) -> int:
     """Wait until a child has ended, passing signals on to it: its exit status, 128+N after signal N.
 
-    ``others``: reap other children as well, as pid 1 must.
+    ``others``: reap other children as well, as pid 1 must; ``tasks``: processes to start on the side.
     """
+    expected = _FORWARDED | {signal.SIGCHLD} | ({NEWS} if tasks else set())
     while True:
-        received = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
+        received = signal.sigwaitinfo(expected)
+        if tasks and received.si_signo == NEWS:
+            tasks.news()
+            continue
         if received.si_signo != signal.SIGCHLD:
             if received.si_code != _SI_KERNEL:
                 os.kill(pid, received.si_signo)
             continue
         while (ended := os.waitpid(-1 if others else pid, os.WNOHANG)) != (0, 0):
+            if tasks:
+                tasks.ended(ended[0])
             if ended[0] == pid:
                 code = os.waitstatus_to_exitcode(ended[1])
                 return code if code >= 0 else 128 - code

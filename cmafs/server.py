@@ -9,7 +9,7 @@ import functools
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -138,16 +138,18 @@ def spawn(
     *,
     log: str | None = None,
     parent_death_signal: int = 0,
+    keep: Sequence[int] = (),
 ) -> int:
     """Mount a machine from a background process; its pid, once the tree answers.
 
-    The process holds none of the caller's descriptors. ``log``: a file for the machine's own log;
+    The process holds none of the caller's descriptors but those in ``keep``.
+    ``log``: a file for the machine's own log;
     ``parent_death_signal``: what it gets when the caller dies, 0 for nothing. Raises MountFailed; nothing is
     left behind then.
     """
     check(mountpoint, options)
     log = str(Path(log).absolute()) if log else None
-    start = _Start(mountpoint, options, log, os.getpid(), parent_death_signal)
+    start = _Start(mountpoint, options, log, os.getpid(), parent_death_signal, keep)
     with _reserved(mountpoint, bool(options.get("nonempty"))):
         reader, writer = os.pipe()
         pid = os.fork()
@@ -179,6 +181,7 @@ class _Start:
     log: str | None
     parent: int
     death_signal: int
+    keep: Sequence[int]
 
 
 @contextlib.contextmanager
@@ -200,7 +203,7 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
         os.setsid()
         place = os.path.realpath(start.mountpoint)
         os.chdir("/")
-        errors = _own_descriptors(writer)
+        errors = _own_descriptors(writer, *start.keep)
         _die_with(start.parent, start.death_signal)
 
         def ready() -> None:
@@ -221,14 +224,14 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
         os._exit(status)
 
 
-def _own_descriptors(keep: int) -> int:
+def _own_descriptors(*keep: int) -> int:
     """Give up the caller's descriptors; standard error goes into a file in memory, which is returned."""
     null = os.open(os.devnull, os.O_RDWR)
     errors = os.memfd_create("cmafs-errors")
     for number, target in ((0, null), (1, null), (2, errors)):
         os.dup2(target, number)
     for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if number > 2 and number not in (keep, errors):
+        if number > 2 and number not in (*keep, errors):
             with contextlib.suppress(OSError):  # the one that listed them
                 os.close(number)
     return errors

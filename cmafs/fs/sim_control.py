@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cmafs.drivers.dma_mapping import dma_alloc, dma_free
 from cmafs.init.cmdline import memparse
 from cmafs.mm import workload
+from cmafs.mm.page_owner import MOVABLE_KINDS
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
@@ -113,10 +114,17 @@ class SimControl:
             return
         try:
             self._verb(words).run(self, words[1:])
+            self._announce(words)
         except OSError as error:
             verb = words[0] if _WORD.fullmatch(words[0]) else quoted(words[0])
             self.machine.simlog.append(f"{verb}: {error.strerror}")
             raise
+
+    def _announce(self, words: list[str]) -> None:
+        """Tell whoever shows simulated tasks as processes; the kernel's own users of memory are none."""
+        process = words[0] == "kill" or (words[0] == "spawn" and words[2] in MOVABLE_KINDS)
+        if process and self.machine.on_task is not None:
+            self.machine.on_task(words[0], words[1])
 
     def _verb(self, words: list[str]) -> Verb:
         """The verb of a line that has as many words as it needs. Raises Refused."""

@@ -42,7 +42,8 @@ class Machine:
     of each region, for ``cmafs check``; ``iomem`` /proc/iomem's tree; ``simlog`` lines of the simulator's
     own log (sim/log);
     ``current`` the task that acts: a mount names the process that calls; ``devices`` by dev_name();
-    ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``.
+    ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``;
+    ``on_task`` hears ``spawn`` and ``kill`` of simulated processes, with their names.
     """
 
     abi: KernelAbi
@@ -65,3 +66,4 @@ class Machine:
     devices: dict[str, Device] = field(default_factory=dict)
     atomic_pool: AtomicPool | None = None
     cma2010: Cma2010 | None = None
+    on_task: Callable[[str, str], None] | None = None
