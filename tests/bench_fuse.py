@@ -4,8 +4,8 @@ Open-read-close of `used` and open-write-close of `alloc` and `free` (one page),
 program of constants (bench/constfs.c) with the same mount options, in the same run: small batches in turn,
 minimum and median.
 
-Caller and servers share one CPU. Where the scheduler puts a server on another one, every call waits for that CPU
-to wake up, in a virtual machine longer than all the rest; which of the two servers that befalls is chance.
+Caller and servers share one CPU. Where the scheduler puts a server on another one, every call waits for that
+CPU to wake up, in a virtual machine longer than all the rest; which of the two servers it befalls is chance.
 """
 
 from __future__ import annotations
