@@ -72,7 +72,7 @@ class BootAbi:
     ``reserved_mem_sort``, ``max_reserved_regions``. ``scans_nested_nodes``: nodes below a child count too (M,
     ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before
     5.10; M; T 5.10 not).
-    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10). ``two_passes``: reg nodes are read
+    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it round, M). ``two_passes``: reg nodes are read
     again once the tree is unflattened (T 6.12). ``prints_regions``: a line for each region (6.4 P; T 6.12).
     ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``:
     alloc-ranges bottom-up next to an
@@ -224,12 +224,12 @@ ROWS = rows_from(
             "hugetlb_order_per_bit": True,
             "hugetlb_align_huge": True,
             "scans_nested_nodes": False,
-            "memreserve_first": False,
             "failed_allocation_size": True,
             "unknown_parameters": _UNKNOWN_PARAMETERS,
         },
         "6.6": {
             "reserved_says_node": True,
+            "memreserve_first": False,
             "cma_debug_default": False,
             "pernuma_option": "DMA_NUMA_CMA",
             "numa_cma_param": True,

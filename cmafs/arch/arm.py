@@ -25,5 +25,5 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     boot.memblock.current_limit = lowmem
     boot.declare.high_memory = lowmem
     arm64.load(boot)
-    boot.scan.early_init_fdt_scan_reserved_mem()
+    boot.scan_reserved_mem()
     return _DMA_LIMIT, _PAGE_OFFSET - start

@@ -78,11 +78,18 @@ def paging_init(boot: EarlyBoot) -> None:
     """Page tables of the linear map, one page at a time from the top of memory."""
     pages = boot.data.page_tables
     if boot.data.maps_pages:
-        mapped = [region for region in boot.memblock.memory if not region.nomap]
-        for span in (SZ_2M, _SZ_1G):
-            pages += len({n for r in mapped for n in range(r.base // span, -(-r.end // span))})
-    for _ in range(pages):
-        boot.memblock.alloc(boot.page_size, boot.page_size)
+        pages += sum(_touched(boot, span) for span in (SZ_2M, _SZ_1G))
+    boot.memblock.alloc_pages(pages, boot.page_size)
+
+
+def _touched(boot: EarlyBoot, span: int) -> int:
+    """How many aligned pieces of ``span`` bytes have mapped memory in them."""
+    count = done = 0
+    for region in boot.memblock.memory:
+        if not region.nomap:
+            first, end = max(region.base // span, done), -(-region.end // span)
+            count, done = count + max(end - first, 0), max(end, done)
+    return count
 
 
 def reserve(boot: EarlyBoot) -> tuple[int, int]:
@@ -90,5 +97,5 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     map).
     """
     load(boot)
-    boot.scan.early_init_fdt_scan_reserved_mem()
+    boot.scan_reserved_mem()
     return PHYS_LIMIT, linear_offset(boot)

@@ -23,7 +23,7 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     the top).
     """
     memblock = boot.memblock
-    boot.scan.early_init_fdt_scan_reserved_mem()
+    boot.scan_reserved_mem()
     end = memblock.end_of_dram()
     memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
     return end, _PAGE_OFFSET

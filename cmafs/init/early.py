@@ -14,15 +14,19 @@ from cmafs.drivers.cma2010 import Cma2010
 from cmafs.init.cmdline import EarlyParams
 from cmafs.init.dma_contiguous import DmaContiguous
 from cmafs.init.kconfig import Kconfig
+from cmafs.init.panic import KernelPanic
 from cmafs.mm.cma import CmaAreas
 from cmafs.mm.cma_declare import CmaDeclare
 from cmafs.mm.memblock import Memblock
 from cmafs.mm.mmzone import MemoryLayout
 from cmafs.of.base import DeviceTree
 from cmafs.of.boot_event import BootEvent
+from cmafs.of.memory import LARGEST_SPAN
 from cmafs.of.reserved_mem import ReservedMemScan
 from cmafs.of.rmem_init import RmemContext
 from cmafs.printk import Printk
+
+_LOGLEVEL_EMERG = 0
 
 ZoneRange = tuple[str, int, int]
 
@@ -72,6 +76,23 @@ class EarlyBoot:
     def nodes(self) -> Sequence[int]:
         """The online nodes, ascending."""
         return sorted({region.nid for region in self.memblock.memory}) or [0]
+
+    def panic(self, reason: str, text: str) -> KernelPanic:
+        """The exception to raise, after panic()'s line."""
+        self.log.printk(f"Kernel panic - not syncing: {text}", _LOGLEVEL_EMERG)
+        return KernelPanic(reason, self.log, self.events)
+
+    def scan_reserved_mem(self) -> None:
+        """The scan of /reserved-memory. Raises KernelPanic if it leaves no memory, or more than there can be.
+
+        Up to 5.9 no-map memory is removed, and what a refused node named is added, memory or not.
+        """
+        self.scan.early_init_fdt_scan_reserved_mem()
+        memory = self.memblock.memory
+        if not memory or not self.layout(()).memory:
+            raise self.panic("no-map regions leave no memory", "Cannot allocate memory")
+        if memory[-1].end - memory[0].base > LARGEST_SPAN:
+            raise self.panic("a refused no-map region became memory that does not exist", "Out of memory")
 
     @property
     def page_size(self) -> int:

@@ -6,7 +6,7 @@ The only place that puts the parts together. Kernel: ``init/main.c``, ``arch/*/k
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cmafs.abi import KernelAbi
 from cmafs.abi.printk import ROWS as PRINTK_ROWS
@@ -22,6 +22,7 @@ from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
 from cmafs.init.iomem import iomem_resources
 from cmafs.init.kconfig import Kconfig, parse_config
 from cmafs.init.machine import Machine
+from cmafs.init.panic import KernelPanic
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.zones import free_area_init, zone_ranges
 from cmafs.mm.boot_pages import populate_boot_pages
@@ -35,7 +36,8 @@ from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
 from cmafs.printk import Printk
 
-_LOGLEVEL_EMERG = 0
+__all__ = ["BootOptions", "KernelPanic", "bootargs", "start_kernel"]
+
 _SZ_1K = 1 << 10
 
 
@@ -57,18 +59,6 @@ class BootOptions:
     seed: int = 0
     profile: str = DEFAULT_PROFILE
     strict_quirks: bool = False
-
-
-@dataclass
-class KernelPanic(Exception):
-    """The kernel would not survive this boot: why, the log up to there, and the facts gathered until then."""
-
-    reason: str
-    log: Printk
-    events: list[BootEvent] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machine:
@@ -213,9 +203,7 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             )
             event = BootEvent(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
             boot.events.append(event)
-            text = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
-            boot.log.printk(text, _LOGLEVEL_EMERG)
-            raise KernelPanic(reason, boot.log, boot.events)
+            raise boot.panic(reason, "Attempted to kill init! exitcode=0x0000000b")
 
 
 def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> Machine:

@@ -16,6 +16,7 @@ NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
 
 _PAGE_SIZE = 4096
+_PHYS_ADDR_MAX = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Memblock:
 
     def add(self, base: int, size: int, nid: int = 0) -> None:
         """memblock_add_node()."""
-        if size:
+        if size := min(size, _PHYS_ADDR_MAX - base):
             self.memory = _add(self.memory, MemblockRegion(base, base + size, nid))
 
     def remove(self, base: int, size: int) -> None:
@@ -108,7 +109,7 @@ class Memblock:
 
     def reserve(self, base: int, size: int) -> None:
         """memblock_reserve(): taken, whether it is memory or not."""
-        if size:
+        if size := min(size, _PHYS_ADDR_MAX - base):
             self.reserved = _add(self.reserved, MemblockRegion(base, base + size))
 
     def phys_free(self, base: int, size: int) -> None:
@@ -220,3 +221,11 @@ class Memblock:
     def alloc(self, size: int, align: int = SMP_CACHE_BYTES, nid: int = NUMA_NO_NODE) -> int:
         """memblock_phys_alloc(): anywhere below ``current_limit``."""
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
+
+    def alloc_pages(self, count: int, page_size: int) -> None:
+        """As many single pages, each as alloc() would place it: the highest that are free below ``current_limit``."""
+        for low, high in reversed(list(self.free_ranges())):
+            high = min(high, self.current_limit) // page_size * page_size
+            taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)
+            self.reserve(high - taken * page_size, taken * page_size)
+            count -= taken

@@ -68,7 +68,8 @@ def _sparse_init_nid(memblock: Memblock, layout: SparseLayout, nid: int, count: 
         if not buffer or place + size > end:
             _alloc(memblock, size, size, nid, exact=False)
             continue
-        memblock.phys_free(start, place - start)
+        if place > start:
+            memblock.phys_free(start, place - start)
         start = place + size
     memblock.phys_free(start, end - start)
 

@@ -10,6 +10,9 @@ from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
 _CELL = 4
 _SZ_1G = 1 << 30
 
+#: A byte a page block is kept from the first to the last address (facts of mm/): more would not be small.
+LARGEST_SPAN = 1 << 44
+
 
 def memory_nodes(tree: DeviceTree, named_is_enough: bool) -> list[DeviceNode]:
     """The nodes of ``device_type = "memory"``, in blob order.
@@ -106,6 +109,10 @@ def early_init_dt_scan_memory(
             memblock.add(for_page[0], for_page[1], nid)
     if not memblock.memory:
         raise DtError(_no_memory(tree, nodes, memory))
+    span = memblock.end_of_dram() - memblock.start_of_dram()
+    if span > LARGEST_SPAN:
+        where = tree.source or "the device tree"
+        raise DtError(f"{where}: memory spans {span:#x} bytes; at most {LARGEST_SPAN:#x} (16 TiB) can be simulated")
 
 
 def _named(tree: DeviceTree) -> list[DeviceNode]:

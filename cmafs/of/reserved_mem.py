@@ -54,11 +54,11 @@ class ReservedMemScan:
         if self.abi.memreserve_first:
             self._memreserve()
         dynamic = list(self._scan())
-        if self.abi.two_passes:
-            self._alloc_dynamic(dynamic)
         if not self.abi.memreserve_first:
             self._memreserve()
-        if not self.abi.two_passes:
+        if self.abi.two_passes:
+            self._alloc_dynamic(dynamic)
+        else:
             self._init_reserved_mem()
 
     def fdt_scan_reserved_mem_reg_nodes(self) -> None:
@@ -160,8 +160,9 @@ class ReservedMemScan:
     def _reserve_reg(self, node: DeviceNode) -> None:
         """__reserved_mem_reserve_reg(): reserve the ranges of one node."""
         pairs = self._pairs(node.props["reg"])
-        if not pairs and node.props["reg"]:
-            self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
+        if not pairs:
+            if node.props["reg"]:
+                self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
             self.event(node, "invalid-reg", EFFECT_REFUSED, "reg")
             return
         if self.abi.default_node_skipped and not self._validate(node):

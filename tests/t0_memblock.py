@@ -1,0 +1,135 @@
+"""memblock against a model that marks every page; the sorts of lib/sort.c; the memmap's places."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, MEMBLOCK_ALLOC_ANYWHERE, Memblock
+from cmafs.mm.sparse import SparseLayout, sparse_init
+from cmafs.of.rmem_sort import heap_sort_bottom_up, heap_sort_classic
+
+PAGE = 4096
+RANGE = st.tuples(st.integers(0, 60), st.integers(1, 20))
+
+
+def spans(regions) -> list[tuple[int, int]]:
+    return [(region.base, region.end) for region in regions]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["reserve", "phys_free", "add", "remove"]), RANGE), max_size=20))
+def test_ranges_follow_a_page_by_page_model(steps) -> None:
+    memblock, memory, reserved = Memblock(), set(range(64)), set()
+    memblock.add(0, 64 * PAGE)
+    for name, (start, count) in steps:
+        getattr(memblock, name)(start * PAGE, count * PAGE)
+        pages = set(range(start, start + count))
+        if name == "add":
+            memory |= pages
+        elif name == "remove":
+            memory -= pages
+        elif name == "reserve":
+            reserved |= pages
+        else:
+            reserved -= pages
+    for regions, model in ((memblock.memory, memory), (memblock.reserved, reserved)):
+        assert {n for low, high in spans(regions) for n in range(low // PAGE, high // PAGE)} == model
+        assert all(a.end < b.base for a, b in zip(regions, regions[1:], strict=False))
+    free = {n for low, high in memblock.free_ranges() for n in range(low // PAGE, high // PAGE)}
+    assert free == memory - reserved
+
+
+@given(
+    st.lists(RANGE, max_size=8),
+    st.integers(1, 16),
+    st.sampled_from([1, 2, 4, 8]),
+    RANGE,
+    st.booleans(),
+)
+def test_search_finds_the_outermost_place(taken, count, align, window, bottom_up) -> None:
+    memblock = Memblock(bottom_up=bottom_up)
+    memblock.add(0, 64 * PAGE)
+    for start, pages in taken:
+        memblock.reserve(start * PAGE, pages * PAGE)
+    low, high = window[0], window[0] + window[1] + 16
+    busy = {n for start, pages in taken for n in range(start, start + pages)} | {0}
+    places = [
+        n
+        for n in range(0, 64, align)
+        if low <= n and n + count <= min(high, 64) and not busy & set(range(n, n + count))
+    ]
+    found = memblock.find_in_range_node(count * PAGE, align * PAGE, low * PAGE, high * PAGE)
+    assert found == ((min(places) if bottom_up else max(places)) * PAGE if places else 0)
+
+
+def test_nomap_memory_is_never_found_and_comes_back() -> None:
+    memblock = Memblock()
+    memblock.add(0x100000, 0x100000)
+    memblock.mark_nomap(0x180000, 0x80000)
+    assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) == 0x17F000
+    assert memblock.phys_mem_size() == 0x100000
+    memblock.clear_nomap(0x180000, 0x80000)
+    assert spans(memblock.memory) == [(0x100000, 0x200000)]
+    assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) == 0x1FF000
+
+
+def test_current_limit_bounds_accessible_searches_only() -> None:
+    memblock = Memblock(current_limit=0x150000)
+    memblock.add(0x100000, 0x100000)
+    assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ACCESSIBLE) == 0x14F000
+    assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) == 0x1FF000
+
+
+def test_an_alignment_that_is_no_power_of_two_is_used_as_a_mask() -> None:
+    memblock = Memblock()
+    memblock.add(0x1000000, 0x1000000)
+    assert memblock.find_in_range_node(0x100000, 0x300000, 0, MEMBLOCK_ALLOC_ANYWHERE) == 0x1D00000
+
+
+def test_nodes_are_kept_apart_and_exact_when_asked() -> None:
+    memblock = Memblock()
+    memblock.add(0x100000, 0x100000, 0)
+    memblock.add(0x200000, 0x100000, 1)
+    assert len(memblock.memory) == 2
+    assert memblock.phys_alloc_range(0x100000, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0, exact_nid=True) == 0x100000
+    assert memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0, exact_nid=True) == 0
+    assert memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0) == 0x2FF000
+
+
+@pytest.mark.parametrize("sort", [heap_sort_bottom_up, heap_sort_classic])
+@given(keys=st.lists(st.integers(0, 5), max_size=12))
+def test_heap_sorts_sort(sort, keys) -> None:
+    items = [(key, 0) for key in keys]
+    sort(items, lambda item: item)
+    assert items == sorted((key, 0) for key in keys)
+
+
+@pytest.mark.parametrize(("count", "order"), [(1, [1]), (2, [2, 1]), (3, [2, 3, 1])])
+def test_equal_keys_come_out_as_recorded(count: int, order: list[int]) -> None:
+    items = list(range(1, count + 1))
+    heap_sort_bottom_up(items, lambda _: (0, 0))
+    assert items == order
+
+
+@pytest.mark.parametrize(
+    ("end", "taken", "expected"),
+    [
+        (0x80000000, [(0x7FFED000, 0x13000)], [(0x7E200000, 0x7F000000)]),
+        (
+            0x1C0000000,
+            [(0x100000000, 0x80000000), (0x1BFFED000, 0x13000)],
+            [(0x1B9200000, 0x1BA000000), (0x1BAC00000, 0x1BF200000)],
+        ),
+        (0x1C0000000, [(0x1ABFEC000, 0x14014000)], [(0x1A5000000, 0x1A5E00000), (0x1A6A00000, 0x1AB000000)]),
+    ],
+)
+def test_memmap_without_vmemmap_stands_where_5_10_put_it(end, taken, expected) -> None:
+    """Recorded on arm64: sections of 1 GiB, 56-byte page structs, 14 MiB used as a mask."""
+    memblock = Memblock()
+    memblock.add(0x40000000, end - 0x40000000)
+    for base, size in taken:
+        memblock.reserve(base, size)
+    layout = SparseLayout(30, 56, False, 12, 0xFFFF000000000000 - 0x40000000)
+    assert sparse_init(memblock, layout) == sum(high - low for low, high in expected)
+    assert set(expected) <= set(spans(memblock.reserved))

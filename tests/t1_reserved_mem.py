@@ -1,0 +1,323 @@
+"""/reserved-memory kernel by kernel: the rules of facts that no recorded boot shows alone, and trees of any shape."""
+
+from __future__ import annotations
+
+import pytest
+from boot_support import areas, boot, cells, lines_with, tree_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmafs.abi.rows import RELEASES
+from cmafs.init.main import KernelPanic
+from cmafs.of.base import DeviceNode, DtError
+
+M = 1 << 20
+POOL = 'compatible = "shared-dma-pool"; reusable;'
+RECORDED = ("5.10", "6.1", "6.12", "7.2")
+
+
+def node(name: str, body: str) -> str:
+    return f"{name} {{ {body} }};"
+
+
+def reg(base: int, size: int) -> str:
+    return f"reg = <0 {base:#x} 0 {size:#x}>;"
+
+
+def reasons(machine) -> set[tuple[str | None, str, str]]:
+    return {(event.node, event.reason, event.effect) for event in machine.boot_events}
+
+
+@pytest.mark.parametrize("kernel", RECORDED)
+def test_reg_wins_over_size(kernel: str) -> None:
+    tree = tree_of(node("p@60000000", f"{POOL} {reg(0x60000000, 16 * M)} size = <0 0x2000000>;"))
+    assert areas(boot(tree, kernel, "cma=0")) == [("p@60000000", 0x60000000, 16 * M)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "order"),
+    [("4.19", [2, 1]), ("5.10", [2, 1]), ("6.1", [2, 1]), ("6.6", [1, 2]), ("6.12", [1, 2]), ("7.2", [1, 2])],
+)
+def test_size_nodes_are_placed_in_the_order_of_the_kernels_sort(kernel: str, order: list[int]) -> None:
+    tree = tree_of("".join(node(f"d{n}", f"{POOL} size = <0 0x1000000>;") for n in (1, 2)))
+    found = areas(boot(tree, kernel, "cma=0"))
+    assert found == [(f"d{n}", 0x7F000000 - at * 16 * M, 16 * M) for at, n in enumerate(order)]
+
+
+@pytest.mark.parametrize(("kernel", "names"), [("5.10", ["d", "a", "b"]), ("6.12", ["d", "b", "a"])])
+def test_slots_are_by_address_up_to_6_11_and_by_tree_later(kernel: str, names: list[str]) -> None:
+    tree = tree_of(
+        node("b", f"{POOL} {reg(0x68000000, 16 * M)}")
+        + node("a", f"{POOL} {reg(0x60000000, 16 * M)}")
+        + node("d", f"{POOL} size = <0 0x1000000>;")
+    )
+    assert [name for name, _, _ in areas(boot(tree, kernel, "cma=0"))] == names
+
+
+def test_the_unit_is_4_mib_before_5_19() -> None:
+    tree = tree_of(node("p@60200000", f"{POOL} {reg(0x60200000, 6 * M)}"))
+    assert areas(boot(tree, "6.1", "cma=0")) == [("p@60200000", 0x60200000, 6 * M)]
+    machine = boot(tree, "5.15", "cma=0")
+    assert areas(machine) == []
+    assert reasons(machine) == {("/reserved-memory/p@60200000", "base-misaligned", "refused")}
+    assert lines_with(machine, "incorrect", "matching") == [
+        "Reserved memory: incorrect alignment of CMA region",
+        "OF: reserved mem: node p@60200000 compatible matching fail",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "lines"),
+    [
+        ("5.10", ["OF: fdt: Reserved memory: unsupported node format, ignoring"]),
+        ("6.12", ["OF: reserved mem: Reserved memory: unsupported node format, ignoring"] * 2),
+        ("7.2", ["OF: reserved mem: Reserved memory: unsupported node format, ignoring"] * 2),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["ranges", "#address-cells", "#size-cells"])
+def test_a_parent_of_another_format_is_ignored(kernel: str, lines: list[str], wrong: str) -> None:
+    tree = tree_of(node("p@60000000", f"{POOL} {reg(0x60000000, 16 * M)}"))
+    props = tree.root.children["reserved-memory"].props
+    if wrong == "ranges":
+        del props[wrong]
+    else:
+        props[wrong] = cells(1)
+    machine = boot(tree, kernel, "cma=0")
+    assert (areas(machine), lines_with(machine, "unsupported")) == ([], lines)
+    assert [(event.reason, event.property) for event in machine.boot_events] == [("unsupported-format", wrong)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "line", "times"),
+    [
+        ("5.10", "OF: fdt: Reserved memory: invalid reg property in 'p', skipping node.", 1),
+        ("6.12", "OF: reserved mem: Reserved memory: invalid reg property in 'p', skipping node.", 2),
+        ("7.2", "", 0),
+    ],
+)
+def test_a_reg_of_wrong_length_loses_its_node(kernel: str, line: str, times: int) -> None:
+    tree = tree_of(node("p", f"{POOL} reg = <0x60000000 0x1000000 0>;") + node("q", f"{POOL} {reg(0x60000000, 4 * M)}"))
+    machine = boot(tree, kernel, "cma=0")
+    assert areas(machine) == [("q", 0x60000000, 4 * M)]
+    assert lines_with(machine, "invalid") == [line] * times
+    assert ("/reserved-memory/p", "invalid-reg", "refused") in reasons(machine)
+
+
+@pytest.mark.parametrize(
+    ("prop", "value"), [("size", "<0x1000000>"), ("alignment", "<0x400000>"), ("alloc-ranges", "<0 0x40000000 0>")]
+)
+def test_wrong_lengths_of_size_nodes(prop: str, value: str) -> None:
+    body = f"{POOL} size = <0 0x1000000>;" if prop != "size" else POOL
+    text = {
+        "size": "invalid size property in 'd' node.",
+        "alignment": "invalid alignment property in 'd' node.",
+        "alloc-ranges": "invalid alloc-ranges property in 'd', skipping node.",
+    }[prop]
+    tree = tree_of(node("d", f"{body} {prop} = {value};"))
+    for kernel in ("5.10", "6.12"):
+        machine = boot(tree, kernel, "cma=0")
+        assert (areas(machine), lines_with(machine, "invalid")) == ([], [f"OF: reserved mem: {text}"])
+        assert [(e.reason, e.property) for e in machine.boot_events] == [(f"invalid-{prop}", prop)]
+
+
+def test_a_malformed_alloc_ranges_counts_as_absent_in_7_2() -> None:
+    tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x40000000 0>;"))
+    assert areas(boot(tree, "7.2", "cma=0")) == [("d", 0x7F000000, 16 * M)]
+
+
+@pytest.mark.parametrize(("kernel", "suffix"), [("5.10", ""), ("6.1", ": size 4096 MiB"), ("6.12", ": size 4096 MiB")])
+def test_no_room(kernel: str, suffix: str) -> None:
+    machine = boot(tree_of(node("d", f"{POOL} size = <1 0>;")), kernel, "cma=0")
+    assert lines_with(machine, "failed to") == [
+        f"OF: reserved mem: failed to allocate memory for node 'd'{suffix}"
+    ]
+    assert reasons(machine) == {("/reserved-memory/d", "no-room", "refused")}
+
+
+def test_ranges_are_tried_in_order_and_searched_from_the_top() -> None:
+    ranges = "alloc-ranges = <0 0x90000000 0 0x10000000>, <0 0x50000000 0 0x4000000>, <0 0x60000000 0 0x4000000>;"
+    tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; {ranges}"))
+    for kernel in RECORDED:
+        assert areas(boot(tree, kernel, "cma=0")) == [("d", 0x53000000, 16 * M)]
+
+
+@pytest.mark.parametrize(("kernel", "base"), [("6.1", 0x5F000000), ("6.6", 0x52000000), ("6.12", 0x5F000000)])
+def test_a_range_that_starts_at_a_region_is_filled_from_below(kernel: str, base: int) -> None:
+    """6.6 to 6.11 see reg nodes too; from 6.12 on only size nodes are there yet."""
+    tree = tree_of(
+        node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x52000000 0 0xe000000>;")
+    )
+    assert ("d", base, 16 * M) in areas(boot(tree, kernel, "cma=0"))
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+def test_reusable_and_no_map_is_refused_and_given_back(kernel: str) -> None:
+    machine = boot(tree_of(node("p", f"{POOL} no-map; {reg(0x60000000, 16 * M)}")), kernel, "cma=0")
+    assert lines_with(machine, "reserved mem") == ["OF: reserved mem: node p compatible matching fail"]
+    assert not any(region.nomap for region in machine.memblock.memory)
+    assert not machine.memblock.is_region_reserved(0x60000000, 16 * M)
+
+
+def test_reusable_and_no_map_stays_reserved_in_7_2() -> None:
+    machine = boot(tree_of(node("p", f"{POOL} no-map; {reg(0x60000000, 16 * M)}")), "7.2", "cma=0")
+    assert lines_with(machine, "reserved mem") == [
+        "OF: reserved mem: 0x0000000060000000..0x0000000060ffffff (16384 KiB) nomap reusable p"
+    ]
+    assert reasons(machine) == {("/reserved-memory/p", "reusable-and-no-map", "refused")}
+
+
+def test_no_map_over_what_is_taken_fails() -> None:
+    tree = tree_of(node("fw@40200000", f"no-map; {reg(0x40200000, 2 * M)}"))
+    machine = boot(tree, "6.12", "cma=0")
+    assert lines_with(machine, "failed to") == [
+        "OF: reserved mem: Reserved memory: failed to reserve memory for node 'fw@40200000': "
+        "base 0x0000000040200000, size 2 MiB"
+    ]
+
+
+def test_no_map_is_removed_before_5_10_and_marked_later() -> None:
+    tree = tree_of(node("fw@60000000", f"no-map; {reg(0x60000000, 16 * M)}"))
+    assert boot(tree, "5.4", "cma=0").memblock.phys_mem_size() == 1008 * M
+    assert boot(tree, "5.10", "cma=0").memblock.phys_mem_size() == 1024 * M
+
+
+@pytest.mark.parametrize(
+    ("kernel", "lines"),
+    [
+        ("5.4", ["Reserved memory: created CMA memory pool at 0x0000000060000000, size 16 MiB"]),
+        (
+            "6.12",
+            [
+                "Reserved memory: bypass p node, using cmdline CMA params instead",
+                "OF: reserved mem: node p compatible matching fail",
+            ],
+        ),
+        ("7.2", ['Skipping dt linux,cma-default node in favor for "cma=" kernel param.'] * 2),
+    ],
+)
+def test_who_wins_against_cma(kernel: str, lines: list[str]) -> None:
+    tree = tree_of(node("p", f"{POOL} linux,cma-default; {reg(0x60000000, 16 * M)}"))
+    machine = boot(tree, kernel, "cma=8M")
+    assert lines_with(machine, "created", "bypass", "matching", "Skipping") == lines
+    assert machine.cma.default is not None
+    assert machine.cma.default.name == ("p" if kernel == "5.4" else "reserved")
+
+
+def test_a_size_node_is_skipped_once_in_7_2() -> None:
+    tree = tree_of(node("d", f"{POOL} linux,cma-default; size = <0 0x1000000>;"))
+    assert len(lines_with(boot(tree, "7.2", "cma=8M"), "Skipping")) == 1
+
+
+def test_a_bypassed_default_without_reusable_becomes_a_plain_pool() -> None:
+    """Up to 6.x the second driver of the same compatible is asked after the first refused; 7.2 does not reserve it."""
+    body = f'compatible = "shared-dma-pool"; linux,cma-default; {reg(0x60000000, 16 * M)}'
+    machine = boot(tree_of(node("p", body)), "6.12", "cma=0")
+    assert lines_with(machine, "Reserved memory: ") == [
+        "Reserved memory: bypass p node, using cmdline CMA params instead",
+        "Reserved memory: created DMA memory pool at 0x0000000060000000, size 16 MiB",
+    ]
+    assert not boot(tree_of(node("p", body)), "7.2", "cma=0").memblock.is_region_reserved(0x60000000, M)
+
+
+def test_size_0_and_a_size_off_the_unit() -> None:
+    for size, line in ((0, "unable to setup CMA region"), (3 * M, "incorrect alignment of CMA region")):
+        machine = boot(tree_of(node("d", f"{POOL} size = <0 {size:#x}>;")), "6.12", "cma=0")
+        assert lines_with(machine, "Reserved memory", "matching") == [
+            f"Reserved memory: {line}",
+            "OF: reserved mem: node d compatible matching fail",
+        ]
+
+
+def test_long_names_are_whole_in_lines_and_cut_in_areas() -> None:
+    name = "a" * 80 + "@60000000"
+    machine = boot(tree_of(node(name, f"{POOL} {reg(0x60000000, 16 * M)}")), "6.12", "cma=0")
+    assert areas(machine) == [(name[:63], 0x60000000, 16 * M)]
+    assert lines_with(machine, "initialized") == [
+        f"OF: reserved mem: initialized node {name}, compatible id shared-dma-pool"
+    ]
+
+
+def test_overlap_is_one_record_of_two_lines() -> None:
+    text = (
+        "OF: reserved mem: OVERLAP DETECTED!\n"
+        "a (0x0000000060000000--0x0000000062000000) overlaps with b (0x0000000061000000--0x0000000063000000)"
+    )
+    tree = tree_of(node("b", f"{POOL} {reg(0x61000000, 32 * M)}") + node("a", f"{POOL} {reg(0x60000000, 32 * M)}"))
+    for kernel in ("5.10", "6.12", "7.2"):
+        machine = boot(tree, kernel, "cma=0")
+        assert lines_with(machine, "OVERLAP") == [text]
+        assert machine.cma.totalcma_pages == 16384
+
+
+def test_memreserve_keeps_size_nodes_away() -> None:
+    tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>;"), head="/memreserve/ 0x7f800000 0x800000;")
+    for kernel in RECORDED:
+        assert areas(boot(tree, kernel, "cma=0")) == [("d", 0x7E800000, 16 * M)]
+
+
+def test_too_many_size_nodes() -> None:
+    tree = tree_of("".join(node(f"d{n}", "size = <0 0x1000>;") for n in range(66)))
+    machine = boot(tree, "6.12", "cma=0")
+    assert lines_with(machine, "too many") == [
+        f"OF: reserved mem: too many defined dynamic regions, skip 'd{n}'" for n in (64, 65)
+    ]
+    old = boot(tree, "5.10", "cma=0")
+    assert lines_with(old, "not enough") == ["OF: reserved mem: not enough space for all defined regions."] * 2
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])
+def test_an_area_outside_memory_is_a_panic(kernel: str) -> None:
+    tree = tree_of(node("p@a0000000", f"{POOL} {reg(0xA0000000, 16 * M)}"))
+    with pytest.raises(KernelPanic) as caught:
+        boot(tree, kernel)
+    assert caught.value.reason.startswith("area p@a0000000: 0xa0000000-0xa0ffffff is not all memory")
+    assert [(e.node, e.effect) for e in caught.value.events] == [("/reserved-memory/p@a0000000", "panic")]
+    assert caught.value.log.lines()[-1].startswith("Kernel panic - not syncing: ")
+
+
+VALUES = st.one_of(
+    st.binary(max_size=40),
+    st.lists(st.sampled_from([0, 1, 0x1000, 0x100000, 0x200000, 0x60000000, 0xFFFFFFFF]), max_size=9).map(
+        lambda numbers: cells(*numbers)
+    ),
+)
+NODES = st.fixed_dictionaries(
+    {},
+    optional={
+        "compatible": st.sampled_from([b"shared-dma-pool\0", b"x,y\0shared-dma-pool\0", b"", b"z"]),
+        "reg": VALUES,
+        "size": VALUES,
+        "alignment": VALUES,
+        "alloc-ranges": VALUES,
+        "reusable": st.just(b""),
+        "no-map": st.just(b""),
+        "linux,cma-default": st.just(b""),
+        "status": st.sampled_from([b"okay\0", b"ok", b"disabled\0", b""]),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    nodes=st.lists(NODES, max_size=6),
+    kernel=st.sampled_from(list(RELEASES)),
+    arch=st.sampled_from(["arm64", "arm", "x86_64"]),
+    cmdline=st.sampled_from(["", "cma=16M", "cma=0", "cma=64M@0x60000000", "hugetlb_cma=1G", "cma"]),
+)
+def test_any_tree_has_a_verdict(nodes, kernel: str, arch: str, cmdline: str) -> None:
+    """Every pool wanted is an area, or an event says why not; nothing else is raised than a verdict."""
+    tree = tree_of("x { };")
+    parent = tree.root.children["reserved-memory"]
+    parent.children.clear()
+    for number, props in enumerate(nodes):
+        child = DeviceNode(f"n{number}")
+        child.props.update(props)
+        parent.append(child)
+    try:
+        machine = boot(tree, kernel, cmdline, arch)
+    except (KernelPanic, DtError):
+        return
+    made = {region.node.path for region in machine.reserved_mem if region.area}
+    said = {event.node for event in machine.boot_events}
+    assert {child.path for child in parent.children.values()} <= made | said
