@@ -120,12 +120,11 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, events: Iterable[BootEvent]) -> None:
+        """Turn events into problems, those that concern no area aside."""
         for event in events:
-            severity = self._severity(event)
-            if severity:
-                self.problems.append(
-                    _problem(_refined(event, self._node(event)), severity, self._said(event))
-                )
+            if severity := self._severity(event):
+                said = self._said(event) if severity == ERROR else ()
+                self.problems.append(_problem(_refined(event, self._node(event)), severity, said))
 
     def _node(self, event: BootEvent) -> DeviceNode | None:
         return self.tree.find_node_by_path(event.node) if event.node else None
