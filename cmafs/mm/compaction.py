@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_range
 from cmafs.mm.fallback import free_blocks_in
-from cmafs.mm.migrate import MOVABLE, Page, movability, move_pages
+from cmafs.mm.migrate import MOVABLE, movability, move_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
-from cmafs.mm.page_owner import TAG_SHIFT, contiguous
+from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
+from cmafs.mm.walk import MR_COMPACTION, trace_migrate_pages
 from cmafs.mm.watermark import zone_watermark_ok
 
 
@@ -104,6 +105,7 @@ def _migrate(cc: CompactControl, pages: list[Page]) -> int:
     targets = cc.freepages[: len(pages)]
     del cc.freepages[: len(pages)]
     move_pages(cc.memory, pages, array("q", targets))
+    trace_migrate_pages(cc.memory, len(pages), 0, MR_COMPACTION)
     _release_freepages(cc.memory, cc.zone, [pfn for pfn, _ in pages])
     cc.memory.vmstat.count_vm_event("compact_isolated", 2 * len(pages))
     return len(pages)

@@ -9,13 +9,21 @@ import errno
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
-from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, Page, all_movable, movability, move_pages
+from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, all_movable, movability, move_pages
 from cmafs.mm.mmzone import Memory, Zone
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
-from cmafs.mm.page_owner import TAG_SHIFT, pfns_of
+from cmafs.mm.page_owner import TAG_SHIFT, Page, pfns_of
 from cmafs.mm.pcp import drain_all_pages
-from cmafs.mm.walk import step, step_isolate, step_migrate
+from cmafs.mm.vmscan import reclaim_clean_pages_from_list
+from cmafs.mm.walk import (
+    MR_CONTIG_RANGE,
+    step,
+    step_isolate,
+    step_migrate,
+    trace_migrate_pages,
+    trace_test_pages_isolated,
+)
 
 #: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
 COMPACT_CLUSTER_MAX = 32
@@ -52,6 +60,7 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
     drain_all_pages(memory)
     if memory.walk is not None or memory.owners.any_in(start, end) or not carve(zone, start, end):
         alloc_contig_range_slowly(memory, zone, start, end)
+    trace_test_pages_isolated(memory, start, end, end)
     memory.cma_allocated += end - start
 
 
@@ -68,6 +77,7 @@ def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) 
         blocker = _migrate_range(memory, start, end)
         if blocker is not None or not carve(zone, start, end):
             busy = _busy(memory, zone, start, end, blocker)
+            trace_test_pages_isolated(memory, start, end, busy.pfn)
             step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
             raise busy
         step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
@@ -86,6 +96,7 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
     blocker = None
     if not all_movable(memory, start, end):
         pages, blocker = _until_failing(memory, pages)
+    pages = _drop_clean(memory, pages)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
     segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
     got = sum(n for _, _, _, n in segments)
@@ -95,6 +106,8 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
         step_migrate(memory, (start, end), moving, segments, reclaimed)
     move_pages(memory, moving, pfns_of(segments, got))
     free_unref_pages(memory, [pfn for pfn, _ in moving])
+    failed = MIGRATE_TRIES if blocker is not None and got == len(pages) else 0
+    trace_migrate_pages(memory, got, failed, MR_CONTIG_RANGE)
     if got < len(pages):
         tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
         memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))
@@ -102,6 +115,17 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
     if blocker is not None:
         memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
     return blocker
+
+
+def _drop_clean(memory: Memory, pages: list[Page]) -> list[Page]:
+    kept = reclaim_clean_pages_from_list(memory, pages)
+    if len(kept) < len(pages):
+        step(
+            memory,
+            2,
+            f"reclaim_clean_pages_from_list(): {len(pages) - len(kept)} pages of page cache dropped",
+        )
+    return kept
 
 
 def _until_failing(memory: Memory, pages: list[Page]) -> tuple[list[Page], tuple[int, int] | None]:

@@ -7,10 +7,7 @@ from __future__ import annotations
 from array import array
 
 from cmafs.mm.mmzone import Memory
-from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, contiguous
-
-#: A used frame and its tag.
-Page = tuple[int, int]
+from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
 
 MOVABLE = 0  # moves
 SKIPPED = 1  # not even isolated: the range stays busy, the pages behind it still move

@@ -9,6 +9,7 @@ bytes.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cmafs.abi.mm import MmAbi
@@ -34,6 +35,9 @@ CODE_SHIFT = 3
 CODE_MASK = (1 << CODE_SHIFT) - 1
 
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
+
+#: A tracepoint's listener: the event's name and its fields.
+TraceHook = Callable[[str, Mapping[str, int | str | None]], None]
 
 FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
 
@@ -134,7 +138,8 @@ class Memory:
     ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range() has taken.
     ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache`` where it was
     at boot: (zone, in CMA) -> pages. ``walk``: gets a line for each step of an allocation of CMA, None while
-    nobody watches. ``page_group_by_mobility_disabled``: too little memory for page blocks.
+    nobody watches; ``trace``: the events of migration and isolation, likewise.
+    ``page_group_by_mobility_disabled``: too little memory for page blocks.
     """
 
     layout: MemoryLayout
@@ -153,6 +158,7 @@ class Memory:
     min_free_kbytes: int = 0
     page_group_by_mobility_disabled: bool = False
     walk: list[str] | None = None
+    trace: TraceHook | None = None
 
     def __post_init__(self) -> None:
         self.vmstat = Vmstat(self.zones, self.owners)

@@ -34,6 +34,8 @@ NODE_STATES: dict[str, tuple[tuple[str, ...], bool | None]] = {
 
 #: Pages handed out together: (index of the first, step of the index, first pfn, count).
 Segment = tuple[int, int, int, int]
+#: A used frame and its tag.
+Page = tuple[int, int]
 
 
 def pfns_of(segments: list[Segment], count: int) -> array[int]:
@@ -84,7 +86,7 @@ class Occupant:
     checksum: int = 0
     pinned: set[int] = field(default_factory=set)
     mlocked: bool = False
-    reclaimed: int = 0  # every index below this one was looked at by reclaim
+    reclaimed: int = 0  # the index at which reclaim goes on
 
     @property
     def movable(self) -> bool:
@@ -183,6 +185,8 @@ class PageOwners:
         """Whether a frame of ``[start, end)`` is in use by an occupant."""
         order = self.order
         first, last = start >> order, (end - 1) >> order
+        if first == last and first not in self.tags:
+            return False
         if len(self.tags) < last - first:
             return any(first <= block <= last and self._any(block, start, end) for block in self.tags)
         return any(block in self.tags and self._any(block, start, end) for block in range(first, last + 1))

@@ -8,10 +8,11 @@ pages.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from cmafs.mm.buddy import free_range
 from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, Memory, Zone
-from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, Occupant, contiguous
+from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
 from cmafs.mm.pcp import drain_all_pages
 
 
@@ -23,7 +24,7 @@ def _caches(memory: Memory) -> list[Occupant]:
 
 
 def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
-    return index in occupant.pinned or occupant.frames[index] in memory.pins
+    return occupant.frames[index] in memory.pins
 
 
 def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
@@ -44,15 +45,19 @@ def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
 
 
 def _shrink_cache(memory: Memory, cache: Occupant, want: int, highest: Zone) -> int:
-    """Drops up to ``want`` pages of a cache, the oldest first, from zones up to ``highest``; how many."""
+    """Drops up to ``want`` pages of a cache from zones up to ``highest``, the oldest first; how many.
+
+    A scan goes on where the last one stopped, and round once, as on a list of least recently used pages.
+    """
+    frames = cache.frames
+    start = min(cache.reclaimed, len(frames))
     indices: list[int] = []
-    index = cache.reclaimed
-    while index < len(cache.frames) and len(indices) < want:
-        pfn = cache.frames[index]
-        if 0 <= pfn < highest.end_pfn and not _held(memory, cache, index):
+    for index in chain(range(start, len(frames)), range(start)):
+        if len(indices) == want:
+            break
+        cache.reclaimed = index + 1
+        if 0 <= frames[index] < highest.end_pfn and not _held(memory, cache, index):
             indices.append(index)
-        index += 1
-    cache.reclaimed = index if highest is memory.zones[-1] and not cache.pinned and not memory.pins else 0
     _free(memory, memory.owners.punch(cache, indices))
     return len(indices)
 
@@ -83,6 +88,26 @@ def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
         for event in (f"pgscan_{who}", f"pgsteal_{who}", "pgscan_file", "pgsteal_file"):
             memory.vmstat.count_vm_event(event, freed)
     return freed + drained
+
+
+def reclaim_clean_pages_from_list(memory: Memory, pages: list[Page]) -> list[Page]:
+    """``reclaim_clean_pages_from_list()``: clean page cache that must leave a range is dropped, not moved.
+
+    ``pages``: (pfn, tag), ascending; the rest of them is returned (mm/page_alloc.c at v5.10, v6.12).
+    """
+    dropped: dict[int, list[int]] = {}
+    kept = []
+    caches = {cache.ident for cache in _caches(memory)}
+    if not caches:
+        return pages
+    for pfn, tag in pages:
+        if tag >> TAG_SHIFT in caches and pfn not in memory.pins:
+            dropped.setdefault(tag >> TAG_SHIFT, []).append(tag & TAG_INDEX)
+        else:
+            kept.append((pfn, tag))
+    for ident, indices in dropped.items():
+        _free(memory, memory.owners.punch(memory.owners.occupants[ident], indices))
+    return kept
 
 
 def balance_pgdat(memory: Memory, zones: Sequence[Zone]) -> int:
