@@ -85,7 +85,8 @@ class Holes:
         else:
             del starts[index]
             del lengths[index]
-        self._changed(bucket, index == 0, length)
+        if not index or length == self._longest[bucket] or len(starts) > _BUCKET:
+            self._changed(bucket, index == 0, length)
 
     def give(self, start: int, nr: int) -> None:
         """``nr`` set bits from ``start`` become clear; the hole merges with its neighbours."""
@@ -106,7 +107,8 @@ class Holes:
         else:
             starts.insert(index, start)
             lengths.insert(index, nr)
-        self._changed(bucket, index == 0, 0, nr)
+        if not index or nr > self._longest[bucket] or len(starts) > _BUCKET:
+            self._changed(bucket, index == 0, 0, nr)
 
     def _drop_first(self, bucket: int) -> int:
         length = self._lengths[bucket][0]

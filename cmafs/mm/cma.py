@@ -89,12 +89,21 @@ class Cma:
         """The address of the ``struct cma``, before it is hashed."""
         return _CMA_AREAS + self.slot * _STRUCT_CMA_BYTES
 
+    def find_range(self, pfn: int) -> CmaMemrange | None:
+        """The range that a page lies in."""
+        for cmr in self.ranges:
+            if 0 <= pfn - cmr.base_pfn < cmr.count:
+                return cmr
+        return None
+
     def bitmap_maxno(self, cmr: CmaMemrange) -> int:
         """``cma_bitmap_maxno()``: bits of a range."""
         return cmr.count >> self.order_per_bit
 
     def pages_to_bits(self, pages: int) -> int:
         """``cma_bitmap_pages_to_bits()``: bits that so many pages take; wraps like an unsigned long."""
+        if not self.order_per_bit:
+            return pages
         unit = 1 << self.order_per_bit
         return ((pages + unit - 1) & self.areas.ulong_max) >> self.order_per_bit
 
@@ -258,7 +267,7 @@ def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> in
 def _accepts(cma: Cma, count: int, align: int) -> bool:
     """What comes before the search; a request that it refuses leaves no failure line."""
     areas, abi = cma.areas, cma.areas.abi
-    if abi.start_event == START_FIRST:
+    if areas.trace is not None and abi.start_event == START_FIRST:
         trace_start(cma, count, align)
     if not cma.count:
         return False
@@ -266,9 +275,9 @@ def _accepts(cma: Cma, count: int, align: int) -> bool:
         debug_entry(cma, count, align)
     if not count:
         return False
-    if abi.start_event == START_CHECKED:
+    if areas.trace is not None and abi.start_event == START_CHECKED:
         trace_start(cma, count, align)
-    return abi.no_hole_is_busy or 0 < cma.pages_to_bits(count) <= cma.bitmap_maxno(cma.ranges[0])
+    return abi.no_hole_is_busy or 0 < cma.pages_to_bits(count) <= cma.ranges[0].bitmap.nbits
 
 
 def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple[int, int]:
@@ -278,7 +287,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
     """
     abi = cma.areas.abi
     bits = cma.pages_to_bits(count)
-    mask, offset = _aligned_mask(cma, align), _aligned_offset(cma, cmr, align)
+    mask, offset = _alignment(cma, cmr, align) if align else (0, 0)
     error = errno.EBUSY if abi.no_hole_is_busy else errno.ENOMEM
     tried, start = -1, 0
     if not 0 < bits <= cmr.bitmap.nbits:
@@ -299,14 +308,13 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
     return tried, error
 
 
-def _aligned_mask(cma: Cma, align: int) -> int:
-    """``cma_bitmap_aligned_mask()``, in bits."""
-    return 0 if align <= cma.order_per_bit else (1 << (align - cma.order_per_bit)) - 1
+def _alignment(cma: Cma, cmr: CmaMemrange, align: int) -> tuple[int, int]:
+    """``cma_bitmap_aligned_mask()`` and ``cma_bitmap_aligned_offset()``, in bits.
 
-
-def _aligned_offset(cma: Cma, cmr: CmaMemrange, align: int) -> int:
-    """``cma_bitmap_aligned_offset()``: how far the range's first bit lies behind an aligned one."""
-    return (cmr.base_pfn & ((1 << align) - 1)) >> cma.order_per_bit
+    The offset is how far the range's first bit lies behind an aligned one.
+    """
+    mask = 0 if align <= cma.order_per_bit else (1 << (align - cma.order_per_bit)) - 1
+    return mask, (cmr.base_pfn & ((1 << align) - 1)) >> cma.order_per_bit
 
 
 def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, ContigBusy | None]:
@@ -344,7 +352,7 @@ def cma_release(cma: Cma, pfn: int, count: int) -> bool:
     Source: ``mm/cma.c:cma_release()@v5.10, v6.12``, ``__cma_release_frozen()@v7.2``.
     """
     areas = cma.areas
-    cmr = next((r for r in cma.ranges if r.base_pfn <= pfn < r.end_pfn), None)
+    cmr = cma.find_range(pfn)
     if areas.log.debug_flags[areas.abi.sites.release]:
         debug_release(cma, pfn, count, found=cmr is not None)
     if cmr is None:

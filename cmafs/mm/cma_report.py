@@ -99,7 +99,7 @@ def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_wa
     areas, abi = cma.areas, cma.areas.abi
     if error:
         cma.last_failure = CmaFailure(count, error, tried)
-    if abi.finish_before_failure:
+    if abi.finish_before_failure and areas.trace is not None:
         _trace_finish(cma, count, align, tried, error)
     if error and not no_warn:
         _print_failure(cma, count, error)
@@ -107,7 +107,7 @@ def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_wa
     if areas.log.debug_flags[site]:
         page = areas.log.hash_ptr(page_address(None if error else tried))
         areas.log.pr_debug(site, site.function, page)
-    if not abi.finish_before_failure:
+    if not abi.finish_before_failure and areas.trace is not None:
         _trace_finish(cma, count, align, tried, error)
     account(cma, count, failed=bool(error))
 
@@ -150,8 +150,7 @@ def _holes(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, str]]:
 
 def trace_start(cma: Cma, count: int, align: int) -> None:
     """The event cma_alloc_start."""
-    if cma.areas.trace is None:
-        return
+    assert cma.areas.trace is not None
     fields: dict[str, int | str | None] = {"name": cma.name, "count": count, "align": align}
     if cma.areas.abi.start_counts:
         fields["request_count"] = fields.pop("count")
@@ -161,8 +160,7 @@ def trace_start(cma: Cma, count: int, align: int) -> None:
 
 def _trace_finish(cma: Cma, count: int, align: int, tried: int, error: int) -> None:
     areas, abi = cma.areas, cma.areas.abi
-    if areas.trace is None:
-        return
+    assert areas.trace is not None
     pfn = 0 if error and abi.failed_pfn_is_zero else tried & areas.ulong_max
     fields: dict[str, int | str | None] = {"pfn": pfn, "page": None if error else tried}
     if abi.alloc_event:
