@@ -15,7 +15,7 @@ from pathlib import Path
 from cmafs import namespace_syscalls as syscalls
 from cmafs.namespace import NamespaceError, own_namespaces, step
 from cmafs.namespace_proc import HOST_NAMES
-from cmafs.namespace_root import tmpfs
+from cmafs.namespace_root import PRIVATE, tmpfs
 
 _FUSE = Path("/dev/fuse")
 _APPARMOR = "kernel.apparmor_restrict_unprivileged_userns"
@@ -160,7 +160,9 @@ def private_proc() -> Finding:
     if not problem:
         return Finding("private /proc", note="a mount was tried")
     remedy = _namespace_remedy()
-    if "mount a /proc" in problem:
+    if os.path.isdir(PRIVATE):  # noqa: PTH112
+        remedy = "this is inside `cmafs run`, which cannot be nested"
+    elif "mount a /proc" in problem:
         remedy = "the container masks parts of /proc: start it with --security-opt systempaths=unconfined"
     return Finding("private /proc", f"{_without_hint(problem)}: {remedy}")
 

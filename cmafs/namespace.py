@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from cmafs import namespace_proc, namespace_root, namespace_shims
 from cmafs import namespace_syscalls as syscalls
-from cmafs.namespace_root import DEBUGFS, HOST, PROCFS, TRACEFS, TREE, Graft
+from cmafs.namespace_root import DEBUGFS, HOST, PRIVATE, PROCFS, TRACEFS, TREE, Graft
 from cmafs.namespace_signals import Signals, terminal_given_back, wait_for
 from cmafs.namespace_tasks import StandIns
 
@@ -156,12 +156,15 @@ class Composed:
 
 def _compose(job: Job) -> Composed:
     """The root that CMD sees, the content of /proc aside."""
+    if os.path.isdir(PRIVATE):
+        raise NamespaceError("this is inside `cmafs run` already, which cannot be nested")
     with step("make a mount namespace"):
         own_namespaces()
     with step("make a root directory"):
         namespace_root.enter_root()
         namespace_root.bind_host()
-    server = job.serve(TREE)
+    with step("start the server"):
+        server = job.serve(TREE)
     try:
         with step("put the machine's paths in place"):
             _named_mounts(server)

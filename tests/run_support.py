@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,15 @@ def ordinary_user() -> Iterator[list[str]]:
 
 
 def mounts() -> list[str]:
-    """The host's mounts."""
-    return sorted(line.split(" ", 2)[2] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    """The host's mounts, except for those of tests that run at the same time, below temporary directories."""
+    lines = [line.split(" ", 2)[2] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted(line for line in lines if not line.split()[2].startswith(f"{tempfile.gettempdir()}/"))
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Mount points below a directory."""
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if place.startswith(f"{directory}/")]
 
 
 def processes(word: str) -> list[str]:

@@ -13,11 +13,13 @@ import pytest
 from run_support import CMAFS, MACHINE, mounts, ordinary_user, processes
 
 
-def _started(mark: str, command: list[str] = CMAFS) -> subprocess.Popen[str]:
+def _started(
+    mark: str, command: list[str] = CMAFS, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     """A run that waits for ever, together with a background child; ``mark`` is in all their command lines."""
     script = f"sleep {mark} & setsid sleep {mark} & echo ready; exec sleep {mark}"
     words = [*command, "run", *MACHINE, "--", "sh", "-c", script]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/", env=env)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -67,10 +69,10 @@ ENDS: dict[str, tuple[Callable[[subprocess.Popen[str]], None], set[int]]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_nothing_remains(end: str) -> None:
+def test_nothing_remains(end: str, tmp_path: Path) -> None:
     mark = f"86{os.getpid()}{list(ENDS).index(end)}"
-    before, names = mounts(), set(os.listdir("/tmp"))
-    process = _started(mark)
+    before = mounts()
+    process = _started(mark, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert len(processes(mark)) >= 5
     action, statuses = ENDS[end]
     action(process)
@@ -79,7 +81,7 @@ def test_nothing_remains(end: str) -> None:
     process.stdout.close()
     assert _eventually(lambda: processes(mark) == []), processes(mark)
     assert mounts() == before
-    assert set(os.listdir("/tmp")) - names == set()
+    assert os.listdir(tmp_path) == []
 
 
 def test_nothing_remains_of_an_ordinary_users() -> None:

@@ -308,3 +308,30 @@ def test_nothing_is_left_of_a_background_child() -> None:
     done = run(f"sleep {mark} & (setsid sleep {mark} &) ; exit 0")
     assert done.returncode == 0
     assert processes(f"sleep {mark}") == []
+
+
+def test_runs_cannot_be_nested() -> None:
+    done = cmafs("run", "--", *CMAFS, "run", "--", "true")
+    assert done.returncode == 125
+    assert done.stderr == "cmafs: this is inside `cmafs run` already, which cannot be nested\n"
+
+
+def test_the_trace_names_the_task_as_it_knows_itself() -> None:
+    done = run("""
+    echo 1 > /sys/kernel/tracing/events/cma/enable
+    echo 3 > /sys/kernel/debug/cma/reserved/alloc
+    echo $$; tail -n 1 /sys/kernel/tracing/trace
+    """)
+    pid, line = done.stdout.splitlines()
+    assert line.split()[0] == f"sh-{pid}"
+
+
+def test_trace_pipe_waits_and_says(tmp_path: Path) -> None:
+    script = """
+    echo 1 > /sys/kernel/tracing/events/cma/enable
+    timeout 20 sed -u '2q' /sys/kernel/tracing/trace_pipe > seen & reader=$!
+    echo 3 > /sys/kernel/debug/cma/reserved/alloc
+    wait $reader; grep -c 'count=3' seen
+    timeout 0.2 cat /sys/kernel/tracing/trace_pipe; echo $?
+    """
+    assert run(script, cwd=tmp_path).stdout == "2\n124\n"

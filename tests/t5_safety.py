@@ -99,7 +99,7 @@ def _sysctls() -> dict[str, str]:
 def _names() -> dict[str, list[str]]:
     return {
         place: sorted(os.listdir(place))
-        for place in ("/", "/dev", "/boot", "/mnt", "/run", "/sys/kernel/mm", "/usr/bin")
+        for place in ("/", "/dev", "/boot", "/mnt", "/sys/kernel/mm", "/usr/bin")
     }
 
 
