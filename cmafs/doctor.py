@@ -16,8 +16,9 @@ from cmafs import namespace_syscalls as syscalls
 from cmafs.namespace import NamespaceError, own_namespaces, step
 from cmafs.namespace_proc import HOST_NAMES
 from cmafs.namespace_root import PRIVATE, tmpfs
+from cmafs.server_mounts import FUSE_DEVICE
 
-_FUSE = Path("/dev/fuse")
+_FUSE = Path(FUSE_DEVICE)
 _APPARMOR = "kernel.apparmor_restrict_unprivileged_userns"
 _MAX_USERNS = "user.max_user_namespaces"
 _CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")

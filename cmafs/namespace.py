@@ -24,6 +24,7 @@ from cmafs import namespace_syscalls as syscalls
 from cmafs.namespace_root import DEBUGFS, HOST, PRIVATE, PROCFS, TRACEFS, TREE, Graft
 from cmafs.namespace_signals import Signals, terminal_given_back, wait_for
 from cmafs.namespace_tasks import StandIns
+from cmafs.server_mounts import FUSE_DEVICE
 
 CANNOT_RUN = 125  # cmafs failed before CMD
 NOT_EXECUTABLE = 126
@@ -118,7 +119,7 @@ def shares_superblock() -> bool:
 def _mount_again(server: Server, name: str, place: str) -> None:
     """Mount the server's file system once more, under a name for /proc/mounts to show. Raises OSError."""
     table = f"/proc/{server.pid}/fd"
-    number = next(int(fd) for fd in os.listdir(table) if os.readlink(f"{table}/{fd}") == "/dev/fuse")
+    number = next(int(fd) for fd in os.listdir(table) if os.readlink(f"{table}/{fd}") == FUSE_DEVICE)
     descriptor = syscalls.borrow_descriptor(server.pid, number)
     try:
         options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0"

@@ -23,6 +23,7 @@ from cmafs.namespace_syscalls import (
     mount,
     umount,
 )
+from cmafs.server_mounts import MOUNTINFO
 
 _PROC = "/proc"
 #: names of a machine that a host's procfs may lack, by configuration or architecture
@@ -126,7 +127,7 @@ def _bind_directories(procfs: str) -> None:
 
 def _host_mounts() -> Iterator[tuple[str, str]]:
     """Mount point and type of the mounts in sight that show a file system with a log or sysctls in it."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split() for line in file]
     for fields in lines:
         device, root, place, fstype = *fields[2:5], fields[fields.index("-") + 1]

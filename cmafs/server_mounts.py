@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+MOUNTINFO = "/proc/self/mountinfo"
+FUSE_DEVICE = "/dev/fuse"
+
 #: ``fsname`` and ``subtype`` of a mount; where one stands for debugfs it is called so (``cmafs run``).
 NAME = "cmafs"
 _TYPES = (f"fuse.{NAME}", "fuse.debugfs")
@@ -53,7 +56,7 @@ class Mount:
 
 
 def _mounts() -> Iterator[Mount]:
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in Path(MOUNTINFO).read_text(errors="surrogateescape").splitlines():
         fields, _, source = line.partition(" - ")
         words = fields.split()
         path = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[4])
@@ -235,14 +238,13 @@ def check_mountpoint(path: str, nonempty: bool = False) -> None:
 def check_device() -> None:
     """Whether FUSE can be used. Raises MountFailed naming what is missing."""
     try:
-        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        raise MountFailed(
-            "/dev/fuse is missing: `modprobe fuse`; in a container: --device /dev/fuse --cap-add SYS_ADMIN"
-        ) from None
+        container = f"in a container: --device {FUSE_DEVICE} --cap-add SYS_ADMIN"
+        raise MountFailed(f"{FUSE_DEVICE} is missing: `modprobe fuse`; {container}") from None
     except OSError as error:
         denied = error.errno == errno.EACCES
-        hint = "`chmod 666 /dev/fuse`" if denied else "the module fuse, or the container's rights"
-        raise MountFailed(f"/dev/fuse: {error.strerror}: {hint}") from None
+        hint = f"`chmod 666 {FUSE_DEVICE}`" if denied else "the module fuse, or the container's rights"
+        raise MountFailed(f"{FUSE_DEVICE}: {error.strerror}: {hint}") from None
     if os.geteuid() != 0 and not shutil.which("fusermount"):
         raise MountFailed("fusermount is missing: an ordinary user needs the package fuse3")
