@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_ranges_follow_a_page_by_page_model(steps) -> None:
             reserved -= pages
     for regions, model in ((memblock.memory, memory), (memblock.reserved, reserved)):
         assert {n for low, high in spans(regions) for n in range(low // PAGE, high // PAGE)} == model
-        assert all(a.end < b.base for a, b in zip(regions, regions[1:], strict=False))
+        assert all(a.end < b.base for a, b in pairwise(regions))
     free = {n for low, high in memblock.free_ranges() for n in range(low // PAGE, high // PAGE)}
     assert free == memory - reserved
 
@@ -92,7 +94,9 @@ def test_nodes_are_kept_apart_and_exact_when_asked() -> None:
     memblock.add(0x100000, 0x100000, 0)
     memblock.add(0x200000, 0x100000, 1)
     assert len(memblock.memory) == 2
-    assert memblock.phys_alloc_range(0x100000, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0, exact_nid=True) == 0x100000
+    assert (
+        memblock.phys_alloc_range(0x100000, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0, exact_nid=True) == 0x100000
+    )
     assert memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0, exact_nid=True) == 0
     assert memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0) == 0x2FF000
 

@@ -1,4 +1,6 @@
-"""/reserved-memory kernel by kernel: the rules of facts that no recorded boot shows alone, and trees of any shape."""
+"""/reserved-memory kernel by kernel: the rules of facts that no recorded boot shows alone, and trees of
+any shape.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def test_a_parent_of_another_format_is_ignored(kernel: str, lines: list[str], wr
         props[wrong] = cells(1)
     machine = boot(tree, kernel, "cma=0")
     assert (areas(machine), lines_with(machine, "unsupported")) == ([], lines)
-    assert [(event.reason, event.property) for event in machine.boot_events] == [("unsupported-format", wrong)]
+    assert [(event.reason, event.property) for event in machine.boot_events] == [
+        ("unsupported-format", wrong)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,9 @@ def test_a_parent_of_another_format_is_ignored(kernel: str, lines: list[str], wr
     ],
 )
 def test_a_reg_of_wrong_length_loses_its_node(kernel: str, line: str, times: int) -> None:
-    tree = tree_of(node("p", f"{POOL} reg = <0x60000000 0x1000000 0>;") + node("q", f"{POOL} {reg(0x60000000, 4 * M)}"))
+    tree = tree_of(
+        node("p", f"{POOL} reg = <0x60000000 0x1000000 0>;") + node("q", f"{POOL} {reg(0x60000000, 4 * M)}")
+    )
     machine = boot(tree, kernel, "cma=0")
     assert areas(machine) == [("q", 0x60000000, 4 * M)]
     assert lines_with(machine, "invalid") == [line] * times
@@ -104,7 +110,8 @@ def test_a_reg_of_wrong_length_loses_its_node(kernel: str, line: str, times: int
 
 
 @pytest.mark.parametrize(
-    ("prop", "value"), [("size", "<0x1000000>"), ("alignment", "<0x400000>"), ("alloc-ranges", "<0 0x40000000 0>")]
+    ("prop", "value"),
+    [("size", "<0x1000000>"), ("alignment", "<0x400000>"), ("alloc-ranges", "<0 0x40000000 0>")],
 )
 def test_wrong_lengths_of_size_nodes(prop: str, value: str) -> None:
     body = f"{POOL} size = <0 0x1000000>;" if prop != "size" else POOL
@@ -125,7 +132,9 @@ def test_a_malformed_alloc_ranges_counts_as_absent_in_7_2() -> None:
     assert areas(boot(tree, "7.2", "cma=0")) == [("d", 0x7F000000, 16 * M)]
 
 
-@pytest.mark.parametrize(("kernel", "suffix"), [("5.10", ""), ("6.1", ": size 4096 MiB"), ("6.12", ": size 4096 MiB")])
+@pytest.mark.parametrize(
+    ("kernel", "suffix"), [("5.10", ""), ("6.1", ": size 4096 MiB"), ("6.12", ": size 4096 MiB")]
+)
 def test_no_room(kernel: str, suffix: str) -> None:
     machine = boot(tree_of(node("d", f"{POOL} size = <1 0>;")), kernel, "cma=0")
     assert lines_with(machine, "failed to") == [
@@ -135,7 +144,9 @@ def test_no_room(kernel: str, suffix: str) -> None:
 
 
 def test_ranges_are_tried_in_order_and_searched_from_the_top() -> None:
-    ranges = "alloc-ranges = <0 0x90000000 0 0x10000000>, <0 0x50000000 0 0x4000000>, <0 0x60000000 0 0x4000000>;"
+    ranges = (
+        "alloc-ranges = <0 0x90000000 0 0x10000000>, <0 0x50000000 0 0x4000000>, <0 0x60000000 0 0x4000000>;"
+    )
     tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; {ranges}"))
     for kernel in RECORDED:
         assert areas(boot(tree, kernel, "cma=0")) == [("d", 0x53000000, 16 * M)]
@@ -210,7 +221,9 @@ def test_a_size_node_is_skipped_once_in_7_2() -> None:
 
 
 def test_a_bypassed_default_without_reusable_becomes_a_plain_pool() -> None:
-    """Up to 6.x the second driver of the same compatible is asked after the first refused; 7.2 does not reserve it."""
+    """Up to 6.x the second driver of the same compatible is asked after the first refused; 7.2 does not
+    reserve it.
+    """
     body = f'compatible = "shared-dma-pool"; linux,cma-default; {reg(0x60000000, 16 * M)}'
     machine = boot(tree_of(node("p", body)), "6.12", "cma=0")
     assert lines_with(machine, "Reserved memory: ") == [
@@ -243,7 +256,9 @@ def test_overlap_is_one_record_of_two_lines() -> None:
         "OF: reserved mem: OVERLAP DETECTED!\n"
         "a (0x0000000060000000--0x0000000062000000) overlaps with b (0x0000000061000000--0x0000000063000000)"
     )
-    tree = tree_of(node("b", f"{POOL} {reg(0x61000000, 32 * M)}") + node("a", f"{POOL} {reg(0x60000000, 32 * M)}"))
+    tree = tree_of(
+        node("b", f"{POOL} {reg(0x61000000, 32 * M)}") + node("a", f"{POOL} {reg(0x60000000, 32 * M)}")
+    )
     for kernel in ("5.10", "6.12", "7.2"):
         machine = boot(tree, kernel, "cma=0")
         assert lines_with(machine, "OVERLAP") == [text]
@@ -263,7 +278,9 @@ def test_too_many_size_nodes() -> None:
         f"OF: reserved mem: too many defined dynamic regions, skip 'd{n}'" for n in (64, 65)
     ]
     old = boot(tree, "5.10", "cma=0")
-    assert lines_with(old, "not enough") == ["OF: reserved mem: not enough space for all defined regions."] * 2
+    assert (
+        lines_with(old, "not enough") == ["OF: reserved mem: not enough space for all defined regions."] * 2
+    )
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])

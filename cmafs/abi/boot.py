@@ -72,8 +72,9 @@ class BootAbi:
     ``reserved_mem_sort``, ``max_reserved_regions``. ``scans_nested_nodes``: nodes below a child count too (M,
     ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before
     5.10; M; T 5.10 not).
-    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it round, M). ``two_passes``: reg nodes are read
-    again once the tree is unflattened (T 6.12). ``prints_regions``: a line for each region (6.4 P; T 6.12).
+    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it
+    round, M). ``two_passes``: reg nodes are read again once the tree is unflattened (T 6.12).
+    ``prints_regions``: a line for each region (6.4 P; T 6.12).
     ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``:
     alloc-ranges bottom-up next to an
     existing region (6.6 M; V 6.12). ``first_reg_only``: other pairs of reg are not reserved (T 7.2).

@@ -60,7 +60,7 @@ class ArchAbi:
     swiotlb_slot_bytes: int = 12
     other_kib: int = 0
     small_bytes: int = 0
-    allocated_kib: tuple[tuple[int, int], ...] = ((15, 256),)
+    allocated_kib: tuple[tuple[int, int], ...] = ((15, 0),)
 
 
 _X86 = rows_from(
@@ -70,6 +70,7 @@ _X86 = rows_from(
         other_kib=328,
     ),
     {
+        "5.10": {"allocated_kib": ((15, 256),)},
         "5.15": {"swiotlb_slot_bytes": 24, "other_kib": 804},
         "6.1": {"kernel_sizes_kib": (6147, 1090, 1236, 776, 2180)},
         "6.12": {
@@ -96,7 +97,6 @@ _ARM64 = rows_from(
         section_bits=30,
         tree_bytes=0x8B14,
         other_kib=116,
-        allocated_kib=((15, 0),),
     ),
     {
         "5.15": {"section_bits": 27, "struct_page_bytes": 64, "vmemmap": True},

@@ -12,6 +12,7 @@ from cmafs.drivers import cma2010_boot
 from cmafs.drivers.cma2010_profile import Word, find_profile
 from cmafs.drivers.dma_pool import AtomicPool
 from cmafs.drivers.of_device import of_platform_populate
+from cmafs.dynamic_debug import DynamicDebug
 from cmafs.init.early import EarlyBoot
 from cmafs.mm.cma import cma_alloc
 
@@ -29,6 +30,7 @@ _SZ_1G = 1 << 30
 
 def do_initcalls(boot: EarlyBoot, machine: Machine) -> None:
     """Everything between the activation of the areas and the first process."""
+    DynamicDebug(boot.log).boot_params(boot.params.words)
     if boot.cma2010 is not None:
         cma2010_boot.initcalls(boot.cma2010)
     else:

@@ -223,7 +223,9 @@ class Memblock:
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
     def alloc_pages(self, count: int, page_size: int) -> None:
-        """As many single pages, each as alloc() would place it: the highest that are free below ``current_limit``."""
+        """As many single pages, each as alloc() would place it: the highest that are free below
+        ``current_limit``.
+        """
         for low, high in reversed(list(self.free_ranges())):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)

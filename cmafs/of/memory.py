@@ -112,7 +112,9 @@ def early_init_dt_scan_memory(
     span = memblock.end_of_dram() - memblock.start_of_dram()
     if span > LARGEST_SPAN:
         where = tree.source or "the device tree"
-        raise DtError(f"{where}: memory spans {span:#x} bytes; at most {LARGEST_SPAN:#x} (16 TiB) can be simulated")
+        raise DtError(
+            f"{where}: memory spans {span:#x} bytes; at most {LARGEST_SPAN:#x} (16 TiB) can be simulated"
+        )
 
 
 def _named(tree: DeviceTree) -> list[DeviceNode]:

@@ -1,0 +1,389 @@
+"""start_kernel(): cma= and its relatives, Kconfig, memory, architectures, the lines in between."""
+
+from __future__ import annotations
+
+import pytest
+from boot_support import areas, boot, cells, lines_with, parse_dts, tree_of
+
+from cmafs.abi import kernel_abi
+from cmafs.abi.boot_arch import ARCH_ROWS
+from cmafs.abi.rows import DIALECTS, RELEASES
+from cmafs.clock import ManualClock
+from cmafs.init.kconfig import ConfigError, parse_config
+from cmafs.init.main import BootOptions, start_kernel
+from cmafs.of.base import DtError
+from cmafs.of.fdt import load
+
+K, M, G = 1 << 10, 1 << 20, 1 << 30
+SIX_GIB = "<0 0x40000000 1 0x80000000>"
+
+
+def pc(*memory: tuple[int, int], reserve: str = ""):
+    """A PC with these ranges of memory."""
+    numbers = [
+        n for base, size in memory for value in (base, size) for n in (value >> 32, value & 0xFFFFFFFF)
+    ]
+    return tree_of(memory=f"<{' '.join(hex(n) for n in numbers)}>", head=reserve)
+
+
+def cma_lines(tree, kernel: str, cmdline: str, arch: str = "x86_64", **options) -> list[str]:
+    machine = boot(tree, kernel, cmdline, arch, **options)
+    return [
+        line for line in lines_with(machine, "cma: ") if "(" not in line or "Region" in line or "Size" in line
+    ]
+
+
+PC = pc((0x1000, 0x9E000), (0x100000, 0x3FEE0000))
+
+
+EXCEEDS = "cma: Size ({size:#018x}) of region at {base:#018x} exceeds limit ({limit:#018x})"
+
+
+def test_beyond_the_end_of_ram() -> None:
+    """Up to 6.12 the limit is cut to the architecture's before it is rounded; 7.2 cuts it to the end of
+    RAM after.
+    """
+    assert cma_lines(PC, "6.12", "cma=16M@1G") == [
+        EXCEEDS.format(size=16 * M, base=G, limit=0x3FE00000),
+        "cma: Failed to reserve 16 MiB on node -1",
+    ]
+    assert cma_lines(PC, "7.2", "cma=16M@1G") == [
+        EXCEEDS.format(size=16 * M, base=G, limit=0x3FFE0000),
+        "cma: Failed to reserve 16 MiB",
+    ]
+
+
+def test_across_the_end_of_ram() -> None:
+    assert cma_lines(PC, "6.12", "cma=64M@0x3c000000") == [
+        "cma: Region at 0x000000003c000000 defined on low/high memory boundary (0x000000003ffe0000)",
+        "cma: Failed to reserve 64 MiB on node -1",
+    ]
+    assert cma_lines(PC, "7.2", "cma=64M@0x3c000000") == [
+        EXCEEDS.format(size=64 * M, base=0x3C000000, limit=0x3FFE0000),
+        "cma: Failed to reserve 64 MiB",
+    ]
+
+
+def test_a_fixed_size_off_the_unit_exceeds_its_own_limit() -> None:
+    lines = cma_lines(PC, "6.12", "cma=3M@256M")
+    assert lines[0].startswith("cma: Size (0x0000000000400000) of region at 0x0000000010000000 exceeds limit")
+
+
+def test_a_range_is_searched_from_its_top() -> None:
+    assert areas(boot(PC, "6.12", "cma=64M@256M-512M", "x86_64")) == [("reserved", 0x1C000000, 64 * M)]
+
+
+def test_the_second_cma_keeps_the_base_of_the_first() -> None:
+    machine = boot(PC, "6.12", "cma=64M@256M cma=32M", "x86_64")
+    assert areas(machine) == [("reserved", 0x12000000, 32 * M)]
+
+
+def test_cma_without_text() -> None:
+    machine = boot(PC, "6.12", "cma", "x86_64")
+    assert lines_with(machine, "Config string", "Malformed") == [
+        "cma: Config string not provided",
+        "Malformed early option 'cma'",
+    ]
+    assert areas(machine)[0][2] == 16 * M
+
+
+BIG_PC = pc((0x100000, 0xBFF00000), (4 * G, G))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cmdline", "base"),
+    [
+        ("5.10", "cma=64M", 5 * G - 68 * M),
+        ("6.1", "cma=64M", 4 * G),
+        ("6.12", "cma=64M", 4 * G),
+        ("7.2", "cma=64M", 4 * G),
+        ("6.12", "cma=64M@0-4G", 3 * G - 64 * M),
+        ("6.12", "cma=2G", G),
+        ("7.2", "cma=2G", G),
+    ],
+)
+def test_above_4_gib(kernel: str, cmdline: str, base: int) -> None:
+    assert areas(boot(BIG_PC, kernel, cmdline, "x86_64"))[0][1] == base
+
+
+def test_pernuma_and_numa() -> None:
+    text = "cma=16M cma_pernuma=8M numa_cma=0:4M"
+    names = {
+        k: [name for name, _, _ in areas(boot(tree_of(), k, text))] for k in ("5.4", "5.10", "6.12", "7.2")
+    }
+    assert names == {
+        "5.4": ["reserved"],
+        "5.10": ["pernuma0", "reserved"],
+        "6.12": ["pernuma0", "numa0", "reserved"],
+        "7.2": ["reserved", "numa0"],
+    }
+    assert areas(boot(tree_of(), "7.2", text))[1][2] == 4 * M
+    assert areas(boot(tree_of(), "7.2", "cma=0 cma_pernuma=8M"))[0][0] == "numa0"
+
+
+def test_without_numa_there_are_no_per_node_areas() -> None:
+    machine = boot(tree_of(), "6.12", "cma_pernuma=8M", config=["NUMA=n"])
+    assert [name for name, _, _ in areas(machine)] == ["reserved"]
+    assert lines_with(machine, "Unknown kernel") == [
+        'Unknown kernel command line parameters "cma_pernuma=8M", will be passed to user space.'
+    ]
+
+
+NUMA = """/dts-v1/; / { #address-cells = <2>; #size-cells = <2>;
+    memory@0 { device_type = "memory"; reg = <0 0x40000000 0 0x80000000>; numa-node-id = <0>; };
+    memory@1 { device_type = "memory"; reg = <1 0 1 0>; numa-node-id = <1>; }; };"""
+
+
+def test_nodes_come_from_the_tree() -> None:
+    machine = boot(parse_dts(NUMA), "6.12", "cma=16M hugetlb_cma=2G numa_cma=1:32M")
+    assert {(name, cma.nid) for cma in machine.cma for name in [cma.name]} == {
+        ("hugetlb0", 0),
+        ("hugetlb1", 1),
+        ("numa1", 1),
+        ("reserved", -1),
+    }
+    assert lines_with(machine, "hugetlb_cma", "Initmem") == [
+        "hugetlb_cma: reserve 2048 MiB, up to 1024 MiB per node",
+        "hugetlb_cma: reserved 1024 MiB on node 0",
+        "hugetlb_cma: reserved 1024 MiB on node 1",
+        "Initmem setup node 0 [mem 0x0000000040000000-0x00000000bfffffff]",
+        "Initmem setup node 1 [mem 0x0000000100000000-0x00000001ffffffff]",
+        "Kernel command line: cma=16M hugetlb_cma=2G numa_cma=1:32M",
+    ]
+
+
+def test_hugetlb_by_node_and_its_refusals() -> None:
+    def lines(kernel: str, text: str) -> list[str]:
+        return lines_with(boot(parse_dts(NUMA), kernel, text), "hugetlb_cma: ")
+
+    assert lines("6.1", "cma=0 hugetlb_cma=1:1G,3:1G,0:4M") == [
+        "hugetlb_cma: cma area of node 0 should be at least 1024 MiB",
+        "hugetlb_cma: invalid node 3 specified",
+        "hugetlb_cma: reserved 1024 MiB on node 1",
+    ]
+    assert lines("6.12", "cma=0 hugetlb_cma=512M") == ["hugetlb_cma: cma area should be at least 1024 MiB"]
+    assert lines("6.12", "cma=0 hugetlb_cma=1536M")[1:] == [
+        "hugetlb_cma: reserved 1024 MiB on node 0",
+        "hugetlb_cma: reserved 1024 MiB on node 1",
+    ]
+    assert lines("5.4", "hugetlb_cma=1G") == []
+
+
+def test_hugetlb_in_several_ranges() -> None:
+    """6.15 and later put one area together from pieces above 4 GiB."""
+    ranges = [(0x40000000, 0x40000000), (4 * G, 2 * G), (8 * G, 2 * G), (12 * G, 2 * G)]
+    machine = boot(pc(*ranges), "7.2", "cma=0 hugetlb_cma=3G", "x86_64")
+    cma = machine.cma.by_name("hugetlb0")
+    assert cma is not None
+    assert [(cmr.base_pfn << 12, cmr.count << 12) for cmr in cma.ranges] == [(4 * G, 2 * G), (8 * G, G)]
+    assert lines_with(machine, "in 2") == ["cma: Reserved 3072 MiB in 2 ranges"]
+    assert lines_with(boot(pc(*ranges), "6.12", "hugetlb_cma=3G", "x86_64"), "err")[-1].endswith(
+        "err -12, node 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (["CMA_SIZE_MBYTES=64"], 64 * M),
+        (["CONFIG_CMA_SIZE_SEL_PERCENTAGE=y"], 104 * M),
+        (["CMA_SIZE_SEL_PERCENTAGE=y", "CMA_SIZE_PERCENTAGE=50"], 512 * M),
+        (["CMA_SIZE_SEL_MIN=y", "CMA_SIZE_PERCENTAGE=1"], 12 * M),
+        (["CMA_SIZE_SEL_MAX=y"], 104 * M),
+        (["# CONFIG_NUMA is not set", "", "# a comment", 'CMA_SIZE_MBYTES="8"'], 8 * M),
+    ],
+)
+def test_size_from_kconfig(config: list[str], size: int) -> None:
+    [(name, _, found)] = areas(boot(tree_of(), "6.12", config=config))
+    assert (name, found) == ("reserved", size)
+
+
+@pytest.mark.parametrize(
+    ("config", "unit", "kernel"),
+    [
+        ([], 2 * M, "6.12"),
+        ([], 4 * M, "5.15"),
+        (["ARM64_16K_PAGES=y"], 32 * M, "6.12"),
+        (["ARM64_64K_PAGES=y"], 512 * M, "6.12"),
+        (["PAGE_BLOCK_MAX_ORDER=3"], 32 * K, "7.2"),
+    ],
+)
+def test_units(config: list[str], unit: int, kernel: str) -> None:
+    machine = boot(tree_of(memory=SIX_GIB), kernel, "cma=1", config=config)
+    assert (areas(machine)[0][2], machine.memory.layout.page_shift) == (unit, machine.config.page_shift)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("CMA_FOO=1", "unknown option 'CMA_FOO'"),
+        ("CMA_AREAS=many", "CONFIG_CMA_AREAS is a number, not 'many'"),
+        ("CMA_ALIGNMENT=40", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 40"),
+        ("NUMA=maybe", "CONFIG_NUMA is y or n, not 'maybe'"),
+        ("CMA_DEBUG=y", "unknown option 'CMA_DEBUG'"),
+        ("gibberish", "'gibberish' is no KEY=VALUE"),
+    ],
+)
+def test_bad_configuration(line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config([line], "arm64", kernel_abi("6.12").boot)
+
+
+@pytest.mark.parametrize("kernel", [*RELEASES, *DIALECTS])
+@pytest.mark.parametrize("arch", ["arm64", "arm", "x86_64"])
+def test_config_lines_are_true_of_the_machine(kernel: str, arch: str) -> None:
+    abi = kernel_abi(kernel)
+    config = parse_config(["CMA_AREAS=3"], arch, abi.boot, abi.release)
+    lines = config.lines()
+    assert "CONFIG_CMA_AREAS=3" in lines
+    assert (
+        "# CONFIG_CMA_DEBUG is not set" in lines or "CONFIG_CMA_DEBUG=y" in lines
+    ) == abi.boot.has_cma_debug
+    assert len(lines[4:]) == len(set(lines[4:]))
+    known = [line for line in lines if line.startswith("CONFIG_CMA_") and "DEBUGFS" not in line]
+    assert parse_config(known, arch, abi.boot, abi.release).lines() == lines
+
+
+@pytest.mark.parametrize(("kernel", "slots"), [("6.6", 8), ("6.12", 7)])
+def test_slots(kernel: str, slots: int) -> None:
+    body = 'compatible = "shared-dma-pool"; reusable;'
+    bases = range(0x50000000, 0x50000000 + 9 * 4 * M, 4 * M)
+    pools = "".join(f"p{base:x} {{ {body} reg = <0 {base:#x} 0 0x400000>; }};" for base in bases)
+    assert len(areas(boot(tree_of(pools), kernel, "cma=0"))) == slots
+
+
+@pytest.mark.parametrize(
+    ("tree", "memory", "base"),
+    [
+        (tree_of(), 512 * M, 0x40000000),
+        (tree_of(memory="<0 0x80000000 0 0>"), 512 * M, 0x80000000),
+        (
+            parse_dts(
+                "/dts-v1/; /memreserve/ 0x92000000 0x1000; / { #address-cells = <2>; #size-cells = <2>; };"
+            ),
+            G,
+            0x80000000,
+        ),
+        (parse_dts("/dts-v1/; / { };"), 64 * M, 0),
+    ],
+)
+def test_memory_option(tree, memory: int, base: int) -> None:
+    machine = boot(tree, memory=memory, cmdline="cma=0")
+    assert [(r.base, r.size) for r in machine.memblock.memory] == [(base, memory)]
+
+
+def test_no_memory_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(
+        DtError, match=r"no memory: /memory@40000000 has size 0, which a boot loader fills in; .*--memory"
+    ):
+        boot(tree_of(memory="<0 0x40000000 0 0>"))
+    with pytest.raises(DtError, match='no memory: no node has device_type = "memory"'):
+        boot(parse_dts("/dts-v1/; / { };"))
+
+
+def test_the_seeds_pc_boots_as_its_log_says() -> None:
+    """seeds/003: every line of the boot that it quotes."""
+    machine = start_kernel(load("x86-4g", ()), BootOptions(kernel_abi("4.15")), ManualClock())
+    command = machine.cmdline
+    lines = [line for line in machine.log.lines() if "cma" in line]
+    assert command.endswith("keyboard") is False
+    assert lines[:8] == [
+        f"Command line: {command}",
+        "cma: early_cma(1G@1-2G)",
+        "cma: dma_contiguous_reserve(limit 140000000)",
+        "cma: dma_contiguous_reserve: reserving 1024 MiB for global area",
+        "cma: cma_declare_contiguous(size 0x0000000040000000, base 0x0000000000000001, "
+        "limit 0x0000000080000000 alignment 0x0000000000000000)",
+        "cma: Reserved 1024 MiB at 0x0000000040000000",
+        f"Kernel command line: {command}",
+        "Memory: 2404960K/4193716K available (12300K kernel code, 2471K rwdata, 4192K rodata, 2396K init, "
+        "2416K bss, 740180K reserved, 1048576K cma-reserved)",
+    ]
+    assert [line.split("(cma ")[0] for line in lines[8::2]] == ["cma: cma_alloc"] * 3
+    assert all(line.endswith(", count 1, align 0)") for line in lines[8::2])
+    assert (machine.cma[0].base_pfn, machine.cma[0].count, machine.cma[0].used()) == (0x40000, 262144, 3)
+
+
+def test_32_bit_arm_prefers_high_memory() -> None:
+    tree = tree_of(memory="<0 0x40000000 0 0x40000000>")
+    machine = boot(tree, "6.12", "cma=64M", "arm")
+    assert areas(machine) == [("reserved", 0x7C000000, 64 * M)]
+    assert lines_with(machine, "cma: R", "HighMem", "  Normal") == [
+        "cma: Reserved 64 MiB at 0x7c000000 on node -1",
+        "  Normal   [mem 0x0000000040000000-0x000000006fffffff]",
+        "  HighMem  [mem 0x0000000070000000-0x000000007fffffff]",
+    ]
+    low = boot(tree_of(memory="<0 0x40000000 0 0x20000000>"), "6.12", "cma=64M", "arm")
+    assert areas(low) == [("reserved", 0x5C000000, 64 * M)]
+    assert lines_with(low, "HighMem") == ["  HighMem  empty"]
+    assert low.cma[0].used() == 64
+
+
+def test_a_fixed_area_across_the_end_of_low_memory() -> None:
+    lines = cma_lines(tree_of(), "6.12", "cma=64M@0x6e000000", "arm")
+    assert lines == [
+        "cma: Region at 0x6e000000 defined on low/high memory boundary (0x70000000)",
+        "cma: Failed to reserve 64 MiB on node -1",
+    ]
+
+
+@pytest.mark.parametrize(("kernel", "pages"), [("4.19", 64), ("5.10", 32), ("6.12", 32)])
+def test_the_atomic_pool_takes_from_the_default_area(kernel: str, pages: int) -> None:
+    machine = boot(tree_of(), kernel, "cma=16M")
+    assert machine.cma[0].used() == pages
+    assert machine.atomic_pool is not None
+    assert machine.atomic_pool.size == pages
+
+
+def test_coherent_pool() -> None:
+    assert boot(tree_of(), "6.12", "cma=16M coherent_pool=1M").cma[0].used() == 256
+
+
+def test_unknown_words_go_to_init() -> None:
+    machine = boot(tree_of(), "6.12", "quiet foo bar=1 mod.x=2 --  baz")
+    log = machine.log.lines()
+    assert 'Unknown kernel command line parameters "foo bar=1", will be passed to user space.' in log
+    assert log[-8:] == [
+        "Run /init as init process",
+        "  with arguments:",
+        "    /init",
+        "    foo",
+        "  with environment:",
+        "    HOME=/",
+        "    TERM=linux",
+        "    bar=1",
+    ]
+
+
+def test_iomem_has_ram_kernel_and_reservations() -> None:
+    tree = tree_of("fw { no-map; reg = <0 0x60000000 0 0x1000000>; };")
+    top = boot(tree, "6.12", "cma=0").iomem
+    assert [(hex(r.start), hex(r.end), r.name) for r in top] == [
+        ("0x40000000", "0x5fffffff", "System RAM"),
+        ("0x60000000", "0x60ffffff", "reserved"),
+        ("0x61000000", "0x7fffffff", "System RAM"),
+    ]
+    assert [child.name for child in top[0].children][:2] == ["Kernel code", "Kernel data"]
+
+
+def test_rows_cover_every_kernel() -> None:
+    for rows in ARCH_ROWS.values():
+        assert set(rows) == set(RELEASES) | set(DIALECTS)
+
+
+def test_memory_nodes_may_have_cells_of_their_own_size() -> None:
+    tree = parse_dts('/dts-v1/; / { memory@80000000 { device_type = "memory"; }; };')
+    tree.root.children["memory@80000000"].props["reg"] = cells(0x80000000, 0x10000000, 0xA0000000, 0x10000000)
+    machine = boot(tree, "6.12", "cma=16M")
+    assert [(r.base, r.size) for r in machine.memblock.memory] == [
+        (0x80000000, 256 * M),
+        (0xA0000000, 256 * M),
+    ]
+
+
+def test_dyndbg_works_from_the_first_initcalls_on() -> None:
+    machine = boot(tree_of(), "6.12", 'cma=16M dyndbg="file mm/cma.c +p"')
+    assert lines_with(machine, "cma: __cma_alloc") == [
+        "cma: __cma_alloc(cma (____ptrval____), name: reserved, count 32, align 5)",
+        "cma: __cma_alloc(): returned (____ptrval____)",
+    ]
