@@ -422,3 +422,39 @@ def test_every_row_writes_what_it_declares(kernel: str) -> None:
     assert len(set(ids)) == len(declared)
     for name in declared:
         assert f"ID: {traced.read(f'events/cma/{name}/id')}" in traced.read(f"events/cma/{name}/format")
+
+
+def test_the_walk_of_alloc_contig_range(traced: Traced) -> None:
+    """Pages in the window leave it in batches; then the window is tested."""
+    traced.calls.write_file("/sim/control", b"spawn filler tmpfs 978M\n")
+    base, taken = traced.machine.cma[0].base_pfn, 32  # the atomic pool's
+    traced.write("set_event", "migrate\n")
+    traced.append("set_event", "page_isolation\n")
+    traced.alloc(100)
+    *moved, tested = traced.lines()
+    counts = [int(line.split("nr_succeeded=")[1].split()[0]) for line in moved]
+    assert sum(counts) == 100
+    assert counts == [32, 32, 32, 4]
+    assert moved[0].endswith(
+        "mm_migrate_pages: nr_succeeded=32 nr_failed=0 nr_thp_succeeded=0 nr_thp_failed=0 nr_thp_split=0 "
+        "nr_split=0 mode=MIGRATE_SYNC reason=contig_range"
+    )
+    window = f"start_pfn={base + taken:#x} end_pfn={base + taken + 100:#x}"
+    assert tested.endswith(f"test_pages_isolated: {window} fin_pfn={base + taken + 100:#x} ret=success")
+
+
+def test_a_pinned_page_in_the_walk(traced: Traced) -> None:
+    pfn = traced.machine.cma[0].base_pfn + 40
+    traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
+    traced.write("set_event", "page_isolation\n")
+    traced.alloc(10)
+    failed, done = (line.split("fin_pfn=")[1] for line in traced.lines())
+    assert failed == f"{pfn:#x} ret=fail"
+    assert done.endswith(" ret=success")
+
+
+def test_compaction_in_the_trace(traced: Traced) -> None:
+    traced.calls.write_file("/sim/control", b"spawn a anon 3M\nspawn b anon 3M\nspawn c anon 3M\nkill b\n")
+    traced.write("events/migrate/enable", "1")
+    traced.calls.write_file("/proc/sys/vm/compact_memory", b"1")
+    assert {line.rsplit(" ", 1)[1] for line in traced.lines()} == {"reason=compaction"}

@@ -206,6 +206,8 @@ def tracing_directory(machine: Machine) -> Directory:
     tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
 
     def rehook() -> None:
+        walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
+        machine.memory.trace = tracer if walks else None
         listens = tracer.enabled("cma")
         machine.cma.trace = tracer if listens else None
         machine.cma.trace_tries = tracer.trace_tries if listens else None

@@ -70,7 +70,10 @@ def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
 
 
 def isolate_migratepages(cc: CompactControl, block: int) -> list[Page]:
-    """``isolate_migratepages_block()``: the pages of one page block that can move."""
+    """``isolate_migratepages_block()``: the pages of one page block that can move.
+
+    What boot left stays where it is, so that a machine whose tasks are gone is as it was.
+    """
     memory = cc.memory
     start = block << memory.pageblock_order
     occupants = memory.owners.occupants
@@ -78,7 +81,7 @@ def isolate_migratepages(cc: CompactControl, block: int) -> list[Page]:
     return [
         (pfn, tag)
         for pfn, tag in memory.owners.used_in(start, start + memory.pageblock_nr_pages)
-        if movability(memory, pfn, occupants[tag >> TAG_SHIFT]) == MOVABLE
+        if (occupant := occupants[tag >> TAG_SHIFT]).visible and movability(memory, pfn, occupant) == MOVABLE
     ]
 
 

@@ -1,6 +1,8 @@
 """The steps of an allocation from CMA in the names of the kernel's functions: ``cmafs trace-alloc``.
 
-``Memory.walk`` collects the lines; while it is None nothing is made of them. Positions are pfns.
+``Memory.walk`` collects the lines; while it is None nothing is made of them. ``Memory.trace`` gets the
+kernel's own events of the same steps (``include/trace/events/migrate.h``, ``page_isolation.h``).
+Positions are pfns.
 """
 
 from __future__ import annotations
@@ -13,6 +15,13 @@ from cmafs.mm.page_owner import Segment, contiguous
 
 if TYPE_CHECKING:
     from cmafs.mm.mmzone import Memory
+
+#: ``enum migrate_reason``: numbers that have been the same since 4.1.
+MR_COMPACTION, MR_CONTIG_RANGE = 0, 6
+#: ``enum migrate_mode``
+MIGRATE_SYNC = 2
+#: Pages that one call of migrate_pages() gets (COMPACT_CLUSTER_MAX).
+_BATCH = 32
 
 #: How many runs of frames a line names.
 _RUNS = 4
@@ -59,3 +68,20 @@ def _runs(pfns: list[int]) -> str:
     runs = [f"{pfn:#x}-{pfn + count - 1:#x}" for pfn, count in contiguous(pfns)]
     more = len(runs) - _RUNS
     return ",".join(runs[:_RUNS]) + (f",+{more}" if more > 0 else "")
+
+
+def trace_migrate_pages(memory: Memory, succeeded: int, failed: int, reason: int) -> None:
+    """The event of each migrate_pages() call: its batches moved, then the tries of a page that does not."""
+    if memory.trace is None:
+        return
+    batches = [min(_BATCH, succeeded - done) for done in range(0, succeeded, _BATCH)]
+    for moved, left in [*((batch, 0) for batch in batches), *[(0, 1)] * failed]:
+        fields = {"succeeded": moved, "failed": left, "mode": MIGRATE_SYNC, "reason": reason}
+        thp = dict.fromkeys(("thp_succeeded", "thp_failed", "thp_split", "large_folio_split"), 0)
+        memory.trace("mm_migrate_pages", {**fields, **thp})
+
+
+def trace_test_pages_isolated(memory: Memory, start: int, end: int, fin: int) -> None:
+    """The event at the end of alloc_contig_range(); ``fin``: the first page that is not free, or ``end``."""
+    if memory.trace is not None:
+        memory.trace("test_pages_isolated", {"start_pfn": start, "end_pfn": end, "fin_pfn": fin})
