@@ -26,7 +26,7 @@ ROUNDS = 5
 def machine(gib: int, cma_gib: int, kernel: str = "6.12") -> Booted:
     """A machine with one area in its middle."""
     area = ((gib * GIB // 2, cma_gib * GIB),)
-    return boot(layout(gib * GIB, area), area, kernel)
+    return boot(layout(gib * GIB, area), area, kernel, boot_pages=True)
 
 
 def measure(work: Callable[[], Callable[[], object]]) -> list[float]:

@@ -94,7 +94,7 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
     """
     pages = list(memory.owners.used_in(start, end))
     blocker = None
-    if not all_movable(memory, start, end):
+    if not all_movable(memory, pages):
         pages, blocker = _until_failing(memory, pages)
     pages = _drop_clean(memory, pages)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)

@@ -30,12 +30,13 @@ def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
     return MOVABLE
 
 
-def all_movable(memory: Memory, start: int, end: int) -> bool:
-    """Whether no page in ``[start, end)`` can be held: nothing pinned, no occupant that cannot move."""
-    if any(start <= pfn < end for pfn in memory.pins):
+def all_movable(memory: Memory, pages: list[Page]) -> bool:
+    """Whether nothing can hold any of these pages: none is pinned, and all their owners' pages move."""
+    if memory.pins and any(pfn in memory.pins for pfn, _ in pages):
         return False
     locks = memory.abi.mlock_stops_migration
-    return all(o.movable and not (o.mlocked and locks) for o in memory.owners.occupants.values())
+    owners = [memory.owners.occupants[ident] for ident in {tag >> TAG_SHIFT for _, tag in pages}]
+    return all(o.movable and not (o.mlocked and locks) for o in owners)
 
 
 def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
