@@ -35,7 +35,8 @@ class CmaSites:
     """The pr_debug() call sites of mm/cma.c and mm/cma_debug.c.
 
     Their order in the control file is that of their lines. ``None``: this kernel has no such line. Formats T
-    for 5.10, 6.1, 6.12 and 7.2. Line numbers are near those of the release that the row is named after (D).
+    for 5.10, 6.1, 6.12 and 7.2. Line numbers: V
+    6.1.192 and 6.12.117, else near those of the release (D).
     """
 
     declare: DebugSite
@@ -102,17 +103,30 @@ _SITES_5_15 = replace(
     entry=_cma_c(445, "cma_alloc", _ENTRY),
     pages_valid=_cma_c(538, "cma_pages_valid", _RELEASE),
     release=_cma_c(562, "cma_release", _RELEASE),
+    partial_block=_cma_debug_c(112),
+)
+_SITES_6_1 = replace(
+    _SITES_5_15,
+    declare=_cma_c(251, "cma_declare_contiguous_nid", _DECLARE),
+    entry=_cma_c(434, "cma_alloc", _ENTRY),
+    busy=_cma_c(481, "cma_alloc", _BUSY),
+    returned=_cma_c(508, "cma_alloc", _RETURNED),
+    pages_valid=_cma_c(533, "cma_pages_valid", _RELEASE),
+    release=_cma_c(559, "cma_release", _RELEASE),
 )
 _SITES_6_6 = replace(
-    _SITES_5_15,
+    _SITES_6_1,
     entry=_cma_c(436, "cma_alloc", _ENTRY_NAMED),
     busy=_cma_c(479, "cma_alloc", _BUSY_PFN),
 )
 _SITES_6_12 = replace(
-    _SITES_6_6,
-    entry=_cma_c(430, "__cma_alloc", _ENTRY_NAMED),
-    busy=_cma_c(473, "__cma_alloc", _BUSY_PFN),
-    returned=_cma_c(500, "__cma_alloc", _RETURNED),
+    _SITES_6_1,
+    declare=_cma_c(247, "cma_declare_contiguous_nid", _DECLARE),
+    entry=_cma_c(423, "__cma_alloc", _ENTRY_NAMED),
+    busy=_cma_c(467, "__cma_alloc", _BUSY_PFN),
+    returned=_cma_c(492, "__cma_alloc", _RETURNED),
+    pages_valid=_cma_c(544, "cma_pages_valid", _RELEASE),
+    release=_cma_c(570, "cma_release", _RELEASE),
 )
 _SITES_6_18 = replace(
     _SITES_6_12,
@@ -257,7 +271,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "vmstat_events": True,
         "sysfs_files": ("alloc_pages_success", "alloc_pages_fail"),
     },
-    "6.1": {"debugfs_name": DIR_BARE, "debugfs_name_max": 0},
+    "6.1": {"sites": _SITES_6_1, "debugfs_name": DIR_BARE, "debugfs_name_max": 0},
     "6.6": {"sites": _SITES_6_6, "entry_names_area": True, "busy_shows_pfn": True},
     "6.12": {
         "sites": _SITES_6_12,

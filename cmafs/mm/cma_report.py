@@ -5,35 +5,22 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
+from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
 from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 
 if TYPE_CHECKING:
-    from cmafs.mm.cma import Cma, CmaAreas, CmaMemrange
     from cmafs.mm.contig_alloc import ContigBusy
-
-#: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
-TraceFields: TypeAlias = Mapping[str, int | str | None]
 
 _U64 = (1 << 64) - 1
 
 #: Where struct page of pfn 0 stands, for ``%p`` (x86_64 with vmemmap), and how big one is.
 _VMEMMAP_START = 0xFFFFEA0000000000
 _STRUCT_PAGE_BYTES = 64
-
-
-@dataclass(frozen=True)
-class CmaFailure:
-    """A search that found nothing: ``count`` pages asked for, an errno, the pfn tried last (-1: no hole)."""
-
-    count: int
-    error: int
-    pfn: int
 
 
 def page_address(pfn: int | None) -> int:
