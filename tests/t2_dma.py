@@ -7,6 +7,7 @@ import errno
 import pytest
 from dma_support import PAGE, M, boot, device, used, write_tree
 
+import cmafs
 from cmafs.drivers import article
 from cmafs.drivers.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
 from cmafs.drivers.device import Device
@@ -426,3 +427,14 @@ def test_article_gfp_atomic_gets_nothing_and_kernels_have_no_such_call(machine):
     assert refused(article.dma_free_from_contiguous, dev, M, 0, 0) == "EINVAL"
     with pytest.raises(AttributeError):
         article.dma_alloc_from_contiguous(Device(machine, "x"), M, article.DmaAddr(), GFP_KERNEL)
+
+
+def test_the_shell_is_told_who_holds_an_area(tree):
+    machine = cmafs.Machine.boot(dts=tree, cmdline="cma=16M")
+    machine.control("dma_alloc 7000.plain 1M")
+    machine.write("/sys/kernel/debug/cma/reserved/alloc", "5")
+    machine.write("/dev/cma_test", "0")
+    why = machine.read("/sim/why").decode()
+    assert "  held by: 7000.plain 256, cma_test 256, dma_atomic_pool 32, debugfs 5\n" in why
+    assert "  held by: nobody\n" in why
+    assert machine.verify() == []

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cmafs.drivers.cma_owner import page_holders
 from cmafs.mm.page_owner import TAG_SHIFT
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ def _occupants(machine: Machine, cma: Cma) -> str:
     return _named(named) or "nobody"
 
 
+def _holders(machine: Machine, cma: Cma) -> str:
+    """Who holds the allocated pages, and how many."""
+    counts: Counter[str] = Counter()
+    for holder in page_holders(machine, cma):
+        counts[holder.owner] += holder.count
+    return _named([f"{owner} {pages}" for owner, pages in counts.most_common()]) or "nobody"
+
+
 def _failure(cma: Cma, longest: int) -> str:
     """What the last failure meant, and whether the same request would go through now."""
     failure = cma.last_failure
@@ -92,6 +101,7 @@ def area_lines(machine: Machine, cma: Cma) -> Iterator[str]:
     if pins:
         yield f"pinned frames in them, which cannot move: {_named([_owner(machine, pfn) for pfn in pins])}"
     yield _failure(cma, longest)
+    yield f"held by: {_holders(machine, cma)}"
 
 
 def why(machine: Machine) -> str:
