@@ -387,3 +387,24 @@ def test_dyndbg_works_from_the_first_initcalls_on() -> None:
         "cma: __cma_alloc(cma (____ptrval____), name: reserved, count 32, align 5)",
         "cma: __cma_alloc(): returned (____ptrval____)",
     ]
+
+
+def test_pernuma_size_follows_the_default_on_machines_of_several_nodes() -> None:
+    config = ["CMA_SIZE_PERNUMA=y", "CMA_SIZE_MBYTES=8"]
+    found = areas(boot(parse_dts(NUMA), "7.2", config=config))
+    assert [(name, size) for name, _, size in found] == [
+        ("reserved", 8 * M),
+        ("numa0", 8 * M),
+        ("numa1", 8 * M),
+    ]
+    assert len(areas(boot(tree_of(), "7.2", config=config))) == 1
+
+
+def test_the_article_boots_as_6_12() -> None:
+    article, kernel = boot(tree_of(), "article", "cma=16M"), boot(tree_of(), "6.12", "cma=16M")
+    assert article.log.lines() == kernel.log.lines()
+    assert areas(article) == areas(kernel)
+
+
+def test_same_seed_same_log() -> None:
+    assert boot(tree_of(), "5.10").log.dmesg() == boot(tree_of(), "5.10").log.dmesg()

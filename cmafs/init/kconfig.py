@@ -163,6 +163,8 @@ def _cma_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
     yield "HAVE_DMA_CONTIGUOUS", True
     if boot.pernuma_option and config.numa:
         yield boot.pernuma_option, True
+    if boot.has_pernuma_size and config.numa:
+        yield "CMA_SIZE_PERNUMA", config.cma_size_pernuma
     if config.cma_size_sel != "CMA_SIZE_SEL_PERCENTAGE":
         yield "CMA_SIZE_MBYTES", config.cma_size_mbytes
     if config.cma_size_sel != "CMA_SIZE_SEL_MBYTES":
