@@ -45,6 +45,12 @@ _MEMINFO_6_1 = after(_MEMINFO_5_4, "PageTables", "SecPageTables")
 _MEMINFO_6_18 = after(_MEMINFO_6_1, "CmaFree", "Balloon")
 #: 7.0 (V).
 _MEMINFO_7_2 = after(_MEMINFO_6_18, "Balloon", "GPUActive GPUReclaim")
+#: What came after 2.6.36: transparent huge pages 2.6.38, MemAvailable 3.14, CMA 3.5 and 3.19 (M).
+_MEMINFO_2_6_36 = tuple(
+    line
+    for line in _MEMINFO_4_4
+    if line.partition("?")[0] not in ("MemAvailable", "AnonHugePages", "CmaTotal", "CmaFree")
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ ROWS = rows_from(
             "zoneinfo_promo": True,
         },
         "7.2": {"vmstat": vm.ITEMS_7_2, "meminfo": _MEMINFO_7_2},
+        "2010": {"vmstat": vm.ITEMS_2_6_36, "meminfo": _MEMINFO_2_6_36},
         "2010": {"vmstat": vm.ITEMS_2010, "meminfo": without(_MEMINFO_4_4, "CmaTotal CmaFree")},
     },
 )

@@ -249,3 +249,20 @@ ITEMS_7_2 = _7_2(ITEMS_6_18)
 
 #: 2.6.36 knew no CMA pages; its other names are those of 4.4 here.
 ITEMS_2010 = replace(ITEMS_4_4, zone=without(ITEMS_4_4.zone, "nr_free_cma"))
+
+#: Before 4.4 came: pgmigrate 3.8, nr_alloc_batch 3.12, workingset and drop counters 3.15, nr_pages_scanned
+#: 3.17,
+#: transparent huge pages 2.6.38, CMA 3.7 (M).
+ITEMS_2_6_36 = replace(
+    ITEMS_4_4,
+    zone=without(
+        ITEMS_4_4.zone,
+        """nr_alloc_batch nr_pages_scanned workingset_refault workingset_activate workingset_nodereclaim
+        nr_anon_transparent_hugepages nr_free_cma""",
+    ),
+    events=tuple(
+        name
+        for name in ITEMS_4_4.events
+        if not name.startswith(("thp_", "pgmigrate_", "drop_", "pgscan_direct_throttle"))
+    ),
+)
