@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cmafs.abi import vmstat_items as vm
 from cmafs.abi.rows import rows_from
-from cmafs.abi.vmstat_items import Items, VmstatItems, after, items, without
+from cmafs.abi.vmstat_items import Items, VmstatItems, after, items
 
 #: ``fs/proc/meminfo.c:meminfo_proc_show()@4.4`` (V), then hugetlb's lines and the architecture's.
 _MEMINFO_4_4 = items(
@@ -46,7 +46,7 @@ _MEMINFO_6_18 = after(_MEMINFO_6_1, "CmaFree", "Balloon")
 #: 7.0 (V).
 _MEMINFO_7_2 = after(_MEMINFO_6_18, "Balloon", "GPUActive GPUReclaim")
 #: What came after 2.6.36: transparent huge pages 2.6.38, MemAvailable 3.14, CMA 3.5 and 3.19 (M).
-_MEMINFO_2_6_36 = tuple(
+_MEMINFO_2010 = tuple(
     line
     for line in _MEMINFO_4_4
     if line.partition("?")[0] not in ("MemAvailable", "AnonHugePages", "CmaTotal", "CmaFree")
@@ -120,7 +120,6 @@ ROWS = rows_from(
             "zoneinfo_promo": True,
         },
         "7.2": {"vmstat": vm.ITEMS_7_2, "meminfo": _MEMINFO_7_2},
-        "2010": {"vmstat": vm.ITEMS_2_6_36, "meminfo": _MEMINFO_2_6_36},
-        "2010": {"vmstat": vm.ITEMS_2010, "meminfo": without(_MEMINFO_4_4, "CmaTotal CmaFree")},
+        "2010": {"vmstat": vm.ITEMS_2010, "meminfo": _MEMINFO_2010},
     },
 )

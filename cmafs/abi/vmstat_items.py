@@ -247,13 +247,9 @@ ITEMS_6_12 = _6_12(ITEMS_6_6)
 ITEMS_6_18 = _6_18(ITEMS_6_12)
 ITEMS_7_2 = _7_2(ITEMS_6_18)
 
-#: 2.6.36 knew no CMA pages; its other names are those of 4.4 here.
-ITEMS_2010 = replace(ITEMS_4_4, zone=without(ITEMS_4_4.zone, "nr_free_cma"))
-
-#: Before 4.4 came: pgmigrate 3.8, nr_alloc_batch 3.12, workingset and drop counters 3.15, nr_pages_scanned
-#: 3.17,
-#: transparent huge pages 2.6.38, CMA 3.7 (M).
-ITEMS_2_6_36 = replace(
+#: The row of 2010. Later than 2.6.36 are: transparent huge pages 2.6.38, CMA 3.7, pgmigrate 3.8,
+#: nr_alloc_batch 3.12, workingset and drop counters 3.15, nr_pages_scanned 3.17 (M).
+ITEMS_2010 = replace(
     ITEMS_4_4,
     zone=without(
         ITEMS_4_4.zone,
