@@ -126,8 +126,12 @@ def try_to_free_pages(memory: Memory, highest: Zone, pages: int) -> int:
 
 
 def drop_pagecache(memory: Memory) -> int:
-    """``drop_caches`` bit 0: every clean page cache page that nobody holds; pages freed."""
+    """``drop_caches`` bit 0: every clean page cache page that nobody holds; pages freed.
+
+    What was dropped on purpose is not read in again by itself.
+    """
     memory.vmstat.count_vm_event("drop_pagecache")
+    memory.boot_cache = {}
     return sum(_shrink_cache(memory, cache, cache.resident, memory.zones[-1]) for cache in _caches(memory))
 
 
