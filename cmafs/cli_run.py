@@ -94,6 +94,21 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
+    """Run CMD on one machine; a bug of ours is no status of CMD's. Raises CommandFailed with status 125."""
+    from cmafs.namespace import CANNOT_RUN
+
+    try:
+        return _run_on(args, kernel, command)
+    except CommandFailed:
+        raise
+    except Exception:  # whatever it is, CMD has not run
+        import traceback
+
+        traceback.print_exc()
+        return CANNOT_RUN
+
+
+def _run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises CommandFailed with status 125."""
     import os
     import signal

@@ -7,11 +7,12 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, MACHINE, cmafs, ordinary_user, processes, run
+from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, ordinary_user, processes, run
 
 PATHS = """
 cat /sys/kernel/debug/cma/reserved/count /d/cma/reserved/count /sys/kernel/mm/cma/reserved/alloc_pages_success
@@ -335,3 +336,16 @@ def test_trace_pipe_waits_and_says(tmp_path: Path) -> None:
     timeout 0.2 cat /sys/kernel/tracing/trace_pipe; echo $?
     """
     assert run(script, cwd=tmp_path).stdout == "2\n124\n"
+
+
+def test_a_bug_of_ours_is_not_a_status_of_the_commands() -> None:
+    code = (
+        "import sys, runpy\n"
+        "from cmafs import cli_run\n"
+        "cli_run.boot_from = lambda *args, **options: 1 / 0\n"
+        "sys.argv[1:] = ['run', '--', 'true']\n"
+        "runpy.run_module('cmafs', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 125
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
