@@ -196,7 +196,14 @@ def _areas(machine: Machine) -> list[Area]:
             nodes.get(id(cma)),
         )
         for cma in machine.cma
-    ]
+    ] + _regions_2010(machine)
+
+
+def _regions_2010(machine: Machine) -> list[Area]:
+    """What stands in for areas on a machine of 2010, in the order in which they were registered."""
+    framework, shift = machine.cma2010, machine.config.page_shift
+    regions = reversed(framework.regions) if framework else ()
+    return [Area(r.label, r.start >> shift, r.size >> shift, 0, False, None) for r in regions]
 
 
 def _regions(tree: DeviceTree) -> Iterator[DeviceNode]:

@@ -176,6 +176,16 @@ RULES: Mapping[str, Rule] = {
     ),
     "panic": Rule("the kernel stopped", "kernel/panic.c:panic()@v6.12", "see the end of the boot log"),
     # the command line
+    "region-2010-refused": Rule(
+        "the framework of 2010 refuses the parameter from here on",
+        "mm/cma.c:cma_param_parse(), cma_map_param() (2010)",
+        "name=size[@start][/alignment][:allocator]; and pattern=region,region; see docs/cma2010.md",
+    ),
+    "region-2010-no-room": Rule(
+        "the region is not reserved, and maps that name it work without it",
+        "mm/cma.c:cma_early_region_reserve() (2010)",
+        "make it smaller, or drop its start",
+    ),
     "cma-moved": Rule(
         "the area lies elsewhere: with a limit above base + size the base is only a lower bound",
         "kernel/dma/contiguous.c:dma_contiguous_reserve()@v6.12",

@@ -13,6 +13,7 @@ from t2_cma2010_map import MX2
 import cmafs
 from cmafs import cli_options
 from cmafs.abi import kernel_abi
+from cmafs.cli_check import report_on
 from cmafs.clock import ManualClock
 from cmafs.drivers.cma2010_chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
 from cmafs.drivers.cma2010_profile import PROFILES, QUIRKS
@@ -373,3 +374,15 @@ def test_nothing_of_later_years_in_the_tree():
     assert b"cma" not in machine.read("/proc/vmstat")
     assert "cma-reserved" not in machine.dmesg()
     assert machine.verify() == []
+
+
+def test_check_names_regions_and_what_became_none():
+    report = report_on(load("virt", ()), kernel="2010", cmdline="cma=a=1M;big=64G;bad cma.map=foo")
+    assert [(area.name, area.count, area.node) for area in report.areas] == [("a", 256, None)]
+    assert [(problem.prop, problem.effect) for problem in report.problems] == [
+        ("cma=", "refused"),
+        ("cma.map=", "refused"),
+        ("cma=", "refused"),
+    ]
+    assert "(big)" in report.problems[2].reason
+    assert report_on(load("virt", ()), kernel="2010", cmdline="cma=a=1M cma.map=d=a").ok

@@ -51,7 +51,8 @@ def parse_early_params(cma: Cma2010, words: Iterable[tuple[str, str | None]]) ->
             continue
         try:
             handler(value or "")
-        except OSError:
+        except OSError as error:
+            cma.refused.append((f"{name}=", str(error.strerror)))
             cma.log.printk(f"Malformed early option '{name}'", KERN_WARNING)
 
 

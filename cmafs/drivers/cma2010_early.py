@@ -55,6 +55,7 @@ class EarlyRegions:
         self.quirks = quirks
         self.word = word
         self.regions: list[CmaRegion] = []
+        self.unreserved: list[CmaRegion] = []
         self._debug = debug
         self._warn = warn
 
@@ -85,6 +86,7 @@ class EarlyRegions:
                 reg.reserved = True
                 self._debug(f"init: {reg.label}: reserved {self._place(reg)}")
             else:
+                self.unreserved.append(reg)
                 self._warn(f"init: {reg.label}: unable to reserve {self._where(reg)}")
                 if self.profile.table:
                     self.regions.remove(reg)

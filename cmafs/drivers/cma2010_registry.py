@@ -46,6 +46,7 @@ class CmaRegistry:
         self.early = EarlyRegions(profile, self.quirks, word, self.pr_debug, self.pr_warn)
         self.on_register: Callable[[CmaRegion], None] | None = None
         self._from_cmdline: set[str] = set()
+        self.refused: list[tuple[str, str]] = []  # what boot did not take: (parameter or region, why)
 
     # The log
 

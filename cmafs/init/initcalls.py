@@ -15,6 +15,7 @@ from cmafs.drivers.of_device import of_platform_populate
 from cmafs.dynamic_debug import DynamicDebug
 from cmafs.init.early import EarlyBoot
 from cmafs.mm.cma import cma_alloc
+from cmafs.of.boot_event import EFFECT_REFUSED, BootEvent
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
@@ -54,6 +55,10 @@ def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
         boot.params.words,
         boot.memblock,
     )
+    for parameter, why in boot.cma2010.refused:
+        boot.events.append(BootEvent(None, "region-2010-refused", EFFECT_REFUSED, parameter, why))
+    for reg in boot.cma2010.early.unreserved:
+        boot.events.append(BootEvent(None, "region-2010-no-room", EFFECT_REFUSED, "cma=", reg.label))
 
 
 def get_order(size: int, page_shift: int) -> int:
