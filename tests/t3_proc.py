@@ -381,3 +381,13 @@ def test_old_kernels_show_drop_caches() -> None:
     assert proc.read("sys/vm/drop_caches") == "0\n"
     proc.write("sys/vm/drop_caches", "3")
     assert proc.read("sys/vm/drop_caches") == "3\n"
+
+
+def test_reclaim_moves_the_counters_of_old_and_new_rows() -> None:
+    for kernel, suffix in (("4.4", "_normal"), ("6.12", "")):
+        proc = Proc(kernel)
+        proc.control("spawn f file 900M\nspawn a anon 300M\n")
+        counts = proc.vmstat()
+        dropped = counts[f"pgsteal_kswapd{suffix}"] + counts[f"pgsteal_direct{suffix}"]
+        assert dropped >= 200 * 256
+        assert proc.calls.read_file("/sim/verify") == b"ok\n"

@@ -27,6 +27,8 @@ ZONES = (
 DIRTY_RATIO = {"nr_dirty_threshold": 20, "nr_dirty_background_threshold": 10}
 #: With one node every allocation is a hit and local.
 LOCAL_ALLOCATIONS = ("numa_hit", "numa_local")
+#: Counted by zone up to 4.7.
+RECLAIM_EVENTS = ("pgsteal_kswapd", "pgsteal_direct", "pgscan_kswapd", "pgscan_direct")
 #: Sums by zone that have the node's name with ``zone_`` in it.
 ZONE_PREFIX = "nr_zone_"
 #: ``SWAP_CLUSTER_MAX``: the watermarks of a zone above Normal that has no memory.
@@ -80,15 +82,26 @@ class VmstatFiles:
             return sum(free_pages_blocks(zone, memory.pageblock_order) for zone in memory.zones)
         if name in LOCAL_ALLOCATIONS:
             return sum(memory.vmstat.vm_event(f"pgalloc_{zone.item}") for zone in memory.zones)
-        if name.endswith("_high"):
-            name += "mem"  # the events of zone HighMem
         if name.startswith(ZONE_PREFIX):
             return memory.vmstat.global_node_page_state("nr_" + name.removeprefix(ZONE_PREFIX))
         return (
             memory.vmstat.global_zone_page_state(name)
             or memory.vmstat.global_node_page_state(name)
             or memory.vmstat.vm_event(name)
+            or self._reclaim_4_4(name)
         )
+
+    def _reclaim_4_4(self, name: str) -> int:
+        """Events of reclaim that 4.4 counts otherwise: stalls in one sum, pages by zone.
+
+        Reclaim is counted without its zone; it is shown as the largest zone's.
+        """
+        memory = self.machine.memory
+        if name == "allocstall":
+            return sum(memory.vmstat.vm_event(f"allocstall_{zone.item}") for zone in memory.zones)
+        event, _, item = name.rpartition("_")
+        largest = max(memory.zones, key=lambda zone: zone.managed_pages)
+        return memory.vmstat.vm_event(event) if item == largest.item and event in RECLAIM_EVENTS else 0
 
     def zone_value(self, zone: Zone, name: str) -> int:
         """One counter of a zone."""
