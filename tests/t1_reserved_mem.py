@@ -36,6 +36,32 @@ def test_reg_wins_over_size(kernel: str) -> None:
     assert areas(boot(tree, kernel, "cma=0")) == [("p@60000000", 0x60000000, 16 * M)]
 
 
+TWO_POOLS = node("p@60000000", f"{POOL} linux,cma-default; {reg(0x60000000, 16 * M)}") + node(
+    "d", f"{POOL} size = <0 0x1000000>;"
+)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.parametrize("kernel", RECORDED)
+def test_pools_on_every_architecture(kernel: str, arch: str) -> None:
+    machine = boot(tree_of(TWO_POOLS), kernel, arch=arch)
+    assert areas(machine) == [("d", 0x7F000000, 16 * M), ("p@60000000", 0x60000000, 16 * M)]
+    assert machine.cma.default is machine.cma[1]
+    assert machine.boot_events == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "names"), [("6.6", ["d", "p@60000000"]), ("6.12", ["d", "reserved", "p@60000000"])]
+)
+def test_32_bit_arm_places_its_default_before_the_second_pass(kernel: str, names: list[str]) -> None:
+    """arm_memblock_init() reserves before the tree is unflattened, so the reg node marked default comes
+    too late.
+    """
+    machine = boot(tree_of(TWO_POOLS), kernel, arch="arm")
+    assert [name for name, _, _ in areas(machine)] == names
+    assert machine.cma.default is machine.cma[len(names) - 1]
+
+
 @pytest.mark.parametrize(
     ("kernel", "order"),
     [("4.19", [2, 1]), ("5.10", [2, 1]), ("6.1", [2, 1]), ("6.6", [1, 2]), ("6.12", [1, 2]), ("7.2", [1, 2])],

@@ -24,6 +24,8 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     """
     memblock = boot.memblock
     boot.scan_reserved_mem()
+    if boot.scan.parent() is not None:
+        boot.scan.fdt_scan_reserved_mem_reg_nodes()
     end = memblock.end_of_dram()
     memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
     return end, _PAGE_OFFSET
