@@ -237,3 +237,20 @@ def test_too_little_memory_for_page_blocks() -> None:
 def test_every_recorded_boot_is_consistent() -> None:
     for name in names("exhaust"):
         recorded(name).machine.check()
+
+
+def test_high_memory_is_used_first_and_only_by_those_who_may() -> None:
+    """32-bit arm: user pages come from HighMem, the kernel's own never do."""
+    zones = (("Normal", 0, 8192), ("HighMem", 8192, 16384))
+    machine_layout = MemoryLayout(12, 10, 10, zones, ((0, 16384),), ((4096, 6144),))
+    machine = boot(machine_layout, ((4096, 2048),), "5.10")
+    normal, high = machine.memory.zones
+    workload.spawn(machine.memory, "a", "anon", 5000)
+    assert (normal.nr_free, high.nr_free) == (8192, 8192 - 5000)
+    workload.spawn(machine.memory, "k", "kernel", 5000)
+    assert (normal.nr_free, high.nr_free) == (8192 - 5000, 8192 - 5000)
+    assert machine.memory.vmstat.vm_event("pgalloc_high") == 5000
+    with pytest.raises(OSError, match="wanted"):
+        workload.grow(machine.memory, "k", 2000)
+    workload.grow(machine.memory, "a", 5000)
+    machine.check()

@@ -25,23 +25,24 @@ class MmAbi:
     pages are CMA (5.8, ``mm/page_alloc.c:__rmqueue()@v5.10``; T); before, CMA is only its fallback.
     ``boot_frees_to_tail``: memory freed at boot goes to the tail of its list (FPI_TO_TAIL, 5.10;
     ``__free_pages_core()@v5.10``), so that the lowest block is used first; before, the highest.
-    ``moves_to_tail``: blocks moved between lists go to the tail (``move_to_free_list()@v5.10``).
+    ``moves_to_tail``: blocks moved between lists go to the tail (``move_to_free_list()@v5.10``,
+    293ffa5ebb9c).
     ``isolates_max_order``: alloc_contig_range() isolates whole blocks of the largest order
     (``pfn_max_align_down()@v5.15``), from 5.19 single page blocks (P b2c9e2fbba32).
     ``merges_only_mergeable``: page blocks of CMA, HIGHATOMIC or ISOLATE never merge with others (5.17, P
     1dd214b8f21c); before, only ISOLATE keeps apart (``__free_one_page()@v5.10``).
-    ``merge_retypes_pageblock``: a merge of two page blocks gives both one type (6.10, P e1f42a577f63).
+    ``merge_retypes_pageblock``: a merge of two page blocks gives both one type (6.10, P, the
+    series on free list hygiene).
     ``fallback``: one of the FALLBACK_ constants: 4.13 searches the smallest block where it may not claim
-    (P 7a8f58f39188), 6.10 keeps lists and page blocks in agreement (P c0cd6f557b90), 6.15 claims first (P
-    a211c6550efc).
+    (P 7a8f58f39188), 6.10 keeps lists and page blocks in agreement (P, same series), 6.15 claims first (P,
+    ``__rmqueue_claim()``).
     ``claim_counts_alike``: allocated pages of a compatible type count towards claiming a page block
     (4.12, P 02aa0cdd7248).
     ``watermark_scale_factor``: low and high are at least this many 1/10000 of the zone apart (4.6, P
     795ae7a0de6b); 0: a quarter of min.
     ``min_free_kbytes_limit``: KiB, upper bound of the value computed at boot
-    (``init_per_zone_wmark_min()@v5.10``; 65536 before 5.8, P ee8eb9a5fe86).
-    ``enomem_ends_migration``: no further tries in a window once there is nowhere to migrate to (5.14, P
-    c8e28b47af45).
+    (``init_per_zone_wmark_min()@v5.10``; 65536 before 5.8, P).
+    ``enomem_ends_migration``: no further tries in a window once there is nowhere to migrate to (5.14, P).
     ``reports_pfns_busy``: alloc_contig_range() says which window was busy (until 5.12; V 5.10, P removal).
     ``mlock_stops_migration``: mlocked pages stay where they are and say so; only the dialect ``article``
     (seeds/000).
