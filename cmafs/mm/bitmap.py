@@ -218,16 +218,16 @@ class Bitmap:
     def _fill(self, start: int, end: int, value: bool) -> None:
         bits = self._bits
         first, last = start >> 3, (end - 1) >> 3
-        head, tail = (0xFF << (start & 7)) & 0xFF, 0xFF >> (-end & 7)
+        head, tail = 0xFF << (start & 7) & 0xFF, 0xFF >> (-end & 7)
         if first == last:
             head &= tail
-        elif last - first > 1:
-            bits[first + 1 : last] = (b"\xff" if value else b"\0") * (last - first - 1)
+            bits[first] = bits[first] | head if value else bits[first] & ~head
+            return
         if value:
             bits[first] |= head
-            if last > first:
-                bits[last] |= tail
+            bits[last] |= tail
+            bits[first + 1 : last] = b"\xff" * (last - first - 1)
         else:
             bits[first] &= ~head
-            if last > first:
-                bits[last] &= ~tail
+            bits[last] &= ~tail
+            bits[first + 1 : last] = bytes(last - first - 1)
