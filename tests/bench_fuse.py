@@ -31,7 +31,7 @@ BATCHES, CALLS = 60, 100
 
 @contextmanager
 def constant(directory: Path) -> Iterator[Path]:
-    """A mount of the C program."""
+    """A mount of the C program; the same path in it."""
     program, place = directory / "constfs", directory / "const"
     place.mkdir()
     source = HERE / "bench" / "constfs.c"
@@ -40,14 +40,14 @@ def constant(directory: Path) -> Iterator[Path]:
     options = ",".join(name if value is True else f"{name}={value}" for name, value in OPTIONS.items())
     subprocess.run([program, "-s", "-o", options, place], check=True)
     try:
-        yield place
+        yield place / AREA
     finally:
         subprocess.run(["fusermount", "-u", place], check=True)
 
 
 @contextmanager
 def machine(directory: Path) -> Iterator[Path]:
-    """A mounted machine."""
+    """A mounted machine; its area."""
     place = directory / "machine"
     place.mkdir()
     subprocess.run([*CMAFS, "mount", "--cmdline", "cma=16M", place], check=True)
