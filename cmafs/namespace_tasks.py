@@ -80,6 +80,7 @@ def _be(name: str) -> NoReturn:
     """The stand-in: its name, as the command line that ps shows, over the one it was forked with."""
     try:
         set_pdeathsig()
+        os.setsid()  # Ctrl-C is for CMD
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
         start, end = int(fields[_ARG_START]), int(fields[_ARG_END])

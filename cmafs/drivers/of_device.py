@@ -43,13 +43,15 @@ def _device_nodes(root: DeviceNode) -> Iterator[DeviceNode]:
             yield node
 
 
-def _populate(bus: DeviceNode) -> Iterator[DeviceNode]:
-    for node in bus.children.values():
-        if node.name in _NO_DEVICES or not node.is_available() or "compatible" not in node.props:
-            continue
-        yield node
-        if any(node.is_compatible(bus_type) for bus_type in _BUSES):
-            yield from _populate(node)
+def _populate(root: DeviceNode) -> Iterator[DeviceNode]:
+    stack = [root]
+    while stack:
+        for node in stack.pop().children.values():
+            if node.name in _NO_DEVICES or not node.is_available() or "compatible" not in node.props:
+                continue
+            yield node
+            if any(node.is_compatible(bus_type) for bus_type in _BUSES):
+                stack.append(node)
 
 
 def _wants_memory(node: DeviceNode) -> bool:
@@ -126,7 +128,7 @@ def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
     na, pna, ns = bus.address_cells(), bus.parent.address_cells(), bus.size_cells()
     data = bus.props[prop]
     step = (na + pna + ns) * _CELL
-    for offset in range(0, len(data) - step + 1, step):
+    for offset in range(0, len(data) - step + 1, step) if step else ():
         yield (
             of_read_number(data, na, offset),
             of_read_number(data, pna, offset + na * _CELL),
