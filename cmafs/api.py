@@ -122,8 +122,8 @@ class Machine:
         """Boot a machine; the arguments are the command's machine options, ``memory`` in bytes if a number.
 
         Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
-        ConfigError, UnknownProfile, BadOption, each one line for the user, and KernelPanic where a real kernel
-        would not survive.
+        ConfigError, UnknownProfile, BadOption, each one line for the user, and KernelPanic where a real
+        kernel would not survive.
         """
         options = BootOptions(
             kernel_abi(kernel),
