@@ -302,6 +302,17 @@ def test_dma_ranges_limit(tmp_path):
     assert state(machine)[0] == before[0]
 
 
+def test_a_pool_that_the_bus_cannot_see_is_not_attached(tmp_path):
+    path = with_dma_ranges(tmp_path)
+    text = (tmp_path / "machine.dts").read_text()
+    (tmp_path / "machine.dts").write_text(
+        text.replace("memory-region = <&own>", "memory-region = <&coherent>")
+    )
+    machine = boot(path, cmdline="cma=16M@0x44000000")
+    far = device(machine, "200.far")
+    assert (far.dma_mem, dma_alloc_coherent(far, M).origin) == (None, "reserved")
+
+
 def test_dma_mask_limits(tmp_path):
     machine = boot(write_tree(tmp_path), cmdline="cma=16M")
     camera = device(machine, "1000.camera")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cmafs.drivers import dma_contiguous
 from cmafs.drivers.device import Device
-from cmafs.drivers.dma_direct import area_of, new_buffer
+from cmafs.drivers.dma_direct import area_of, dma_coherent_ok, new_buffer
 from cmafs.drivers.dma_mapping import dma_free_coherent, probe
 
 
@@ -41,6 +41,9 @@ def dma_alloc_from_contiguous(device: Device, size: int, dma_handle: DmaAddr, gf
     order = dma_contiguous.get_order(size, machine.config.page_shift)
     pfn = dma_contiguous.dma_alloc_from_contiguous(device, dma_contiguous.page_count(device, size), order)
     if pfn is None:
+        return None
+    if not dma_coherent_ok(device, pfn, size):
+        dma_contiguous.dma_release_from_contiguous(device, pfn, dma_contiguous.page_count(device, size))
         return None
     buffer = new_buffer(device, pfn, size, area_of(machine, pfn), device.name)
     device.buffers.append(buffer)

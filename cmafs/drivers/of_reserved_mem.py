@@ -18,14 +18,15 @@ def of_reserved_mem_device_init_by_idx(device: Device, index: int) -> None:
     """Attach a device to entry ``index`` of its node's memory-region: an area of CMA, or a pool for devices.
 
     A region that is switched off by its status is passed over. Raises OSError ENODEV (no such entry or
-    node), EINVAL (the region is reserved, but no driver of reserved memory took it).
+    node), EINVAL (the region is reserved, but no driver of reserved memory took it, or the bus cannot see
+    it).
     """
     region = _region(device, index)
     if region is None:
         return
     if region.kind == "cma":
         device.cma_area = region.area
-    elif region.kind == "dma":
+    elif region.kind == "dma" and device.phys_to_dma(region.base) is not None:
         device.dma_mem = _coherent_mem(device, region)
     else:
         raise OSError(errno.EINVAL, f"{region.name} is no pool")
