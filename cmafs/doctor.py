@@ -194,7 +194,7 @@ def procfs_names() -> Finding:
     if not lacking:
         return Finding("names in /proc")
     names = ", ".join(lacking)
-    return Finding("names in /proc", note=f"{names}: not the host's; `run` composes a root of /proc")
+    return Finding("names in /proc", note=f"{names}: not the host's, added by `run`")
 
 
 def examine() -> list[Finding]:

@@ -1,8 +1,9 @@
 """`cmafs run`: the server, the namespaces of a command, and the command, each a process of one fork.
 
-cmafs ── server   serves the machine's tree, in the caller's pid namespace, out of CMD's sight
-     └── init     pid 1 of CMD's pid namespace; its end is the end of all that CMD started
-          └── CMD in a user and mount namespace below: no mount made for it can be undone
+cmafs ─┬ server   serves the machine's tree, in the caller's pid namespace, out of CMD's sight
+       ├ server   of the root directory of CMD's /proc
+       └ init     pid 1 of CMD's pid namespace; its end is the end of all that CMD started
+         └ CMD    in a user and mount namespace below: no mount made for it can be undone
 
 As root no user namespace is needed to mount; CMD gets one all the same, with every id mapped to itself, in
 which the kernel refuses the host's debugfs, and a fresh procfs, whatever way a program takes.
@@ -21,7 +22,7 @@ from typing import NoReturn
 
 from cmafs import namespace_proc, namespace_root, namespace_shims
 from cmafs import namespace_syscalls as syscalls
-from cmafs.namespace_root import DEBUGFS, HOST, PRIVATE, PROCFS, TRACEFS, TREE, Graft
+from cmafs.namespace_root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.namespace_signals import Signals, terminal_given_back, wait_for
 from cmafs.namespace_tasks import StandIns
 from cmafs.server_mounts import FUSE_DEVICE
@@ -139,20 +140,16 @@ def _named_mounts(server: Server) -> None:
 
 @dataclass
 class Composed:
-    """What stands when the root is composed: the servers, and what is still to be put into /proc.
-
-    ``proc_root``: the server of /proc's root directory where the host's procfs lacks names.
-    """
+    """What stands when the root is composed: the servers of the tree and of /proc's root, and the grafts."""
 
     server: Server
+    proc_root: Server
     grafts: dict[str, Graft]
-    proc_root: Server | None = None
 
     def end(self) -> None:
         """End the servers."""
         self.server.end()
-        if self.proc_root:
-            self.proc_root.end()
+        self.proc_root.end()
 
 
 def _compose(job: Job) -> Composed:
@@ -169,26 +166,22 @@ def _compose(job: Job) -> Composed:
     try:
         with step("put the machine's paths in place"):
             _named_mounts(server)
-            composed = Composed(server, namespace_root.plan())
-            namespace_root.graft_machine(composed.grafts)
+            grafts = namespace_root.plan()
+            namespace_root.graft_machine(grafts)
             namespace_shims.install()
         with step("make a root directory for /proc"):
-            composed.proc_root = _proc_root(composed.grafts)
+            return Composed(server, _proc_root(grafts), grafts)
     except BaseException:
         server.end()
         raise
-    return composed
 
 
-def _proc_root(grafts: dict[str, Graft]) -> Server | None:
-    """The server of /proc's root directory, if one is needed."""
-    lacking = namespace_proc.missing(grafts, HOST)
-    if not lacking:
-        return None
-    from cmafs import namespace_procroot
+def _proc_root(grafts: dict[str, Graft]) -> Server:
+    """The server of /proc's root directory. Raises OSError."""
+    from cmafs import namespace_procroot  # it needs fusepy, which the server has checked for
 
     syscalls.umount("/proc")
-    return Server(namespace_procroot.spawn(PROCFS, lacking))
+    return Server(namespace_procroot.spawn(namespace_proc.missing(grafts, HOST)))
 
 
 def _execute(job: Job) -> NoReturn:
@@ -236,11 +229,10 @@ def _init(job: Job, composed: Composed, alive: int, directory: str) -> NoReturn:
     syscalls.set_pdeathsig()
     if not os.read(alive, 1):
         os._exit(CANNOT_RUN)
-    own_root = composed.proc_root is not None
     with step("mount /proc"):
-        namespace_proc.mount_proc(own_root)
+        namespace_proc.mount_proc()
     with step("put the machine's files into /proc"):
-        namespace_proc.graft_proc(composed.grafts, own_root)
+        namespace_proc.graft_proc(composed.grafts)
     with step("take the host's root out of sight"):
         namespace_root.leave_host()
         namespace_proc.cover_strays()

@@ -21,7 +21,6 @@ from cmafs.namespace_syscalls import (
     MS_REMOUNT,
     bind,
     mount,
-    umount,
 )
 from cmafs.server_mounts import MOUNTINFO
 
@@ -85,41 +84,38 @@ def _release_and_version() -> tuple[bytes, bytes]:
     return banner.split()[2] + b"\n", b"#" + version
 
 
-def mount_proc(composed: bool) -> None:
-    """Mount a procfs for this pid namespace on /proc, or below a root directory of its own that stands there.
-
-    Raises OSError: EPERM where a container masks its own /proc.
-    """
-    if not composed:
-        umount(_PROC)
-    mount("proc", PROCFS if composed else _PROC, "proc", _KEEP)
+def mount_proc() -> None:
+    """Mount a procfs for this pid namespace. Raises OSError: EPERM where a container masks its own /proc."""
+    mount("proc", PROCFS, "proc", _KEEP)
 
 
-def graft_proc(grafts: dict[str, Graft], composed: bool) -> None:
+def graft_proc(grafts: dict[str, Graft]) -> None:
     """Put the machine's files over the private procfs, the host's sysctls out of reach. Raises OSError."""
-    procfs = PROCFS if composed else _PROC
-    sysctl = f"{procfs}/sys"
+    sysctl = f"{PROCFS}/sys"
     bind(sysctl, sysctl)
     mount("none", sysctl, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _KEEP)
-    _private_directory(f"{procfs}/{_VM}")
-    _private_file(f"{procfs}/{_PRINTK}", _read(f"{procfs}/{_PRINTK}"))
-    _private_file(f"{procfs}/{_SYSRQ}", b"")
+    _private_directory(f"{PROCFS}/{_VM}")
     release, version = _release_and_version()
-    _private_file(f"{procfs}/sys/kernel/osrelease", release)
-    _private_file(f"{procfs}/sys/kernel/version", version)
+    private = {
+        _PRINTK: _read(f"{PROCFS}/{_PRINTK}"),
+        _SYSRQ: b"",
+        "sys/kernel/osrelease": release,
+        "sys/kernel/version": version,
+    }
+    for name, content in private.items():
+        _private_file(f"{PROCFS}/{name}", content)
     for graft in _below_proc(grafts):
-        place = f"{procfs}/{_relative(graft)}"
+        place = f"{PROCFS}/{_relative(graft)}"
         if _relative(graft).startswith(f"{_VM}/") and not os.path.exists(place):
             touch(place)
         if graft.kind == "bind" and os.path.exists(place):
             bind(graft.source, place)
-    if composed:
-        _bind_directories(procfs)
+    _bind_directories()
 
 
-def _bind_directories(procfs: str) -> None:
-    """Show the directories of procfs at their places below the composed root of /proc."""
-    with os.scandir(procfs) as entries:
+def _bind_directories() -> None:
+    """Show the directories of procfs at their places below the root directory that the run has for /proc."""
+    with os.scandir(PROCFS) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.isdigit():
                 bind(entry.path, f"{_PROC}/{entry.name}", recursive=True)

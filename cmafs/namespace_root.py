@@ -20,7 +20,7 @@ HOST = f"{PRIVATE}/host"  # the host's root while composing
 TREE = f"{PRIVATE}/mnt"  # the mounted tree: $CMAFS_MOUNT
 DEBUGFS = f"{PRIVATE}/debugfs"  # the same tree, mounted under the names that /proc/mounts is to show
 TRACEFS = f"{PRIVATE}/tracefs"
-PROCFS = f"{PRIVATE}/proc"  # the run's procfs where /proc itself must be composed
+PROCFS = f"{PRIVATE}/proc"  # the run's procfs; the root directory of /proc is composed
 
 _DEBUG = "/sys/kernel/debug"
 _TRACING = "/sys/kernel/tracing"

@@ -254,7 +254,7 @@ def test_comforts() -> None:
     mount -t debugfs none /sys/kernel/debug && mount -t tracefs nodev /sys/kernel/tracing && echo mounted
     mount -o remount,rw /sys/kernel/debug && umount /sys/kernel/debug && ls /sys/kernel/debug/cma
     grep debugfs /proc/mounts | cut -d' ' -f2
-    grep tracefs /proc/mounts | cut -d' ' -f2
+    awk '$3 == "tracefs" { print $2 }' /proc/mounts
     mount | grep 'type debugfs' | cut -d' ' -f1-5
     mountpoint -q /sys/kernel/debug && echo mountpoint
     uname -r; uname -m; uname -s -r
