@@ -108,6 +108,15 @@ def touch(path: str, data: bytes = b"", mode: int = 0o644) -> None:
     os.close(descriptor)
 
 
+def _ptmx(source: str, target: str) -> str:
+    """Where ptmx leads: the kernel looks for devpts beside the node, and a bound node has no neighbours.
+
+    The one in devpts has mode 000 on most hosts; whoever may not open it gets the node of a whole /dev.
+    """
+    inside = f"{os.path.dirname(source)}/pts/ptmx"
+    return "pts/ptmx" if os.access(inside, os.R_OK | os.W_OK) else PRIVATE + target
+
+
 def _clone(source: str, target: str) -> None:
     """Show one of the host's entries at its place: a link as a link, everything else bound."""
     mode = os.lstat(source).st_mode
@@ -116,8 +125,8 @@ def _clone(source: str, target: str) -> None:
     elif stat.S_ISDIR(mode):
         os.mkdir(target)
         bind(source, target, recursive=True)
-    elif target == "/dev/ptmx":  # devpts is looked up beside the node, where a bound node has no neighbours
-        os.symlink(f"{PRIVATE}/dev/ptmx", target)
+    elif target == "/dev/ptmx":
+        os.symlink(_ptmx(source, target), target)
     else:
         touch(target)
         bind(source, target)

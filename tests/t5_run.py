@@ -349,3 +349,22 @@ def test_a_bug_of_ours_is_not_a_status_of_the_commands() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 125
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_pseudoterminals_can_be_made() -> None:
+    done = cmafs("run", "--", "python3", "-c", "import os, pty; print(os.ttyname(pty.openpty()[1])[:9])")
+    assert (done.stdout, done.stderr) == ("/dev/pts/\n", "")
+
+
+def test_programs_find_debugfs_by_its_type(tmp_path: Path) -> None:
+    """As libtracefs and perf do; a mount that CMD makes shows as well."""
+    wanted = f'$3 ~ /^(debugfs|tracefs)$/ || $2 == "{tmp_path}"'
+    done = run(f"mount -t tmpfs none {tmp_path} && awk '{wanted}' /proc/mounts")
+    lines = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert sorted(lines) == sorted(
+        [
+            ["debugfs", "/sys/kernel/debug", "debugfs"],
+            ["none", str(tmp_path), "tmpfs"],
+            ["tracefs", "/sys/kernel/tracing", "tracefs"],
+        ]
+    )
