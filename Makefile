@@ -33,7 +33,7 @@ shell: setup
 lint: setup
 	$(BIN)/ruff check cmafs tests
 	$(BIN)/mypy
-	shellcheck .ci/setup .ci/run tests/scripts/*.sh
+	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/shims/*
 
 test: lint
 	$(PYTEST) tests $(ARGS)

@@ -1,7 +1,7 @@
 """`make bench`: every budget of the design, each measured against something else in the same run.
 
-Each line names what is measured, the figure, the budget. Machines are noisy: measurements alternate in small batches, and
-both the minimum and the median are shown. Exit status 1 if a budget is missed.
+Each line names what is measured, the figure, the budget. Machines are noisy: measurements alternate in
+small batches, and both the minimum and the median are shown. Exit status 1 if a budget is missed.
 """
 
 from __future__ import annotations

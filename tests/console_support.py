@@ -1,7 +1,7 @@
 """Runs the ```console blocks of a document and compares what they print.
 
-In a block, a line that starts with ``$ `` (or ``# ``: as root) is a command, ``> `` continues it, the lines after it are what it
-prints. ``...`` stands for anything, on a line of its own for any lines. Time stamps and hashed
+In a block, a line that starts with ``$ `` (or ``# ``: as root) is a command, ``> `` continues it, the lines
+after it are what it prints. ``...`` stands for anything, on a line of its own for any lines. Time stamps and hashed
 pointers are compared as such, not by value. All blocks of one document run in one shell, in a
 directory of their own, so that a later block may use what an earlier one did.
 """
@@ -102,8 +102,8 @@ def check_document(document: Path, shell: Shell) -> int:
     """Run a document's commands and compare; the number of commands run."""
     steps = steps_of(document)
     for step in steps:
-        printed = shell.run(step.command)
+        printed, expected = shell.run(step.command), "\n".join(step.expected)
         assert pattern_of(step.expected).match(printed), (
-            f"{step.where}: $ {step.command}\nexpected:\n" + "\n".join(step.expected) + f"\nprinted:\n{printed}"
+            f"{step.where}: $ {step.command}\nexpected:\n{expected}\nprinted:\n{printed}"
         )
     return len(steps)

@@ -30,9 +30,39 @@ EDGES = (
 )
 #: What the pure part may import of the standard library.
 PURE_STDLIB = frozenset(
-    """__future__ abc array base64 bisect collections contextlib copy dataclasses enum errno functools gzip hashlib
-    heapq io itertools json math operator re stat string struct textwrap types typing zlib traceback fnmatch
-    collections.abc""".split()
+    [
+        "__future__",
+        "abc",
+        "array",
+        "base64",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "enum",
+        "errno",
+        "functools",
+        "gzip",
+        "hashlib",
+        "heapq",
+        "io",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "stat",
+        "string",
+        "struct",
+        "textwrap",
+        "types",
+        "typing",
+        "zlib",
+        "traceback",
+        "fnmatch",
+        "collections.abc",
+    ]
 )
 MAX_FUNCTION = 60
 MAX_MODULE = 450
@@ -68,7 +98,14 @@ IMPORTS = {name: set(imported(name, tree)) for name, tree in TREES.items()}
 
 
 def test_mm_imports_only_what_is_below_it() -> None:
-    allowed = ("cmafs.mm", "cmafs.abi", "cmafs.printk", "cmafs.clock", "cmafs.ratelimit", "cmafs.dynamic_debug")
+    allowed = (
+        "cmafs.mm",
+        "cmafs.abi",
+        "cmafs.printk",
+        "cmafs.clock",
+        "cmafs.ratelimit",
+        "cmafs.dynamic_debug",
+    )
     wrong = {
         name: bad
         for name, modules in IMPORTS.items()
@@ -92,7 +129,9 @@ def test_only_edges_touch_the_outside() -> None:
         for name, tree in TREES.items()
         if not is_edge(name)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print", "input")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("open", "print", "input")
     ]
     assert opens == []
 
@@ -140,7 +179,19 @@ def module_level(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
 
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-MUTATORS = {"append", "extend", "add", "update", "pop", "popitem", "clear", "remove", "insert", "setdefault", "discard"}
+MUTATORS = {
+    "append",
+    "extend",
+    "add",
+    "update",
+    "pop",
+    "popitem",
+    "clear",
+    "remove",
+    "insert",
+    "setdefault",
+    "discard",
+}
 
 
 def test_no_module_level_mutable_state() -> None:

@@ -15,7 +15,8 @@ DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if steps_of(d)], ids=lambda d: d.name)
 def test_document(document: Path, tmp_path: Path) -> None:
-    env = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", CMAFS=str(TOP), LC_ALL="C.UTF-8")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = dict(os.environ, PATH=path, LC_ALL="C.UTF-8")
     shell = Shell(tmp_path, env)
     try:
         assert check_document(document, shell) > 0

@@ -74,7 +74,8 @@ def find_row(name: str) -> tuple[str, str]:
 def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
     """One row for each kernel and dialect, each made from the row before.
 
-    ``oldest``: the row of the oldest kernel. ``changes``: row name -> the fields that this kernel has otherwise.
+    ``oldest``: the row of the oldest kernel. ``changes``: row name -> the fields that this kernel has
+    otherwise.
     """
     unknown = set(changes) - set(RELEASES) - set(DIALECTS)
     if unknown:

@@ -1,4 +1,4 @@
-"""sys/kernel/debug/dynamic_debug/control: the debug lines of mm/cma.c and mm/cma_debug.c, and their switches."""
+"""debugfs's dynamic_debug/control: the debug lines of mm/cma.c and mm/cma_debug.c, and their switches."""
 
 from __future__ import annotations
 
