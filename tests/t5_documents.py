@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def test_document(document: Path, tmp_path: Path) -> None:
         assert check_document(document, shell) > 0
     finally:
         shell.close()
-        for mounted in tmp_path.glob("*"):
-            if mounted.is_dir() and os.path.ismount(mounted):
-                os.system(f"cmafs umount -l {mounted}")
+        for mounted in mounts_below(tmp_path):  # a document that failed half way
+            subprocess.run(["cmafs", "umount", "-l", mounted], env=env, check=True)
+
+
+def mounts_below(top: Path) -> list[str]:
+    """The mount points at or below a directory, innermost first."""
+    places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [place for place in reversed(places) if Path(place).is_relative_to(top)]
