@@ -27,10 +27,12 @@ PFN = "pfn"
 #: Characters of a word of the user's that a reason repeats.
 QUOTE = 40
 U64 = 1 << 64
+#: Of a size; a number of more is too large whatever they are.
+MAX_DIGITS = 24
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
-_SIZE = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)[kKmMgGtTpPeE]?")
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kKmMgGtTpPeE]?)")
 
 
 class Refused(OSError):
@@ -50,14 +52,19 @@ def number(word: str) -> int:
 
 
 def size_in_bytes(word: str) -> int:
-    """SIZE as memparse reads it: bytes, more than 0. Raises Refused."""
-    if not _SIZE.fullmatch(word):
+    """SIZE as memparse reads it: bytes, more than 0; what would wrap there is 2^64, more than any memory has.
+
+    Raises Refused.
+    """
+    match = _SIZE.fullmatch(word)
+    if not match:
         raise refuse(f"not a size: {quoted(word)}")
-    digits = word.rstrip("kKmMgGtTpPeE") if word[:2].lower() != "0x" else word
-    size, rest = memparse(word)
-    if rest or not size or len(digits) > len(str(U64)):
-        raise refuse(f"not a size: {quoted(word)}" if rest or size else "the size is 0")
-    return size
+    digits, suffix = match.groups()
+    base = 16 if digits[1:2] in ("x", "X") else 8 if digits[0] == "0" else 10
+    value = int(digits, base) if len(digits) <= MAX_DIGITS else U64
+    if not value:
+        raise refuse("the size is 0")
+    return min(value * memparse("1" + suffix)[0], U64)
 
 
 def quoted(word: str) -> str:
@@ -131,7 +138,7 @@ class SimControl:
         verb = self._verbs.get(words[0])
         if verb is None:
             raise refuse(f"unknown verb, known are {' '.join(self._verbs)}")
-        if words[0] == "unpin" and words[1:2] == [PFN] and len(words) > 2:
+        if words[0] == "unpin" and words[1:2] == [PFN]:
             verb = self._unpin_pfn
         if len(words) - 1 != verb.words:
             raise refuse(f"expected {verb.usage}")

@@ -15,7 +15,7 @@ from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
 from cmafs.mm.mmzone import MIGRATE_CMA, Memory
-from cmafs.mm.page_alloc import alloc_pages_bulk, free_unref_pages
+from cmafs.mm.page_alloc import alloc_pages_bulk, available, free_unref_pages, prepare_alloc_pages
 from cmafs.mm.page_owner import (
     KIND_ANON,
     KIND_FILE,
@@ -70,9 +70,11 @@ def _find(memory: Memory, name: str) -> Occupant:
 
 
 def _extend(memory: Memory, occupant: Occupant, pages: int) -> None:
-    if sum(memory.owners.used.values()) + pages > MAX_USED_PAGES:
+    gfp = GFP_OF_KIND[occupant.kind]
+    too_many = sum(memory.owners.used.values()) + pages > MAX_USED_PAGES
+    if too_many and pages <= available(memory, prepare_alloc_pages(memory, gfp)):
         raise OSError(errno.ENOMEM, f"more than {MAX_USED_PAGES} used pages are not simulated")
-    segments = alloc_pages_bulk(memory, GFP_OF_KIND[occupant.kind], pages)
+    segments = alloc_pages_bulk(memory, gfp, pages)
     memory.owners.extend(occupant, segments)
 
 
