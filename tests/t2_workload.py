@@ -200,6 +200,15 @@ def busy() -> Booted:
     return machine
 
 
+def test_used_pages_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    booted = small()
+    monkeypatch.setattr(workload, "MAX_USED_PAGES", 100)
+    workload.spawn(booted.memory, "a", "anon", 100)
+    with pytest.raises(OSError, match="more than 100 used pages are not simulated"):
+        workload.grow(booted.memory, "a", 1)
+    booted.check()
+
+
 REFUSED: dict[str, tuple[Callable[[Memory], None], int, str]] = {
     "name taken": (lambda m: workload.spawn(m, "a", "anon", 1), errno.EEXIST, "task 'a' exists"),
     "bad name": (lambda m: workload.spawn(m, "a b", "anon", 1), errno.EINVAL, "not a name: 'a b'"),
@@ -211,7 +220,7 @@ REFUSED: dict[str, tuple[Callable[[Memory], None], int, str]] = {
         "unknown kind 'zram', known are anon",
     ),
     "too much": (lambda m: workload.spawn(m, "x", "anon", 16384), errno.ENOMEM, "16384 pages wanted"),
-    "huge": (lambda m: workload.spawn(m, "x", "anon", 1 << 50), errno.ENOMEM, "used pages are not simulated"),
+    "huge": (lambda m: workload.spawn(m, "x", "anon", 1 << 50), errno.ENOMEM, f"{1 << 50} pages wanted"),
     "no such": (lambda m: workload.kill(m, "x"), errno.ENOENT, "no task 'x'"),
     "grow none": (lambda m: workload.grow(m, "x", 1), errno.ENOENT, "no task 'x'"),
     "grow much": (lambda m: workload.grow(m, "a", 16384), errno.ENOMEM, "16384 pages wanted"),
