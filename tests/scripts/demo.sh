@@ -5,7 +5,8 @@
 #   2. seeds/003               a 4.15 PC with cma=1G@1-2G: boot log, meminfo, echo 102400 > alloc, dmesg -c
 #   3. seeds/000               the article's files: size, used in KiB, a raw bitmap, echo 0 > alloc
 #
-# bash, because its echo names the errno of a failed write. Every line that starts with `# ` is a command that is run as printed; what follows is what it printed.
+# bash, because its echo names the errno of a failed write. Every line that starts with `# ` is a command that is
+# run as printed; what follows is what it printed.
 set -eu
 
 top=$(mktemp -d "${TMPDIR:-/tmp}/cmafs-demo.XXXXXX")
@@ -14,16 +15,18 @@ mkdir "$mnt"
 finish() {
     cd /
     cmafs umount "$mnt" 2>/dev/null || cmafs umount -l "$mnt" 2>/dev/null || :
+    rm -f "$top/errors"
     rmdir "$mnt" "$top"
 }
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
 
 title() { printf '\n=== %s\n' "$*"; }
-# Show a command, run it as it stands; a failure is part of the show.
+# Show a command, run it as it stands, show its errors as an interactive shell would; a failure is part of the show.
 show() {
     printf '# %s\n' "$1"
-    eval "$1" || printf '(exit status %s)\n' "$?"
+    eval "$1" 2>"$top/errors" || :
+    sed -E 's/^[^ ]+: line [0-9]+: /bash: /' "$top/errors"
 }
 # Mount a machine and stand in its root, so that paths read as on the board.
 boot() {
