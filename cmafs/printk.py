@@ -135,7 +135,7 @@ class Printk:
         """``%p``: a pointer hashed with the key of this boot, upper half zero; NULL as this kernel has it."""
         width = self.bits_per_long // 4
         if address == 0:
-            return self.abi.null_pointer[:width]
+            return self.abi.null_pointer[:width].rjust(width)
         if self.abi.hashes_pointers and not self.ptr_key_filled:
             return "(____ptrval____)" if self.bits_per_long == 64 else "(ptrval)"
         if not self.abi.hashes_pointers:

@@ -110,7 +110,7 @@ def test_pointers_follow_from_the_seed() -> None:
     assert first.hash_ptr(0x1234).startswith("00000000")
     assert len(first.hash_ptr(0x1234)) == 16
     assert first.hash_ptr(0) == "0" * 16
-    assert make("5.4").hash_ptr(0) == "(null)"
+    assert make("4.19").hash_ptr(0) == "          (null)"  # as wide as a pointer
     assert make("4.4").hash_ptr(0xFFFFEA0000000040) == "ffffea0000000040"
     assert len(make(bits=32).hash_ptr(0x1234)) == 8
     assert make(bits=32).hash_ptr(0) == "0" * 8

@@ -330,6 +330,7 @@ def test_an_area_across_zones_cannot_be_activated(kernel: str, total: int) -> No
 def test_release_of_pages_of_another_area() -> None:
     for kernel, line in {
         "5.10": "cma: cma_release(page {})",
+        "5.15": "cma: cma_release(page {}, count 4)",
         "6.12": "cma: cma_pages_valid(page {}, count 4)",
         "7.2": "cma: find_cma_memrange(page {}, count 4)",
     }.items():

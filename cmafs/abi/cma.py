@@ -101,7 +101,6 @@ _SITES_5_10 = replace(
 _SITES_5_15 = replace(
     _SITES_5_10,
     entry=_cma_c(445, "cma_alloc", _ENTRY),
-    pages_valid=_cma_c(538, "cma_pages_valid", _RELEASE),
     release=_cma_c(562, "cma_release", _RELEASE),
     partial_block=_cma_debug_c(112),
 )

@@ -51,7 +51,9 @@ class PrintkAbi:
     (``vprintk_store()``,
     ``devkmsg_write()``: LOG_LINE_MAX, since 6.4 PRINTKRB_RECORD_MAX).
 
-    ``null_pointer``: ``%p`` of NULL (``lib/vsprintf.c:pointer()``: "(null)" to 5.6, then sixteen zeros).
+    ``null_pointer``: ``%p`` of NULL, right aligned in a pointer's width (``lib/vsprintf.c:pointer()``:
+    "(null)" to 5.1, hashed like any other to 5.7, zeros since 5.8 and the stables of May 2020, P
+    7bd57fbc4a4d).
 
     ``hashes_pointers``: ``%p`` is hashed (4.15, ``ptr_to_id()``); before, the address is shown.
 
@@ -82,12 +84,12 @@ ROWS = rows_from(
     PrintkAbi(),
     {
         "4.15": {"hashes_pointers": True},
+        "5.4": {"null_pointer": "0" * 16},
         "5.10": {
             "record_header": 8,
             "record_align": 8,
             "bytes_per_descriptor": 32,
             "cont_max": 1024,
-            "null_pointer": "0" * 16,
             "dyndbg_names_function": False,
             "dyndbg_file_tail": True,
         },

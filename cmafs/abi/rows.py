@@ -35,7 +35,8 @@ DIALECTS: Mapping[str, tuple[str, str]] = {
 #: Rows whose answers were recorded on a real kernel (tests/transcripts).
 RECORDED = frozenset({"5.10", "6.1", "6.12", "7.2"})
 
-_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+][A-Za-z0-9.+_-]*)?\Z")
+_NUMBER = r"(0|[1-9]\d*)"
+_RELEASE = re.compile(rf"{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER})?([-+][A-Za-z0-9.+_-]*)?\Z", re.A)
 
 T = TypeVar("T")
 
@@ -55,8 +56,8 @@ def find_row(name: str) -> tuple[str, str]:
     ``name``: a release (``6.12``, ``6.12.30``), or a dialect. The newest row not above it answers.
     Raises UnknownKernel.
 
-    >>> find_row("6.8"), find_row("6.12.30"), find_row("article")
-    (('6.6', '6.8.0'), ('6.12', '6.12.30'), ('article', '6.12.117'))
+    >>> find_row("6.8"), find_row("6.12.30"), find_row("6.12-rc1"), find_row("article")
+    (('6.6', '6.8.0'), ('6.12', '6.12.30'), ('6.12', '6.12.0-rc1'), ('article', '6.12.117'))
     """
     if name in RELEASES:
         return name, RELEASES[name]
@@ -68,7 +69,8 @@ def find_row(name: str) -> tuple[str, str]:
         known = ", ".join([*RELEASES, *DIALECTS])
         raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them")
     row = [r for r in RELEASES if _key(r) <= wanted][-1]
-    return row, name if match and match[3] else f"{name}.0"
+    assert match  # (0, 0) is below every row
+    return row, f"{match[1]}.{match[2]}.{match[3] or 0}{match[4] or ''}"
 
 
 def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
