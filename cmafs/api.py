@@ -23,7 +23,7 @@ from cmafs.fs.namei import Namespace
 from cmafs.fs.tree import build_tree
 from cmafs.init.cmdline import memparse
 from cmafs.init.initcalls import DEFAULT_PROFILE
-from cmafs.init.kconfig import ConfigError
+from cmafs.init.kconfig import ConfigError, DotConfigLine
 from cmafs.init.main import BootOptions, KernelPanic, start_kernel
 from cmafs.of.base import DtError
 from cmafs.of.fdt import load
@@ -54,14 +54,18 @@ class BadOption(ValueError):
 
 
 class RealClock:
-    """Time as it passes, from the making of the clock on."""
+    """Time as it passes once it was started: to the kernel all of its early boot is at 0."""
 
     def __init__(self) -> None:
+        self._start = 0
+
+    def start(self) -> None:
+        """Let time pass from now on."""
         self._start = time.monotonic_ns()
 
     def now(self) -> int:
         """Nanoseconds since the machine's boot."""
-        return time.monotonic_ns() - self._start
+        return time.monotonic_ns() - self._start if self._start else 0
 
 
 def memory_size(text: str | int | None) -> int | None:
@@ -75,16 +79,21 @@ def memory_size(text: str | int | None) -> int | None:
 
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
-    """``KEY=VALUE`` as it is, anything else the lines of the file of that name. Raises BadOption."""
+    """``KEY=VALUE`` as it is, anything else the lines of the file of that name, also a whole .config.
+
+    Raises BadOption.
+    """
     for item in config:
         if "=" in item:
             yield item
             continue
         try:
-            yield from Path(item).read_text(encoding="utf-8").splitlines()
+            lines = Path(item).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not a text file"
             raise BadOption(f"config: {item}: {why}; wanted is KEY=VALUE or a file of such lines") from None
+        for line in lines:
+            yield DotConfigLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
 
 
 class Machine:
@@ -135,7 +144,10 @@ class Machine:
             profile,
             strict_quirks,
         )
-        return cls(start_kernel(load(dts, tuple(overlays)), options, clock or ManualClock()))
+        booted = start_kernel(load(dts, tuple(overlays)), options, clock or ManualClock())
+        if isinstance(clock, RealClock):
+            clock.start()
+        return cls(booted)
 
     def write(self, path: str, data: bytes | str) -> int:
         """Open as the shell's ``>`` does, write once, close; the bytes that were taken."""

@@ -9,7 +9,7 @@ from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
 from cmafs.clock import ManualClock
-from cmafs.init.kconfig import ConfigError, parse_config
+from cmafs.init.kconfig import ConfigError, DotConfigLine, parse_config
 from cmafs.init.main import BootOptions, start_kernel
 from cmafs.of.base import DtError
 from cmafs.of.fdt import load
@@ -227,6 +227,16 @@ def test_units(config: list[str], unit: int, kernel: str) -> None:
 def test_bad_configuration(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config([line], "arm64", kernel_abi("6.12").boot)
+
+
+def test_options_of_other_kernels() -> None:
+    abi = kernel_abi("6.12").boot
+    assert not parse_config(["CMA_DEBUG=n"], "arm64", abi).cma_debug
+    whole = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
+    config = parse_config(map(DotConfigLine, whole), "arm64", abi)
+    assert (config.cma_debug, config.cma_areas) == (False, 3)
+    with pytest.raises(ConfigError, match="CONFIG_CMA_AREAS is a number"):
+        parse_config([DotConfigLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
 
 
 @pytest.mark.parametrize("kernel", [*RELEASES, *DIALECTS])

@@ -60,8 +60,10 @@ def test_time_stands_still_until_told() -> None:
 
 def test_a_real_clock_passes() -> None:
     clock = api.RealClock()
+    machine = boot(clock=clock)
+    assert {line[:14] for line in machine.dmesg().splitlines()} == {"[    0.000000]"}
     first = clock.now()
-    assert 0 <= first <= clock.now()
+    assert 0 < first <= clock.now()
 
 
 def test_memory_is_a_size_or_a_number() -> None:
@@ -78,6 +80,12 @@ def test_configuration_from_a_file(tmp_path: Path) -> None:
     machine = cmafs.Machine.boot(config=[str(file)])
     assert machine.read(f"{AREA}/count") == b"6144\n"
     assert machine.listdir("/sys/kernel/mm") == []
+    file.write_bytes(machine.read("/boot/config-6.12.117"))  # a whole .config, as a board has it
+    again = cmafs.Machine.boot(config=[str(file)], kernel="5.10")
+    assert again.read("/sys/kernel/debug/cma/cma-reserved/count") == b"6144\n"
+    file.write_text("CMA_ARES=3\n")
+    with pytest.raises(api.ConfigError, match="unknown option 'CMA_ARES'"):
+        cmafs.Machine.boot(config=[str(file)])
 
 
 @pytest.mark.parametrize(

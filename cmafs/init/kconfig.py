@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from cmafs.abi.boot import BootAbi
 
-_ASSIGNMENT = re.compile(r"(?:CONFIG_)?([A-Z0-9_]+)\s*=\s*(.*)\Z")
-_NOT_SET = re.compile(r"#\s*CONFIG_([A-Z0-9_]+) is not set\Z")
+_ASSIGNMENT = re.compile(r"(?:CONFIG_)?([A-Za-z0-9_]+)\s*=\s*(.*)\Z")
+_NOT_SET = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\Z")
 
 _SIZE_SEL = ("CMA_SIZE_SEL_MBYTES", "CMA_SIZE_SEL_PERCENTAGE", "CMA_SIZE_SEL_MIN", "CMA_SIZE_SEL_MAX")
 _PAGES = {"ARM64_4K_PAGES": 12, "ARM64_16K_PAGES": 14, "ARM64_64K_PAGES": 16}
@@ -24,8 +24,15 @@ _RANGES = {
     "LOG_BUF_SHIFT": (12, 25),
 }
 
+#: Options that not every kernel and architecture has.
+_ELSEWHERE = {"NUMA", "CMA_DEBUG", "CMA_SYSFS", "CMA_SIZE_PERNUMA", "PAGE_BLOCK_MAX_ORDER", *_PAGES}
+
 #: CONFIG_CMA_SIZE_PERCENTAGE's default (kernel/dma/Kconfig@v6.12).
 _DEFAULT_PERCENTAGE = 10
+
+
+class DotConfigLine(str):
+    """A line of a kernel's whole .config: an option that is not here is dropped, as by olddefconfig."""
 
 
 class ConfigError(ValueError):
@@ -240,6 +247,8 @@ def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = 
         if parsed is None:
             continue
         name, value = parsed
+        if name not in known and (isinstance(text, DotConfigLine) or (name in _ELSEWHERE and value == "n")):
+            continue
         if name not in known:
             raise ConfigError(
                 f"unknown option '{name}' on this kernel and architecture: known are {', '.join(known)}"
