@@ -73,9 +73,11 @@ def test_early_cma(texts: list[str], size: int | None, base: int, limit: int, fi
 
 
 def test_per_node_lists_stop_where_they_are_wrong() -> None:
-    assert per_node_sizes("0:16M,1:32M") == ({0: 16 * M, 1: 32 * M}, "")
-    assert per_node_sizes("0:16M,x:32M") == ({0: 16 * M}, "x:32M")
-    assert per_node_sizes("99:16M") == ({}, "99:16M")
+    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], "")
+    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], "x:32M")
+    assert per_node_sizes("99:16M") == ([], "99:16M")
+    assert per_node_sizes("+0:16M") == ([], "+0:16M")
+    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], "1:2M")
 
 
 def test_early_parameters() -> None:
@@ -89,3 +91,25 @@ def test_early_parameters() -> None:
 def test_hugetlb_cma_by_node_needs_5_16() -> None:
     assert parse_early_params("hugetlb_cma=0:1G,1:2G", True).hugetlb_cma == 3 * G
     assert parse_early_params("hugetlb_cma=0:1G,1:2G", False).hugetlb_cma == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "nodes"),
+    [
+        ("hugetlb_cma=1G hugetlb_cma=abc", G, {}),
+        ("hugetlb_cma=1G hugetlb_cma=-2G", G, {}),
+        ("hugetlb_cma=0:1G,0:2G", 3 * G, {0: 2 * G}),
+        ("hugetlb_cma=0:1G hugetlb_cma=1:1G", 2 * G, {0: G, 1: G}),
+        ("hugetlb_cma=0:1G,2G", 0, {0: G}),
+        ("hugetlb_cma=0x40000000", G, {}),
+        ("hugetlb_cma=16:1G", 0, {}),
+    ],
+)
+def test_hugetlb_cma_adds_up(line: str, size: int, nodes: dict[int, int]) -> None:
+    params = parse_early_params(line, True)
+    assert (params.hugetlb_cma, params.hugetlb_cma_node) == (size, nodes)
+
+
+def test_without_numa_only_node_0_is_read() -> None:
+    params = parse_early_params("hugetlb_cma=0:1G,1:1G numa_cma=1:4M", True, numa=False)
+    assert (params.hugetlb_cma, params.hugetlb_cma_node, params.numa_cma) == (G, {0: G}, {})

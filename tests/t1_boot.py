@@ -169,6 +169,12 @@ def test_hugetlb_by_node_and_its_refusals() -> None:
     assert lines("5.4", "hugetlb_cma=1G") == []
 
 
+@pytest.mark.parametrize(("kernel", "share"), [("5.10", 1536), ("6.1", 2048), ("6.12", 2048)])
+def test_the_share_of_a_node_is_rounded_before_it_is_printed(kernel: str, share: int) -> None:
+    machine = boot(tree_of(memory="<0x0 0x40000000 0x1 0x0>"), kernel, "hugetlb_cma=1536M")
+    assert lines_with(machine, "per node") == [f"hugetlb_cma: reserve 1536 MiB, up to {share} MiB per node"]
+
+
 def test_hugetlb_in_several_ranges() -> None:
     """6.15 and later put one area together from pieces above 4 GiB."""
     ranges = [(0x40000000, 0x40000000), (4 * G, 2 * G), (8 * G, 2 * G), (12 * G, 2 * G)]

@@ -65,7 +65,8 @@ class BootAbi:
     refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0
     (T 6.1);
     ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when
-    a gigantic page size is asked for besides (T 7.2).
+    a gigantic page size is asked for besides (T 7.2). ``hugetlb_rounds_share``: what a node may get is
+    rounded up before it is printed (V 6.1.192, 6.12.117; a fix of 2026, not yet in the other releases, D).
 
     drivers/of:
     ``of_prefix`` of of_reserved_mem.c, ``fdt_prefix`` of fdt.c's reserved-memory lines (T; before 4.8 M).
@@ -120,6 +121,7 @@ class BootAbi:
     hugetlb_bootmem_alloc: bool
     of_prefix: str
     fdt_prefix: str
+    hugetlb_rounds_share: bool
     reserved_mem_sort: str
     max_reserved_regions: int
     scans_nested_nodes: bool
@@ -180,6 +182,7 @@ ROWS = rows_from(
         of_prefix="Reserved memory: ",
         fdt_prefix="",
         reserved_mem_sort=SORT_HEAP_CLASSIC,
+        hugetlb_rounds_share=False,
         max_reserved_regions=_REGIONS_OLD,
         scans_nested_nodes=True,
         nomap_removes=True,
@@ -231,12 +234,14 @@ ROWS = rows_from(
         "6.6": {
             "reserved_says_node": True,
             "memreserve_first": False,
+            "hugetlb_rounds_share": True,
             "cma_debug_default": False,
             "pernuma_option": "DMA_NUMA_CMA",
             "numa_cma_param": True,
             "numa_cma_in_reserve": True,
             "reserved_mem_sort": SORT_STABLE,
             "prints_regions": True,
+            "hugetlb_rounds_share": False,
             "keeps_ranges_contiguous": True,
             "arm64_steps": ("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
         },
@@ -251,6 +256,7 @@ ROWS = rows_from(
         "6.18": {
             "bottom_up_rule": BOTTOM_UP_BY_LIMIT,
             "boundary_highmem_only": True,
+            "hugetlb_rounds_share": True,
             "reserved_says_node": False,
             "mib_after_rounding": False,
             "failed_after_every_error": True,
@@ -264,6 +270,7 @@ ROWS = rows_from(
             "numa_cma_after_default": True,
             "numa_cma_single_name": True,
             "default_node_skipped": True,
+            "hugetlb_rounds_share": False,
             "unclaimed_stays": True,
             "hugetlb_cma_validates": True,
             "first_reg_only": True,
@@ -273,6 +280,7 @@ ROWS = rows_from(
         "2010": {
             "framework_2010": True,
             "arm64_steps": _STEPS_2010,
+            "hugetlb_rounds_share": True,
             "x86_steps": ("memmap", "zones"),
             "arm_steps": _STEPS_2010,
         },

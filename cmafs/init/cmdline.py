@@ -95,15 +95,15 @@ class CmaParam:
         return ((self.base + (self.size or 0)) & _U64) == self.limit
 
 
-def per_node_sizes(text: str) -> tuple[dict[int, int], str]:
-    """``nid:size,nid:size``: ({node: bytes}, the text where it stopped): early_numa_cma(),
-    cmdline_parse_hugetlb_cma().
+def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tuple[int, int]], str]:
+    """``nid:size,nid:size``: ([(node, bytes)], the text where it stopped).
+
+    Ids are decimal, without a sign. early_numa_cma(), cmdline_parse_hugetlb_cma().
     """
-    sizes: dict[int, int] = {}
-    while match := re.match(r"\s*[+]?(\d+):", text):
-        if int(match[1]) >= MAX_NUMNODES:
-            break
-        sizes[int(match[1])], text = memparse(text[match.end() :])
+    sizes: list[tuple[int, int]] = []
+    while (match := re.match(r"\s*(\d+):", text)) and int(match[1]) < max_numnodes:
+        size, text = memparse(text[match.end() :])
+        sizes.append((int(match[1]), size))
         if not text.startswith(","):
             break
         text = text[1:]
@@ -140,19 +140,23 @@ def _last_size(params: EarlyParams, name: str) -> int:
     return memparse(given[-1])[0] if given else 0
 
 
-def _hugetlb_cma(params: EarlyParams, text: str, per_node: bool) -> None:
-    """cmdline_parse_hugetlb_cma()@v6.12: a size, or since 5.16 a list by node, whose sum is the size."""
-    if per_node and re.match(r"\s*[+]?\d+:", text):
-        params.hugetlb_cma_node, _ = per_node_sizes(text)
-        params.hugetlb_cma = sum(params.hugetlb_cma_node.values())
-    else:
+def _hugetlb_cma(params: EarlyParams, text: str, max_numnodes: int) -> None:
+    """cmdline_parse_hugetlb_cma()@v6.12: what a list by node says adds up, also over several parameters; a
+    number without a node makes the size what the whole text begins with.
+    """
+    sizes, rest = per_node_sizes(text, max_numnodes)
+    for nid, size in sizes:
+        params.hugetlb_cma_node[nid] = size
+        params.hugetlb_cma = (params.hugetlb_cma + size) & _U64
+    if re.match(r"\s*\d+(?![\d:])", rest) and (not sizes or text[: -len(rest)].endswith(",")):
         params.hugetlb_cma, _ = memparse(text)
 
 
-def parse_early_params(cmdline: str, hugetlb_per_node: bool) -> EarlyParams:
+def parse_early_params(cmdline: str, hugetlb_per_node: bool, numa: bool = True) -> EarlyParams:
     """parse_early_param(): everything here is independent of the machine; whether a kernel knows a name,
-    boot decides.
+    boot decides. ``numa``: CONFIG_NUMA.
     """
+    max_numnodes = MAX_NUMNODES if numa else 1
     words: list[tuple[str, str | None]] = []
     for name, value in next_args(cmdline):
         if name == "--" and value is None:
@@ -164,9 +168,12 @@ def parse_early_params(cmdline: str, hugetlb_per_node: bool) -> EarlyParams:
         if value is not None:
             params.cma.parse(value)
     for value in params.values("hugetlb_cma"):
-        _hugetlb_cma(params, value or "", hugetlb_per_node)
+        if hugetlb_per_node:
+            _hugetlb_cma(params, value or "", max_numnodes)
+        else:
+            params.hugetlb_cma, _ = memparse(value or "")
     for value in params.values("numa_cma"):
-        params.numa_cma.update(per_node_sizes(value or "")[0])
+        params.numa_cma.update(per_node_sizes(value or "", max_numnodes)[0])
     for name in ("cma_pernuma", "coherent_pool", "log_buf_len"):
         setattr(params, name, _last_size(params, name))
     params.dyndbg = [value for value in params.values("dyndbg") if value]

@@ -49,6 +49,9 @@ def _validate_nodes(dma: DmaContiguous, gigantic: int, total: int) -> int:
     """Drop the nodes of a per-node list that are not there or ask too little; the bytes that remain."""
     sizes = dma.params.hugetlb_cma_node
     for nid in sorted(sizes):
+        if not sizes[nid]:
+            del sizes[nid]
+            continue
         if nid not in dma.nodes:
             _warn(dma, f"hugetlb_cma: invalid node {nid} specified")
         elif sizes[nid] < gigantic:
@@ -64,6 +67,8 @@ def _validate_nodes(dma: DmaContiguous, gigantic: int, total: int) -> int:
 def _reserve_nodes(dma: DmaContiguous, gigantic: int, total: int) -> None:
     log, sizes = dma.declare.areas.log, dma.params.hugetlb_cma_node
     per_node = -(-total // len(dma.nodes))
+    if dma.declare.abi.hugetlb_rounds_share:
+        per_node = -(-per_node // gigantic) * gigantic
     if not sizes:
         log.printk(f"hugetlb_cma: reserve {total // SZ_1M} MiB, up to {per_node // SZ_1M} MiB per node")
     reserved = 0

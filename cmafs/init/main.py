@@ -87,7 +87,7 @@ def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyB
     arch = options.arch or machine_arch(tree)[0]
     config = parse_config(options.config, arch, abi.boot, abi.release)
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node)
+    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.numa)
     log = Printk(
         clock,
         options.seed,
