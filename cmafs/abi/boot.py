@@ -45,6 +45,7 @@ class BootAbi:
     ``has_cma_debug``: CONFIG_CMA_DEBUG exists (removed 6.9, P; T 6.12); ``cma_debug_default``: of
     FORMAT.md's kernels.
     ``has_cma_sysfs`` 5.13 (P; T 5.10 and 6.1). ``has_page_block_max_order`` 6.17 (P).
+    ``has_contig_alloc``: CONFIG_CONTIG_ALLOC (5.2, M). In the article it tells its reader to set CMA_DEBUG.
     ``pernuma_option``: name of the option that makes the per-node areas, "" before 5.10 (FORMAT.md; P).
     ``has_pernuma_size``: CONFIG_CMA_SIZE_PERNUMA (V 7.2).
 
@@ -101,6 +102,7 @@ class BootAbi:
     has_cma_debug: bool
     cma_debug_default: bool
     has_cma_sysfs: bool
+    has_contig_alloc: bool
     has_page_block_max_order: bool
     pernuma_option: str
     has_pernuma_size: bool
@@ -119,9 +121,9 @@ class BootAbi:
     hugetlb_order_per_bit: bool
     hugetlb_align_huge: bool
     hugetlb_bootmem_alloc: bool
+    hugetlb_rounds_share: bool
     of_prefix: str
     fdt_prefix: str
-    hugetlb_rounds_share: bool
     reserved_mem_sort: str
     max_reserved_regions: int
     scans_nested_nodes: bool
@@ -161,6 +163,7 @@ ROWS = rows_from(
         has_cma_debug=True,
         cma_debug_default=True,
         has_cma_sysfs=False,
+        has_contig_alloc=False,
         has_page_block_max_order=False,
         pernuma_option="",
         has_pernuma_size=False,
@@ -179,10 +182,10 @@ ROWS = rows_from(
         hugetlb_order_per_bit=False,
         hugetlb_align_huge=False,
         hugetlb_bootmem_alloc=False,
+        hugetlb_rounds_share=False,
         of_prefix="Reserved memory: ",
         fdt_prefix="",
         reserved_mem_sort=SORT_HEAP_CLASSIC,
-        hugetlb_rounds_share=False,
         max_reserved_regions=_REGIONS_OLD,
         scans_nested_nodes=True,
         nomap_removes=True,
@@ -205,7 +208,11 @@ ROWS = rows_from(
     {
         "4.15": {"of_prefix": "OF: reserved mem: ", "fdt_prefix": "OF: fdt: "},
         "4.19": {"max_reserved_regions": _REGIONS_419},
-        "5.4": {"reserved_mem_sort": SORT_HEAP_BOTTOM_UP, "early_cma_debug": False},
+        "5.4": {
+            "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
+            "early_cma_debug": False,
+            "has_contig_alloc": True,
+        },
         "5.10": {
             "pernuma_option": "DMA_PERNUMA_CMA",
             "cmdline_beats_default": True,
@@ -227,21 +234,21 @@ ROWS = rows_from(
             "hugetlb_cma_per_node": True,
             "hugetlb_order_per_bit": True,
             "hugetlb_align_huge": True,
+            "hugetlb_rounds_share": True,
             "scans_nested_nodes": False,
             "failed_allocation_size": True,
             "unknown_parameters": _UNKNOWN_PARAMETERS,
         },
         "6.6": {
             "reserved_says_node": True,
+            "hugetlb_rounds_share": False,
             "memreserve_first": False,
-            "hugetlb_rounds_share": True,
             "cma_debug_default": False,
             "pernuma_option": "DMA_NUMA_CMA",
             "numa_cma_param": True,
             "numa_cma_in_reserve": True,
             "reserved_mem_sort": SORT_STABLE,
             "prints_regions": True,
-            "hugetlb_rounds_share": False,
             "keeps_ranges_contiguous": True,
             "arm64_steps": ("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
         },
@@ -249,6 +256,7 @@ ROWS = rows_from(
             "hidden_extra_slot": False,
             "has_cma_debug": False,
             "hugetlb_align_huge": False,
+            "hugetlb_rounds_share": True,
             "fdt_prefix": "OF: reserved mem: ",
             "reserved_mem_sort": SORT_NONE,
             "two_passes": True,
@@ -256,13 +264,13 @@ ROWS = rows_from(
         "6.18": {
             "bottom_up_rule": BOTTOM_UP_BY_LIMIT,
             "boundary_highmem_only": True,
-            "hugetlb_rounds_share": True,
             "reserved_says_node": False,
             "mib_after_rounding": False,
             "failed_after_every_error": True,
             "multi_range_areas": True,
             "has_page_block_max_order": True,
             "hugetlb_bootmem_alloc": True,
+            "hugetlb_rounds_share": False,
         },
         "7.2": {
             "has_pernuma_size": True,
@@ -270,17 +278,17 @@ ROWS = rows_from(
             "numa_cma_after_default": True,
             "numa_cma_single_name": True,
             "default_node_skipped": True,
-            "hugetlb_rounds_share": False,
             "unclaimed_stays": True,
             "hugetlb_cma_validates": True,
+            "hugetlb_rounds_share": True,
             "first_reg_only": True,
             "validates_properties": True,
             "arm64_steps": ("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
         },
+        "article": {"has_cma_debug": True},
         "2010": {
             "framework_2010": True,
             "arm64_steps": _STEPS_2010,
-            "hugetlb_rounds_share": True,
             "x86_steps": ("memmap", "zones"),
             "arm_steps": _STEPS_2010,
         },

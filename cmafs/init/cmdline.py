@@ -12,8 +12,8 @@ _U64 = (1 << 64) - 1
 _SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*)")
 
-#: mm/hugetlb.c, kernel/dma/contiguous.c: what the ids of a per-node list may be at most
-#: (CONFIG_NODES_SHIFT=4 of the guests).
+#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this
+#: (CONFIG_NODES_SHIFT=4 of the guests); 1 without CONFIG_NUMA.
 MAX_NUMNODES = 16
 
 
