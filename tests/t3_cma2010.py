@@ -386,3 +386,34 @@ def test_check_names_regions_and_what_became_none():
     ]
     assert "(big)" in report.problems[2].reason
     assert report_on(load("virt", ()), kernel="2010", cmdline="cma=a=1M cma.map=d=a").ok
+
+
+def test_proc_files_are_of_2_6_36():
+    machine = cmafs.Machine.boot(kernel="2010", cmdline=CMDLINE)
+    types = machine.read("/proc/pagetypeinfo").decode().splitlines()
+    assert [line.split("type")[1].split()[0] for line in types if ", type" in line] == [
+        "Unmovable",
+        "Reclaimable",
+        "Movable",
+        "Reserve",
+        "Isolate",
+    ]
+    titles = next(line for line in types if line.startswith("Number of blocks"))
+    counts = dict(zip(titles.split()[4:], map(int, types[-1].split()[4:]), strict=True))
+    assert (counts["Movable"] > 400, counts["Reserve"], counts["Isolate"]) == (True, 0, 0)
+    assert b"managed" not in machine.read("/proc/zoneinfo")
+
+
+@pytest.mark.parametrize(
+    ("profile", "config", "line"),
+    [
+        ("vendor", (), "CONFIG_CMA_SYSFS=y"),
+        ("vendor", ("CMA_SYSFS=n",), "# CONFIG_CMA_SYSFS is not set"),
+        ("v1", (), "# CONFIG_CMA_SYSFS is not set"),
+    ],
+)
+def test_configuration_is_the_framework_s(profile, config, line):
+    machine = cmafs.Machine.boot(kernel="2010", profile=profile, config=config, cmdline="cma=a=1M")
+    lines = [text for text in machine.read("/boot/config-2.6.36").decode().splitlines() if "CMA" in text]
+    assert lines == ["CONFIG_CMA=y", "CONFIG_CMA_DEBUG=y", line, "CONFIG_CMA_BEST_FIT=y"]
+    assert ("contiguous" in machine.listdir("/sys/kernel/mm")) == line.endswith("=y")

@@ -293,7 +293,9 @@ def test_proc_refuses(proc: Proc) -> None:
 
 def test_cmdline_version_iomem(proc: Proc) -> None:
     assert proc.read("cmdline") == "cma=16M\n"
-    assert proc.read("version").startswith("Linux version 6.12.117 ")
+    banner = proc.read("version").rstrip()
+    assert banner.startswith("Linux version 6.12.117 ")
+    assert banner == next(line for line in proc.machine.log.lines() if line.startswith("Linux version"))
     lines = proc.read("iomem").splitlines()
     assert lines[0] == "40000000-7fffffff : System RAM"
     assert re.fullmatch(r"  40[0-9a-f]{6}-40[0-9a-f]{6} : Kernel code", lines[1])

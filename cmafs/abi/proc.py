@@ -61,9 +61,11 @@ class ProcAbi:
     ``meminfo``: the lines of /proc/meminfo in their order; ``NAME?OPTION`` only with that CONFIG_ option.
     ``freecount_limit``: at most so many blocks are counted in pagetypeinfo, then ``>`` (5.4, P
     93b3a674485f; V 5.10).
+    ``migratetypes``: the columns of pagetypeinfo; in 2.6.36 neither CMA nor HighAtomic, but Reserve (M).
     ``pagetypeinfo_mode``: 0400 since 5.4 (P abaed0112c1d; V 5.10).
     ``zoneinfo_by_node``: counters of the node stand before the first zone, zones without memory are shown too
     (4.8, 4.12; V 4.19); before, ``scanned``, and other lines at the end (V 4.4).
+    ``zoneinfo_managed``: a zone's ``managed`` line (3.9, M).
     ``zoneinfo_cma``: a zone's ``cma`` line (5.12, P 3c381db1fac8). ``zoneinfo_boost`` (5.16, P a6ea8b5b9f1c).
     ``zoneinfo_promo`` (6.16; V). ``pcp_high_range``: ``high_min`` and ``high_max`` (6.7, P 90b41691b988; H).
     ``pcp_high_from_watermark``: pcp->high is the low watermark (5.14, P b92ca18e8ca5; H), before six batches.
@@ -74,8 +76,10 @@ class ProcAbi:
     vmstat: VmstatItems
     meminfo: Items
     freecount_limit: int | None
+    migratetypes: tuple[str, ...]
     pagetypeinfo_mode: int
     zoneinfo_by_node: bool
+    zoneinfo_managed: bool
     zoneinfo_cma: bool
     zoneinfo_boost: bool
     zoneinfo_promo: bool
@@ -90,8 +94,10 @@ ROWS = rows_from(
         vmstat=vm.ITEMS_4_4,
         meminfo=_MEMINFO_4_4,
         freecount_limit=None,
+        migratetypes=("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"),
         pagetypeinfo_mode=0o444,
         zoneinfo_by_node=False,
+        zoneinfo_managed=True,
         zoneinfo_cma=False,
         zoneinfo_boost=False,
         zoneinfo_promo=False,
@@ -120,6 +126,11 @@ ROWS = rows_from(
             "zoneinfo_promo": True,
         },
         "7.2": {"vmstat": vm.ITEMS_7_2, "meminfo": _MEMINFO_7_2},
-        "2010": {"vmstat": vm.ITEMS_2010, "meminfo": _MEMINFO_2010},
+        "2010": {
+            "vmstat": vm.ITEMS_2010,
+            "meminfo": _MEMINFO_2010,
+            "migratetypes": ("Unmovable", "Reclaimable", "Movable", "Reserve", "Isolate"),
+            "zoneinfo_managed": False,
+        },
     },
 )

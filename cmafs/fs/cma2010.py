@@ -98,7 +98,7 @@ def populate(root: Directory, machine: Machine) -> None:
     if cma is None:
         return
     root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
-    if cma.profile.sysfs:
+    if machine.config.cma_sysfs:
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 
 

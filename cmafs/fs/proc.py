@@ -15,6 +15,7 @@ from cmafs.fs.proc_meminfo import meminfo
 from cmafs.fs.proc_sysctl import Sysctl, VmSysctls
 from cmafs.fs.proc_vmstat import VmstatFiles
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.init.version import linux_banner
 
 if TYPE_CHECKING:
     from cmafs.init.machine import Machine
@@ -39,12 +40,6 @@ def options_of(lines: list[str]) -> frozenset[str]:
     return frozenset(name.removeprefix("CONFIG_") for name, _, value in settings if value)
 
 
-def version(release: str) -> bytes:
-    """``linux_proc_banner``: the first line of the log; no compiler has seen this kernel, so none is named.
-    """
-    return f"Linux version {release} (cmafs@cmafs) #1 SMP PREEMPT\n".encode()
-
-
 def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes]) -> None:
     directory.file(name, mode, SeqOperations(show, missing=errno.EIO))
 
@@ -56,6 +51,7 @@ def populate(root: Directory, machine: Machine) -> None:
     files = VmstatFiles(machine, options_of(lines))
     proc = root.subdir("proc", 0o555, PROC)
     cmdline = f"{machine.cmdline}\n".encode()
+    banner = f"{linux_banner(machine.abi.release)}\n".encode()
     _add_text(proc, "meminfo", 0o444, partial(meminfo, machine, tuple(files.names(abi.meminfo))))
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
@@ -63,7 +59,7 @@ def populate(root: Directory, machine: Machine) -> None:
     _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, partial(pagetypeinfo, memory, abi))
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
-    _add_text(proc, "version", 0o444, partial(version, machine.abi.release))
+    _add_text(proc, "version", 0o444, lambda: banner)
     _add_config(root, proc, machine, "".join(f"{line}\n" for line in lines).encode())
     _add_sysctls(proc, machine)
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cmafs.mm.mmzone import MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
+from cmafs.mm.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
 
 if TYPE_CHECKING:
     from cmafs.abi.proc import ProcAbi
+
+#: Columns of pagetypeinfo. The blocks kept for atomic allocations were MIGRATE_RESERVE before 4.4.
+_MIGRATETYPES = {**{name: i for i, name in enumerate(MIGRATETYPE_NAMES)}, "Reserve": MIGRATE_HIGHATOMIC}
 
 #: Bytes of a memory section, log2 (x86_64; arm64 with 4 KiB pages since 5.12).
 SECTION_SIZE_BITS = 27
@@ -38,13 +41,15 @@ def pagetypeinfo(memory: Memory, abi: ProcAbi) -> bytes:
     text = f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
     text += f"{title:<43} " + "".join(f"{order:6d} " for order in orders) + "\n"
     for zone in populated(memory):
-        for migratetype, name in enumerate(MIGRATETYPE_NAMES):
+        for name in abi.migratetypes:
+            migratetype = _MIGRATETYPES[name]
             counts = (_freecount(zone.nr_free_blocks(o, migratetype), abi.freecount_limit) for o in orders)
             text += f"Node {0:4d}, zone {zone.name:>8}, type {name:>12} " + "".join(counts) + "\n"
-    names = "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES)
+    names = "".join(f"{name:>12} " for name in abi.migratetypes)
     text += f"\n{'Number of blocks type ':<23}{names}\n"
     for zone in populated(memory):
-        counts = (f"{count:12d} " for count in pageblock_counts(memory, zone))
+        blocks = pageblock_counts(memory, zone)
+        counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in abi.migratetypes)
         text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
     return text.encode()
 

@@ -195,8 +195,9 @@ class VmstatFiles:
             "scanned": 0,
             "spanned": zone.spanned_pages,
             "present": zone.present_pages,
-            "managed": zone.managed_pages,
         }
+        if self.machine.abi.proc.zoneinfo_managed:
+            pages["managed"] = zone.managed_pages
         text = f"Node 0, zone {zone.name:>8}\n  pages free     {zone.nr_free}"
         text += "".join(f"\n        {label:<8} {figure}" for label, figure in pages.items())
         for name in self.names(self.machine.abi.proc.vmstat.zone):

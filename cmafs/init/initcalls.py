@@ -6,6 +6,7 @@ Kernel: ``kernel/dma/pool.c``, ``arch/arm/mm/dma-mapping.c``. Sizes are bytes un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmafs.drivers import cma2010_boot
@@ -55,6 +56,8 @@ def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
         boot.params.words,
         boot.memblock,
     )
+    built_in = boot.config.cma_sysfs and bool(boot.cma2010.profile.sysfs)
+    boot.config = replace(boot.config, cma_sysfs=built_in)
     for parameter, why in boot.cma2010.refused:
         boot.events.append(BootEvent(None, "region-2010-refused", EFFECT_REFUSED, parameter, why))
     for reg in boot.cma2010.early.unreserved:

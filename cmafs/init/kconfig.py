@@ -141,20 +141,31 @@ def _options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
     yield "SPARSEMEM", True
     yield "COMPACTION", True
     yield "MIGRATION", True
-    yield "CONTIG_ALLOC", True
-    yield "MEMORY_ISOLATION", True
+    if boot.has_contig_alloc:
+        yield "CONTIG_ALLOC", True
+    if not boot.framework_2010:
+        yield "MEMORY_ISOLATION", True
     if config.arch != "arm":
-        yield "TRANSPARENT_HUGEPAGE", True
+        if not boot.framework_2010:
+            yield "TRANSPARENT_HUGEPAGE", True
         yield "HUGETLBFS", True
         yield "HUGETLB_PAGE", True
     if boot.has_page_block_max_order:
         default = min(config.huge_page_order(), config.max_page_order())
         yield "PAGE_BLOCK_MAX_ORDER", config.page_block_max_order or default
-    yield from _cma_options(config)
+    yield from _cma2010_options(config) if boot.framework_2010 else _cma_options(config)
     yield "OF", True
     yield "OF_RESERVED_MEM", True
     yield "DEBUG_FS", True
     yield "DYNAMIC_DEBUG", True
+
+
+def _cma2010_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
+    """Those of the framework of 2010 (``mm/Kconfig`` of its patches)."""
+    yield "CMA", True
+    yield "CMA_DEBUG", config.cma_debug
+    yield "CMA_SYSFS", config.cma_sysfs
+    yield "CMA_BEST_FIT", True
 
 
 def _cma_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
@@ -205,13 +216,14 @@ def _choice(name: str, value: str, field: str, chosen: object) -> dict[str, obje
 def _known(arch: str, boot: BootAbi) -> Mapping[str, Callable[[str, str], dict[str, object]]]:
     """What may be set on this machine: option -> the fields that a value sets."""
     table: dict[str, Callable[[str, str], dict[str, object]]] = {}
-    for name in ("CMA_SIZE_MBYTES", "CMA_SIZE_PERCENTAGE", "CMA_AREAS", "CMA_ALIGNMENT", "LOG_BUF_SHIFT"):
+    sizes = ("CMA_SIZE_MBYTES", "CMA_SIZE_PERCENTAGE", "CMA_AREAS", "CMA_ALIGNMENT")
+    for name in ("LOG_BUF_SHIFT", *(() if boot.framework_2010 else sizes)):
         table[name] = lambda key, value: {key.lower(): _int(key, value)}
-    for name in _SIZE_SEL:
+    for name in () if boot.framework_2010 else _SIZE_SEL:
         table[name] = lambda key, value: _choice(key, value, "cma_size_sel", key)
     flags = ["NUMA"] if arch != "arm" else []
     flags += ["CMA_DEBUG"] if boot.has_cma_debug else []
-    flags += ["CMA_SYSFS"] if boot.has_cma_sysfs else []
+    flags += ["CMA_SYSFS"] if boot.has_cma_sysfs or boot.framework_2010 else []
     flags += ["CMA_SIZE_PERNUMA"] if boot.has_pernuma_size else []
     for name in flags:
         table[name] = lambda key, value: {key.lower(): _bool(key, value)}
@@ -238,7 +250,7 @@ def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = 
     """The configuration with the given ``KEY=VALUE`` lines applied in order. Raises ConfigError.
 
     ``CONFIG_`` before a key is optional; ``# CONFIG_X is not set`` is ``X=n``; other comments and blank
-    lines are skipped.
+    lines are skipped. ``X=n`` for an option that only other kernels have says nothing.
     """
     known = _known(arch, boot)
     fields: dict[str, object] = {"cma_debug": boot.cma_debug_default, "numa": arch == "arm64"}

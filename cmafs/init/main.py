@@ -24,6 +24,7 @@ from cmafs.init.kconfig import Kconfig, parse_config
 from cmafs.init.machine import Machine
 from cmafs.init.panic import KernelPanic
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
+from cmafs.init.version import linux_banner
 from cmafs.init.zones import free_area_init, zone_ranges
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
@@ -124,7 +125,7 @@ def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
 def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
     """setup_arch(): the steps of this architecture in this kernel's order."""
     arch, abi = boot.config.arch, boot.abi
-    boot.log.printk(f"Linux version {abi.release} (root@localhost) #1 SMP PREEMPT")
+    boot.log.printk(linux_banner(abi.release))
     if arch == "x86_64":
         boot.log.printk(f"Command line: {boot.cmdline}")
     if not abi.boot.framework_2010:
