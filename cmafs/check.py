@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cmafs.check_cmdline import cmdline_findings
 from cmafs.check_rules import RULES
 from cmafs.check_tree import (
     claims_overlap,
@@ -156,7 +157,7 @@ class _Findings:
 
 
 #: ``moved`` findings that change nothing the user asked for.
-_MILD = frozenset({"alignment-raised", "size-rounded", "cma-moved", "base-is-bytes"})
+_MILD = frozenset({"alignment-raised", "size-rounded", "cma-moved", "base-is-bytes", "default-wins"})
 
 
 def _refined(event: BootEvent, node: DeviceNode | None) -> BootEvent:
@@ -165,6 +166,8 @@ def _refined(event: BootEvent, node: DeviceNode | None) -> BootEvent:
         return BootEvent(event.node, "plain-pool", EFFECT_NOTE, event.property, event.detail)
     if event.node is None and event.property == "reg":
         return replace(event, property="cma=")
+    if event.node is None and event.reason == "no-room":
+        return replace(event, reason="no-room-for-parameter")
     return event
 
 
@@ -226,25 +229,6 @@ def _unexplained(tree: DeviceTree, areas: Sequence[Area], named: set[str]) -> It
             yield BootEvent(node.path, "disabled", EFFECT_IGNORED, "status")
 
 
-def _cmdline(machine: Machine, areas: Sequence[Area]) -> Iterator[BootEvent]:
-    """What became of ``cma=``: another place or size than written."""
-    from cmafs.init.cmdline import parse_early_params
-
-    cma = parse_early_params(machine.cmdline, False).cma
-    area = next((area for area in areas if area.name == "reserved" and area.node is None), None)
-    if not cma.size or area is None:
-        return
-    shift = machine.config.page_shift
-    base, size = area.base_pfn << shift, area.count << shift
-    if 0 < cma.base < 1 << shift:
-        yield BootEvent(None, "base-is-bytes", EFFECT_MOVED, "cma=", f"{cma.base} became {base:#x}")
-    elif cma.base and cma.base != base:
-        yield BootEvent(None, "cma-moved", EFFECT_MOVED, "cma=", f"{cma.base:#x} became {base:#x}")
-    if size != cma.size:
-        detail = f"{size_text(cma.size)} became {size_text(size)}"
-        yield BootEvent(None, "size-rounded", EFFECT_MOVED, "cma=", detail)
-
-
 def examine(machine: Machine, why: str) -> Report:
     """The report on a machine that booted; ``why``: how its architecture was chosen."""
     tree, areas, log = machine.tree, _areas(machine), machine.log.dmesg().splitlines()
@@ -256,7 +240,7 @@ def examine(machine: Machine, why: str) -> Report:
     found.add(claims_overlap(tree))
     for node in _regions(tree):
         found.add(notes(node, tree, machine.cma.min_alignment))
-    found.add(_cmdline(machine, areas))
+    found.add(cmdline_findings(machine))
     found.add(dangling(tree, found.lost() - {area.node for area in areas if area.node}))
     return Report(
         machine.abi.release, machine.arch, why, areas, found.problems, log, machine.config.page_shift

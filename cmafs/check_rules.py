@@ -176,6 +176,31 @@ RULES: Mapping[str, Rule] = {
     ),
     "panic": Rule("the kernel stopped", "kernel/panic.c:panic()@v6.12", "see the end of the boot log"),
     # the command line
+    "no-room-for-parameter": Rule(
+        "no free range of that size below the limit",
+        _DECLARE,
+        "ask for less, or leave base and limit out",
+    ),
+    "not-a-number": Rule(
+        "it begins with no number, so the size is 0 and there is no area",
+        "lib/cmdline.c:memparse()",
+        "write size[KMG][@base[-limit]]",
+    ),
+    "text-ignored": Rule(
+        "nothing but @ is read behind the size",
+        "kernel/dma/contiguous.c:early_cma()",
+        "write size[KMG][@base[-limit]]",
+    ),
+    "default-wins": Rule(
+        "the device tree has a linux,cma-default node, which goes before cma= up to 5.8",
+        "kernel/dma/contiguous.c:dma_contiguous_reserve()",
+        "drop linux,cma-default from that node, or set its size in the tree",
+    ),
+    "unknown-parameter": Rule(
+        "this kernel has no such parameter (hugetlb_cma= 5.7, cma_pernuma= 5.10, numa_cma= 6.6; none on arm)",
+        "mm/hugetlb.c, kernel/dma/contiguous.c",
+        "drop it, or use a kernel that has it",
+    ),
     "region-2010-refused": Rule(
         "the framework of 2010 refuses the parameter from here on",
         "mm/cma.c:cma_param_parse(), cma_map_param() (2010)",

@@ -60,11 +60,12 @@ def boot_from(
     kernel: str | None = None,
     clock: Clock | None = None,
     status: int = 1,
+    panic_status: int = 1,
 ) -> Machine:
     """Boot the machine that the options describe.
 
     ``kernel`` goes before the option of that name; without ``clock`` it runs in real time from now. Raises
-    CommandFailed with ``status``; for a panic the end of the log is printed first.
+    CommandFailed with ``status``; for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
     from cmafs.init.main import KernelPanic
@@ -85,6 +86,6 @@ def boot_from(
         )
     except KernelPanic as panic:
         print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
-        raise CommandFailed(f"kernel panic at boot: {panic.reason}", status) from None
+        raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
     except (api.DtError, api.UnknownKernel, api.ConfigError, api.BadOption) as error:
         raise CommandFailed(str(error), status) from None

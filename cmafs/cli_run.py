@@ -120,7 +120,8 @@ def _run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     from cmafs.server_mounts import MountFailed
 
     signals = Signals.inherited()
-    machine = boot_from(args, kernel=kernel, status=CANNOT_RUN)
+    panic_status = 1 if args.command is None else CANNOT_RUN  # of a shell as of a mount
+    machine = boot_from(args, kernel=kernel, status=CANNOT_RUN, panic_status=panic_status)
     tasks, writer = os.pipe()
     machine.booted.on_task = Announcer(writer)
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart

@@ -350,3 +350,27 @@ def test_rules_are_cited_and_say_what_to_do() -> None:
         assert re.search(r"\.yaml|\.[ch]\b|Specification", rule.source), key
         assert rule.what and rule.remedy, key
         assert "\n" not in rule.what + rule.source + rule.remedy, key
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cmdline", "expected"),
+    [
+        ("5.4", "cma=32M", ("cma=", "ignored", "note")),  # the tree's default goes first
+        ("6.12", "cma=abc", ("cma=", "note", "note")),
+        ("6.12", "cma=16M,32M", ("cma=", "note", "note")),
+        ("5.4", "hugetlb_cma=1G", ("hugetlb_cma=", "ignored", "error")),
+        ("5.10", "numa_cma=0:16M", ("numa_cma=", "ignored", "error")),
+    ],
+)
+def test_parameters_that_do_nothing(
+    capsys: pytest.CaptureFixture[str], kernel: str, cmdline: str, expected: tuple[str, str, str]
+) -> None:
+    checked = Checked(capsys, "--json", "--dts", "rpi4", "--kernel", kernel, "--cmdline", cmdline)
+    mine = [problem[1:] for problem in checked.problems if problem[0] is None]
+    assert mine == [expected]
+
+
+def test_no_room_for_a_parameter_is_no_matter_of_the_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    (problem,) = Checked(capsys, "--json", "--cmdline", "cma=2G").document["problems"]
+    assert problem["reason"].startswith("cma=: no free range of that size below the limit (")
+    assert "of_reserved_mem" not in problem["reason"]

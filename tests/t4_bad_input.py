@@ -89,6 +89,10 @@ class TestMachine:
         assert last.startswith("cmafs: kernel panic at boot: ")
         assert "] Kernel panic - not syncing: " in log[-1]
         assert not os.path.ismount(place)
+        for words, status in ((["shell"], 1), (["run", "--", "true"], 125)):
+            other = cmafs(words[0], "--dts", source, *words[1:])
+            assert (other.returncode, other.stdout) == (status, "")
+            assert other.stderr.splitlines()[-1] == last
 
     @pytest.mark.parametrize(
         ("option", "value", "why"),
