@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,22 +37,22 @@ def run(script: str, *options: str, **process: object) -> subprocess.CompletedPr
 def ordinary_user() -> Iterator[list[str]]:
     """The words that start cmafs as an ordinary user; /dev/fuse is as distributions set it meanwhile.
 
-    An interpreter below root's home cannot be executed by others: the distribution's is taken.
+    What lies below root's home cannot be read by others: the distribution's interpreter runs a copy.
     """
     if os.geteuid() != 0:
         yield CMAFS
         return
-    with open("/dev/fuse") as device:
+    with open("/dev/fuse") as device, tempfile.TemporaryDirectory() as copy:
         fcntl.flock(device, fcntl.LOCK_EX)  # several pytest workers change the same mode
         mode = os.fstat(device.fileno()).st_mode & 0o777
         os.chmod("/dev/fuse", 0o666)
         try:
-            path = f"{REPOSITORY}:{sysconfig.get_paths()['purelib']}"
+            publish(Path(copy))
             user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
             yield [
                 *user,
                 "env",
-                f"PYTHONPATH={path}",
+                f"PYTHONPATH={copy}",
                 "PYTHONDONTWRITEBYTECODE=1",
                 "/usr/bin/python3",
                 "-m",
@@ -59,6 +60,15 @@ def ordinary_user() -> Iterator[list[str]]:
             ]
         finally:
             os.chmod("/dev/fuse", mode)
+
+
+def publish(place: Path) -> None:
+    """Copy cmafs and the libraries it needs to a place that everybody may read."""
+    libraries = Path(sysconfig.get_paths()["purelib"])
+    for package in (REPOSITORY / "cmafs", libraries / "pyfdt"):
+        shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(libraries / "fuse.py", place)
+    place.chmod(0o755)
 
 
 def mounts() -> list[str]:

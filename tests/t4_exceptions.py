@@ -73,7 +73,7 @@ def test_types_that_are_not_the_kernels(machine: Path) -> None:
     assert stat.S_ISFIFO((machine / "sys/kernel/tracing/trace_pipe").stat().st_mode)
     words = ["stat", "-f", "-c", "%T", str(machine / "proc")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout == "fuseblk\n"
+    assert done.stdout in ("fuseblk\n", "fuse\n")  # two names that coreutils gave the same number
 
 
 def test_an_empty_trace_pipe_that_does_not_wait(machine: Path) -> None:
