@@ -374,3 +374,20 @@ def test_no_room_for_a_parameter_is_no_matter_of_the_tree(capsys: pytest.Capture
     (problem,) = Checked(capsys, "--json", "--cmdline", "cma=2G").document["problems"]
     assert problem["reason"].startswith("cma=: no free range of that size below the limit (")
     assert "of_reserved_mem" not in problem["reason"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "why"),
+    [
+        ("0x40000000", "reg of /memory@40000000 is no (address, size) pair of the root's 2 and 2 cells"),
+        ("0 0x40000000 0 0x800", "/memory@40000000 has no whole page that this machine can address"),
+        ("0 0x40000000 0 0", "/memory@40000000 has size 0, which a boot loader fills in"),
+    ],
+)
+def test_memory_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, memory: str, why: str
+) -> None:
+    checked = check(capsys, tmp_path, dts.tree(memory=memory))
+    assert (checked.status, checked.out) == (2, "")
+    assert checked.err.endswith(f": no memory: {why}; say how much with --memory SIZE\n")
+    assert checked.err.count("\n") == 1

@@ -121,11 +121,21 @@ def _named(tree: DeviceTree) -> list[DeviceNode]:
     return [node for node in tree.root.children.values() if node.name.split("@")[0] == "memory"]
 
 
+def _empty(tree: DeviceTree, node: DeviceNode) -> str:
+    """Why a memory node is none."""
+    cells = tree.root.address_cells(), tree.root.size_cells()
+    sizes = [size for _, size in reg_ranges(node, *cells)]
+    if not sizes:
+        return f"reg of {node.path} is no (address, size) pair of the root's {cells[0]} and {cells[1]} cells"
+    if any(sizes):
+        return f"{node.path} has no whole page that this machine can address"
+    return f"{node.path} has size 0, which a boot loader fills in"
+
+
 def _no_memory(tree: DeviceTree, nodes: list[DeviceNode], memory: int | None) -> str:
     where = tree.source or "the device tree"
     if memory is not None:
         return f"{where}: --memory {memory:#x} leaves no whole page of memory; give a larger size"
     if nodes:
-        empty = f"{nodes[0].path} has size 0, which a boot loader fills in"
-        return f"{where}: no memory: {empty}; say how much with --memory SIZE"
+        return f"{where}: no memory: {_empty(tree, nodes[0])}; say how much with --memory SIZE"
     return f'{where}: no memory: no node has device_type = "memory"; add one or give --memory SIZE'
