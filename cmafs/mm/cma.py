@@ -12,8 +12,8 @@ from cmafs.abi.cma import START_CHECKED, START_FIRST
 from cmafs.mm.bitmap import Bitmap
 from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
 from cmafs.mm.cma_report import (
+    BusyRetries,
     account,
-    busy_retries,
     debug_entry,
     debug_release,
     report_alloc,
@@ -140,6 +140,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
     mask, offset = _alignment(cma, cmr, align) if align else (0, 0)
     error = errno.EBUSY if abi.no_hole_is_busy else errno.ENOMEM
     tried, start = -1, 0
+    retries: BusyRetries | None = None
     if not 0 < bits <= cmr.bitmap.nbits:
         return tried, error
     while not (abi.checks_available and count > cma.available_count):
@@ -153,8 +154,11 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         start = _retry_after(cma, cmr, place, bits, mask, busy.pfn)
         step = (mask + 1) << cma.order_per_bit
         tries = range(tried, cmr.base_pfn + (start << cma.order_per_bit), step)
-        busy_retries(cma, tries, count, align, busy)
+        retries = retries or BusyRetries(cma, count, align)
+        retries.add(tries, busy)
         tried = tries[-1]
+    if retries is not None:
+        retries.flush()
     return tried, error
 
 

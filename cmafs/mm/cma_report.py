@@ -5,6 +5,7 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -36,26 +37,71 @@ def debug_entry(cma: Cma, count: int, align: int) -> None:
     log.pr_debug(site, site.function, address, *named, count, align)
 
 
-def busy_retries(cma: Cma, tries: range, count: int, align: int, busy: ContigBusy) -> None:
-    """Log and trace the tries that found their window busy; of the lines only those that the ring holds."""
-    areas, abi, log = cma.areas, cma.areas.abi, cma.areas.log
-    if busy.locked:
-        log.printk(f"cma: migrate_pages failed, page {busy.pfn:#x} is locked", LOGLEVEL_ERR)
-    debug = log.debug(abi.sites.busy)
-    room = log.room_for(abi.sites.busy.text(*_busy_values(cma, tries[0])))
-    skipped, shown = tries[:-room], tries[-room:]
-    log.skip(len(skipped) * debug)
-    if busy.pfns_busy and skipped:
-        log.skip(_pfns_busy_allowed(cma, len(skipped)))
-    for pfn in shown:
-        if busy.pfns_busy and _pfns_busy_allowed(cma, 1):
-            block = areas.memory.zone_of(pfn).find_free(pfn)  # what lies before it in its block counts, too
-            start = block[0] if block else pfn
-            log.printk(f"alloc_contig_range: [{start:x}, {pfn + count:x}) PFNs busy")
-        if debug:
-            log.pr_debug(abi.sites.busy, *_busy_values(cma, pfn))
-    if areas.trace is not None and not abi.alloc_event:
-        _trace_retries(areas, {"name": cma.name, "count": count, "align": align}, tries)
+class BusyRetries:
+    """The tries of one request that find their window busy: counted and traced at once, logged at the end.
+
+    There can be millions, near thousands of pinned pages: of their lines only those are written that the ring
+    still holds afterwards.
+    """
+
+    def __init__(self, cma: Cma, count: int, align: int) -> None:
+        self._cma, self._count, self._align = cma, count, align
+        self._debug = cma.areas.log.debug(cma.areas.abi.sites.busy)
+        self._groups: deque[tuple[range, dict[int, int] | None]] = deque()
+        self._pending = 0
+
+    def add(self, tries: range, busy: ContigBusy) -> None:
+        """All tries from one on that the page ``busy.pfn`` makes fail; first pages of windows."""
+        areas, log = self._cma.areas, self._cma.areas.log
+        if busy.locked:
+            self.flush()
+            log.printk(f"cma: migrate_pages failed, page {busy.pfn:#x} is locked", LOGLEVEL_ERR)
+        room = log.room_for(areas.abi.sites.busy.text(*_busy_values(self._cma, tries[0])))
+        if busy.pfns_busy or self._debug:
+            starts = _free_starts(self._cma, tries[-room:]) if busy.pfns_busy else None
+            self._groups.append((tries, starts))
+            self._pending += len(tries)
+        while self._groups and self._pending - len(self._groups[0][0]) >= room:
+            skipped, starts = self._groups.popleft()
+            self._pending -= len(skipped)
+            self._skip(len(skipped), starts is not None)
+        if areas.trace is not None and not areas.abi.alloc_event:
+            where: TraceFields = {"name": self._cma.name, "count": self._count, "align": self._align}
+            _trace_retries(areas, where, tries)
+
+    def flush(self) -> None:
+        """Write the lines that the ring has room for."""
+        cma, log = self._cma, self._cma.areas.log
+        for tries, starts in self._groups:
+            room = log.room_for(cma.areas.abi.sites.busy.text(*_busy_values(cma, tries[0])))
+            self._skip(len(tries[:-room]), starts is not None)
+            for pfn in tries[-room:]:
+                if starts is not None and _pfns_busy_allowed(cma, 1):
+                    start = starts.get(pfn, pfn)
+                    log.printk(f"alloc_contig_range: [{start:x}, {pfn + self._count:x}) PFNs busy")
+                if self._debug:
+                    log.pr_debug(cma.areas.abi.sites.busy, *_busy_values(cma, pfn))
+        self._groups.clear()
+        self._pending = 0
+
+    def _skip(self, tries: int, pfns_busy: bool) -> None:
+        log = self._cma.areas.log
+        log.skip(tries * self._debug)
+        if pfns_busy and tries:
+            log.skip(_pfns_busy_allowed(self._cma, tries))
+
+
+def _free_starts(cma: Cma, pfns: range) -> dict[int, int]:
+    """For pfns inside a free block its first page: what lies before them in it counts as free, too."""
+    starts = {}
+    zone = cma.areas.memory.zone_of(pfns[0])
+    block = None
+    for pfn in pfns:
+        if block is None or pfn >= block[0] + (1 << block[1]):
+            block = zone.find_free(pfn)
+        if block is not None:
+            starts[pfn] = block[0]
+    return starts
 
 
 def _trace_retries(areas: CmaAreas, where: TraceFields, tries: range) -> None:
