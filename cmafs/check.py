@@ -239,7 +239,7 @@ def examine(machine: Machine, why: str) -> Report:
     found.add(_unexplained(tree, areas, {p.node for p in found.problems if p.node}))
     found.add(claims_overlap(tree))
     for node in _regions(tree):
-        found.add(notes(node, tree, machine.cma.min_alignment))
+        found.add(notes(node, tree, machine.cma.min_alignment, machine.abi.cma.name_max))
     found.add(cmdline_findings(machine))
     found.add(dangling(tree, found.lost() - {area.node for area in areas if area.node}))
     return Report(

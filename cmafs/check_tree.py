@@ -14,8 +14,6 @@ POOL = "shared-dma-pool"
 RESERVED_MEMORY = "reserved-memory"
 DEFAULT = "linux,cma-default"
 
-#: CMA_MAX_NAME, mm/cma.h, without the terminating zero.
-_MAX_NAME = 63
 _KIB, _MIB = 1 << 10, 1 << 20
 
 Ranges = Sequence[tuple[int, int]]
@@ -72,8 +70,10 @@ def outside_memory(node: DeviceNode, tree: DeviceTree, memory: Ranges) -> BootEv
     return BootEvent(node.path, "outside-memory", EFFECT_PANIC, "reg", detail)
 
 
-def notes(node: DeviceNode, tree: DeviceTree, unit: int) -> Iterator[BootEvent]:
-    """What is worth knowing of a region that asks for an area; ``unit``: CMA_MIN_ALIGNMENT_BYTES."""
+def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Iterator[BootEvent]:
+    """What is worth knowing of a region that asks for an area; ``unit``: CMA_MIN_ALIGNMENT_BYTES,
+    ``name_max``: bytes of its name that are kept, 0 all.
+    """
     path, cells = node.path, root_cells(tree)
     fixed = pairs(node, "reg", cells)
     if fixed and "size" in node.props:
@@ -86,7 +86,7 @@ def notes(node: DeviceNode, tree: DeviceTree, unit: int) -> Iterator[BootEvent]:
         if 0 < alignment < unit:
             detail = f"{size_text(alignment)} to {size_text(unit)}"
             yield BootEvent(path, "alignment-raised", EFFECT_MOVED, "alignment", detail)
-    if len(node.name) > _MAX_NAME:
+    if 0 < name_max < len(node.name):
         yield BootEvent(path, "name-cut", EFFECT_NOTE, "name", f"{len(node.name)} characters")
 
 

@@ -391,3 +391,11 @@ def test_memory_that_is_none(
     assert (checked.status, checked.out) == (2, "")
     assert checked.err.endswith(f": no memory: {why}; say how much with --memory SIZE\n")
     assert checked.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("kernel", "cut"), [("5.4", []), ("5.10", [("name", "note", "note")])])
+def test_long_names_are_cut_since_5_9(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kernel: str, cut: list[tuple[str, str, str]]
+) -> None:
+    checked = check(capsys, tmp_path, dts.tree(dts.pool("p" * 64, GOOD)), "--kernel", kernel)
+    assert [problem[1:] for problem in checked.problems] == cut
