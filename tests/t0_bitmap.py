@@ -79,5 +79,5 @@ def test_words_have_32_bits_and_bytes_have_eight() -> None:
 def test_the_check_sees_sabotage() -> None:
     bitmap = Bitmap(64)
     bitmap.set(3, 5)
-    bitmap._bits[0] ^= 1
+    bitmap._words[0] ^= 1
     assert len(bitmap.check()) == 2

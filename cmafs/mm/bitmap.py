@@ -1,12 +1,12 @@
 """The bitmap of a CMA range, and the index of its holes that makes first fit cheap.
 
-The bytes are the truth, as in the kernel (``lib/bitmap.c``); ``Holes`` repeats them as sorted runs of clear
+The words are the truth, as in the kernel (``lib/bitmap.c``); ``Holes`` repeats them as sorted runs of clear
 bits, so that a search looks at runs instead of bits. ``Bitmap.check()`` says where the two disagree.
 """
 
 from __future__ import annotations
 
-import struct
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -15,13 +15,18 @@ from collections.abc import Iterator
 _BUCKET = 128
 
 _U32_BITS = 32
+_U32_ONES = (1 << _U32_BITS) - 1
+
+#: Words between the ends of a range from which on assigning a slice is faster than a loop.
+_SLICE_WORDS = 8
 
 
 class Holes:
-    """Sorted, disjoint runs of clear bits in buckets, each bucket with its longest run.
+    """Sorted, disjoint runs of clear bits in buckets, each bucket with a bound for its longest run.
 
     ``starts[b][i]``, ``lengths[b][i]``: run ``i`` of bucket ``b``, in bits; ``firsts[b]`` the first start in
-    it; ``longest[b]`` its longest length.
+    it; ``at_most[b]``: no run of it is longer. Taking bits leaves the bound as it is: it is made exact when a
+    search finds it wrong.
     """
 
     def __init__(self, nbits: int) -> None:
@@ -29,7 +34,7 @@ class Holes:
         self._starts = [array(self._code, [0] if nbits else [])]
         self._lengths = [array(self._code, [nbits] if nbits else [])]
         self._firsts = [0]
-        self._longest = [nbits]
+        self._at_most = [nbits]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(start, length) of every hole, ascending."""
@@ -39,28 +44,29 @@ class Holes:
     @property
     def longest(self) -> int:
         """Bits of the longest hole, 0 when there is none."""
-        return max(self._longest)
+        while True:
+            bound = max(self._at_most)
+            bucket = self._at_most.index(bound)
+            self._at_most[bucket] = max(self._lengths[bucket], default=0)
+            if self._at_most[bucket] == bound:
+                return bound
 
     def find(self, nr: int) -> int | None:
         """Start of the lowest hole of at least ``nr`` bits."""
-        bucket = 0
-        for longest in self._longest:
-            if longest >= nr:
-                break
-            bucket += 1
-        else:
-            return None
-        starts = self._starts[bucket]
-        for index, length in enumerate(self._lengths[bucket]):
-            if length >= nr:
-                return starts[index]
+        for bucket, bound in enumerate(self._at_most):
+            if bound >= nr:
+                lengths = self._lengths[bucket]
+                for index, length in enumerate(lengths):
+                    if length >= nr:
+                        return self._starts[bucket][index]
+                self._at_most[bucket] = max(lengths, default=0)
         return None
 
     def at_least(self, nr: int, start: int) -> Iterator[tuple[int, int]]:
         """(start, end) of the holes that reach beyond ``start`` and have ``nr`` bits, ascending."""
         first = max(bisect_right(self._firsts, start) - 1, 0)
         for bucket in range(first, len(self._firsts)):
-            if self._longest[bucket] < nr:
+            if self._at_most[bucket] < nr:
                 continue
             for low, length in zip(self._starts[bucket], self._lengths[bucket], strict=True):
                 if length >= nr and low + length > start:
@@ -85,8 +91,8 @@ class Holes:
         else:
             del starts[index]
             del lengths[index]
-        if not index or length == self._longest[bucket] or len(starts) > _BUCKET:
-            self._changed(bucket, index == 0, length)
+        if not index or len(starts) > _BUCKET:
+            self._changed(bucket)
 
     def give(self, start: int, nr: int) -> None:
         """``nr`` set bits from ``start`` become clear; the hole merges with its neighbours."""
@@ -107,29 +113,29 @@ class Holes:
         else:
             starts.insert(index, start)
             lengths.insert(index, nr)
-        if not index or nr > self._longest[bucket] or len(starts) > _BUCKET:
-            self._changed(bucket, index == 0, 0, nr)
+        if nr > self._at_most[bucket]:
+            self._at_most[bucket] = nr
+        if not index or len(starts) > _BUCKET:
+            self._changed(bucket)
 
     def _drop_first(self, bucket: int) -> int:
         length = self._lengths[bucket][0]
         del self._starts[bucket][0]
         del self._lengths[bucket][0]
-        self._changed(bucket, True, length)
+        self._changed(bucket)
         return length
 
-    def _changed(self, bucket: int, first: bool, removed: int, added: int = 0) -> None:
+    def _changed(self, bucket: int) -> None:
+        """The first hole of a bucket is another one, or there are too many or none in it."""
         starts = self._starts[bucket]
-        if not starts and len(self._firsts) > 1:
-            del self._starts[bucket], self._lengths[bucket], self._firsts[bucket], self._longest[bucket]
-            return
-        if first:
-            self._firsts[bucket] = starts[0] if starts else 0
-        if removed and removed == self._longest[bucket]:
-            self._longest[bucket] = max(self._lengths[bucket], default=0)
-        elif added > self._longest[bucket]:
-            self._longest[bucket] = added
-        if len(starts) > _BUCKET:
-            self._split(bucket)
+        if starts:
+            self._firsts[bucket] = starts[0]
+            if len(starts) > _BUCKET:
+                self._split(bucket)
+        elif len(self._firsts) > 1:
+            del self._starts[bucket], self._lengths[bucket], self._firsts[bucket], self._at_most[bucket]
+        else:
+            self._firsts[bucket] = 0
 
     def _split(self, bucket: int) -> None:
         half = len(self._starts[bucket]) // 2
@@ -137,8 +143,7 @@ class Holes:
             lists.insert(bucket + 1, lists[bucket][half:])
             del lists[bucket][half:]
         self._firsts.insert(bucket + 1, self._starts[bucket + 1][0])
-        self._longest[bucket] = max(self._lengths[bucket])
-        self._longest.insert(bucket + 1, max(self._lengths[bucket + 1]))
+        self._at_most.insert(bucket + 1, self._at_most[bucket])
 
 
 class Bitmap:
@@ -148,7 +153,7 @@ class Bitmap:
         self.nbits = nbits
         self.weight = 0
         self.holes = Holes(nbits)
-        self._bits = bytearray(-(-nbits // _U32_BITS) * (_U32_BITS // 8))
+        self._words = array("I", bytes(-(-nbits // _U32_BITS) * 4))
 
     def bitmap_find_next_zero_area_off(self, start: int, nr: int, mask: int, offset: int) -> int | None:
         """Lowest place from ``start`` for ``nr`` clear bits with ``(place + offset) & mask == 0``, or None.
@@ -172,14 +177,14 @@ class Bitmap:
         if nr:
             self.holes.take(start, nr)
             self.weight += nr
-            self._fill(start, start + nr, True)
+            self._flip(start, start + nr, _U32_ONES)
 
     def clear(self, start: int, nr: int) -> None:
         """``bitmap_clear()`` of set bits."""
         if nr:
             self.holes.give(start, nr)
             self.weight -= nr
-            self._fill(start, start + nr, False)
+            self._flip(start, start + nr, 0)
 
     def all_set(self, start: int, nr: int) -> bool:
         """Whether no bit of a range is clear."""
@@ -189,11 +194,18 @@ class Bitmap:
 
     def to_u32(self) -> tuple[int, ...]:
         """The bits as words of 32 bits, bit 0 of word 0 first."""
-        return struct.unpack(f"<{len(self._bits) // 4}I", self._bits)
+        return tuple(self._words)
 
     def to_bytes(self) -> bytes:
         """The bits as bytes, bit 0 of byte 0 first, no more bytes than bits need."""
-        return bytes(self._bits[: -(-self.nbits // 8)])
+        return self._little_endian()[: -(-self.nbits // 8)]
+
+    def _little_endian(self) -> bytes:
+        words = self._words
+        if sys.byteorder == "big":
+            words = words[:]
+            words.byteswap()
+        return words.tobytes()
 
     def check(self) -> list[str]:
         """Where the index disagrees with the bits: a message each, none when all is well."""
@@ -208,26 +220,25 @@ class Bitmap:
         return problems
 
     def _runs(self) -> Iterator[tuple[int, int]]:
-        text = "".join(f"{byte:08b}"[::-1] for byte in self._bits)[: self.nbits]
+        text = "".join(f"{byte:08b}"[::-1] for byte in self._little_endian())[: self.nbits]
         end = 0
         while (low := text.find("0", end)) >= 0:
             end = text.find("1", low)
             end = len(text) if end < 0 else end
             yield low, end - low
 
-    def _fill(self, start: int, end: int, value: bool) -> None:
-        bits = self._bits
-        first, last = start >> 3, (end - 1) >> 3
-        head, tail = 0xFF << (start & 7) & 0xFF, 0xFF >> (-end & 7)
+    def _flip(self, start: int, end: int, now: int) -> None:
+        """Flips the bits of ``[start, end)``, all alike; ``now``: what a word of them becomes."""
+        words = self._words
+        first, last = start >> 5, (end - 1) >> 5
+        head, tail = _U32_ONES << (start & 31) & _U32_ONES, _U32_ONES >> (-end & 31)
         if first == last:
-            head &= tail
-            bits[first] = bits[first] | head if value else bits[first] & ~head
+            words[first] ^= head & tail
             return
-        if value:
-            bits[first] |= head
-            bits[last] |= tail
-            bits[first + 1 : last] = b"\xff" * (last - first - 1)
+        words[first] ^= head
+        words[last] ^= tail
+        if last - first <= _SLICE_WORDS:
+            for word in range(first + 1, last):
+                words[word] = now
         else:
-            bits[first] &= ~head
-            bits[last] &= ~tail
-            bits[first + 1 : last] = bytes(last - first - 1)
+            words[first + 1 : last] = array("I", (now,)) * (last - first - 1)

@@ -129,50 +129,56 @@ def _free_inside_pageblock(
     Free blocks always are the largest aligned ones, so the free pages around the range decide them; each is
     listed where the last of its pages would have listed it.
     """
-    buddies, areas, block_order = zone.buddy, zone.free_area, memory.pageblock_order
-    likely_below = zone.max_page_order - 1
+    buddies, areas, block = zone.buddy, zone.free_area, memory.pageblock_nr_pages
     account_freepages(zone, end - start, migratetype)
-    pfn, free_end = _free_around(buddies, start, end, block_order)
-    while pfn < end:
-        size = (free_end - pfn).bit_length()
-        order = (min((pfn & -pfn).bit_length(), size) if pfn else size) - 1
-        above = pfn + (1 << order)
-        if above <= start:
-            pfn = above
-            continue
+    pfn, free_end = _free_around(buddies, start, end, block)
+    if free_end - pfn == block:
         _unlist(zone, pfn, start)
-        _unlist(zone, end, above)
-        if order >= block_order:
-            account_freepages(zone, -(1 << order), migratetype)
-            free_one_page(memory, zone, pfn, order, migratetype, tail)
-            return
+        _unlist(zone, end, free_end)
+        account_freepages(zone, -block, migratetype)
+        free_one_page(memory, zone, pfn, memory.pageblock_order, migratetype, tail)
+        return
+    while pfn < end:
+        size = (pfn | block) & -(pfn | block)
+        if size > free_end - pfn:
+            size = 1 << (free_end - pfn).bit_length() - 1
+        above = pfn + size
+        if pfn < start:
+            if above <= start:
+                pfn = above
+                continue
+            _unlist(zone, pfn, start)
+        if above > end:
+            _unlist(zone, end, above)
+        order = size.bit_length() - 1
         buddies[pfn] = code = order << CODE_SHIFT | migratetype
         areas[code][pfn] = None
-        higher = buddies.get((pfn >> order + 1 ^ 1) << order + 1) if order < likely_below else None
-        if tail or (higher is not None and higher >> CODE_SHIFT == order + 1):
+        higher = buddies.get((pfn ^ size << 1) & -size << 1)  # buddy_merge_likely()
+        if tail or (higher is not None and higher >> CODE_SHIFT > order):
             areas[code].move_to_end(pfn, last=False)
         pfn = above
 
 
-def _free_around(buddies: dict[int, int], start: int, end: int, block_order: int) -> tuple[int, int]:
-    """The free pages of a page block that a range touches at either end: how far they reach."""
-    low = start >> block_order << block_order
-    high = low + (1 << block_order)
-    while end < high:
+def _free_around(buddies: dict[int, int], start: int, end: int, block: int) -> tuple[int, int]:
+    """How far free pages reach around a range of a page block, as far as they can merge with it; ``block``:
+    pages of a page block.
+
+    No block crosses ``end`` unless it holds all of the aligned block that begins there, and one that is all
+    free is listed as a whole; likewise below ``start``.
+    """
+    inside = block - 1
+    while end & inside:
+        size = end & -end
         code = buddies.get(end)
-        if code is None:
+        if code is None or 1 << (code >> CODE_SHIFT) != size:
             break
-        end += 1 << (code >> CODE_SHIFT)
-    while start > low:
-        step = 1
-        while step <= start - low and not start & step - 1:
-            code = buddies.get(start - step)
-            if code is not None and 1 << (code >> CODE_SHIFT) == step:
-                break
-            step <<= 1
-        else:
+        end += size
+    while start & inside:
+        size = start & -start
+        code = buddies.get(start - size)
+        if code is None or 1 << (code >> CODE_SHIFT) != size:
             break
-        start -= step
+        start -= size
     return start, end
 
 
@@ -266,17 +272,17 @@ def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
     """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge
     with.
     """
-    buddies, areas, top = zone.buddy, zone.free_area, zone.max_page_order
+    buddies, areas, block = zone.buddy, zone.free_area, 1 << zone.max_page_order
     while start < end:
-        size = (end - start).bit_length()
-        order = (min((start & -start).bit_length(), size) if start else size) - 1
-        if order >= top:  # pieces of a run of largest blocks
-            order = top
-            add_to_free_list(zone, start, order, migratetype)
+        size = (start | block) & -(start | block)
+        if size > end - start:
+            size = 1 << (end - start).bit_length() - 1
+        if size == block:  # pieces of a run of largest blocks
+            add_to_free_list(zone, start, zone.max_page_order, migratetype)
         else:
-            buddies[start] = code = order << CODE_SHIFT | migratetype
+            buddies[start] = code = size.bit_length() - 1 << CODE_SHIFT | migratetype
             areas[code][start] = None
-        start += 1 << order
+        start += size
 
 
 def carve(zone: Zone, start: int, end: int) -> bool:
@@ -288,52 +294,54 @@ def carve(zone: Zone, start: int, end: int) -> bool:
     blocks = _free_blocks(zone, start, end)
     if blocks is None:
         return False
-    buddies, areas = zone.buddy, zone.free_area
-    for low, high, migratetype in blocks:
-        code = buddies.pop(low, None)
-        if code is None:
-            zone.top_area[migratetype].discard(low, high)
+    buddies, areas, largest = zone.buddy, zone.free_area, len(zone.free_area)
+    since, migratetype = start, blocks[0][2] & CODE_MASK
+    for low, high, code in blocks:
+        if code & CODE_MASK != migratetype:
+            account_freepages(zone, since - low, migratetype)
+            since, migratetype = low, code & CODE_MASK
+        if code < largest:
+            del buddies[low], areas[code][low]
         else:
-            del areas[code][low]
-        account_freepages(zone, max(low, start) - min(high, end), migratetype)
-        if low < start:
-            _list_pieces(zone, low, start, migratetype)
-        if high > end:
-            _list_pieces(zone, end, high, migratetype)
+            zone.top_area[migratetype].discard(low, high)
+    account_freepages(zone, since - end, migratetype)
+    low, _, code = blocks[0]
+    if low < start:
+        _list_pieces(zone, low, start, code & CODE_MASK)
+    if high > end:
+        _list_pieces(zone, end, high, migratetype)
     return True
 
 
 def _free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]] | None:
-    """(start, end, migratetype) of the free blocks that cover a range; None if they do not."""
+    """(start, end, code) of the free blocks that cover a range; None if they do not."""
     blocks: list[tuple[int, int, int]] = []
-    buddies = zone.buddy
-    pfn = start
-    while pfn < end:
-        code = buddies.get(pfn)
+    get = zone.buddy.get
+    while start < end:
+        code = get(start)
         if code is not None:  # behind the first block every further one begins where the last ended
-            high = pfn + (1 << (code >> CODE_SHIFT))
-            blocks.append((pfn, high, code & CODE_MASK))
+            high = start + (1 << (code >> CODE_SHIFT))
+            blocks.append((start, high, code))
         else:
-            found = _free_run(zone, pfn, end)
+            found = _free_run(zone, start, end)
             if found is None:
                 return None
             blocks.append(found)
             high = found[1]
-        pfn = high
+        start = high
     return blocks
 
 
 def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
-    """Free pages around a pfn: (start, end, migratetype) of its block, or of as much of its run as a range
-    needs.
-    """
+    """Free pages around a pfn: (start, end, code) of its block, or of as much of its run as a range needs."""
     found = zone.find_free(pfn)
     if found is None:
         return None
     head, order, migratetype = found
+    code = order << CODE_SHIFT | migratetype
     if order < zone.max_page_order:
-        return head, head + (1 << order), migratetype
+        return head, head + (1 << order), code
     run = zone.top_area[migratetype].find(pfn)
     block = 1 << order
     assert run is not None, "find_free() found it"
-    return head, min(run.end, -(-end // block) * block), migratetype
+    return head, min(run.end, -(-end // block) * block), code

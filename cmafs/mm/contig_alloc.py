@@ -57,10 +57,12 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
     zone = memory.zone_of(start)
     if memory.walk is not None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
-    drain_all_pages(memory)
+    if memory.pcp is not None:
+        drain_all_pages(memory)
     if memory.walk is not None or memory.owners.any_in(start, end) or not carve(zone, start, end):
         alloc_contig_range_slowly(memory, zone, start, end)
-    trace_test_pages_isolated(memory, start, end, end)
+    if memory.trace is not None:
+        trace_test_pages_isolated(memory, start, end, end)
     memory.cma_allocated += end - start
 
 
