@@ -7,6 +7,7 @@ and so imports what costs time inside its ``main``.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +27,9 @@ COMMANDS = (
     "cli_export",
     "cli_manpage",
 )
+
+#: What a write to a full disk answers.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _DESCRIPTION = """\
 A simulated Linux machine whose contiguous memory allocator (CMA) answers as the kernel's does.
@@ -70,6 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader has seen enough; Python must not flush into it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _discard_output()
+        print(f"cmafs: standard output: {error.strerror}", file=sys.stderr)
         return 1
     return status
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -184,3 +184,10 @@ class TestUsage:
         words = ["sh", "-c", f"{command} boards | true"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
         assert done.stderr == ""
+
+    @pytest.mark.parametrize("words", ["boards", "check --dts rpi4"])
+    def test_a_full_output_is_one_line(self, words: str) -> None:
+        command = ["sh", "-c", f"{' '.join(CMAFS)} {words} > /dev/full"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+        full = "cmafs: standard output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, full)
