@@ -181,8 +181,8 @@ def test_shell_has_the_terminal() -> None:
     _read_until(terminal, "prompt> ")
     os.write(terminal, b"tty; cat /sys/kernel/debug/cma/reserved/count\n")
     assert "/dev/pts/" in _read_until(terminal, "4096")
-    os.write(terminal, b"sleep 1000\n")
-    _read_until(terminal, "sleep 1000")
+    os.write(terminal, b"sh -c \"echo st''arted; exec sleep 1000\"\n")
+    _read_until(terminal, "started")  # printed by whoever has the terminal now
     os.write(terminal, b"\x03")
     os.write(terminal, b"echo st''atus $?; exit 5\n")
     _read_until(terminal, "status 130")
@@ -368,3 +368,17 @@ def test_programs_find_debugfs_by_its_type(tmp_path: Path) -> None:
             ["tracefs", "/sys/kernel/tracing", "tracefs"],
         ]
     )
+
+
+def test_files_are_whole_for_programs_that_would_splice() -> None:
+    code = """
+import os, sys
+for call in (lambda fd, pipe: os.sendfile(pipe, fd, None, 100),
+             lambda fd, pipe: os.splice(fd, pipe, 100) if hasattr(os, "splice") else os.sendfile(pipe, fd, 0, 9)):
+    for path in ("/proc/version", "/sys/kernel/debug/cma/reserved/count"):
+        try:
+            print(call(os.open(path, os.O_RDONLY), os.pipe()[1]))
+        except OSError as error:
+            print(error.errno)
+"""
+    assert run(sys.executable, "-c", code).stdout == "22\n" * 4
