@@ -84,6 +84,7 @@ VECTORS = [
     (23, "v3", CODE, KDOC, "bazX", "c", ENOENT),
     (24, "v1", BOTH, KDOC, "baz", "a", ENOENT),
     (24, "v3", DOC, KDOC, "baz", "a", AST),
+    (24, "v3", CODE, KDOC, "baz", "a", ENOENT),
     (25, NEW, BOTH, KDOC, "foo", "quaz", "r1"),
     (26, NEW, BOTH, KDOC, "bar", None, ENOENT),
     (27, NEW, BOTH, "baz?/a,baz?/b=r3", "baz1", "b", "r3"),
@@ -256,21 +257,14 @@ def test_empty_map(empty):
 def test_mx2_map_of_the_seed():
     stored = map_validate(PROFILES["meizu"], MX2)
     assert stored == MX2[:-1]
-    for device, kind, expected in [
-        ("ram_console", None, "ram_console"),
-        ("android_pmem.1", None, "pmem_gpu1"),
-        ("s3cfb.0", "fimd", "fimd"),
-        ("exynos4210-fimc.3", "any", "fimc3"),
-        ("s3c-mfc", "A", "mfc0,mfc-secure"),
-        ("s3c-mfc", "B", "mfc1,mfc-normal"),
-        ("s3c-mfc", "AB", "mfc"),
-        ("ion-exynos", None, "ion,fimd,fimc0,fimc1,fimc2,fimc3,fw,b1,b2"),
-        ("s5p-smem", "fimc", "fimc3"),
-        ("s5p-smem", "mfc-shm", "mfc1,mfc-normal"),
-        ("s3c-mfc", None, "ENOENT"),
-        ("unknown", None, "ENOENT"),
-    ]:
-        assert answer("meizu", Quirks(), stored, device, kind) == expected, (device, kind)
+    rules = [rule.split("=") for rule in stored.split(";")]
+    assert len(rules) == 28
+    for pattern, regions in rules:
+        device, slash, kind = pattern.partition("/")
+        assert answer("meizu", Quirks(), stored, device, kind if slash else None) == regions
+        assert answer("meizu", Quirks(), stored, device, "other") == (ENOENT if slash else regions)
+    for device, kind in [("s3c-mfc", None), ("s3c-mfc", "ABC"), ("unknown", None), ("s3c-fimc.4", None)]:
+        assert answer("meizu", Quirks(), stored, device, kind) == ENOENT
 
 
 # An independent slow matcher: every pattern becomes a regular expression, the map a list of them.

@@ -12,7 +12,7 @@ from cmafs.drivers.cma2010_map import where_from
 from cmafs.drivers.cma2010_profile import PROFILES, KernelOops, Quirks, quirks_of
 from cmafs.drivers.cma2010_regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
 
-CRASHING = [("v1", True), ("v4", True), ("vendor", True), ("meizu", False)]
+CRASHING = [("v1", True), ("v3", True), ("v4", True), ("vendor", True), ("meizu", False)]
 
 
 def refused(call, *args) -> str:
@@ -34,6 +34,12 @@ def second_allocator(name: str) -> CmaAllocator:
 def test_quirk_q1_longer_pattern_sets_the_memory(profile, text):
     assert refused(lookup, profile, False, text, "foo", "a") == "ENOENT"
     assert lookup(profile, True, text, "foo", "a") == "r2"
+
+
+@pytest.mark.parametrize("profile", ["v2", "v3"])
+def test_quirk_q1_in_the_versions_with_an_asterisk(profile):
+    assert lookup(profile, False, "foobar=r1;/a=r2", "foo", "a") is None
+    assert lookup(profile, True, "foobar=r1;/a=r2", "foo", "a") == "r2"
 
 
 def test_quirk_q2_v3_swallows_a_rule():
@@ -73,9 +79,7 @@ def test_quirk_q5_region_list_is_lost_behind_its_first_name(profile):
     assert [fixed.cma_alloc("foo", None, M) for _ in "ab"] == [BASE_A, BASE_B]
 
 
-@pytest.mark.parametrize(
-    ("profile", "crashes"), [("v1", True), ("v4", True), ("vendor", True), ("meizu", False)]
-)
+@pytest.mark.parametrize(("profile", "crashes"), CRASHING)
 def test_quirk_q6_best_fit_advances_from_a_null_node(profile, crashes):
     for strict in (False, True):
         cma = framework(profile, strict)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from run_support import cmafs
@@ -21,6 +24,24 @@ def run(script: str, *options: str) -> list[str]:
     done: subprocess.CompletedProcess[str] = cmafs("run", *options, "--", "bash", "-c", script)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def test_demo_walks_through_all_seeds():
+    demo = Path(__file__).parent / "scripts" / "demo.sh"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(demo)], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    parts = re.split(r"^=== (.*)\n", done.stdout, flags=re.MULTILINE)
+    shown = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for seed, line in [
+        ("seeds/000", "00000080  ff ff ff ff"),
+        ("seeds/001", "bash: echo: write error: Invalid argument\n# cat map\n*=region\n"),
+        ("seeds/002", "misc cma_test: free virt: "),
+        ("seeds/003", "cma: cma_release(page "),
+    ]:
+        assert line in next(text for title, text in shown.items() if title.startswith(seed)), seed
 
 
 # seeds/000: the article
@@ -54,23 +75,40 @@ def test_seed_000_workflow():
 
 
 @pytest.mark.parametrize(
-    ("board", "cmdline", "base", "size"),
+    ("board", "cmdline", "low", "high", "size"),
     [
-        ("article-1", "", None, 256 << 20),
-        ("article-2", "", 0x80000000, 1 << 30),
-        ("article-1", "cma=64M@0x38000000", 0x38000000, 64 << 20),
-        ("article-1", "cma=256M@3G-4G", 0xF0000000, 256 << 20),
+        ("article-1", "", 0, 4 << 30, 256 << 20),  # the tree names no place, only a size and an alignment
+        ("article-2", "", 0x80000000, 0xC0000000, 1 << 30),
+        ("article-1", "cma=64M@0x38000000", 0x38000000, 0x3C000000, 64 << 20),
+        ("article-1", "cma=256M@3G-4G", 3 << 30, 4 << 30, 256 << 20),
     ],
 )
-def test_seed_000_regions_by_device_tree_and_command_line(board, cmdline, base, size):
+def test_seed_000_regions_by_device_tree_and_command_line(board, cmdline, low, high, size):
     machine = package.Machine.boot(dts=board, kernel="article", cmdline=cmdline)
-    regions = {(cma.base_pfn << 12, cma.count << 12) for cma in machine.booted.cma}
-    if base is None:  # the device tree names no place, only a size and an alignment
-        assert any(s == size and b % (1 << 20) == 0 for b, s in regions)
-    else:
-        assert (base, size) in regions or any(
-            s == size and b >= 3 << 30 and b + s <= 4 << 30 for b, s in regions if "3G" in cmdline
-        )
+    cma = machine.booted.cma.default if cmdline or board == "article-2" else machine.booted.cma[0]
+    assert cma is not None
+    start, end = cma.base_pfn << 12, (cma.base_pfn + cma.count) << 12
+    assert (low <= start, end <= high, end - start, start % (1 << 20)) == (True, True, size, 0)
+
+
+def test_seed_000_struct_cma():
+    machine = package.Machine.boot(dts="article-2", kernel="article")
+    cma = machine.booted.cma[0]
+    assert (cma.base_pfn, cma.count, cma.order_per_bit) == (0x80000, 1 << 18, 0)
+    assert (cma.name, list(cma.mem_head)) == ("cma@80000000", [])
+    machine.write("/sys/kernel/debug/cma/cma-0/alloc", "3")
+    assert cma.ranges[0].bitmap.weight == cma.used()
+    assert [count for _, count in cma.mem_head] == [3]
+
+
+def test_seed_000_debug_options():
+    lines = run(
+        """zcat /proc/config.gz | grep -x -e CONFIG_CMA_DEBUG=y -e CONFIG_CMA_DEBUGFS=y
+        echo 1024 > /sys/kernel/debug/cma/cma-0/alloc; dmesg | tail -n 1 | cut -c16-""",
+        *(*ARTICLE, "--config", "CMA_DEBUG=y"),
+    )
+    assert lines[:2] == ["CONFIG_CMA_DEBUG=y", "CONFIG_CMA_DEBUGFS=y"]
+    assert re.fullmatch(rf"cma: __cma_alloc\(\): returned {PTR}", lines[2])
 
 
 def test_seed_000_migration_error_ps_and_release():
@@ -168,6 +206,21 @@ def test_seed_002_write_allocates_read_frees():
     assert [m[2] for m in verbs if m][:2] == [m[2] for m in verbs if m][2:]
 
 
+def test_seed_002_all_ten_buffers_and_an_area_that_is_full():
+    lines = run(
+        """cd /sys/kernel/debug/cma/cma-reserved; before=$(cat used)
+        shown() { echo $(($(cat used) - before)); }
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo 0 > /dev/cma_test || echo failed; done; shown
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do timeout 9 cat /dev/cma_test || echo hangs; done; shown
+        dmesg | grep -c 'cma_test: alloc'; dmesg | grep -c 'cma_test: free'
+        echo $(($(cat count) - before - 1024)) > alloc
+        for i in 1 2 3; do echo 0 > /dev/cma_test || echo failed; done
+        dmesg | tail -n 1 | cut -c16-; cat $CMAFS_MOUNT/sim/verify""",
+        *("--kernel", "4.15", "--cmdline", "cma=64M"),
+    )
+    assert lines == [str(256 * 55), "0", "10", "10", "misc cma_test: no mem in CMA area", "ok"]
+
+
 def test_seed_002_the_walk_can_be_watched():
     done = cmafs("trace-alloc", "--cmdline", "cma=64M", "--do", "spawn a anon 900M", "reserved", "512")
     for function in ("start_isolate_page_range", "migrate_pages", "undo_isolate_page_range"):
@@ -183,6 +236,11 @@ def test_seed_003_configuration():
     )
     shown = ["CMA=y", "CMA_DEBUG=y", "CMA_DEBUGFS=y", "CMA_AREAS=7", "CMA_SIZE_MBYTES=2048", "DMA_CMA=y"]
     assert {f"CONFIG_{line}" for line in [*shown, "HAVE_DMA_CONTIGUOUS=y"]} <= set(lines)
+
+
+def test_seed_003_configuration_of_a_distribution_s_kernel():
+    command = "cat /boot/config-4.15.0-20-generic | grep -c ^CONFIG_CMA=y; uname -r"
+    assert run(command, *PC[:2], "--kernel", "4.15.0-20-generic") == ["1", "4.15.0-20-generic"]
 
 
 def test_seed_003_boot_log():

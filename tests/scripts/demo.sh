@@ -1,9 +1,11 @@
 #!/bin/bash
-# `make demo`: three machines, each mounted and used with nothing but echo, cat, grep, hexdump.
+# `make demo`: five machines, each mounted and used with nothing but echo, cat, grep, hexdump.
 #
 #   1. a 6.12 board            its default area from the device tree: allocate, look, fail, read why, free
 #   2. seeds/003               a 4.15 PC with cma=1G@1-2G: boot log, meminfo, echo 102400 > alloc, dmesg -c
 #   3. seeds/000               the article's files: size, used in KiB, a raw bitmap, echo 0 > alloc
+#   4. seeds/002               the test module: echo 0 > dev/cma_test, cat dev/cma_test
+#   5. seeds/001               the framework of 2010: a region for video and camera, one for all others
 #
 # bash, because its echo names the errno of a failed write. Every line that starts with `# ` is a command that is
 # run as printed; what follows is what it printed.
@@ -31,7 +33,14 @@ show() {
 # Mount a machine and stand in its root, so that paths read as on the board.
 boot() {
     cd /
-    printf '$ cmafs mount %s mnt && cd mnt\n' "$*"
+    printf '$ cmafs mount'
+    for word; do
+        case $word in
+        *[!A-Za-z0-9_=,./-]*) printf " '%s'" "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+    printf ' mnt && cd mnt\n'
     cmafs mount "$@" "$mnt"
     cd "$mnt"
 }
@@ -81,4 +90,26 @@ show 'hexdump -C bitmap'
 show 'echo 0 > alloc'
 show 'cat used'
 show 'hexdump -C bitmap'
+halt
+
+title 'seeds/002: the test module, on the board of the recorded kernels'
+boot --dts virt --kernel 6.12 --cmdline cma=64M
+show 'cat sys/kernel/debug/cma/reserved/used'
+show 'echo 0 > dev/cma_test; echo 0 > dev/cma_test'
+show 'cat sys/kernel/debug/cma/reserved/used'
+show 'cat sim/devices/cma_test'
+show 'cat dev/cma_test'
+show 'cat sys/kernel/debug/cma/reserved/used'
+show 'cmafs dmesg . | grep cma_test'
+halt
+
+title 'seeds/001: the framework of 2010, video and camera in 20 MB, all others in 5 MB'
+boot --kernel 2010 --arch arm --cmdline 'cma=region=20M;common=5M cma.map=video,camera=region;*=common'
+show 'cmafs dmesg . | grep cma:'
+show 'cd sys/kernel/mm/contiguous; cat map allocators'
+show 'grep . regions/region/* regions/common/*'
+show 'echo "*=region" > map'
+show 'echo nonsense > map'
+show 'cat map'
+show 'cmafs dmesg ../../../.. | tail -n 1'
 halt
