@@ -9,7 +9,7 @@ import errno
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
-from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, all_movable, movability, move_pages
+from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, SKIPPED, all_movable, movability, move_pages
 from cmafs.mm.mmzone import Memory, Zone
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
@@ -35,7 +35,7 @@ class ContigBusy(OSError):
     """EBUSY: a page of the range cannot move.
 
     ``pfn``: that page; every range that starts at or below it and reaches beyond it fails as well.
-    ``locked``: it is mlocked, in a dialect where that stops migration. ``pfns_busy``: the range of
+    ``locked``: it is mlocked or pinned, in a dialect that calls both a lock. ``pfns_busy``: the range of
     ``alloc_contig_range: [%lx, %lx) PFNs busy`` (pfns, end exclusive) on kernels that print it, else None.
     """
 
@@ -162,9 +162,9 @@ def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, 
     if memory.abi.reports_pfns_busy:
         found = zone.find_free(start)
         line = (found[0] if found else start, end)
-    if blocker is not None:
-        return ContigBusy(blocker[0], blocker[1] == LOCKED, line)
-    return ContigBusy(_last_in_use(zone, end), False, line)
+    pfn, kind = blocker or (_last_in_use(zone, end), SKIPPED)
+    locked = kind == LOCKED or (memory.abi.mlock_stops_migration and pfn in memory.pins)
+    return ContigBusy(pfn, locked, line)
 
 
 def _last_in_use(zone: Zone, end: int) -> int:
