@@ -36,7 +36,7 @@ def test_demo_walks_through_all_seeds():
     parts = re.split(r"^=== (.*)\n", done.stdout, flags=re.MULTILINE)
     shown = dict(zip(parts[1::2], parts[2::2], strict=True))
     for seed, line in [
-        ("seeds/000", "00000080  ff ff ff ff"),
+        ("seeds/000", "00000090  00 00 00 00"),
         ("seeds/001", "bash: echo: write error: Invalid argument\n# cat map\n*=region\n"),
         ("seeds/002", "misc cma_test: free virt: "),
         ("seeds/003", "cma: cma_release(page "),
