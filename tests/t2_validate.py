@@ -26,6 +26,13 @@ def busy() -> Booted:
     return booted
 
 
+def remembered_wrongly(b: Booted) -> None:
+    occupant = b.memory.owners.by_name("a")
+    assert occupant is not None
+    assert occupant.pages_in(0, PAGES) == 300
+    occupant.counted[0, PAGES] += 1
+
+
 def some_block(booted: Booted, order: int) -> int:
     return next(pfn for pfn, code in booted.memory.zones[0].buddy.items() if code >> 3 == order)
 
@@ -202,6 +209,7 @@ SABOTAGE: dict[Callable[[Booted], None], str] = {
     wrong_copy: "a: not the content",
     page_of_nobody: "1 pages of nobody (owner 99)",
     resident_count: "a: 299 pages counted",
+    remembered_wrongly: "a: 301 pages remembered in",
     block_count: "used pages counted, others found",
     pin_of_free_frame: "pfn 0x1388 has 1 pins and is not in use",
     pinned_index_without_frame: "a: pinned page 200 is in no pinned frame",

@@ -108,6 +108,29 @@ def test_tasks_show_who_holds_what_where() -> None:
     ]
 
 
+def test_pages_in_a_range_are_counted_anew_when_frames_change() -> None:
+    machine = small()
+    memory, base = machine.memory, machine.area.base_pfn
+    workload.spawn(memory, "a", "anon", machine.free() * 15 // 16)
+    workload.mlock(memory, "a")
+    occupant = memory.owners.by_name("a")
+    assert occupant is not None
+
+    def count(start: int, end: int) -> int:
+        counted = occupant.pages_in(start, end)
+        assert counted == sum(start <= pfn < end for pfn in occupant.pfns())
+        return counted
+
+    in_use = count(base, base + 100)
+    everywhere = count(0, 1 << 20)
+    workload.shrink(memory, "a", 50)
+    assert count(0, 1 << 20) == everywhere - 50
+    workload.grow(memory, "a", 70)
+    assert count(0, 1 << 20) == everywhere + 20 == memory.vmstat.global_zone_page_state("nr_mlock")
+    assert cma_alloc(machine.area, 100) == base  # migrates
+    assert (in_use, count(base, base + 100)) == (100, 0)
+
+
 def test_at_most_32_ranges_are_listed() -> None:
     machine = small()
     for i in range(80):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -117,7 +116,7 @@ class VmstatFiles:
             return memory.vmstat.global_node_page_state(state)
         kinds, mlocked = NODE_STATES[state]
         return sum(
-            pages_in(occupant.frames, zone)
+            occupant.pages_in(zone.start_pfn, zone.end_pfn)
             for occupant in memory.owners.occupants.values()
             if zone.present_pages and occupant.kind in kinds and mlocked in (None, occupant.mlocked)
         )
@@ -206,12 +205,6 @@ class VmstatFiles:
         ratio = max(1, int((10 * (zone.managed_pages >> 18)) ** 0.5))
         text += self._pagesets(zone) + "\n  all_unreclaimable: 0"
         return f"{text}\n  start_pfn:         {zone.start_pfn}\n  inactive_ratio:    {ratio}\n"
-
-
-def pages_in(frames: array[int], zone: Zone) -> int:
-    """How many of an occupant's frames lie in a zone."""
-    start, end = zone.start_pfn, zone.end_pfn
-    return sum(1 for pfn in frames if start <= pfn < end)
 
 
 def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:

@@ -50,6 +50,7 @@ def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
         if tag >> TAG_SHIFT != ident:
             ident = tag >> TAG_SHIFT
             frames = occupants[ident].frames
+            occupants[ident].counted.clear()
         frames[tag & TAG_INDEX] = target
     owners.put_tags([tag for _, tag in pages], targets)
     for pfn, count in contiguous([pfn for pfn, _ in pages]):

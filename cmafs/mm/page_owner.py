@@ -9,6 +9,7 @@ content tag in one. It is kept in one array a touched page block and travels whe
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -74,7 +75,7 @@ class Occupant:
     ``frames``: index -> pfn, -1 where the page was reclaimed; ``resident``: pages held; ``checksum``: sum
     over the held indices of ``index + 1``, the independent witness of what must be found in memory;
     ``pinned``: indices that the owner itself pinned; ``visible``: whether a person made it (sim/tasks shows
-    it).
+    it); ``counted``: what pages_in() has found, to be cleared when frames change.
     """
 
     ident: int
@@ -87,6 +88,7 @@ class Occupant:
     pinned: set[int] = field(default_factory=set)
     mlocked: bool = False
     reclaimed: int = 0  # the index at which reclaim goes on
+    counted: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def movable(self) -> bool:
@@ -98,6 +100,14 @@ class Occupant:
         if self.resident == len(self.frames):
             return self.frames.tolist()
         return [pfn for pfn in self.frames if pfn >= 0]
+
+    def pages_in(self, start: int, end: int) -> int:
+        """How many of its frames lie in ``[start, end)``."""
+        found = self.counted.get((start, end))
+        if found is None:
+            pfns = sorted(self.frames)
+            found = self.counted[start, end] = bisect_left(pfns, end) - bisect_left(pfns, start)
+        return found
 
 
 class PageOwners:
@@ -215,6 +225,7 @@ class PageOwners:
         frames, first = occupant.frames, len(occupant.frames)
         count = sum(n for _, _, _, n in segments)
         frames.extend(pfns_of(segments, count))
+        occupant.counted.clear()
         base = occupant.ident << TAG_SHIFT | first
         for index, step, pfn, n in segments:
             self.set_pages(base + index, step, pfn, n)
@@ -244,19 +255,20 @@ class PageOwners:
         occupant.resident += len(pfns)
         occupant.checksum += sum(holes) + len(holes)
         occupant.reclaimed = 0
+        occupant.counted.clear()
 
     def _forget(self, occupant: Occupant, gone: list[tuple[int, int]]) -> list[int]:
         occupant.resident -= len(gone)
         occupant.checksum -= sum(i for i, _ in gone) + len(gone)
+        occupant.counted.clear()
         pfns = sorted(pfn for _, pfn in gone)
         for pfn, count in contiguous(pfns):
             self.clear_pages(pfn, count)
         return pfns
 
-    def mlocked_in(self, start: int, end: int) -> int:
-        """Mlocked pages in ``[start, end)``."""
-        locked = (o for o in self.occupants.values() if o.mlocked)
-        return sum(sum(start <= pfn < end for pfn in o.pfns()) for o in locked)
+    def mlocked(self) -> list[Occupant]:
+        """The occupants whose pages are mlocked."""
+        return [o for o in self.occupants.values() if o.mlocked]
 
     def node_page_state(self, item: str) -> int:
         """Pages that count towards a global page state (``NODE_STATES``); 0 for what is not modelled."""

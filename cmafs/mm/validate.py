@@ -125,6 +125,9 @@ def check_owners(memory: Memory) -> Iterator[str]:
             if pfn >= 0 and owners.tag_at(pfn) != occupant.ident << TAG_SHIFT | index:
                 yield f"{occupant.name}: page {index} is not in frame {pfn:#x}"
                 break
+        for (start, end), count in occupant.counted.items():
+            if count != sum(start <= pfn < end for pfn in occupant.frames):
+                yield f"{occupant.name}: {count} pages remembered in [{start:#x}, {end:#x}), others there"
     for block, tags in owners.tags.items():
         if owners.used.get(block) != sum(map(bool, tags)):
             yield f"page block {block:#x}: {owners.used.get(block)} used pages counted, others found"

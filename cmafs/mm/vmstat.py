@@ -46,11 +46,13 @@ class Vmstat:
         if item == "nr_free_cma":
             return zone.nr_free_cma
         if item == "nr_mlock":
-            return self._owners.mlocked_in(zone.start_pfn, zone.end_pfn)
+            return sum(o.pages_in(zone.start_pfn, zone.end_pfn) for o in self._owners.mlocked())
         return 0
 
     def global_zone_page_state(self, item: str) -> int:
         """``global_zone_page_state()`` in pages: the sum over all zones."""
+        if item == "nr_mlock":
+            return sum(o.resident for o in self._owners.mlocked())
         return sum(self.zone_page_state(zone, item) for zone in self._zones)
 
     def global_node_page_state(self, item: str) -> int:
