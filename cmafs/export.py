@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,19 +62,31 @@ def _write(machine: Machine, path: str, inode: Inode, target: Path) -> str:
 
 
 def export(machine: Machine, directory: Path) -> Exported:
-    """Write the tree of a machine below a directory, which is made, or empty. Raises ExportFailed."""
+    """Write the tree of a machine below a directory, which is made, or empty.
+
+    Raises ExportFailed; nothing is left of a tree that could not be written whole.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise ExportFailed(f"{directory}: not empty: name a new directory")
-        done = Exported()
-        inodes = list(walk(machine.root))
-        for path, inode in inodes:
-            kind = _write(machine, path, inode, directory / path.lstrip("/"))
-            setattr(done, kind, getattr(done, kind) + 1)
-        for path, inode in reversed(inodes):  # a directory may lose its write permission only when it is full
-            if isinstance(inode, Directory):
-                os.chmod(directory / path.lstrip("/"), stat.S_IMODE(inode.mode) | stat.S_IWUSR)  # noqa: PTH101
+        try:
+            return _write_all(machine, directory)
+        except OSError:
+            for entry in directory.iterdir():
+                shutil.rmtree(entry, ignore_errors=True)
+            raise
     except OSError as error:
         raise ExportFailed(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def _write_all(machine: Machine, directory: Path) -> Exported:
+    done = Exported()
+    inodes = list(walk(machine.root))
+    for path, inode in inodes:
+        kind = _write(machine, path, inode, directory / path.lstrip("/"))
+        setattr(done, kind, getattr(done, kind) + 1)
+    for path, inode in reversed(inodes):  # a directory may lose its write permission only when it is full
+        if isinstance(inode, Directory):
+            os.chmod(directory / path.lstrip("/"), stat.S_IMODE(inode.mode) | stat.S_IWUSR)  # noqa: PTH101
     return done

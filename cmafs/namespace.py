@@ -15,6 +15,7 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -184,16 +185,30 @@ def _proc_root(grafts: dict[str, Graft]) -> Server:
     return Server(namespace_procroot.spawn(namespace_proc.missing(grafts, HOST)))
 
 
+def _exec(words: Sequence[str]) -> None:
+    """As execvp(3) does, which gives a script without a first line `#!…` to the shell. Raises OSError."""
+    if not words[0]:
+        raise FileNotFoundError
+    try:
+        os.execvp(words[0], list(words))  # noqa: S606
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        path = words[0] if "/" in words[0] else shutil.which(words[0]) or words[0]
+        os.execv("/bin/sh", ["sh", path, *words[1:]])  # noqa: S606
+
+
 def _execute(job: Job) -> NoReturn:
     """Become CMD; 126 or 127 where that is impossible."""
     job.signals.restore()
+    name = job.command[0]
     try:
-        os.execvp(job.command[0], list(job.command))  # noqa: S606
+        _exec(job.command)
     except FileNotFoundError:
-        code, why = NOT_FOUND, "not found"
+        code, why = NOT_FOUND, "its interpreter is not there" if os.path.exists(name) else "not found"
     except OSError as error:
         code, why = NOT_EXECUTABLE, os.strerror(error.errno or 0)
-    os.write(2, f"cmafs: {job.command[0]}: {why}\n".encode())
+    os.write(2, b"cmafs: %s: %s\n" % (os.fsencode(name), why.encode()))
     os._exit(code)
 
 
@@ -258,6 +273,7 @@ def run(job: Job) -> int:
     This process leaves its mount namespace for good.
     """
     directory = _working_directory()
+    _undo_coercion()
     os.environ["CMAFS_MOUNT"] = TREE
     gc.freeze()
     job.signals.hold()
@@ -275,6 +291,14 @@ def run(job: Job) -> int:
             return wait_for(init, others=False)
     finally:
         composed.end()
+
+
+def _undo_coercion() -> None:
+    """Take back the LC_CTYPE that the interpreter sets for itself in the C locale (PEP 538)."""
+    with open("/proc/self/environ", "rb") as file:
+        inherited = file.read()
+    if b"LC_CTYPE=" not in inherited:
+        os.environ.pop("LC_CTYPE", None)
 
 
 def _working_directory() -> str:

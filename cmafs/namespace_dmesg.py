@@ -127,9 +127,19 @@ def _clear(tree: str) -> None:
         file.write("clear")
 
 
+def _is_for_the_real(args: argparse.Namespace, unknown: list[str]) -> bool:
+    """Whether the host's dmesg is to answer: it reads the machine's /dev/kmsg, and cannot clear it."""
+    if args.show_delta or args.reltime or args.time_format in ("delta", "reltime"):
+        return True
+    return bool(unknown) or any(level not in _LEVELS for level in (args.level or "info").split(","))
+
+
 def main(arguments: list[str]) -> int:
     """Print, clear or follow the log; the exit status."""
-    args = _parser().parse_args(arguments)
+    args, unknown = _parser().parse_known_args(arguments)
+    if _is_for_the_real(args, unknown):
+        real = f"{os.path.dirname(args.tree)}/real/dmesg"
+        os.execv(real, ["dmesg", *arguments[2:]])  # noqa: S606
     quiet = args.console_off or args.console_on or args.console_level
     kmsg = os.open(f"{args.tree}/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     if args.follow_new:

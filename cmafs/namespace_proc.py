@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from cmafs.namespace_root import PRIVATE, PROCFS, TREE, Graft, fits, tmpfs, touch
+from cmafs.namespace_root import PRIVATE, PROCFS, TREE, Graft, fits, is_sealed, tmpfs, touch
 from cmafs.namespace_syscalls import (
     MS_BIND,
     MS_NODEV,
@@ -145,7 +145,15 @@ def cover_strays() -> None:
             _cover(f"{path}/{_SYSRQ}")
             _cover(f"{path}/sys")
         elif fstype == "devtmpfs":
-            _cover(f"{path}/kmsg")
+            _cover_devices(path)
+
+
+def _cover_devices(directory: str) -> None:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if entry.name == "kmsg" or is_sealed(entry.name, mode):
+                _cover(entry.path)
 
 
 def _cover(path: str) -> None:

@@ -8,12 +8,24 @@ lacks, that directory is composed in the same way, one level deeper.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cmafs.namespace_syscalls import MS_NODEV, MS_NOSUID, bind, mount, pivot_root, umount
+from cmafs.namespace_syscalls import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REMOUNT,
+    bind,
+    mount,
+    pivot_root,
+    umount,
+)
+from cmafs.server_mounts import MOUNTINFO
 
 PRIVATE = "/.cmafs"  # what cmafs keeps for itself in the composed root
 HOST = f"{PRIVATE}/host"  # the host's root while composing
@@ -23,6 +35,9 @@ TRACEFS = f"{PRIVATE}/tracefs"
 PROCFS = f"{PRIVATE}/proc"  # the run's procfs; the root directory of /proc is composed
 
 _DEBUG = "/sys/kernel/debug"
+_FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit that mount(2) takes
+#: devices besides disks by which root would change the host for longer than the run, or write to its log
+_SEALED = re.compile(r"loop-control|mapper|mem|nvram|port|snapshot|ttyprintk|watchdog\d*")
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
@@ -108,13 +123,36 @@ def touch(path: str, data: bytes = b"", mode: int = 0o644) -> None:
     os.close(descriptor)
 
 
-def _ptmx(source: str, target: str) -> str:
+def restrict(path: str, flags: int) -> None:
+    """Add MS_RDONLY or MS_NODEV to what is mounted at a path, for this mount namespace. Raises OSError."""
+    mount("none", path, None, MS_REMOUNT | MS_BIND | flags | os.statvfs(path).f_flag & _FLAGS)
+
+
+def is_sealed(name: str, mode: int) -> bool:
+    """Whether CMD may see this entry of /dev, but not open it: a disk, say, or the watchdog."""
+    return stat.S_ISBLK(mode) or _SEALED.fullmatch(name) is not None
+
+
+def _write_protect(directory: str) -> None:
+    """Make every file system at and below a directory read-only here. Raises OSError."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        places = [line.split()[4] for line in file]
+    for place in dict.fromkeys(places):
+        if f"{place}/".startswith(f"{directory}/"):
+            restrict(place, MS_RDONLY)
+
+
+def _opens_ptmx() -> bool:
+    """Whether the ptmx in devpts can be opened: its mode is 000 on most hosts, root may all the same."""
+    return os.access(f"{HOST}/dev/pts/ptmx", os.R_OK | os.W_OK)
+
+
+def _ptmx() -> str:
     """Where ptmx leads: the kernel looks for devpts beside the node, and a bound node has no neighbours.
 
-    The one in devpts has mode 000 on most hosts; whoever may not open it gets the node of a whole /dev.
+    Whoever may not open the one in devpts gets the node of a whole /dev.
     """
-    inside = f"{os.path.dirname(source)}/pts/ptmx"
-    return "pts/ptmx" if os.access(inside, os.R_OK | os.W_OK) else PRIVATE + target
+    return "pts/ptmx" if _opens_ptmx() else f"{PRIVATE}/dev/ptmx"
 
 
 def _clone(source: str, target: str) -> None:
@@ -126,10 +164,17 @@ def _clone(source: str, target: str) -> None:
         os.mkdir(target)
         bind(source, target, recursive=True)
     elif target == "/dev/ptmx":
-        os.symlink(_ptmx(source, target), target)
+        os.symlink(_ptmx(), target)
     else:
         touch(target)
         bind(source, target)
+
+
+def _seal(path: str) -> None:
+    """Let an entry of /dev be seen and not opened, if it is one of those. Raises OSError."""
+    mode = os.lstat(path).st_mode
+    if is_sealed(os.path.basename(path), mode) and not stat.S_ISLNK(mode):
+        restrict(path, MS_NODEV)
 
 
 def _fill(directory: str, skip: set[str]) -> None:
@@ -142,6 +187,8 @@ def _fill(directory: str, skip: set[str]) -> None:
             _clone(f"{HOST}{root}/{name}", f"{root}/{name}")
         except OSError:  # a dead network or FUSE mount: the rest of the host is still worth having
             continue
+        if directory == "/dev":
+            _seal(f"{root}/{name}")
 
 
 def _place(graft: Graft) -> None:
@@ -175,9 +222,14 @@ def enter_root() -> None:
 
 
 def bind_host() -> None:
-    """Bind what stands in the host's root, /proc aside, and its /dev once more for pseudoterminals."""
+    """Bind what stands in the host's root, /proc aside, and its /dev once more if pseudoterminals need it.
+
+    /sys is read-only: root of CMD's user namespace would still be the owner of the host's settings there.
+    """
+    _write_protect(f"{HOST}/sys")
     _fill("/", {"/proc", PRIVATE, _ANDROID})
-    bind(f"{HOST}/dev", f"{PRIVATE}/dev", recursive=True)
+    if not _opens_ptmx():
+        bind(f"{HOST}/dev", f"{PRIVATE}/dev", recursive=True)
 
 
 def graft_machine(grafts: dict[str, Graft]) -> None:
@@ -189,6 +241,9 @@ def graft_machine(grafts: dict[str, Graft]) -> None:
         _fill(directory, set(here))
     for graft in here.values():
         _place(graft)
+    if not os.path.lexists("/system"):  # `#!/system/bin/sh` of Android's scripts
+        os.makedirs("/system/bin")
+        os.symlink("/bin/sh", "/system/bin/sh")
 
 
 def leave_host() -> None:

@@ -15,6 +15,7 @@ _REAL = f"{PRIVATE}/real"  # the host's own programs, which the shims call
 _BIN = f"{PRIVATE}/bin"  # shims that no file of the host can carry: on PATH
 _SHIMS = f"{PRIVATE}/shims"
 _HERE = Path(__file__).parent
+_ON_TOP = ("findmnt",)  # shims that are of no use where the host lacks the program
 _PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -36,6 +37,8 @@ def _programs(name: str) -> list[str]:
 def _stand_for(name: str, shim: str) -> None:
     """Let a shim be found wherever the program is; a program of many names (busybox) cannot be covered."""
     programs = _programs(name)
+    if not programs and name in _ON_TOP:
+        return
     covered = [path for path in programs if os.path.basename(path) == name]
     if covered:
         touch(f"{_REAL}/{name}")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from run_support import SCRIPTS, cmafs
+from run_support import CMAFS, SCRIPTS, cmafs
 
 
 def test_the_tree_as_files(tmp_path: Path) -> None:
@@ -47,3 +47,13 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     below_a_file = cmafs("export", str(tmp_path / "mine" / "x"))
     assert below_a_file.returncode == 1
     assert below_a_file.stderr.count("\n") == 1
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """A file system with room for half of the tree, in a mount namespace of the test's own."""
+    tree = tmp_path / "tree"
+    script = f"mount -t tmpfs -o size=200k none {tmp_path} && {' '.join(CMAFS)} export {tree}; ls -A {tree}"
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"cmafs: {tree}")
+    assert done.stderr.endswith(": No space left on device\n")

@@ -381,4 +381,5 @@ for call in (lambda fd, pipe: os.sendfile(pipe, fd, None, 100),
         except OSError as error:
             print(error.errno)
 """
-    assert run(sys.executable, "-c", code).stdout == "22\n" * 4
+    done = cmafs("run", *MACHINE, "--", "python3", "-c", code)
+    assert done.stdout == "22\n" * 4

@@ -168,3 +168,27 @@ def test_without_namespaces_run_stops_and_says_why() -> None:
     assert (done.returncode, done.stdout) == (125, "")
     assert "no more namespaces are allowed: raise /proc/sys/user/max_user_namespaces" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+#: settings and devices by which root would change the host beyond the run
+LASTING = r"""
+cd /sys && find . -type f -writable -print 2>/dev/null |
+    grep -vE '^./kernel/(debug|tracing|mm/cma)/|^./firmware/devicetree/' | head -n 3
+mkdir /sys/fs/cgroup/attack 2>/dev/null && echo cgroup
+/.cmafs/real/mount -o remount,rw /sys 2>/dev/null && echo remounted
+/.cmafs/real/mount -t sysfs none /mnt 2>/dev/null && echo sysfs
+for path in $(find /dev /.cmafs/dev -type b) /dev/loop-control /.cmafs/dev/loop-control; do
+    [ -e $path ] && (: < $path) 2>/dev/null && echo "$path opened"
+done
+losetup /dev/loop0 /etc/passwd 2>/dev/null && echo loop
+true < /dev/null && true > /dev/full && true < /dev/tty0 && echo devices
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what only root could do")
+def test_root_changes_nothing_that_outlives_the_run() -> None:
+    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
+    words = [*CMAFS, "run", *MACHINE, "--", "sh", "-c", LASTING]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "devices\n", done.stderr
+    assert subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout == loops

@@ -1,0 +1,65 @@
+"""What `cmafs run` does with CMD itself, and the programs of the host that CMD finds changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from run_support import CMAFS, REPOSITORY, cmafs, run
+
+
+def _executable(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_script_without_a_first_line_goes_to_the_shell(tmp_path: Path) -> None:
+    script = _executable(tmp_path / "plain", 'echo "$0 $1"; exit 3\n')
+    done = cmafs("run", "--", script, "word")
+    assert (done.stdout, done.stderr, done.returncode) == (f"{script} word\n", "", 3)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert cmafs("run", "--", "plain", "word", env=path).stdout == f"{script} word\n"
+
+
+def test_scripts_of_android_find_their_shell(tmp_path: Path) -> None:
+    if Path("/system").exists():
+        pytest.skip("this host has a /system of its own")
+    done = cmafs("run", "--", _executable(tmp_path / "android", "#!/system/bin/sh\necho here\n"))
+    assert (done.stdout, done.stderr) == ("here\n", "")
+    assert not Path("/system").exists()
+
+
+def test_what_is_not_there_is_127(tmp_path: Path) -> None:
+    script = _executable(tmp_path / "script", "#!/no/such/interpreter\n")
+    done = cmafs("run", "--", script)
+    assert (done.stderr, done.returncode) == (f"cmafs: {script}: its interpreter is not there\n", 127)
+    done = cmafs("run", "--", "")
+    assert (done.stderr, done.returncode) == ("cmafs: : not found\n", 127)
+
+
+def test_the_environment_is_the_callers() -> None:
+    """The interpreter sets LC_CTYPE for itself where no locale is set."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    words = [*CMAFS, "run", "--", "/usr/bin/env"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+    names = sorted(line.partition("=")[0] for line in done.stdout.splitlines())
+    assert names == ["CMAFS_MOUNT", "PATH", "PYTHONPATH"]
+
+
+@pytest.mark.skipif(not shutil.which("findmnt"), reason="no findmnt here")
+def test_findmnt_finds_debugfs_by_its_type() -> None:
+    script = "findmnt -nt debugfs -o TARGET; findmnt -no FSTYPE /sys/kernel/tracing; findmnt -no TARGET /"
+    assert run(script).stdout == "/sys/kernel/debug\ntracefs\n/\n"
+
+
+def test_options_of_dmesg_that_only_the_hosts_has() -> None:
+    script = """
+    echo one > /dev/kmsg; dmesg --json | grep -c '"msg": "one"'
+    dmesg --time-format=delta | tail -n 1 | cut -d] -f2
+    dmesg --level bogus 2>&1; echo $?; dmesg --no-such 2> /dev/null; echo $?; dmesg --level warn -t
+    """
+    assert run(script).stdout == "1\n one\ndmesg: unknown level 'bogus'\n1\n1\none\n"
