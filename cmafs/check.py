@@ -215,11 +215,14 @@ def _regions(tree: DeviceTree) -> Iterator[DeviceNode]:
     return (node for node in (parent.children.values() if parent else ()) if wants_area(node))
 
 
-def _unexplained(tree: DeviceTree, areas: Sequence[Area], named: set[str]) -> Iterator[BootEvent]:
-    """Regions without an area that nothing else names: whatever the cause, none goes unsaid."""
+def _unexplained(
+    tree: DeviceTree, areas: Sequence[Area], named: set[str], reason: str
+) -> Iterator[BootEvent]:
+    """Regions without an area that nothing else names: none goes unsaid; ``reason`` where it is unknown."""
     made = {area.node for area in areas}
     parent = reserved_memory(tree)
-    reason = "parent-ignored" if parent is not None and parent.path in named else "no-area"
+    if parent is not None and parent.path in named:
+        reason = "parent-ignored"
     for node in _regions(tree):
         if node.path in made or node.path in named:
             continue
@@ -236,7 +239,8 @@ def examine(machine: Machine, why: str) -> Report:
     found.add(machine.boot_events)
     seen = {region.node.path for region in machine.reserved_mem}
     found.add(event for event in misplaced(tree) if event.node not in seen)
-    found.add(_unexplained(tree, areas, {p.node for p in found.problems if p.node}))
+    unknown = "no-area" if machine.cma2010 is None else "region-2010-ignored"
+    found.add(_unexplained(tree, areas, {p.node for p in found.problems if p.node}, unknown))
     found.add(claims_overlap(tree))
     for node in _regions(tree):
         found.add(notes(node, tree, machine.cma.min_alignment, machine.abi.cma.name_max))

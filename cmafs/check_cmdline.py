@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def cmdline_findings(machine: Machine) -> Iterator[BootEvent]:
-    """What became of ``cma=`` and its relatives, as far as the boot itself says nothing."""
+    """What became of ``cma=`` and its relatives, as far as the boot itself says nothing.
+
+    Nothing on a machine of 2010, where ``cma=`` is another language.
+    """
+    if machine.cma2010 is not None:
+        return
     params = parse_early_params(machine.cmdline, False)
     yield from _spelling(params)
     yield from _unknown(machine, params)

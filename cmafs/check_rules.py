@@ -211,6 +211,11 @@ RULES: Mapping[str, Rule] = {
         "mm/cma.c:cma_early_region_reserve() (2010)",
         "make it smaller, or drop its start",
     ),
+    "region-2010-ignored": Rule(
+        "2.6.36 knows no /reserved-memory, which came with 3.15",
+        _BINDING,
+        "give the region in cma=, see docs/cma2010.md",
+    ),
     "cma-moved": Rule(
         "the area lies elsewhere: with a limit above base + size the base is only a lower bound",
         "kernel/dma/contiguous.c:dma_contiguous_reserve()@v6.12",

@@ -417,3 +417,18 @@ def test_configuration_is_the_framework_s(profile, config, line):
     lines = [text for text in machine.read("/boot/config-2.6.36").decode().splitlines() if "CMA" in text]
     assert lines == ["CONFIG_CMA=y", "CONFIG_CMA_DEBUG=y", line, "CONFIG_CMA_BEST_FIT=y"]
     assert ("contiguous" in machine.listdir("/sys/kernel/mm")) == line.endswith("=y")
+
+
+def test_no_reserved_memory_in_2010():
+    """The machine has the tree's memory, and what /memreserve/ takes, but no areas of its pools."""
+    machine = cmafs.Machine.boot(dts="camera", kernel="2010", cmdline="cma=a=1M")
+    assert [list(machine.booted.cma), machine.booted.reserved_mem] == [[], []]
+    lines = [line for line in machine.dmesg().splitlines() if "reserved mem" in line.lower()]
+    assert lines == []
+    machine.control("dma_alloc 32e00000.isi 1M")  # ordinary pages: dma_alloc_coherent() knew no CMA
+    assert machine.read("/sim/devices/32e00000.isi").decode().split("\t")[3] == "-"
+    report = report_on(load("camera", ()), kernel="2010", cmdline="cma=a=1M")
+    assert [area.name for area in report.areas] == ["a"]
+    assert {(problem.what, problem.effect) for problem in report.problems if problem.severity == "error"} == {
+        ("2.6.36 knows no /reserved-memory, which came with 3.15", "ignored")
+    }

@@ -88,7 +88,8 @@ class BootAbi:
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
     of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``arm64_pool_scaled``: the atomic pool is 128 KiB per GiB (5.8 P; T 5.10), before 256 KiB.
-    ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today.
+    ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today,
+    no /reserved-memory (3.15, M).
     """
 
     align_to_max_order: bool

@@ -86,8 +86,8 @@ class ReservedMemScan:
             self.memblock.reserve(base, size)
 
     def parent(self) -> DeviceNode | None:
-        """/reserved-memory, None without."""
-        for node in self.tree.root.children.values():
+        """/reserved-memory; None without, or where no kernel had heard of it yet (3.15)."""
+        for node in () if self.abi.framework_2010 else self.tree.root.children.values():
             if node.name == "reserved-memory":
                 return node
             if not self.abi.scans_nested_nodes and node.name.startswith("reserved-memory@"):
