@@ -219,7 +219,7 @@ def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
         os.write(ready, b"1")
         if not os.read(mapped, 1):
             os._exit(CANNOT_RUN)  # init has said why
-        syscalls.refuse_syslog()
+        syscalls.filter_syscalls()
     _execute(job)
 
 

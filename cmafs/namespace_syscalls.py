@@ -28,16 +28,17 @@ PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
-# syslog(2) by audit architecture (include/uapi/linux/audit.h, each architecture's syscall table)
-_NR_SYSLOG = {
-    0xC000003E: 103,  # x86_64
-    0x40000003: 103,  # i386
-    0xC00000B7: 116,  # aarch64
-    0x40000028: 103,  # arm
-    0xC00000F3: 116,  # riscv64
-    0xC0000015: 103,  # ppc64le
-    0x80000016: 103,  # s390x
-    0xC0000102: 116,  # loongarch64
+# by audit architecture (include/uapi/linux/audit.h, each architecture's syscall table): syslog(2), splice(2),
+# sendfile(2) in its one or two sizes of offset
+_NR = {
+    0xC000003E: (103, 275, 40),  # x86_64
+    0x40000003: (103, 313, 187, 239),  # i386
+    0xC00000B7: (116, 76, 71),  # aarch64
+    0x40000028: (103, 340, 187, 239),  # arm
+    0xC00000F3: (116, 76, 71),  # riscv64
+    0xC0000015: (103, 283, 186),  # ppc64le
+    0x80000016: (103, 306, 187),  # s390x
+    0xC0000102: (116, 76, 71),  # loongarch64
 }
 _NR_PIDFD_GETFD = 438  # the same on every architecture above
 _X32_SYSCALL_BIT = 0x40000000
@@ -85,26 +86,36 @@ class _SockFprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def _syslog_filter() -> bytes:
-    """A classic BPF program over struct seccomp_data: EPERM for syslog(2), whatever the architecture."""
+def _filter() -> bytes:
+    """A classic BPF program over struct seccomp_data, whatever the architecture: EPERM for syslog(2), EINVAL
+    for splice(2) and sendfile(2).
+    """
     load, jump_equal, ret = 0x20, 0x15, 0x06
-    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    allow, refuse = 0x7FFF0000, 0x00050000
     code = []
-    for arch, number in _NR_SYSLOG.items():
-        code += [(load, 0, 0, 4), (jump_equal, 0, 4, arch), (load, 0, 0, 0), (jump_equal, 1, 0, number)]
-        code += [(jump_equal, 0, 1, number | _X32_SYSCALL_BIT), (ret, 0, 0, refuse)]
+    for arch, (syslog, *splices) in _NR.items():
+        answers = [(syslog, errno.EPERM), *((number, errno.EINVAL) for number in splices)]
+        answers += [(number | _X32_SYSCALL_BIT, answer) for number, answer in answers]
+        code += [(load, 0, 0, 4), (jump_equal, 0, 1 + 2 * len(answers), arch), (load, 0, 0, 0)]
+        for number, answer in answers:
+            code += [(jump_equal, 0, 1, number), (ret, 0, 0, refuse | answer)]
     code.append((ret, 0, 0, allow))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def refuse_syslog() -> None:
-    """Make syslog(2) answer EPERM from here on.
+def filter_syscalls() -> None:
+    """Make syslog(2) answer EPERM, splice(2) and sendfile(2) EINVAL, from here on.
 
-    The kernel refuses it in a user namespace by itself only where kernel.dmesg_restrict is set: otherwise
-    everybody may read (kernel/printk/printk.c:check_syslog_permissions()). Needs CAP_SYS_ADMIN in the user
-    namespace of the caller, and programs that gain privileges can still do so. Raises OSError.
+    The kernel refuses syslog(2) in a user namespace by itself only where kernel.dmesg_restrict is set:
+    otherwise everybody may read (kernel/printk/printk.c:check_syslog_permissions()). From 6.5 on it splices
+    from a FUSE file through the page cache and stops at the size that stat shows
+    (mm/filemap.c:filemap_splice_read()): a busybox cat into a pipe would print nothing. Programs that are
+    refused read instead.
+
+    Needs CAP_SYS_ADMIN in the user namespace of the caller, and programs that gain privileges can still do
+    so. Raises OSError.
     """
-    program = _syslog_filter()
+    program = _filter()
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     result = _libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(fprog), 0, 0)
