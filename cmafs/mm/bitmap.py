@@ -237,8 +237,10 @@ class Bitmap:
             return
         words[first] ^= head
         words[last] ^= tail
-        if last - first <= _SLICE_WORDS:
-            for word in range(first + 1, last):
-                words[word] = now
+        first += 1
+        if last - first > _SLICE_WORDS:
+            words[first:last] = array("I", (now,)) * (last - first)
         else:
-            words[first + 1 : last] = array("I", (now,)) * (last - first - 1)
+            while first < last:
+                words[first] = now
+                first += 1

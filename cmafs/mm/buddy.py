@@ -138,25 +138,31 @@ def _free_inside_pageblock(
         account_freepages(zone, -block, migratetype)
         free_one_page(memory, zone, pfn, memory.pageblock_order, migratetype, tail)
         return
+    while pfn < start:
+        above = pfn + _largest_block(pfn, free_end, block)
+        if above > start:
+            _unlist(zone, pfn, start)
+            break
+        pfn = above
     while pfn < end:
         size = (pfn | block) & -(pfn | block)
         if size > free_end - pfn:
             size = 1 << (free_end - pfn).bit_length() - 1
-        above = pfn + size
-        if pfn < start:
-            if above <= start:
-                pfn = above
-                continue
-            _unlist(zone, pfn, start)
-        if above > end:
-            _unlist(zone, end, above)
         order = size.bit_length() - 1
         buddies[pfn] = code = order << CODE_SHIFT | migratetype
         areas[code][pfn] = None
         higher = buddies.get((pfn ^ size << 1) & -size << 1)  # buddy_merge_likely()
         if tail or (higher is not None and higher >> CODE_SHIFT > order):
             areas[code].move_to_end(pfn, last=False)
-        pfn = above
+        pfn += size
+    if pfn > end:
+        _unlist(zone, end, pfn)
+
+
+def _largest_block(start: int, end: int, block: int) -> int:
+    """Pages of the largest aligned block, ``block`` at most, that begins at ``start`` and ends by ``end``."""
+    size = (start | block) & -(start | block)
+    return size if size <= end - start else 1 << (end - start).bit_length() - 1
 
 
 def _free_around(buddies: dict[int, int], start: int, end: int, block: int) -> tuple[int, int]:
