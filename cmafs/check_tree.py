@@ -71,8 +71,9 @@ def outside_memory(node: DeviceNode, tree: DeviceTree, memory: Ranges) -> BootEv
 
 
 def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Iterator[BootEvent]:
-    """What is worth knowing of a region that asks for an area; ``unit``: CMA_MIN_ALIGNMENT_BYTES,
-    ``name_max``: bytes of its name that are kept, 0 all.
+    """What is worth knowing of a region that asks for an area.
+
+    ``unit``: CMA_MIN_ALIGNMENT_BYTES; ``name_max``: bytes of its name that are kept, 0 for all.
     """
     path, cells = node.path, root_cells(tree)
     fixed = pairs(node, "reg", cells)

@@ -23,9 +23,7 @@ _VMALLOC_BYTES = 128 << 20
 
 
 class Cma2010(CmaRegistry):
-    """The framework of one machine; ``profile``, ``word``, ``log``, ``strict``, ``debug`` as CmaRegistry
-    has them.
-    """
+    """The framework of one machine; its arguments are CmaRegistry's."""
 
     def __init__(
         self, profile: Profile, word: Word, log: Log, strict: bool = False, debug: bool = True
@@ -138,9 +136,7 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.EINVAL, "size 0 or alignment no power of two")
 
     def _round_request(self, size: int, alignment: int, pads: bool = False) -> tuple[int, int]:
-        """Up to whole pages; meizu pads a device's size by one alignment more than needed; v1 does neither
-        (Q15).
-        """
+        """Up to whole pages; meizu adds one alignment more than needed to a device's; v1 does neither (Q15)."""
         if self.quirks.q15_sizes_not_rounded:
             return size, alignment or 1
         alignment = max(alignment, self.word.page_size)
@@ -177,9 +173,7 @@ class Cma2010(CmaRegistry):
             yield self.find_region(name)
 
     def asterisk_list(self) -> str:
-        """v2: the region list that serves where no rule does; by default all regions not written with
-        ``-``.
-        """
+        """v2: the region list that serves where no rule does, by default all not written with ``-``."""
         if self.asterisk is not None:
             return self.asterisk
         return ",".join(reg.name for reg in reversed(self.regions) if reg.asterisk and reg.name)

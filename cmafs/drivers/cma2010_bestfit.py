@@ -55,9 +55,7 @@ def _align_up(address: int, alignment: int) -> int:
 
 
 class BestFit:
-    """The callbacks of ``bf``; ``null_advance``: quirk Q6, the second hole is reached through a null
-    pointer.
-    """
+    """The callbacks of ``bf``; ``null_advance``: quirk Q6, a null pointer leads to the second hole."""
 
     def __init__(self, warn: Callable[[str], None], null_advance: bool = False) -> None:
         self._warn = warn
@@ -98,9 +96,7 @@ class BestFit:
 
     @staticmethod
     def _take(holes: _Holes, start: int, size: int, alignment: int) -> int:
-        """Cut a chunk out of a hole: from an edge if possible, else moved to the end, else out of the
-        middle.
-        """
+        """Cut a chunk out of a hole: at an edge if possible, else at the end, else in the middle."""
         end = start + holes.remove(start)
         place = _align_up(start, alignment)
         if start < place and place + size < end and (end - (place + size)) % alignment == 0:

@@ -39,9 +39,7 @@ class MachineMemblock:
 
 
 def parse_early_params(cma: Cma2010, words: Iterable[tuple[str, str | None]]) -> None:
-    """``parse_early_options()``: give ``cma=`` and the map's parameter to the framework, in the order
-    given.
-    """
+    """``parse_early_options()``: give ``cma=`` and the map's parameter to the framework, in order."""
     handlers = {"cma": cma.cma_param}
     if cma.profile.map_parameter:
         handlers[cma.profile.map_parameter] = cma.cma_map_param

@@ -1,5 +1,6 @@
-"""``/dev/cma``, the test device of the 2010 framework (``drivers/misc/cma-dev.c``, 2010): one chunk per
-open file.
+"""``/dev/cma``, the test device of the 2010 framework: one chunk per open file.
+
+Source: ``drivers/misc/cma-dev.c`` (2010).
 """
 
 from __future__ import annotations

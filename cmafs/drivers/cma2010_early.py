@@ -35,9 +35,7 @@ class Memblock(Protocol):
         """Undo a reservation."""
 
     def find(self, size: int, alignment: int, below: int | None) -> int | None:
-        """The highest free aligned range of ``size`` bytes ending at or below ``below``; None where there
-        is none.
-        """
+        """The highest free aligned range of ``size`` bytes that ends at or below ``below``, or None."""
 
 
 class EarlyRegions:
@@ -136,9 +134,7 @@ class EarlyRegions:
 
 
 class BoardHelper:
-    """The helper of the Samsung and Meizu boards: reserve an array of regions from the top of memory
-    downwards.
-    """
+    """The helper of the Samsung and Meizu boards: reserve an array of regions, downwards from the top."""
 
     def __init__(self, early: EarlyRegions, memblock: Memblock, error: Printer) -> None:
         self.early = early

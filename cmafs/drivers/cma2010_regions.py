@@ -1,5 +1,6 @@
-"""Regions, chunks and allocators of the 2010 framework, and the ``cma=`` string (``include/linux/cma.h``,
-2010).
+"""Regions, chunks and allocators of the 2010 framework, and the ``cma=`` string.
+
+Source: ``include/linux/cma.h``, ``mm/cma.c`` (2010).
 """
 
 from __future__ import annotations

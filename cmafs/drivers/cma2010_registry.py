@@ -176,9 +176,7 @@ class CmaRegistry:
         self.pr_debug(f"{alloc.name or '(unnamed)'}: allocator registered")
 
     def _attach_now(self, reg: CmaRegion, alloc: CmaAllocator) -> bool:
-        """v1 attaches at boot, later versions at the first allocation, but for Q7: then the wrong ones at
-        once.
-        """
+        """v1 attaches at boot, later versions at the first allocation; with Q7 the wrong ones at once."""
         if self.profile.table:
             return reg.alloc_name in (None, alloc.name)
         if not self.quirks.q7_wrong_regions_attached:

@@ -44,9 +44,7 @@ def dma_bit_mask(bits: int) -> int:
 
 @dataclass(frozen=True)
 class BusDmaRegion:
-    """``struct bus_dma_region``: ``size`` bytes that the CPU sees at ``cpu_start`` and the bus at
-    ``dma_start``.
-    """
+    """``struct bus_dma_region``: ``size`` bytes, at ``cpu_start`` for the CPU, ``dma_start`` for the bus."""
 
     cpu_start: int
     dma_start: int
@@ -107,9 +105,7 @@ class Device:
         return min(self.coherent_dma_mask, self.bus_dma_limit or self.coherent_dma_mask)
 
     def phys_to_dma(self, phys: int) -> int | None:
-        """``phys_to_dma()``: the bus address of a physical one; None outside what ``dma-ranges``
-        translates.
-        """
+        """``phys_to_dma()``: the bus address of a physical one; None where ``dma-ranges`` has none."""
         if not self.dma_range_map:
             return phys
         for region in self.dma_range_map:

@@ -9,9 +9,7 @@ from cmafs.mm.bitmap import Bitmap
 
 @dataclass(eq=False)
 class DmaCoherentMem:
-    """``struct dma_coherent_mem``: ``nr_pages`` pages from ``pfn_base`` on; all of it is the devices' for
-    good.
-    """
+    """``struct dma_coherent_mem``: ``nr_pages`` pages from ``pfn_base`` on, the devices' for good."""
 
     pfn_base: int
     nr_pages: int
@@ -21,9 +19,7 @@ class DmaCoherentMem:
         self.bitmap = Bitmap(self.nr_pages)
 
     def alloc(self, order: int) -> int | None:
-        """``__dma_alloc_from_coherent()``: the pfn of 2^order pages, aligned within the pool; None when it
-        is full.
-        """
+        """``__dma_alloc_from_coherent()``: the pfn of 2^order pages, aligned within the pool, or None."""
         place = self.bitmap.bitmap_find_next_zero_area_off(0, 1 << order, (1 << order) - 1, 0)
         if place is None:
             return None

@@ -131,9 +131,7 @@ def _from_pool(device: Device, size: int, owner: str) -> DmaBuffer | None:
 
 
 def atomic_pool_work_fn(machine: DriverMachine) -> None:
-    """``atomic_pool_resize()``: once less than the first size is free, the pool doubles, from the default
-    area first.
-    """
+    """``atomic_pool_resize()``: once less than its first size is free, the pool doubles."""
     pool = machine.atomic_pool
     if pool is None or not machine.abi.dma.pool_grows or pool.avail >= pool.initial:
         return

@@ -77,9 +77,7 @@ def _new_device(machine: DriverMachine, node: DeviceNode, name: str, index: int)
 
 
 def of_device_make_bus_id(node: DeviceNode) -> str:
-    """``of_device_make_bus_id()``: ``32e00000.isi`` from the translated address, else the names on the way
-    up.
-    """
+    """``of_device_make_bus_id()``: ``32e00000.isi`` by translated address, else the names on the way up."""
     name = ""
     step = node
     while step.parent is not None:
@@ -109,9 +107,7 @@ def of_translate_address(node: DeviceNode) -> int | None:
 
 
 def _translate_one(bus: DeviceNode, prop: str, address: int) -> int | None:
-    """An address of a bus in its parent's terms; without the property there is no way, if empty it is the
-    same.
-    """
+    """An address of a bus in its parent's terms: the same if the property is empty, None without it."""
     if prop not in bus.props:
         return None
     if not bus.props[prop]:
@@ -137,9 +133,7 @@ def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
 
 
 def of_dma_get_range(node: DeviceNode) -> tuple[BusDmaRegion, ...]:
-    """``of_dma_get_range()``: what the nearest non-empty ``dma-ranges`` above a node says, in CPU
-    addresses.
-    """
+    """``of_dma_get_range()``: the nearest non-empty ``dma-ranges`` above a node, in CPU addresses."""
     bus = node.parent
     while bus is not None and bus.parent is not None and not bus.props.get("dma-ranges"):
         bus = bus.parent
