@@ -114,6 +114,12 @@ RULES: Mapping[str, Rule] = {
         "mm/cma.c:cma_activate_area()",
         "move it into a /memory range, or correct /memory (boot loaders may fill it in: see --memory)",
     ),
+    "unmapped": Rule(
+        "no-map memory is given back when it is refused, but after the rest was mapped: the kernel dies when "
+        "it first writes there",
+        "drivers/of/of_reserved_mem.c:fdt_init_reserved_mem_node()@v6.12",
+        "drop `no-map` or `reusable`",
+    ),
     "no-room": Rule(
         "no free range of that size where it may lie",
         _SIZE,
@@ -197,7 +203,8 @@ RULES: Mapping[str, Rule] = {
         "drop linux,cma-default from that node, or set its size in the tree",
     ),
     "unknown-parameter": Rule(
-        "this kernel has no such parameter (hugetlb_cma= 5.7, cma_pernuma= 5.10, numa_cma= 6.6; none on arm)",
+        "this kernel has no such parameter: hugetlb_cma= came with 5.7, cma_pernuma= with 5.10, numa_cma= with "
+        "6.6; the last two need CONFIG_NUMA, and arm has none of them",
         "mm/hugetlb.c, kernel/dma/contiguous.c",
         "drop it, or use a kernel that has it",
     ),

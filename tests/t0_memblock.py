@@ -137,3 +137,26 @@ def test_memmap_without_vmemmap_stands_where_5_10_put_it(end, taken, expected) -
     layout = SparseLayout(30, 56, False, 12, 0xFFFF000000000000 - 0x40000000)
     assert sparse_init(memblock, layout) == sum(high - low for low, high in expected)
     assert set(expected) <= set(spans(memblock.reserved))
+
+
+def test_nothing_is_found_at_the_end_of_the_search() -> None:
+    """Seen on 6.12.117 (arm64): a ``size`` node of 0 bytes stands at the end of its first range, taken or
+    not, as soon as memory above is free.
+    """
+    memblock = Memblock()
+    memblock.add(0x40000000, 0x40000000)
+    memblock.reserve(0x5C000000, 0x4000000)
+    assert memblock.find_in_range_node(0, 64, 0x5C000000, 0x60000000) == 0x60000000
+    assert memblock.find_in_range_node(64, 64, 0x5C000000, 0x60000000) == 0
+    memblock.bottom_up = True
+    assert memblock.find_in_range_node(0, 64, 0x5C000000, 0x60000000) == 0
+
+
+@pytest.mark.parametrize("name", ["mark_nomap", "clear_nomap", "phys_free", "remove"])
+def test_a_range_of_0_bytes_changes_nothing(name: str) -> None:
+    memblock = Memblock()
+    memblock.add(0x40000000, 0x40000000)
+    memblock.reserve(0x50000000, 0x10000000)
+    getattr(memblock, name)(0x54000000, 0)
+    assert spans(memblock.memory) == [(0x40000000, 0x80000000)]
+    assert spans(memblock.reserved) == [(0x50000000, 0x60000000)]

@@ -175,6 +175,23 @@ def test_the_share_of_a_node_is_rounded_before_it_is_printed(kernel: str, share:
     assert lines_with(machine, "per node") == [f"hugetlb_cma: reserve 1536 MiB, up to {share} MiB per node"]
 
 
+def test_ranges_of_a_node_are_whole_pages() -> None:
+    """Seen on 6.12.117: a no-map region that ends inside of a page takes the page away."""
+    reserved = "fw@60000000 { no-map; reg = <0 0x60000000 0 0x200001>; };"
+    assert lines_with(boot(tree_of(reserved)), "  node ") == [
+        "  node   0: [mem 0x0000000040000000-0x000000005fffffff]",
+        "  node   0: [mem 0x0000000060000000-0x00000000601fffff]",
+        "  node   0: [mem 0x0000000060201000-0x000000007fffffff]",
+    ]
+
+
+def test_more_cma_than_is_reserved_wraps() -> None:
+    """Seen on 6.12.117: overlapping areas are counted twice, and the rest is an unsigned long."""
+    pool = 'compatible = "shared-dma-pool"; reusable; reg = <0 0x50000000 0 0x10000000>;'
+    lines = lines_with(boot(tree_of(f"a {{ {pool} }}; b {{ {pool} }};"), cmdline="cma=0"), "Memory: ")
+    assert ", 18446744073709" in lines[0] and lines[0].endswith("K reserved, 524288K cma-reserved)")
+
+
 def test_hugetlb_in_several_ranges() -> None:
     """6.15 and later put one area together from pieces above 4 GiB."""
     ranges = [(0x40000000, 0x40000000), (4 * G, 2 * G), (8 * G, 2 * G), (12 * G, 2 * G)]

@@ -341,6 +341,46 @@ NODES = st.fixed_dictionaries(
 )
 
 
+REFUSED_NO_MAP = f"{POOL} no-map;"
+
+
+@pytest.mark.parametrize(
+    ("base", "size", "cmdline", "body"),
+    [
+        (0x7D000000, 50 * M, "", REFUSED_NO_MAP),  # the unflattened tree is written there
+        (0x7F000000, 32 * M, "cma=32M@0x60000000", f"{REFUSED_NO_MAP} linux,cma-default;"),
+        (0x40800000, 12 * M, "", REFUSED_NO_MAP),  # the first pages of the page allocator
+    ],
+)
+def test_memory_given_back_but_not_mapped_kills(base: int, size: int, cmdline: str, body: str) -> None:
+    """Seen on 6.12.117 (arm64); up to 6.11 the node is refused before memory is mapped, 7.2 keeps it."""
+    tree = tree_of(node("p", f"{body} {reg(base, size)}"))
+    with pytest.raises(KernelPanic, match=r"/reserved-memory/p: .* given back but not mapped") as caught:
+        boot(tree, "6.12", cmdline)
+    event = caught.value.events[-1]
+    assert (event.node, event.reason, event.effect) == ("/reserved-memory/p", "unmapped", "panic")
+    for kernel in ("5.10", "6.6", "7.2"):
+        assert areas(boot(tree, kernel, cmdline or "cma=16M"))[-1][0] == "reserved"
+
+
+@pytest.mark.parametrize("base", [0x60000000, 0x7DE00000])
+def test_memory_given_back_but_not_mapped_that_nobody_touches(base: int) -> None:
+    """Seen on 6.12.117 (arm64, QEMU): even the default area and its atomic pool may lie there."""
+    tree = tree_of(node("p", f"{REFUSED_NO_MAP} {reg(base, 16 * M)}"))
+    assert areas(boot(tree, "6.12")) == [("reserved", 0x7DE00000, 16 * M)]
+
+
+def test_what_was_never_no_map_stays_mapped() -> None:
+    """Memory that something else had reserved cannot be marked; its node is refused all the same."""
+    nodes = node("a@7f400000", reg(0x7F400000, 12 * M)) + node(
+        "p@7f800000", f"{REFUSED_NO_MAP} {reg(0x7F800000, 8 * M)}"
+    )
+    machine = boot(tree_of(nodes), "6.12", "cma=0")
+    assert lines_with(machine, "matching fail") == [
+        "OF: reserved mem: node p@7f800000 compatible matching fail"
+    ]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     nodes=st.lists(NODES, max_size=6),

@@ -30,10 +30,10 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     """The unflattened tree, and from 6.12 on the second pass over /reserved-memory."""
     data, parent = boot.data, boot.scan.parent()
     if parent is not None and data.reserved_mem_bytes:
-        boot.memblock.alloc(data.reserved_mem_bytes * len(parent.children) or 1)
+        boot.memblock_alloc(data.reserved_mem_bytes * len(parent.children) or 1)
     boot.scan.fdt_scan_reserved_mem_reg_nodes()
     nodes = data.tree_node_bytes[0] + data.tree_node_bytes[1] * len(parent.children) if parent else 0
-    boot.memblock.alloc(data.tree_bytes + nodes, 8)
+    boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
@@ -41,7 +41,7 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     data = boot.data
     if boot.config.arch != "x86_64":
         for nid in boot.nodes():
-            boot.memblock.alloc(data.pgdat_bytes, nid=nid)
+            boot.memblock_alloc(data.pgdat_bytes, nid=nid)
     layout = SparseLayout(
         data.section_bits, data.struct_page_bytes, data.vmemmap, boot.config.page_shift, linear_offset
     )
@@ -99,15 +99,16 @@ def mm_core_init(boot: EarlyBoot) -> None:
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
     for scale in (13, 14):
-        memblock.alloc(large_system_hash_bytes(pages, scale, shift), size)
+        boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
     if swiotlb := _swiotlb_bytes(boot):
-        memblock.phys_alloc_range(swiotlb, size, 0, max(_SZ_4G, boot.memblock.start_of_dram() + _SZ_4G))
+        low = max(_SZ_4G, memblock.start_of_dram() + _SZ_4G)
+        boot.touch(memblock.phys_alloc_range(swiotlb, size, 0, low), swiotlb)
         extra = 0 if boot.data.swiotlb_scaled else _IO_TLB_EXTRA
         slots = swiotlb // _IO_TLB_SIZE * boot.data.swiotlb_slot_bytes
-        memblock.alloc(-(-slots // size) * size + extra, size)
-    memblock.alloc(boot.data.other_kib * _SZ_1K, size)
+        boot.memblock_alloc(-(-slots // size) * size + extra, size)
+    boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)
     for _ in range(boot.data.small_bytes // _SMALL):
-        memblock.alloc(_SMALL)
+        boot.memblock_alloc(_SMALL)
     _pad_to_board(boot)
 
 

@@ -17,10 +17,10 @@ from cmafs.init.kconfig import Kconfig
 from cmafs.init.panic import KernelPanic
 from cmafs.mm.cma import CmaAreas
 from cmafs.mm.cma_declare import CmaDeclare
-from cmafs.mm.memblock import Memblock
+from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES, Memblock
 from cmafs.mm.mmzone import MemoryLayout
 from cmafs.of.base import DeviceTree
-from cmafs.of.boot_event import BootEvent
+from cmafs.of.boot_event import EFFECT_PANIC, BootEvent
 from cmafs.of.memory import LARGEST_SPAN
 from cmafs.of.reserved_mem import ReservedMemScan
 from cmafs.of.rmem_init import RmemContext
@@ -82,6 +82,21 @@ class EarlyBoot:
         self.log.printk(f"Kernel panic - not syncing: {text}", _LOGLEVEL_EMERG)
         return KernelPanic(reason, self.log, self.events)
 
+    def memblock_alloc(self, size: int, align: int = SMP_CACHE_BYTES, nid: int = NUMA_NO_NODE) -> int:
+        """memblock_alloc_try_nid(): memory that the kernel clears. Raises KernelPanic if it is not mapped."""
+        base = self.memblock.alloc(size, align, nid)
+        self.touch(base, size)
+        return base
+
+    def touch(self, base: int, size: int) -> None:
+        """The kernel writes here through the linear map. Raises KernelPanic."""
+        for start, end, path in self.scan.unmapped:
+            if base < end and base + size > start:
+                span = f"{start:#x}-{end - 1:#x}"
+                self.events.append(BootEvent(path, "unmapped", EFFECT_PANIC, "no-map", span))
+                why = f"{path}: {span} is given back but not mapped, and the kernel writes there"
+                raise self.panic(why, "Attempted to kill the idle task!")
+
     def scan_reserved_mem(self) -> None:
         """The scan of /reserved-memory. Raises KernelPanic if it leaves no memory, or more than there can be.
 
@@ -100,11 +115,16 @@ class EarlyBoot:
         return 1 << self.config.page_shift
 
     def layout(self, zones: Sequence[ZoneRange]) -> MemoryLayout:
-        """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved."""
+        """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved.
+
+        So does an area, also where a refused region that overlaps it gave its memory back: the kernel then
+        frees those pages twice and is no longer sound, here they are freed once, by the area.
+        """
         shift, size = self.config.page_shift, self.page_size
         memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
         taken = [(region.base, region.end) for region in self.memblock.reserved]
         taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
+        taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for a in self.areas for r in a.ranges]
         reserved = [(base >> shift, -(-end // size)) for base, end in sorted(taken)]
         return MemoryLayout(
             page_shift=shift,

@@ -78,6 +78,7 @@ def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machin
     machine = _machine(boot, options, clock, memory)
     do_initcalls(boot, machine)
     populate_boot_pages(memory)
+    _touch_boot_pages(boot, memory)
     run_init_process(boot)
     return machine
 
@@ -166,9 +167,11 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     high = f", {highmem * kib}K highmem" if boot.config.arch == "arm" else ""
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
     available = managed * kib - boot.allocated_kib
+    # Unsigned: areas that overlap are counted twice, and then may be more than what is reserved.
+    reserved = (present - managed - cma) * kib & ((1 << (32 if boot.config.arch == "arm" else 64)) - 1)
     boot.log.printk(
         f"Memory: {available}K/{present * kib}K available ({code}K kernel code, {rwdata}K rwdata, "
-        f"{rodata}K rodata, {init}K init, {bss}K bss, {(present - managed - cma) * kib}K reserved"
+        f"{rodata}K rodata, {init}K init, {bss}K bss, {reserved}K reserved"
         f"{reserved_for_cma}{high})"
     )
 
@@ -205,6 +208,14 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             event = BootEvent(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
             boot.events.append(event)
             raise boot.panic(reason, "Attempted to kill init! exitcode=0x0000000b")
+
+
+def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:
+    """Pages handed out during boot are written to, mapped or not."""
+    shift = boot.config.page_shift
+    for low, high, _ in boot.scan.unmapped:
+        if memory.owners.any_in(low >> shift, high >> shift):
+            boot.touch(low, high - low)
 
 
 def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> Machine:

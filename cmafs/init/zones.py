@@ -39,7 +39,9 @@ def free_area_init(boot: EarlyBoot) -> None:
     log.printk("Movable zone start for each node")
     log.printk("Early memory node ranges")
     for region in boot.memblock.memory:
-        log.printk(f"  node {region.nid:3d}: [mem {region.base:#018x}-{region.end - 1:#018x}]")
+        start, end = -(-region.base // size) * size, region.end // size * size
+        if start < end:
+            log.printk(f"  node {region.nid:3d}: [mem {start:#018x}-{end - 1:#018x}]")
     for nid in boot.nodes():
         regions = [region for region in boot.memblock.memory if region.nid == nid]
         span = f"[mem {regions[0].base:#018x}-{regions[-1].end - 1:#018x}]"

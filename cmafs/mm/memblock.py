@@ -48,6 +48,10 @@ def round_up(address: int, align: int) -> int:
     return ((address - 1) | (align - 1)) + 1
 
 
+def _clamp(address: int, low: int, high: int) -> int:
+    return min(max(address, low), high)
+
+
 def _merged(regions: list[MemblockRegion]) -> list[MemblockRegion]:
     """memblock_merge_regions(): neighbours of one node and the same flags become one region."""
     result: list[MemblockRegion] = []
@@ -77,6 +81,8 @@ def _add(regions: list[MemblockRegion], new: MemblockRegion) -> list[MemblockReg
 
 def _without(regions: list[MemblockRegion], base: int, end: int) -> list[MemblockRegion]:
     """memblock_remove_range(): cut a range out."""
+    if base >= end:
+        return regions
     result: list[MemblockRegion] = []
     for region in regions:
         if region.end <= base or region.base >= end:
@@ -125,6 +131,8 @@ class Memblock:
         self._set_nomap(base, base + size, False)
 
     def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
+        if base >= end:
+            return
         inside = [
             replace(region, base=max(base, region.base), end=min(end, region.end), nomap=nomap)
             for region in self.memory
@@ -191,14 +199,16 @@ class Memblock:
         if end == MEMBLOCK_ALLOC_ACCESSIBLE:
             end = self.current_limit
         start = max(start, _PAGE_SIZE)
-        ranges = [(max(start, low), min(end, high)) for low, high in self.free_ranges(nid)]
-        usable = [(low, high) for low, high in ranges if low < high or (not size and low == high)]
+        end = max(start, end)
+        # A range outside shrinks to nothing at the nearer end of the search, where a size of 0 still fits.
+        ranges = [(_clamp(low, start, end), _clamp(high, start, end)) for low, high in self.free_ranges(nid)]
         if self.bottom_up:
-            found = (round_up(low, align) for low, high in usable if round_up(low, align) + size <= high)
+            starts = ((round_up(low, align), high) for low, high in ranges)
+            found = (low for low, high in starts if low < high and high - low >= size)
         else:
             found = (
                 round_down(high - size, align)
-                for low, high in reversed(usable)
+                for low, high in reversed(ranges)
                 if high >= size and round_down(high - size, align) >= low
             )
         return next(found, 0)

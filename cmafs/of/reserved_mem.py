@@ -27,11 +27,15 @@ _CELL = 4
 
 @dataclass
 class ReservedMemScan:
-    """One boot's treatment of /reserved-memory; ``regions`` in initialisation order."""
+    """One boot's treatment of /reserved-memory; ``regions`` in initialisation order.
+
+    ``unmapped``: no-map memory given back after the linear map was made, (base, end, node's path).
+    """
 
     tree: DeviceTree
     context: RmemContext
     regions: list[ReservedMem] = field(default_factory=list)
+    unmapped: list[tuple[int, int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.declare = self.context.declare
@@ -374,7 +378,7 @@ class ReservedMemScan:
             elif self.abi.nomap_removes:
                 self.memblock.add(region.base, region.size)
             else:
-                self.memblock.clear_nomap(region.base, region.size)
+                self._clear_nomap(region)
             return
         if self.abi.prints_regions:
             end = self.declare.pa((region.base + region.size - 1) & self.phys_mask)
@@ -382,3 +386,14 @@ class ReservedMemScan:
             reusable = "reusable" if region.reusable else "non-reusable"
             span = f"{self.declare.pa(region.base)}..{end} ({region.size >> 10} KiB)"
             self.pr_of(f"{span} {mapped} {reusable} {region.name}")
+
+    def _clear_nomap(self, region: ReservedMem) -> None:
+        """Give no-map memory back; that of a ``reg`` node, from 6.12 on, when the linear map is made."""
+        end = region.base + region.size
+        if self.abi.two_passes and "reg" in region.node.props:
+            self.unmapped += [
+                (max(region.base, memory.base), min(end, memory.end), region.node.path)
+                for memory in self.memblock.memory
+                if memory.nomap and memory.base < end and memory.end > region.base
+            ]
+        self.memblock.clear_nomap(region.base, region.size)
