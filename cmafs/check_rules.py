@@ -203,8 +203,8 @@ RULES: Mapping[str, Rule] = {
         "drop linux,cma-default from that node, or set its size in the tree",
     ),
     "unknown-parameter": Rule(
-        "this kernel has no such parameter: hugetlb_cma= came with 5.7, cma_pernuma= with 5.10, numa_cma= with "
-        "6.6; the last two need CONFIG_NUMA, and arm has none of them",
+        "this kernel has no such parameter: hugetlb_cma= came with 5.7, cma_pernuma= with 5.10, "
+        "numa_cma= with 6.6; the last two need CONFIG_NUMA, and arm has none of them",
         "mm/hugetlb.c, kernel/dma/contiguous.c",
         "drop it, or use a kernel that has it",
     ),

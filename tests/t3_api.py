@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dts_support as dts
 import pytest
 
 import cmafs
@@ -124,3 +125,14 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import sys, cmafs; print(sorted(name for name in sys.modules if name.startswith('cmafs.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("kernel", ["5.4", "5.10", "6.1", "6.12", "7.2"])
+def test_memory_that_a_refused_region_gave_back_is_not_free_twice(tmp_path: Path, kernel: str) -> None:
+    fine = dts.pool("a@50000000", "reg = <0 0x50000000 0 0x1000000>")
+    refused = dts.pool("b@50800000", "reg = <0 0x50800000 0 0x1100800>")
+    machine = boot(dts=dts.write(tmp_path, "a.dts", dts.tree(fine + refused)), kernel=kernel)
+    assert machine.verify() == []
+    directory = next(name for name in machine.listdir("/sys/kernel/debug/cma") if "a@5" in name)
+    machine.write(f"/sys/kernel/debug/cma/{directory}/alloc", "4096")
+    assert machine.verify() == []

@@ -124,7 +124,8 @@ class EarlyBoot:
         memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
         taken = [(region.base, region.end) for region in self.memblock.reserved]
         taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
-        taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for a in self.areas for r in a.ranges]
+        areas = [memrange for area in self.areas for memrange in area.ranges]
+        taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for r in areas]
         reserved = [(base >> shift, -(-end // size)) for base, end in sorted(taken)]
         return MemoryLayout(
             page_shift=shift,
