@@ -136,7 +136,7 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.EINVAL, "size 0 or alignment no power of two")
 
     def _round_request(self, size: int, alignment: int, pads: bool = False) -> tuple[int, int]:
-        """Up to whole pages; meizu adds one alignment more than needed to a device's; v1 does neither (Q15)."""
+        """Up to whole pages; meizu adds one alignment too many to a device's; v1 does neither (Q15)."""
         if self.quirks.q15_sizes_not_rounded:
             return size, alignment or 1
         alignment = max(alignment, self.word.page_size)

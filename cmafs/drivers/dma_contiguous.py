@@ -12,6 +12,8 @@ from cmafs.drivers.device import Device
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32
 
+_UINT_MAX = (1 << 32) - 1
+
 
 def get_order(size: int, page_shift: int) -> int:
     """``get_order()``: the smallest order of pages that holds ``size`` bytes, at least 1."""
@@ -44,6 +46,7 @@ def dma_alloc_from_contiguous(device: Device, count: int, align: int, no_warn: b
     cma = dev_get_cma_area(device)
     if cma is None:
         return None
+    align &= _UINT_MAX  # an unsigned int: a negative order is a large one
     return cma_alloc(cma, count, min(align, device.machine.config.cma_alignment), no_warn)
 
 
