@@ -99,7 +99,6 @@ def parse(event: TraceEvent, text: str) -> str:
     [
         "start_pfn > 100",
         "start_pfn>0x10&&end_pfn==3",
-        "start_pfn == 1 &&",
         "start_pfn & 3",
         "!start_pfn == 1",
         "!(start_pfn == 1)",
@@ -132,6 +131,11 @@ def test_filters_that_are_taken(text: str) -> None:
         (ISOLATED, "start_pfn==1 & end_pfn==1", 13, "Too many terms in predicate expression"),
         (ISOLATED, "start_pfn == 18446744073709551616", 14, "Illegal integer value"),
         (ISOLATED, "start_pfn == 1x", 14, "Illegal integer value"),
+        (ISOLATED, "start_pfn == 1 &&", 17, "Meaningless filter expression"),
+        (ISOLATED, "!", 1, "No filter found"),
+        (ISOLATED, "(start_pfn == 1 &&)", 18, "Too many terms in predicate expression"),
+        (ISOLATED, 'start_pfn > "a"', 13, "Illegal operation for field type"),
+        (ISOLATED, f"start_pfn == {'1' * 24}", 37, "Operand too long"),
         (NAMED, "name == x", 9, "Invalid value (did you forget quotes)?"),
         (NAMED, 'name > "x"', 8, "Illegal operation for field type"),
         (NAMED, 'name == "x', 8, "Missing matching quote"),
@@ -187,12 +191,43 @@ def test_filter_file(traced: Traced) -> None:
     assert traced.read(path) == "none\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("(count > 3", errno.ENOENT),
+        ("count > 3)", errno.EPERM),
+        ('name == "a', errno.ESRCH),
+        ("count == 1 2", errno.EPERM),
+        ("&& count == 1", errno.EPERM),
+        ("count == 1 &&", errno.EINVAL),
+        ("()", errno.EINVAL),
+        ("", errno.EINVAL),
+    ],
+)
+def test_what_a_bad_filter_is_refused_with(traced: Traced, text: str, code: int) -> None:
+    refused(code, traced.write, "events/cma/cma_alloc_start/filter", f"{text}\n")
+
+
+def test_filters_keep_the_blanks_before_them(traced: Traced) -> None:
+    traced.write("events/cma/cma_alloc_start/filter", "  count  ==  7  \n")
+    assert traced.read("events/cma/cma_alloc_start/filter") == "  count  ==  7\n"
+
+
+def test_enable_takes_decimal_numbers(traced: Traced) -> None:
+    traced.write("events/cma/enable", "01\n")
+    assert traced.read("events/cma/enable") == "1\n"
+    refused(errno.EINVAL, traced.write, "events/cma/enable", "0x0\n")
+    refused(errno.ERANGE, traced.write, "events/cma/enable", f"{1 << 64}\n")
+
+
 def test_filter_of_the_group(traced: Traced) -> None:
     assert traced.read("events/cma/filter").startswith("### global filter ###\n")
     traced.write("events/cma/filter", "errorno == -12\n")
     assert traced.read("events/cma/cma_alloc_finish/filter") == "errorno == -12\n"
     assert "parse_error: Couldn't find or set field" in traced.read("events/cma/cma_release/filter")
-    refused(errno.EINVAL, traced.write, "events/cma/filter", "nope == 1\n")
+    traced.write("events/cma/filter", "nope == 1\n")  # not refused, whoever has the field
+    assert "parse_error: Couldn't find or set field" in traced.read("events/cma/cma_alloc_finish/filter")
+    assert traced.read("events/cma/filter").startswith("### global filter ###\n")
     traced.write("events/cma/filter", "0\n")
     assert traced.read("events/cma/cma_release/filter") == "none\n"
 

@@ -7,7 +7,6 @@ Modes, answers and formats were compared with a running 6.18 and with the ``trac
 from __future__ import annotations
 
 import errno
-import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
 from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
-from cmafs.fs.tracing_events import add_events, set_clr_event
+from cmafs.fs.tracing_events import add_events, kstrtoul, set_clr_event
 from cmafs.init.cmdline import memparse, next_args
 from cmafs.trace.array import TraceArray
 from cmafs.trace.tracer import Tracer
@@ -29,18 +28,6 @@ TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
 
 #: ``TRACE_BUF_SIZE``: what one write to trace_marker may bring, in bytes.
 TRACE_BUF_SIZE = 1024
-_ULONG = re.compile(rb"\+?([0-9]+)\n?\Z")
-
-
-def kstrtoul(data: bytes) -> int:
-    """``kstrtoul_from_user()`` with base 10. Raises EINVAL, ERANGE."""
-    match = _ULONG.match(data.split(b"\0")[0])
-    if not match:
-        fail(errno.EINVAL)
-    value = int(match[1])
-    if value >= 1 << 64:
-        fail(errno.ERANGE)
-    return value
 
 
 class TracePipe(File):

@@ -21,14 +21,26 @@ if TYPE_CHECKING:
     from cmafs.init.machine import Machine
 
 PAGE_SIZE = 4096
+_ULONG = re.compile(rb"\+?([0-9]+)\n?\Z")
 _WORD = re.compile(rb"\s*(\S*)\s?")
-#: ``filter`` of a group that has none (``DEFAULT_SYS_FILTER_MESSAGE``).
+#: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
 _SYSTEM_FILTER = """\
 ### global filter ###
 # Use this to set filters for multiple events.
 # Only events with the given fields will be affected.
 # If no events are modified, an error message will be displayed here
 """
+
+
+def kstrtoul(data: bytes) -> int:
+    """``kstrtoul_from_user()`` with base 10. Raises EINVAL, ERANGE."""
+    match = _ULONG.match(data.split(b"\0")[0])
+    if not match:
+        fail(errno.EINVAL)
+    value = int(match[1])
+    if value >= 1 << 64:
+        fail(errno.ERANGE)
+    return value
 
 
 def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> bool:
@@ -97,9 +109,10 @@ class EventFiles:
         """The ``enable`` file of some events."""
 
         def store(data: bytes) -> int:
-            if data.rstrip(b"\n") not in (b"0", b"1", b"+0", b"+1") or data.endswith(b"\n\n"):
+            value = kstrtoul(data)
+            if value > 1:
                 fail(errno.EINVAL)
-            self.tracer.enable(self.array, files(), data.strip().endswith(b"1"))
+            self.tracer.enable(self.array, files(), value == 1)
             return len(data)
 
         return SeqOperations(lambda: state(files()), store)
@@ -118,23 +131,19 @@ class EventFiles:
     def system_filter(self, system: Subsystem) -> SeqOperations:
         """The ``filter`` file of a group."""
 
-        def show() -> bytes:
-            text = system.filter_string
-            return (_SYSTEM_FILTER if text is None else f"{text}\n").encode()
-
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_subsystem_filter, system))
 
-        return SeqOperations(show, store)
+        return SeqOperations(_SYSTEM_FILTER.encode, store)
 
     def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
-        """``event_filter_write()``. Raises EINVAL."""
+        """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
         if len(data) >= PAGE_SIZE:
             fail(errno.EINVAL)
         try:
-            apply(data.split(b"\0")[0].decode("latin-1").strip(), self.machine.clock.now())
-        except FilterError:
-            fail(errno.EINVAL)
+            apply(data.split(b"\0")[0].decode("latin-1").rstrip(), self.machine.clock.now())
+        except FilterError as error:
+            fail(error.errno)
         return len(data)
 
 

@@ -56,7 +56,6 @@ class Subsystem:
 
     name: str
     files: list[TraceEventFile]
-    filter_string: str | None = None
 
 
 @dataclass
@@ -111,35 +110,27 @@ class TraceArray:
             raise
 
     def set_subsystem_filter(self, system: Subsystem, text: str, ts: int) -> None:
-        """``apply_subsystem_event_filter()``: on every event that has the fields. Raises FilterError if
-        none has.
+        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not; never
+        refused.
         """
-        system.filter_string = None
-        if _is_clear(text):
-            for file in system.files:
-                file.clear_filter()
-            return
-        accepted = False
-        failure = FilterError(BAD_SUBSYS_FILTER, 0)
         for file in system.files:
             file.clear_filter()
+            if _is_clear(text):
+                continue
+            file.filter_string = text
             try:
                 file.predicate = parse_filter(text, file.fields)
-                file.filter_string = text
-                accepted = True
             except FilterError:
+                failure = FilterError(BAD_SUBSYS_FILTER, 0)
                 file.filter_string = failure.text(text)
-        system.filter_string = text if accepted else failure.text(text)
-        if not accepted:
-            self.log_error(failure, text, ts)
-            raise failure
+                self.log_error(failure, text, ts)
 
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
         """``tracing_log_err()``"""
-        if error.message is not None:
-            caret = " " * (len("  Command: ") + error.pos) + "^"
-            what = f"event filter parse error: error: {error.message}"
-            self.error_log.append(f"[{stamp(ts)}] {what}\n  Command: {text}\n{caret}\n")
+        pos = error.pos if error.message is not None else 0
+        caret = " " * (len("  Command: ") + pos) + "^"
+        what = f"event filter parse error: error: {error.message or 'Errno'}"
+        self.error_log.append(f"[{stamp(ts)}] {what}\n  Command: {text}\n{caret}\n")
 
 
 def _is_clear(text: str) -> bool:
@@ -147,7 +138,7 @@ def _is_clear(text: str) -> bool:
 
     A kernel refuses ``none``; issue 5 asks for it, so that what was read can be written back.
     """
-    return text in ("0", "none")
+    return text.strip() in ("0", "none")
 
 
 def stamp(ts: int) -> str:

@@ -1,10 +1,11 @@
 """Filter expressions of trace events: parsed and judged as ``kernel/trace/trace_events_filter.c`` does.
 
-The messages and the places of their carets were compared with a running 6.18.
+The messages and the places of their carets were compared with a running 6.1, 6.12 and 6.18.
 """
 
 from __future__ import annotations
 
+import errno
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -25,7 +26,21 @@ EXPECT_DIGIT = "Expecting numeric field"
 ILLEGAL_FIELD_OP = "Illegal operation for field type"
 ILLEGAL_INTVAL = "Illegal integer value"
 TOO_MANY_PREDS = "Too many terms in predicate expression"
+INVALID_FILTER = "Meaningless filter expression"
+NO_FILTER = "No filter found"
+OPERAND_TOO_LONG = "Operand too long"
 BAD_SUBSYS_FILTER = "Couldn't find or set field in one of a subsystem's events"
+
+#: What a write of a bad filter is refused with, if not EINVAL: ``calc_stack()``, ``predicate_parse()`` answer
+#: with numbers of their own, which reach the caller as they are (compared with a running 6.1 and 6.12).
+_ERRNO = {
+    TOO_MANY_CLOSE: errno.EPERM,
+    TOO_MANY_OPEN: errno.ENOENT,
+    MISSING_QUOTE: errno.ESRCH,
+    TOO_MANY_PREDS: errno.EPERM,
+}
+#: ``num_buf`` and ``MAX_FILTER_STR_VAL``: an operand must be shorter, in characters.
+MAX_NUMBER, MAX_STRING = 24, 256
 
 #: In the order in which they are tried: ``<=`` before ``<``.
 _OPS = ("~", "!=", "==", "<=", "<", ">=", ">", "&")
@@ -46,17 +61,20 @@ CPU_FIELDS = ("cpu", "CPU", "common_cpu")
 MAX_DEPTH = 64
 
 _NAME = re.compile(r"\s*(\w*)\s*")
-_NUMBER = re.compile(r"-?\w*")
+_NUMBER = re.compile(r"-?[0-9A-Za-z]*")
 _LITERAL = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
 
 
 class FilterError(ValueError):
-    """What is wrong with a filter: ``message`` (None: the kernel gives none), ``pos`` where in the text."""
+    """What is wrong with a filter: ``message`` (None: the kernel gives none), ``pos`` where in the text,
+    ``errno`` for who wrote it.
+    """
 
-    def __init__(self, message: str | None, pos: int) -> None:
+    def __init__(self, message: str | None, pos: int, code: int = errno.EINVAL) -> None:
         super().__init__(message)
         self.message = message
         self.pos = pos
+        self.errno = _ERRNO.get(message or "", code)
 
     def text(self, expression: str) -> str:
         """What the ``filter`` file then reads. Source: ``append_filter_err()``."""
@@ -68,12 +86,14 @@ class FilterError(ValueError):
 
 @dataclass
 class _Parser:
-    """Position in the text, and what a field name means."""
+    """Position in the text, and what a field name means; ``nr_preds`` predicates may still come."""
 
     text: str
     fields: Mapping[str, Field]
+    nr_preds: int
     pos: int = 0
     depth: int = 0
+    parsed: int = 0
 
     def skip_space(self) -> str:
         """The next character that is not blank, '' at the end."""
@@ -96,19 +116,21 @@ class _Parser:
         return terms[0] if len(terms) == 1 else lambda values: all(term(values) for term in terms)
 
     def joined(self, by: str) -> bool:
-        """Whether another term follows; an operator with nothing behind it is ignored, as the kernel does."""
+        """Whether another term follows."""
         char = self.skip_space()
         if not self.text.startswith(("&&", "||"), self.pos) and char not in ("", ")"):
             raise FilterError(TOO_MANY_PREDS, self.pos)
         if not self.text.startswith(by, self.pos):
             return False
         self.pos += len(by)
-        return bool(self.skip_space())
+        return True
 
     def term(self) -> Predicate:
         """A predicate, a negation or a parenthesis."""
         char = self.skip_space()
-        if char not in ("!", "("):
+        if not char:
+            raise FilterError(INVALID_FILTER if self.parsed else NO_FILTER, self.pos)
+        if char not in ("!", "(") or self.text.startswith(("!=", "!~"), self.pos):
             return self.predicate()
         if self.depth == MAX_DEPTH:
             raise FilterError(None, self.pos)
@@ -124,12 +146,15 @@ class _Parser:
 
     def predicate(self) -> Predicate:
         """``parse_pred()``: a field, an operator, a value."""
+        if self.parsed == self.nr_preds:
+            raise FilterError(TOO_MANY_PREDS, self.pos)
+        self.parsed += 1
         # the kernel reports places in a predicate one to the right
         match = _NAME.match(self.text, self.pos)
         assert match
         name = match[1]
         if not name:
-            raise FilterError(None, self.pos)
+            raise FilterError(None, self.pos, errno.EPERM)
         if name not in self.fields and name not in (*COMM_FIELDS, *CPU_FIELDS):
             raise FilterError(FIELD_NOT_FOUND, match.end(1) + 1)
         self.pos = match.end()
@@ -149,10 +174,12 @@ class _Parser:
         start = self.pos + 1
         end = self.text.index(quote, start)
         field = self.fields.get(name)
-        if name in CPU_FIELDS or (field and not field.is_string):
-            raise FilterError(EXPECT_DIGIT, start)
         if op not in ("~", "==", "!="):
             raise FilterError(ILLEGAL_FIELD_OP, start)
+        if name in CPU_FIELDS or (field and not field.is_string):
+            raise FilterError(EXPECT_DIGIT, start)
+        if end - start >= MAX_STRING:
+            raise FilterError(OPERAND_TOO_LONG, end + 1)
         self.pos = end + 1
         wanted = self.text[start:end]
         matches = glob(wanted) if op == "~" else wanted.__eq__
@@ -167,6 +194,8 @@ class _Parser:
             raise FilterError(EXPECT_STRING, self.pos + 1)
         if op == "~":
             raise FilterError(ILLEGAL_FIELD_OP, self.pos + 1)
+        if len(match[0]) >= MAX_NUMBER:
+            raise FilterError(OPERAND_TOO_LONG, match.end() + 1)
         number = _integer(match[0], field is None or field.signed)
         if number is None:
             raise FilterError(ILLEGAL_INTVAL, self.pos + 1)
@@ -197,8 +226,8 @@ def glob(pattern: str) -> Callable[[str], bool]:
     return lambda text: re.fullmatch(regex.replace("[!", "[^"), text, re.DOTALL) is not None
 
 
-def _check_balance(text: str) -> None:
-    """``calc_stack()``: quotes and parentheses, before anything else is looked at."""
+def calc_stack(text: str) -> int:
+    """Quotes and parentheses, before anything else is looked at; how many predicates there may be."""
     open_at: list[int] = []
     quote_at: int | None = None
     for i, char in enumerate(text):
@@ -216,9 +245,13 @@ def _check_balance(text: str) -> None:
         raise FilterError(MISSING_QUOTE, quote_at)
     if open_at:
         raise FilterError(TOO_MANY_OPEN, open_at[-1])
+    unquoted = re.sub(r"\"[^\"]*\"|'[^']*'", "x", text)
+    return sum(bool(part.strip()) for part in re.split(r"&&|\|\||[()]", unquoted))
 
 
 def parse_filter(text: str, fields: Mapping[str, Field]) -> Predicate:
     """``process_preds()``: the expression as a function of an event's values. Raises FilterError."""
-    _check_balance(text)
-    return _Parser(text, fields).any_of()
+    nr_preds = calc_stack(text)
+    if not nr_preds:
+        raise FilterError(None, 0)
+    return _Parser(text, fields, nr_preds).any_of()
