@@ -131,23 +131,15 @@ def _free_inside_pageblock(
     """
     buddies, areas, block = zone.buddy, zone.free_area, memory.pageblock_nr_pages
     account_freepages(zone, end - start, migratetype)
-    pfn, free_end = _free_around(buddies, start, end, block)
-    if free_end - pfn == block:
-        _unlist(zone, pfn, start)
-        _unlist(zone, end, free_end)
+    pfn, end = _take_neighbours(zone, start, end, block)
+    if end - pfn == block:
         account_freepages(zone, -block, migratetype)
         free_one_page(memory, zone, pfn, memory.pageblock_order, migratetype, tail)
         return
-    while pfn < start:
-        above = pfn + _largest_block(pfn, free_end, block)
-        if above > start:
-            _unlist(zone, pfn, start)
-            break
-        pfn = above
     while pfn < end:
         size = (pfn | block) & -(pfn | block)
-        if size > free_end - pfn:
-            size = 1 << (free_end - pfn).bit_length() - 1
+        if size > end - pfn:
+            size = 1 << (end - pfn).bit_length() - 1
         order = size.bit_length() - 1
         buddies[pfn] = code = order << CODE_SHIFT | migratetype
         areas[code][pfn] = None
@@ -155,45 +147,29 @@ def _free_inside_pageblock(
         if tail or (higher is not None and higher >> CODE_SHIFT > order):
             areas[code].move_to_end(pfn, last=False)
         pfn += size
-    if pfn > end:
-        _unlist(zone, end, pfn)
 
 
-def _largest_block(start: int, end: int, block: int) -> int:
-    """Pages of the largest aligned block, ``block`` at most, that begins at ``start`` and ends by ``end``."""
-    size = (start | block) & -(start | block)
-    return size if size <= end - start else 1 << (end - start).bit_length() - 1
+def _take_neighbours(zone: Zone, start: int, end: int, block: int) -> tuple[int, int]:
+    """Takes the free blocks beside a range of a page block that merge with it off their lists: (start, end)
+    with them; ``block``: pages of a page block.
 
-
-def _free_around(buddies: dict[int, int], start: int, end: int, block: int) -> tuple[int, int]:
-    """How far free pages reach around a range of a page block, as far as they can merge with it; ``block``:
-    pages of a page block.
-
-    No block crosses ``end`` unless it holds all of the aligned block that begins there, and one that is all
-    free is listed as a whole; likewise below ``start``.
+    A larger block crosses ``end`` only with all of the aligned block that begins there and all of the one
+    that ends there; the first, if free, is listed as a whole. Likewise at ``start``.
     """
-    inside = block - 1
-    while end & inside:
+    buddies, areas, inside = zone.buddy, zone.free_area, block - 1
+    while True:
         size = end & -end
-        code = buddies.get(end)
-        if code is None or 1 << (code >> CODE_SHIFT) != size:
-            break
-        end += size
-    while start & inside:
+        code = buddies.get(end) if end & inside and size <= end - start else None
+        if code is not None and 1 << (code >> CODE_SHIFT) == size:
+            del buddies[end], areas[code][end]
+            end += size
+            continue
         size = start & -start
-        code = buddies.get(start - size)
+        code = buddies.get(start - size) if start & inside and size <= end - start else None
         if code is None or 1 << (code >> CODE_SHIFT) != size:
-            break
+            return start, end
         start -= size
-    return start, end
-
-
-def _unlist(zone: Zone, start: int, end: int) -> None:
-    """Takes the free blocks that fill a range off their lists."""
-    while start < end:
-        code = zone.buddy.pop(start)
-        del zone.free_area[code][start]
-        start += 1 << (code >> CODE_SHIFT)
+        del buddies[start], areas[code][start]
 
 
 def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: bool) -> int:
