@@ -151,7 +151,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         error, busy = _take(cma, cmr, place, bits, count)
         if busy is None:
             break
-        start = _retry_after(cma, cmr, place, bits, mask, busy.pfn)
+        start = _retry_after(cma, cmr, place, bits, mask, busy.until)
         step = (mask + 1) << cma.order_per_bit
         tries = range(tried, cmr.base_pfn + (start << cma.order_per_bit), step)
         retries = retries or BusyRetries(cma, count, align)
@@ -189,13 +189,13 @@ def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tupl
     return 0, None
 
 
-def _retry_after(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int, busy_pfn: int) -> int:
+def _retry_after(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int, until: int) -> int:
     """The bit from which a further try can differ.
 
-    Every window of this hole that still contains ``busy_pfn`` is as busy as the first: nothing runs between
+    Every window of this hole that still contains ``until`` is as busy as the first: nothing runs between
     the tries that could let go of the page.
     """
-    last = min((busy_pfn - cmr.base_pfn) >> cma.order_per_bit, cmr.bitmap.hole_end(place) - bits)
+    last = min((until - cmr.base_pfn) >> cma.order_per_bit, cmr.bitmap.hole_end(place) - bits)
     step = mask + 1
     return place + (max(last - place, 0) // step + 1) * step
 

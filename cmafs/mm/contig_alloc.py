@@ -5,6 +5,7 @@ pages.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
@@ -34,14 +35,16 @@ MIGRATE_TRIES = 5
 class ContigBusy(OSError):
     """EBUSY: a page of the range cannot move.
 
-    ``pfn``: that page; every range that starts at or below it and reaches beyond it fails as well.
+    ``pfn``: that page. ``until``: every range that starts at or below it and reaches beyond it fails as well,
+    and moves nothing more; behind ``pfn`` where all pages in between are held, too.
     ``locked``: it is mlocked or pinned, in a dialect that calls both a lock. ``pfns_busy``: the range of
     ``alloc_contig_range: [%lx, %lx) PFNs busy`` (pfns, end exclusive) on kernels that print it, else None.
     """
 
-    def __init__(self, pfn: int, locked: bool, pfns_busy: tuple[int, int] | None) -> None:
+    def __init__(self, pfn: int, until: int, locked: bool, pfns_busy: tuple[int, int] | None) -> None:
         super().__init__(errno.EBUSY, f"pfn {pfn:#x} cannot move")
         self.pfn = pfn
+        self.until = until
         self.locked = locked
         self.pfns_busy = pfns_busy
 
@@ -94,10 +97,7 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
 
     Raises OutOfMemory.
     """
-    pages = list(memory.owners.used_in(start, end))
-    blocker = None
-    if not all_movable(memory, pages):
-        pages, blocker = _until_failing(memory, pages)
+    pages, blocker = _pages_to_move(memory, start, end)
     pages = _drop_clean(memory, pages)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
     segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
@@ -130,7 +130,16 @@ def _drop_clean(memory: Memory, pages: list[Page]) -> list[Page]:
     return kept
 
 
-def _until_failing(memory: Memory, pages: list[Page]) -> tuple[list[Page], tuple[int, int] | None]:
+def _pages_to_move(memory: Memory, start: int, end: int) -> tuple[list[Page], tuple[int, int] | None]:
+    """The pages of a range that move, and (pfn, hindrance) of the one at which that ends."""
+    used = memory.owners.used_in(start, end)
+    if any(start <= pfn < end for pfn in memory.pins):
+        return _until_failing(memory, used)
+    pages = list(used)
+    return (pages, None) if all_movable(memory, pages) else _until_failing(memory, pages)
+
+
+def _until_failing(memory: Memory, pages: Iterable[Page]) -> tuple[list[Page], tuple[int, int] | None]:
     """The pages that move before the scan ends, and (pfn, hindrance) of the page that ended it.
 
     The scan isolates batches; the batch in which a page fails still moves, what lies behind it is not looked
@@ -164,7 +173,18 @@ def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, 
         line = (found[0] if found else start, end)
     pfn, kind = blocker or (_last_in_use(zone, end), SKIPPED)
     locked = kind == LOCKED or (memory.abi.mlock_stops_migration and pfn in memory.pins)
-    return ContigBusy(pfn, locked, line)
+    return ContigBusy(pfn, pfn if blocker is None else _held_until(memory, zone, pfn), locked, line)
+
+
+def _held_until(memory: Memory, zone: Zone, pfn: int) -> int:
+    """The last page from ``pfn`` on where a scan begins with a batch of pages that all fail."""
+    occupants = memory.owners.occupants
+    end = pfn
+    for held, tag in memory.owners.used_in(pfn, zone.end_pfn):
+        if held != end or movability(memory, held, occupants[tag >> TAG_SHIFT]) not in (FAILING, LOCKED):
+            break
+        end += 1
+    return max(pfn, end - COMPACT_CLUSTER_MAX)
 
 
 def _last_in_use(zone: Zone, end: int) -> int:

@@ -31,9 +31,7 @@ def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
 
 
 def all_movable(memory: Memory, pages: list[Page]) -> bool:
-    """Whether nothing can hold any of these pages: none is pinned, and all their owners' pages move."""
-    if memory.pins and any(pfn in memory.pins for pfn, _ in pages):
-        return False
+    """Whether nothing but a pin can hold any of these pages: all their owners' pages move."""
     locks = memory.abi.mlock_stops_migration
     owners = [memory.owners.occupants[ident] for ident in {tag >> TAG_SHIFT for _, tag in pages}]
     return all(o.movable and not (o.mlocked and locks) for o in owners)

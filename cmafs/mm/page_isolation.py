@@ -6,34 +6,29 @@ Positions are pfns; ranges are whole page blocks of one zone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cmafs.mm.buddy import account_freepages, add_to_free_list, del_page_from_free_list, free_one_page
-from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
+from cmafs.mm.mmzone import CODE_MASK, CODE_SHIFT, MIGRATE_ISOLATE, Memory, Zone
 
 
-def free_blocks(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Free blocks whose head is in ``[start, end)``: (start, end, migratetype); a run of the largest order is
-    one.
+def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
+    """Free blocks whose head is in ``[start, end)``, ascending: (start, end, migratetype).
+
+    A run of the largest order is one. Costs by what is free, or by the range, not by what is used.
     """
-    used, order, block_pages = memory.owners.used, memory.pageblock_order, memory.pageblock_nr_pages
-    pfn = start
-    while pfn < end:
-        if used.get(pfn >> order) == block_pages:
-            pfn = (pfn >> order) + 1 << order
-            continue
-        found = zone.find_free(pfn)
-        if found is None:
-            pfn += 1
-            continue
-        head, found_order, migratetype = found
-        stop = head + (1 << found_order)
-        if found_order == zone.max_page_order:
-            run = zone.top_area[migratetype].find(pfn)
-            assert run is not None, "find_free() found it"
-            stop = max(stop, min(run.end, end >> found_order << found_order))
-        yield head, stop, migratetype
-        pfn = stop
+    buddy, top = zone.buddy, zone.max_page_order
+    if len(buddy) < end - start:
+        heads = [pfn for pfn in buddy if start <= pfn < end]
+    else:
+        heads = list(filter(buddy.__contains__, range(start, end)))
+    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    for migratetype, area in enumerate(zone.top_area):
+        run = area.first_from(start)
+        while run is not None and run.start < end:
+            low = max(run.start, start >> top << top)
+            stop = max(low + (1 << top), min(run.end, end >> top << top))
+            found.append((low, stop, migratetype))
+            run = area.first_from(run.end)
+    return sorted(found)
 
 
 def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
@@ -55,7 +50,7 @@ def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -
     """
     _split_straddling(memory, zone, start)
     _split_straddling(memory, zone, end)
-    for low, high, migratetype in list(free_blocks(memory, zone, start, end)):
+    for low, high, migratetype in free_blocks(zone, start, end):
         account_freepages(zone, low - high, migratetype)
         _relist(zone, low, high, migratetype)
     memory.set_pageblock_migratetype(start, end, MIGRATE_ISOLATE)
@@ -78,7 +73,7 @@ def undo_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int, mi
     memory.set_pageblock_migratetype(start, end, migratetype)
     zone.nr_isolate_pageblock -= (end - start) >> memory.pageblock_order
     tail = memory.abi.moves_to_tail
-    for low, high, _ in list(free_blocks(memory, zone, start, end)):
+    for low, high, _ in free_blocks(zone, start, end):
         if low not in zone.buddy:
             zone.top_area[MIGRATE_ISOLATE].discard(low, high)
             account_freepages(zone, high - low, migratetype)
