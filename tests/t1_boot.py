@@ -402,6 +402,21 @@ def test_iomem_has_ram_kernel_and_reservations() -> None:
     assert [child.name for child in top[0].children][:2] == ["Kernel code", "Kernel data"]
 
 
+def test_iomem_of_x86_tells_rodata_and_bss() -> None:
+    names = {}
+    for kernel in ("5.4", "6.12"):
+        tree = parse_dts(
+            '/dts-v1/; /memreserve/ 0x1000000 0xc00000; / { #address-cells = <2>; #size-cells = <2>; '
+            'memory@0 { device_type = "memory"; reg = <0 0 0 0x40000000>; }; };'
+        )
+        (ram,) = boot(tree, kernel, "cma=0", arch="x86_64").iomem
+        names[kernel] = [child.name for child in ram.children]
+        ends = [edge for child in ram.children for edge in (child.start, child.end)]
+        assert ends == sorted(ends)
+    assert names["5.4"] == ["Kernel code", "Kernel data", "Kernel bss"]
+    assert names["6.12"] == ["Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"]
+
+
 def test_rows_cover_every_kernel() -> None:
     for rows in ARCH_ROWS.values():
         assert set(rows) == set(RELEASES) | set(DIALECTS)

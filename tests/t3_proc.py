@@ -339,6 +339,29 @@ def test_numbers_that_are_none(text: str) -> None:
     refused(errno.EINVAL, proc_dointvec, text.encode())
 
 
+@pytest.mark.parametrize(("kernel", "strict"), [("4.4", False), ("6.12", True)])
+def test_a_sysctl_is_written_at_its_start(kernel: str, strict: bool) -> None:
+    proc = Proc(kernel)
+    fd = proc.calls.open("/proc/sys/vm/drop_caches", O_WRONLY)
+    assert proc.calls.write(fd, b"1 2\n") == 2
+    assert proc.calls.write(fd, b"2\n") == 2
+    assert proc.vmstat()["drop_slab"] == (0 if strict else 1)
+    if strict:
+        assert proc.calls.write(fd, b"nonsense") == 8
+    else:
+        refused(errno.EINVAL, proc.calls.write, fd, b"nonsense")
+
+
+def test_figures_that_came_and_stayed() -> None:
+    text = Proc("6.12", "x86_64").read("zoneinfo")
+    figures = dict(re.findall(r"        (high|low|promo) +(\d+)", text)[:3])
+    low = int(figures["low"])
+    assert int(figures["promo"]) == 2 * int(figures["high"]) - low
+    assert f"    count: 0\n              high:  {low}\n              batch: 63\n  node_unrec" in text
+    assert "thp_split_pud" in Proc("6.12", "x86_64").vmstat()
+    assert "thp_split_pud" not in Proc("6.12").vmstat()
+
+
 @pytest.mark.parametrize("kernel", ["6.1", "6.6"])
 def test_compact_memory(kernel: str) -> None:
     proc = Proc(kernel)

@@ -20,6 +20,8 @@ class ArchAbi:
     """One row of one architecture.
 
     ``kernel_sizes_kib``: code, rwdata, rodata, init, bss of the ``Memory:`` line.
+    ``iomem_rodata``: read-only data is told from code and data in /proc/iomem; x86_64 (5.5, P a94691680bac;
+    V 6.1).
     ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it;
     x86_64: none, its
     tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start
@@ -43,6 +45,7 @@ class ArchAbi:
     """
 
     kernel_sizes_kib: tuple[int, int, int, int, int]
+    iomem_rodata: bool = False
     image: tuple[tuple[int, int], ...] = ()
     image_align: int = 1 << 21
     page_tables: int = 0
@@ -70,7 +73,7 @@ _X86 = rows_from(
         other_kib=328,
     ),
     {
-        "5.10": {"allocated_kib": ((15, 256),)},
+        "5.10": {"allocated_kib": ((15, 256),), "iomem_rodata": True},
         "5.15": {"swiotlb_slot_bytes": 24, "other_kib": 804},
         "6.1": {"kernel_sizes_kib": (6147, 1090, 1236, 776, 2180)},
         "6.12": {

@@ -67,9 +67,11 @@ class ProcAbi:
     (4.8, 4.12; V 4.19); before, ``scanned``, and other lines at the end (V 4.4).
     ``zoneinfo_managed``: a zone's ``managed`` line (3.9, M).
     ``zoneinfo_cma``: a zone's ``cma`` line (5.12, P 3c381db1fac8). ``zoneinfo_boost`` (5.16, P a6ea8b5b9f1c).
-    ``zoneinfo_promo`` (6.16; V). ``pcp_high_range``: ``high_min`` and ``high_max`` (6.7, P 90b41691b988; H).
+    ``zoneinfo_promo`` (6.16, and 6.12.117; V). ``pcp_high_range``: ``high_min`` and ``high_max`` (not in
+    6.12.117, V; in 6.18, H).
     ``pcp_high_from_watermark``: pcp->high is the low watermark (5.14, P b92ca18e8ca5; H), before six batches.
     ``compact_memory_checks``: only ``1`` is taken (6.5, P 8b9167cd9ef0); before, any write compacts.
+    ``sysctl_writes_strict``: a write behind the start of the file is swallowed (4.5, P 41662f5cc553; V 6.12).
     ``drop_caches_mode``: 0200 since 5.5 (P 204cb79ad42f).
     """
 
@@ -86,6 +88,7 @@ class ProcAbi:
     pcp_high_range: bool
     pcp_high_from_watermark: bool
     compact_memory_checks: bool
+    sysctl_writes_strict: bool
     drop_caches_mode: int
 
 
@@ -104,10 +107,16 @@ ROWS = rows_from(
         pcp_high_range=False,
         pcp_high_from_watermark=False,
         compact_memory_checks=False,
+        sysctl_writes_strict=False,
         drop_caches_mode=0o644,
     ),
     {
-        "4.15": {"vmstat": vm.ITEMS_4_15, "meminfo": _MEMINFO_4_15, "zoneinfo_by_node": True},
+        "4.15": {
+            "vmstat": vm.ITEMS_4_15,
+            "meminfo": _MEMINFO_4_15,
+            "zoneinfo_by_node": True,
+            "sysctl_writes_strict": True,
+        },
         "4.19": {"meminfo": _MEMINFO_4_19},
         "5.4": {
             "vmstat": vm.ITEMS_5_4,
@@ -119,11 +128,11 @@ ROWS = rows_from(
         "5.15": {"vmstat": vm.ITEMS_5_15, "zoneinfo_cma": True, "pcp_high_from_watermark": True},
         "6.1": {"vmstat": vm.ITEMS_6_1, "meminfo": _MEMINFO_6_1, "zoneinfo_boost": True},
         "6.6": {"vmstat": vm.ITEMS_6_6, "compact_memory_checks": True},
-        "6.12": {"vmstat": vm.ITEMS_6_12, "pcp_high_range": True},
+        "6.12": {"vmstat": vm.ITEMS_6_12, "zoneinfo_promo": True},
         "6.18": {
             "vmstat": vm.ITEMS_6_18,
             "meminfo": _MEMINFO_6_18,
-            "zoneinfo_promo": True,
+            "pcp_high_range": True,
         },
         "7.2": {"vmstat": vm.ITEMS_7_2, "meminfo": _MEMINFO_7_2},
         "2010": {

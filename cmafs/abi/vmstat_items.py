@@ -116,7 +116,7 @@ ITEMS_4_15 = VmstatItems(
         thp_file_alloc?TRANSPARENT_HUGEPAGE thp_file_mapped?TRANSPARENT_HUGEPAGE
         thp_split_page?TRANSPARENT_HUGEPAGE thp_split_page_failed?TRANSPARENT_HUGEPAGE
         thp_deferred_split_page?TRANSPARENT_HUGEPAGE thp_split_pmd?TRANSPARENT_HUGEPAGE
-        thp_split_pud?HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD thp_zero_page_alloc?TRANSPARENT_HUGEPAGE
+        thp_split_pud?X86_64 thp_zero_page_alloc?TRANSPARENT_HUGEPAGE
         thp_zero_page_alloc_failed?TRANSPARENT_HUGEPAGE thp_swpout?TRANSPARENT_HUGEPAGE
         thp_swpout_fallback?TRANSPARENT_HUGEPAGE swap_ra?SWAP swap_ra_hit?SWAP"""
     ),

@@ -76,8 +76,8 @@ def _add_config(root: Directory, proc: Directory, machine: Machine, text: bytes)
 
 def _add_sysctls(proc: Directory, machine: Machine) -> None:
     """sys/vm: what can be told to the memory manager."""
-    sysctls = VmSysctls(machine)
+    sysctls, strict = VmSysctls(machine), machine.abi.proc.sysctl_writes_strict
     vm = proc.subdir("sys", 0o555).subdir("vm", 0o555)
-    vm.file("compact_memory", 0o200, Sysctl(sysctls.compact_memory))
+    vm.file("compact_memory", 0o200, Sysctl(sysctls.compact_memory, strict))
     show = sysctls.show_drop_caches
-    vm.file("drop_caches", machine.abi.proc.drop_caches_mode, Sysctl(sysctls.drop_caches, show))
+    vm.file("drop_caches", machine.abi.proc.drop_caches_mode, Sysctl(sysctls.drop_caches, strict, show))

@@ -47,11 +47,24 @@ def proc_dointvec(data: bytes) -> tuple[int, int]:
     return -value if match[1] else value, len(data) if data[end : end + 1] == b"\0" else blanks.end()
 
 
+class SysctlFile(SeqFile):
+    """An open file of /proc/sys; ``strict`` as kernel.sysctl_writes_strict."""
+
+    def __init__(self, show: Show | None, store: Store | None, strict: bool) -> None:
+        super().__init__(show, store, errno.EIO)
+        self._strict = strict
+
+    def write(self, data: bytes, offset: int) -> int:
+        """``proc_first_pos_non_zero_ignore()``: only a write at the start is looked at."""
+        return len(data) if offset and self._strict else super().write(data, offset)
+
+
 @dataclass(frozen=True)
 class Sysctl:
     """A file of /proc/sys: its mode counts for root too."""
 
     store: Store
+    strict: bool
     show: Show | None = None
 
     def open(self, inode: Inode, flags: int) -> File:
@@ -59,7 +72,7 @@ class Sysctl:
         readable, writable = inode.mode & 0o400, inode.mode & 0o200
         if (writes(flags) and not writable) or (reads(flags) and not readable):
             fail(errno.EACCES)
-        return SeqFile(self.show, self.store, errno.EIO)
+        return SysctlFile(self.show, self.store, self.strict)
 
 
 class VmSysctls:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from cmafs.init.early import EarlyBoot
 
 _SZ_1K = 1 << 10
+_SZ_4K = 4 << 10
 _X86_KERNEL = 0x1000000
+_X86_SECTION = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,36 @@ class Resource:
 
 
 def _kernel(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
-    """Kernel code and data, where the image was loaded; on x86_64 at 16 MiB if the tree reserves it."""
-    code, rwdata, rodata, init, bss = (size * _SZ_1K for size in sizes_kib)
+    """What of the kernel is where the image was loaded; on x86_64 at 16 MiB if the tree reserves it."""
+    sizes = [size * _SZ_1K for size in sizes_kib]
     if boot.config.arch == "x86_64":
-        if not boot.memblock.is_region_reserved(_X86_KERNEL, code):
-            return []
-        start = _X86_KERNEL
-    else:
-        start = boot.kernel_start
+        reserved = boot.memblock.is_region_reserved(_X86_KERNEL, sizes[0])
+        return _x86_kernel(sizes, boot.data.iomem_rodata) if reserved else []
+    code, rwdata, rodata, init, bss = sizes
+    start = boot.kernel_start
     data = start + code + rodata + init
     return [
         Resource(start, start + code + rodata - 1, "Kernel code"),
         Resource(data, data + rwdata + bss - 1, "Kernel data"),
     ]
+
+
+def _x86_kernel(sizes: Sequence[int], tells_rodata: bool) -> list[Resource]:
+    """arch/x86/kernel/setup.c:setup_arch(); vmlinux.lds.S aligns code, rodata and data to 2 MiB."""
+    code, rwdata, rodata, init, bss = sizes
+    text_end = _X86_KERNEL + code
+    ro_start = _align(text_end, _X86_SECTION)
+    data = _align(ro_start + rodata, _X86_SECTION)
+    bss_start = data + _align(rwdata, _SZ_4K) + _align(init, _SZ_4K)
+    parts = [Resource(_X86_KERNEL, text_end - 1, "Kernel code")]
+    if tells_rodata:
+        parts.append(Resource(ro_start, ro_start + rodata - 1, "Kernel rodata"))
+    parts.append(Resource(data if tells_rodata else text_end, data + rwdata - 1, "Kernel data"))
+    return [*parts, Resource(bss_start, bss_start + bss - 1, "Kernel bss")]
+
+
+def _align(address: int, to: int) -> int:
+    return -(-address // to) * to
 
 
 def iomem_resources(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
