@@ -237,6 +237,10 @@ class Cma2010(CmaRegistry):
         """The live chunk that starts at an address."""
         return self._chunks.get(addr)
 
+    def chunks(self) -> list[CmaChunk]:
+        """All live chunks."""
+        return list(self._chunks.values())
+
     def _info(self, infop: CmaInfo, source: Callable[[], str | None]) -> None:
         try:
             regions = source()

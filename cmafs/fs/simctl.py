@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma_mapping import show_device
+from cmafs.drivers.validate import validate_2010, validate_buffers
 from cmafs.fs.dentry import Directory
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
@@ -54,6 +55,7 @@ class Verify:
         wrong: list[str] = []
         try:
             wrong = validate(machine.memory, list(machine.cma), self._before)
+            wrong += validate_buffers(machine) + validate_2010(machine.cma2010)
             self._before = dict(machine.memory.vmstat.events)
         except Exception:
             machine.simlog.report(traceback.format_exc())
