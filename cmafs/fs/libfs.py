@@ -23,6 +23,7 @@ SYSFS_FILE_SIZE = 4096
 _U64_MAX = (1 << 64) - 1
 _ATTR_BUFFER = 24
 _U32_TEXT = 11
+_ZERO = ord("0")
 
 _STRICT = re.compile(rb"\+?(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))")
 _LENIENT = re.compile(rb"(-?)(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))")
@@ -36,13 +37,18 @@ def kstrtoull(text: bytes) -> int:
     >>> kstrtoull(b"+0x10"), kstrtoull(b"010"), kstrtoull(b"0")
     (16, 8, 0)
     """
-    match = _STRICT.match(text)
-    if match is None:
-        fail(errno.EINVAL)
-    value = _number(match[1], match[2], match[3])
+    digits = text.removesuffix(b"\n")
+    if digits.isdigit() and digits[0] != _ZERO:  # what nearly every write is
+        value = int(digits)
+    else:
+        match = _STRICT.match(text)
+        if match is None:
+            fail(errno.EINVAL)
+        value = _number(match[1], match[2], match[3])
+        digits = match[0]
     if value > _U64_MAX:
         fail(errno.ERANGE)
-    if text[match.end() :] not in (b"", b"\n"):
+    if text[len(digits) :] not in (b"", b"\n"):
         fail(errno.EINVAL)
     return value
 
