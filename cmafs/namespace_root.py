@@ -34,6 +34,7 @@ DEBUGFS = f"{PRIVATE}/debugfs"  # the same tree, mounted under the names that /p
 TRACEFS = f"{PRIVATE}/tracefs"
 PROCFS = f"{PRIVATE}/proc"  # the run's procfs; the root directory of /proc is composed
 
+_PTMX = "/dev/ptmx"
 _DEBUG = "/sys/kernel/debug"
 _FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit that mount(2) takes
 #: devices besides disks by which root would change the host for longer than the run, or write to its log
@@ -152,7 +153,7 @@ def _ptmx() -> str:
 
     Whoever may not open the one in devpts gets the node of a whole /dev.
     """
-    return "pts/ptmx" if _opens_ptmx() else f"{PRIVATE}/dev/ptmx"
+    return "pts/ptmx" if _opens_ptmx() else f"{PRIVATE}{_PTMX}"
 
 
 def _clone(source: str, target: str) -> None:
@@ -163,7 +164,7 @@ def _clone(source: str, target: str) -> None:
     elif stat.S_ISDIR(mode):
         os.mkdir(target)
         bind(source, target, recursive=True)
-    elif target == "/dev/ptmx":
+    elif target == _PTMX:
         os.symlink(_ptmx(), target)
     else:
         touch(target)

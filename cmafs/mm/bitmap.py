@@ -6,7 +6,7 @@ bits, so that a search looks at runs instead of bits. ``Bitmap.check()`` says wh
 
 from __future__ import annotations
 
-import sys
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ _BUCKET = 128
 
 _U32_BITS = 32
 _U32_ONES = (1 << _U32_BITS) - 1
+
+#: Whether the words of an array must be turned round to be bytes.
+_BIG_ENDIAN = struct.pack("=H", 1) == struct.pack(">H", 1)
 
 #: Words between the ends of a range from which on assigning a slice is faster than a loop.
 _SLICE_WORDS = 8
@@ -202,7 +205,7 @@ class Bitmap:
 
     def _little_endian(self) -> bytes:
         words = self._words
-        if sys.byteorder == "big":
+        if _BIG_ENDIAN:
             words = words[:]
             words.byteswap()
         return words.tobytes()
