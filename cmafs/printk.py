@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -140,7 +139,9 @@ class Printk:
             return "(____ptrval____)" if self.bits_per_long == 64 else "(ptrval)"
         if not self.abi.hashes_pointers:
             return f"{address & ((1 << self.bits_per_long) - 1):0{width}x}"
-        digest = hashlib.blake2b(address.to_bytes(8, "little"), digest_size=4, key=self._key).hexdigest()
+        from hashlib import blake2b  # loads OpenSSL, which most machines never need
+
+        digest = blake2b(address.to_bytes(8, "little"), digest_size=4, key=self._key).hexdigest()
         return digest.rjust(width, "0")
 
     @property
