@@ -53,16 +53,19 @@ def ctl_main(args: argparse.Namespace) -> int:
     """Write the line, in one write; the reason of a refusal is what it added to sim/log."""
     control = _door(args.mountpoint, "control")
     log = control.with_name("log")
-    if not args.words:
+    line = " ".join(args.words)
+    verb = line.split(maxsplit=1)[0] if line.strip() else ""
+    if not verb:
         raise CommandFailed("ctl: a verb is wanted, for example: spawn NAME anon SIZE", status=2)
     try:
         before = log.read_bytes().count(b"\n")
         with control.open("wb", buffering=0) as file:
-            file.write((" ".join(args.words) + "\n").encode(errors="surrogateescape"))
+            file.write(f"{line}\n".encode(errors="surrogateescape"))
     except OSError as error:
-        added = log.read_text(errors="replace").splitlines()[before:] if log.exists() else []
-        reasons = [line for line in added if args.words[0] in line.partition(": ")[0]]
-        raise CommandFailed(reasons[-1] if reasons else f"{args.words[0]}: {error.strerror}") from None
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        added = lines[before:] or lines[-1:]  # a full ring has as many lines as before
+        reasons = [reason for reason in added if verb in reason.partition(": ")[0]]
+        raise CommandFailed(reasons[-1] if reasons else f"{verb}: {error.strerror}") from None
     return 0
 
 

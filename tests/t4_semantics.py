@@ -182,7 +182,13 @@ def test_ctl_and_dmesg(machine: Path) -> None:
     assert cmafs("ctl", str(machine), "spawn", "a", "anon", "1M").returncode == 0
     done = cmafs("ctl", str(machine), "spawn", "a", "anon", "1M")
     assert (done.returncode, done.stderr) == (1, "cmafs: spawn: task 'a' exists\n")
+    assert cmafs("ctl", str(machine), "spawn a anon 1M").stderr == "cmafs: spawn: task 'a' exists\n"
+    assert cmafs("ctl", str(machine), " ").returncode == 2
+    for _ in range(4100):  # more than sim/log keeps
+        with pytest.raises(OSError, match="No such file"):
+            (machine / "sim/control").write_text("kill nobody")
     done = cmafs("ctl", str(machine), "kill", "b")
+    assert done.stderr == "cmafs: kill: no task 'b'\n"
     assert (done.returncode, done.stderr.startswith("cmafs: kill: ")) == (1, True)
     log = cmafs("dmesg", str(machine)).stdout
     assert log == (machine / "sim/dmesg").read_text()
