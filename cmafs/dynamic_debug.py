@@ -37,13 +37,14 @@ class Query:
     module: str | None = None
     function: str | None = None
     format: str | None = None
+    klass: str | None = None
     first_lineno: int = 0
     last_lineno: int = 0
 
     def set(self, keyword: str, value: str) -> None:
         """``check_set()``: each keyword once. Raises QueryError."""
         if getattr(self, keyword) is not None:
-            name = {"filename": "file", "function": "func"}.get(keyword, keyword)
+            name = {"filename": "file", "function": "func", "klass": "class"}.get(keyword, keyword)
             text = f"match-spec:{name} val:{getattr(self, keyword)} overridden by {value}"
             raise QueryError(("check_set", text))
         setattr(self, keyword, value)
@@ -63,10 +64,11 @@ class Query:
             raise QueryError(("parse_linerange", text))
 
     def matches(self, site: DebugSite) -> bool:
-        """Whether a call site is meant: the filter of ``ddebug_change()``."""
+        """Whether a call site is meant: the filter of ``ddebug_change()``; none of ours is of a class."""
         name = site.filename
         return (
-            (self.module is None or _wildcard(self.module, site.module))
+            self.klass is None
+            and (self.module is None or _wildcard(self.module, site.module))
             and (
                 self.filename is None or any(_wildcard(self.filename, n) for n in (name, name.split("/")[-1]))
             )
@@ -158,8 +160,7 @@ class DynamicDebug:
         """The text of the control file: ``ddebug_proc_show()``."""
         lines = ["# filename:lineno [module]function flags format\n"]
         for site, flags in self._log.debug_flags.items():
-            text = (site.format + "\n").replace("\t", "\\011").replace("\r", "\\015")
-            text = text.replace("\n", "\\012").replace('"', "\\042")
+            text = site.format + ("\\012" if self._log.abi.dyndbg_octal else "\\n")
             where = f"{site.filename}:{site.lineno} [{site.module}]{site.function}"
             lines.append(f'{where} ={self.describe_flags(flags)} "{text}"\n')
         return "".join(lines)
@@ -221,8 +222,10 @@ class DynamicDebug:
                 self._parse_file(query, value)
             elif keyword == "line":
                 query.set_lines(value)
-            elif keyword in ("func", "module", "format"):
-                field = {"func": "function"}.get(keyword, keyword)
+            elif keyword in ("func", "module", "format") or (
+                keyword == "class" and self._log.abi.dyndbg_class
+            ):
+                field = {"func": "function", "class": "klass"}.get(keyword, keyword)
                 query.set(field, unescape(value) if keyword == "format" else value)
             else:
                 raise QueryError(("ddebug_parse_query", f'unknown keyword "{keyword}"'))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from datetime import datetime
 
 _LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 _FACILITIES = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news")
+_HEX = re.compile(rb"\\x([0-9a-f]{2})")
 _POLL = 0.05  # seconds between looks at the log while following it
 _RECORD = 8192  # bytes, more than the longest record of /dev/kmsg
 
@@ -40,9 +42,15 @@ class Record:
 
 def parse(raw: bytes) -> Record:
     """A record as /dev/kmsg gives it: `priority,sequence,microseconds,flags;text`, then its dictionary."""
-    head, _, rest = raw.decode("utf-8", "replace").partition(";")
-    priority, _, stamp = head.split(",")[:3]
-    return Record(int(priority), int(stamp), rest.partition("\n")[0])
+    head, _, rest = raw.partition(b";")
+    priority, _, stamp = head.split(b",")[:3]
+    return Record(int(priority), int(stamp), _unmangle(rest.partition(b"\n")[0]))
+
+
+def _unmangle(text: bytes) -> str:
+    """What msg_print_ext_body() escaped; what cannot be printed stays escaped, as dmesg(1) has it."""
+    plain = _HEX.sub(lambda match: bytes([int(match[1], 16)]), text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in plain)
 
 
 def read_available(kmsg: int) -> Iterator[Record]:
@@ -71,13 +79,12 @@ def _stamp(record: Record, style: str, boot: float) -> str:
 
 
 def line(record: Record, args: argparse.Namespace) -> str:
-    """A record as the options want it."""
-    prefix = ""
-    if args.raw:
-        return f"<{record.priority}>{_stamp(record, 'raw', args.boot)}{record.text}"
-    if args.decode:
+    """A record as the options want it, its further lines below the first."""
+    prefix = f"<{record.priority}>" if args.raw else ""
+    if args.decode and not args.raw:
         prefix = f"{record.facility:<6}:{record.level:<6}: "
-    return prefix + _stamp(record, args.time_format, args.boot) + record.text
+    prefix += _stamp(record, "raw" if args.raw else args.time_format, args.boot)
+    return prefix + record.text.replace("\n", "\n" + " " * len(prefix))
 
 
 def _parser() -> argparse.ArgumentParser:

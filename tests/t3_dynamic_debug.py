@@ -43,11 +43,26 @@ def test_the_listing(system: Namespace) -> None:
     sites = [line.split(":")[0] for line in lines[1:]]
     assert sites == ["mm/cma.c"] * 6 + ["mm/cma_debug.c"]
     entry = next(line for line in lines if "[cma]__cma_alloc =" in line)
-    assert entry.endswith('[cma]__cma_alloc =_ "cma: %s(cma %p, name: %s, count %lu, align %d)\\012"')
+    assert entry.endswith('[cma]__cma_alloc =_ "%s(cma %p, name: %s, count %lu, align %d)\\n"')
     assert lines[-1].endswith(
-        '[cma_debug]cma_free_mem =_ "cma: cannot release partial block when order_per_bit != 0\\012"'
+        '[cma_debug]cma_free_mem =_ "cma: cannot release partial block when order_per_bit != 0\\n"'
     )
     assert system.lstat(CONTROL).st_mode == 0o100644
+
+
+def test_older_kernels_list_newlines_in_octal() -> None:
+    for kernel, end in (("5.15", "\\012"), ("6.1", "\\n")):
+        lines = tables(build_areas(kernel, cma_debug=True), kernel).read_file(CONTROL).decode().splitlines()
+        assert any(line.endswith(f'cma_release =p "%s(page %p, count %lu){end}"') for line in lines)
+
+
+def test_classes_are_known_from_6_1_on() -> None:
+    areas = build_areas("6.1")
+    tables(areas, "6.1").write_file(CONTROL, b"class DRM_UT_CORE =pflmt")
+    assert not any("f" in value for value in flags(areas).values())
+    with pytest.raises(OSError) as refused:
+        tables(build_areas("5.15"), "5.15").write_file(CONTROL, b"class DRM_UT_CORE =pflmt")
+    assert refused.value.errno == errno.EINVAL
 
 
 def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:

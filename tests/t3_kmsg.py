@@ -70,6 +70,7 @@ def test_a_reader_that_was_overtaken(log: Printk) -> None:
     [
         (b"hello\n", b"12,0,0,-;hello\n"),
         (b"<3>disk\n", b"11,0,0,-;disk\n"),
+        (b"<>x\n", b"8,0,0,-;x\n"),
         (b"<30>daemon", b"30,0,0,-;daemon\n"),
         (b"<x>odd\n\n", b"12,0,0,-;<x>odd\\x0a\n"),
     ],

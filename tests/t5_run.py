@@ -370,6 +370,12 @@ def test_programs_find_debugfs_by_its_type(tmp_path: Path) -> None:
     )
 
 
+def test_dmesg_shows_what_was_written() -> None:
+    script = r"""printf 'one\ntwo \\ \303\244\001\n' > /dev/kmsg; dmesg -t | tail -n 2; dmesg | tail -n 1"""
+    second = "two \\ ä\\x01\n"
+    assert run(script).stdout == f"one\n{second}{' ' * 15}{second}"
+
+
 def test_files_are_whole_for_programs_that_would_splice() -> None:
     code = """
 import os, sys

@@ -62,7 +62,7 @@ class CmaSites:
 
 
 def _cma_c(lineno: int, function: str, fmt: str) -> DebugSite:
-    return DebugSite("mm/cma.c", lineno, "cma", function, f"cma: {fmt}")
+    return DebugSite("mm/cma.c", lineno, "cma", function, fmt, "cma: ")
 
 
 def _cma_debug_c(lineno: int) -> DebugSite:

@@ -13,7 +13,8 @@ class DebugSite:
     """One ``pr_debug()``: a ``struct _ddebug``.
 
     ``filename`` relative to the kernel's source; ``lineno`` there; ``module`` its KBUILD_MODNAME;
-    ``function`` where it stands; ``format`` as in C, with pr_fmt's prefix and without the newline.
+    ``function`` where it stands; ``format`` as the source has it, without the newline; ``prefix``: what
+    pr_fmt puts before it in the log, of which the descriptor knows nothing.
     """
 
     filename: str
@@ -21,10 +22,11 @@ class DebugSite:
     module: str
     function: str
     format: str
+    prefix: str = ""
 
     def text(self, *args: object) -> str:
         """The line: numbers for ``%lu`` and its like, ready text for ``%s``, ``%p`` and ``%pa``."""
-        return _CONVERSION.sub(lambda m: "%x" if m[0] == "%lx" else "%s", self.format) % args
+        return self.prefix + _CONVERSION.sub(lambda m: "%x" if m[0] == "%lx" else "%s", self.format) % args
 
 
 _CONVERSION = re.compile(r"%(?:pa|p|s|zu|lu|lx|d)")
@@ -65,6 +67,11 @@ class PrintkAbi:
 
     ``dyndbg_file_tail``: ``file F:func`` and ``file F:line`` are understood, and ``format ^…`` anchors
     (``ddebug_parse_query()``, ``ddebug_change()``; 5.9).
+
+    ``dyndbg_octal``: the control file shows a newline in octal (``ddebug_proc_show()``; as ``\\n`` from 6.0,
+    P 47ea6f99d06e, V 6.1).
+
+    ``dyndbg_class``: the keyword ``class`` is understood (6.1, V).
     """
 
     record_header: int = 16
@@ -78,6 +85,8 @@ class PrintkAbi:
     dyndbg_names_function: bool = True
     dyndbg_flags: str = "pmflt"
     dyndbg_file_tail: bool = False
+    dyndbg_octal: bool = True
+    dyndbg_class: bool = False
 
 
 ROWS = rows_from(
@@ -94,6 +103,7 @@ ROWS = rows_from(
             "dyndbg_file_tail": True,
         },
         "5.15": {"record_tail": 4},
+        "6.1": {"dyndbg_octal": False, "dyndbg_class": True},
         "6.6": {"line_max": 1024},
         "6.12": {"dyndbg_flags": "pmfslt"},
     },

@@ -23,7 +23,7 @@ _O_NONBLOCK = 0o4000
 _O_WRONLY = 1
 _NSEC_PER_USEC = 1000
 _LOG_USER = 1
-_PRIORITY = re.compile(rb"<([0-9]+)>")
+_PRIORITY = re.compile(rb"<([0-9]*)>")
 
 
 def ext_format(record: Record) -> bytes:
@@ -91,7 +91,7 @@ class KmsgFile(File):
         level, facility, text = DEFAULT_MESSAGE_LOGLEVEL, _LOG_USER, data.partition(b"\0")[0]
         match = _PRIORITY.match(text)
         if match:
-            number = int(match[1]) & 0xFFFFFFFF
+            number = int(match[1] or 0) & 0xFFFFFFFF
             level, facility = number & 7, (number >> 3 & 0xFF) or _LOG_USER
             text = text[match.end() :]
         text = text.removesuffix(b"\n")
