@@ -68,7 +68,8 @@ def publish(place: Path) -> None:
     pytest = [libraries / name for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging")]
     for package in (REPOSITORY / "cmafs", libraries / "pyfdt", *pytest):  # the plugin imports pytest
         shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(libraries / "fuse.py", place)
+    for module in ("fuse.py", "py.py"):
+        shutil.copy(libraries / module, place)
     place.chmod(0o755)
 
 
