@@ -22,7 +22,6 @@ from cmafs.clock import Clock, ManualClock
 from cmafs.fs.namei import Namespace
 from cmafs.fs.tree import build_tree
 from cmafs.init.cmdline import memparse
-from cmafs.init.initcalls import DEFAULT_PROFILE
 from cmafs.init.kconfig import ConfigError, DotConfigLine
 from cmafs.init.main import BootOptions, KernelPanic, start_kernel
 from cmafs.of.base import DtError
@@ -125,7 +124,7 @@ class Machine:
         memory: str | int | None = None,
         seed: int = 0,
         clock: Clock | None = None,
-        profile: str = DEFAULT_PROFILE,
+        profile: str | None = None,
         strict_quirks: bool = False,
     ) -> Machine:
         """Boot a machine; the arguments are the command's machine options, ``memory`` in bytes if a number.

@@ -74,7 +74,7 @@ def report_on(
     config: Sequence[str] = (),
     memory: int | None = None,
     seed: int = 0,
-    framework: tuple[str, bool] = ("vendor", False),
+    framework: tuple[str | None, bool] = (None, False),
 ) -> Report:
     """Boot a loaded tree and examine the outcome. Raises DtError, UnknownKernel, ConfigError.
 

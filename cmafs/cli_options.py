@@ -49,7 +49,7 @@ def machine_options() -> argparse.ArgumentParser:
     add("--memory", metavar="SIZE", help="memory in one range, instead of the /memory nodes (K, M, G)")
     add("--seed", metavar="N", type=seed, default=0, help="what everything random follows from (0)")
     add("--log", metavar="FILE", help="the server's own log, besides sim/log")
-    add("--profile", choices=PROFILES, default="vendor", help="with --kernel 2010: whose version (vendor)")
+    add("--profile", choices=PROFILES, help="with --kernel 2010: whose version (vendor)")
     add("--strict-quirks", action="store_true", help="with --kernel 2010: its bugs too")
     return parser
 

@@ -191,3 +191,11 @@ class TestUsage:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
         full = "cmafs: standard output: No space left on device\n"
         assert (done.returncode, done.stderr) == (1, full)
+
+
+@pytest.mark.parametrize("option", [["--profile", "v1"], ["--strict-quirks"]])
+def test_what_is_of_2010_alone(option: list[str]) -> None:
+    done = cmafs("check", *option)
+    line = "cmafs: --profile and --strict-quirks are for --kernel 2010; this is 6.12\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert cmafs("run", *option, "--", "true").returncode == 125

@@ -5,7 +5,7 @@ The only place that puts the parts together. Kernel: ``init/main.c``, ``arch/*/k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cmafs.abi import KernelAbi
@@ -20,13 +20,13 @@ from cmafs.init.early import EarlyBoot
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
 from cmafs.init.iomem import iomem_resources
-from cmafs.init.kconfig import Kconfig, parse_config
+from cmafs.init.kconfig import ConfigError, Kconfig, parse_config
 from cmafs.init.machine import Machine
 from cmafs.init.panic import KernelPanic
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.version import linux_banner
 from cmafs.init.zones import free_area_init, zone_ranges
-from cmafs.mm.boot_pages import populate_boot_pages
+from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
 from cmafs.mm.memblock import Memblock
 from cmafs.mm.mm_init import mm_init
@@ -58,7 +58,7 @@ class BootOptions:
     config: Sequence[str] = ()
     memory: int | None = None
     seed: int = 0
-    profile: str = DEFAULT_PROFILE
+    profile: str | None = None
     strict_quirks: bool = False
 
 
@@ -86,6 +86,8 @@ def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machin
 def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyBoot:
     """Options, command line, memory: what is known before anything is reserved."""
     abi = options.abi
+    if not abi.boot.framework_2010 and (options.profile or options.strict_quirks):
+        raise ConfigError(f"--profile and --strict-quirks are for --kernel 2010; this is {abi.row}")
     arch = options.arch or machine_arch(tree)[0]
     config = parse_config(options.config, arch, abi.boot, abi.release)
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
@@ -133,7 +135,7 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
         early_cma(boot.dma)
     limit, offset = _RESERVE[arch](boot)
     if abi.boot.framework_2010:
-        reserve_2010(boot, options.profile, options.strict_quirks)
+        reserve_2010(boot, options.profile or DEFAULT_PROFILE, options.strict_quirks)
     steps: Mapping[str, Callable[[], None]] = {
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),
@@ -211,11 +213,31 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
 
 
 def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:
-    """Pages handed out during boot are written to, mapped or not."""
-    shift = boot.config.page_shift
+    """Pages handed out during boot are written to, mapped or not, and if they are the kernel's own.
+
+    A refused node gives back what it named, also where the kernel stands. Raises KernelPanic.
+    """
+    shift, order = boot.config.page_shift, boot.config.max_page_order()
     for low, high, _ in boot.scan.unmapped:
         if memory.owners.any_in(low >> shift, high >> shift):
             boot.touch(low, high - low)
+    kernel = next(owner for owner in memory.owners.occupants.values() if owner.name == KERNEL)
+    blocks = {pfn >> order for pfn in kernel.pfns()}  # boot used all of each for a while
+    for path, low, high in _image_given_back(boot):
+        if not blocks.isdisjoint(range(low >> shift + order, (high - 1 >> shift + order) + 1)):
+            span = f"{low:#x}-{high - 1:#x}"
+            boot.events.append(BootEvent(path, "kernel-given-back", EFFECT_PANIC, "reg", span))
+            why = f"{path}: {span} is given back, and the kernel stands there"
+            raise boot.panic(why, "Attempted to kill init! exitcode=0x0000000b")
+
+
+def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
+    """(node's path, base, end) of what refused nodes have in common with the kernel image."""
+    for region in boot.scan.regions:
+        for start, end in boot.image() if region.failed else ():
+            low, high = max(start, region.base), min(end, region.base + region.size)
+            if low < high:
+                yield region.node.path, low, high
 
 
 def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> Machine:
