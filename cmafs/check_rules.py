@@ -120,6 +120,11 @@ RULES: Mapping[str, Rule] = {
         "drivers/of/of_reserved_mem.c:fdt_init_reserved_mem_node()@v6.12",
         "drop `no-map` or `reusable`",
     ),
+    "kernel-given-back": Rule(
+        "the memory of a refused node is given back even where the kernel itself stands, which then dies",
+        "drivers/of/of_reserved_mem.c:fdt_init_reserved_mem_node()@v6.12",
+        "move it away from the kernel, and mend what the node was refused for",
+    ),
     "no-room": Rule(
         "no free range of that size where it may lie",
         _SIZE,

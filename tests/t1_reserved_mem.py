@@ -370,6 +370,21 @@ def test_memory_given_back_but_not_mapped_that_nobody_touches(base: int) -> None
     assert areas(boot(tree, "6.12")) == [("reserved", 0x7DE00000, 16 * M)]
 
 
+@pytest.mark.parametrize("kernel", RECORDED)
+def test_kernel_memory_given_back_kills(kernel: str) -> None:
+    """Seen on 6.12.117 (arm64): a misaligned node over the image dies once boot takes that memory; one whose
+    scraps boot has no use for does not, nor does an area.
+    """
+    with pytest.raises(
+        KernelPanic, match=r"/reserved-memory/p: 0x40200000-.* the kernel stands there"
+    ) as caught:
+        boot(tree_of(node("p", f"{POOL} {reg(0x40000000, 129 * M)}")), kernel, "cma=16M")
+    assert caught.value.events[-1].reason == "kernel-given-back"
+    base = 0x40000000 if kernel == "5.10" else 0x40200000
+    for body in (reg(0x40200000, M), reg(base, 4 * M)):
+        assert boot(tree_of(node("p", f"{POOL} {body}")), kernel, "cma=16M").cma.default
+
+
 def test_what_was_never_no_map_stays_mapped() -> None:
     """Memory that something else had reserved cannot be marked; its node is refused all the same."""
     nodes = node("a@7f400000", reg(0x7F400000, 12 * M)) + node(

@@ -97,6 +97,10 @@ class EarlyBoot:
                 why = f"{path}: {span} is given back but not mapped, and the kernel writes there"
                 raise self.panic(why, "Attempted to kill the idle task!")
 
+    def image(self) -> list[tuple[int, int]]:
+        """The kernel image's ranges, (base, end); none where the tree's /memreserve/ says it."""
+        return [(self.kernel_start + start, self.kernel_start + end) for start, end in self.data.image]
+
     def scan_reserved_mem(self) -> None:
         """The scan of /reserved-memory. Raises KernelPanic if it leaves no memory, or more than there can be.
 
