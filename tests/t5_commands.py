@@ -63,3 +63,19 @@ def test_options_of_dmesg_that_only_the_hosts_has() -> None:
     dmesg --level bogus 2>&1; echo $?; dmesg --no-such 2> /dev/null; echo $?; dmesg --level warn -t
     """
     assert run(script).stdout == "1\n one\ndmesg: unknown level 'bogus'\n1\n1\none\n"
+
+
+def test_every_kernel_gets_the_whole_standard_input(tmp_path: Path) -> None:
+    """Or a script on it would run on the first kernel only, and pass on all."""
+    table = "KERNEL  RESULT\n5.10    failed (3)\n7.2     failed (3)\n"
+    words = [*CMAFS, "run", "--kernel", "5.10,7.2", "--", "sh", "-s"]
+    text = "uname -r\n" + "# a line of no consequence\n" * 5000 + "exit 3\n"
+    script = tmp_path / "script"
+    script.write_text(f"echo skipped\n{text}")
+    for opened in (None, script.open()):
+        if opened:
+            os.lseek(opened.fileno(), len("echo skipped\n"), os.SEEK_SET)
+        given = {"stdin": opened} if opened else {"input": text}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, **given)
+        assert done.stdout == f"[5.10] 5.10.223\n[7.2] 7.2.13\n{table}"
+        assert done.returncode == 1
