@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from cma_support import build_areas, machine_tables, tables
 
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import O_DIRECT, O_RDWR, Namespace
 from cmafs.mm.cma import cma_alloc
 
 DEBUG = "/sys/kernel/debug/cma"
@@ -248,3 +248,21 @@ def test_descriptors() -> None:
     for fd in (writer, reader, directory):
         system.close(fd)
     assert code(lambda: system.close(reader)) == errno.EBADF
+
+
+def test_a_sysfs_file_that_chmod_opens_for_writing_has_no_store() -> None:
+    system = tables(build_areas("6.12"), "6.12")
+    path = f"{SYSFS}/reserved/alloc_pages_fail"
+    system.chmod(path, 0o644)
+    fd = system.open(path, O_RDWR)
+    with pytest.raises(OSError) as refused:
+        system.write(fd, b"1")
+    assert refused.value.errno == errno.EIO
+    assert system.read(fd, 10) == b"0\n"
+
+
+def test_direct_io_is_refused() -> None:
+    system = tables(build_areas("6.12"), "6.12")
+    with pytest.raises(OSError) as refused:
+        system.open(f"{SYSFS}/reserved/alloc_pages_fail", O_DIRECT)
+    assert refused.value.errno == errno.EINVAL

@@ -247,3 +247,9 @@ def test_a_bug_of_ours_is_eio_and_a_traceback(tmp_path: Path, fuse_device: None)
         assert (place / "sim/verify").read_text() == "internal error: see sim/log\n"
     finally:
         assert cmafs("umount", str(place)).returncode == 0
+
+
+def test_direct_io_is_refused(machine: Path) -> None:
+    with pytest.raises(OSError) as refused:
+        os.open(machine / "sys/kernel/debug/cma/reserved/used", os.O_RDONLY | os.O_DIRECT)
+    assert refused.value.errno == errno.EINVAL

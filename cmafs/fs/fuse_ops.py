@@ -44,6 +44,7 @@ OPTIONS: Mapping[str, str | bool] = {
 _HOT = frozenset(("open", "read", "write", "release"))
 
 _O_TRUNC = os.O_TRUNC
+_O_DIRECT = os.O_DIRECT
 
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
@@ -225,6 +226,8 @@ class FuseMount:
                 inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
                 flags = fi.flags
                 file = inode.fops.open(inode, flags)  # type: ignore[attr-defined]  # else a bug, and EIO
+                if flags & _O_DIRECT:  # fs/open.c:do_dentry_open(): none of these files can
+                    fail(errno.EINVAL)
                 if flags & _O_TRUNC:
                     inode.truncate(0)
                 fi.direct_io = 1

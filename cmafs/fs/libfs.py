@@ -174,18 +174,19 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class SysfsAttribute:
-    """A read-only sysfs attribute: opening it for writing answers EACCES, also for root.
+    """A read-only sysfs attribute: opening it for writing answers EACCES, also for root; once chmod allows
+    it, the write answers EIO.
 
-    Source: ``fs/kernfs/file.c:kernfs_fop_open()@v6.12``.
+    Source: ``fs/kernfs/file.c:kernfs_fop_open()@v6.12``, ``lib/kobject.c:kobj_attr_store()``.
     """
 
     show: Callable[[], bytes]
 
     def open(self, inode: Inode, flags: int) -> File:
         """``kernfs_fop_open()``. Raises EACCES for writing."""
-        if writes(flags):
+        if writes(flags) and not inode.mode & 0o222:
             fail(errno.EACCES)
-        return SeqFile(self.show, None, errno.EINVAL)
+        return SeqFile(self.show, None, errno.EIO)
 
 
 def debugfs_root(root: Directory) -> Directory:

@@ -15,7 +15,7 @@ from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
 #: ``include/uapi/asm-generic/fcntl.h``
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
 O_CREAT, O_EXCL, O_APPEND, O_NONBLOCK = 0o100, 0o200, 0o2000, 0o4000
-O_DIRECTORY, O_NOFOLLOW = 0o200000, 0o400000
+O_DIRECT, O_DIRECTORY, O_NOFOLLOW = 0o40000, 0o200000, 0o400000
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 
 _NAME_MAX = 255
@@ -73,6 +73,8 @@ class Namespace:
         elif flags & O_DIRECTORY or path.endswith("/"):
             fail(errno.ENOTDIR)
         file = inode.fops.open(inode, flags) if isinstance(inode, RegularFile) else None
+        if flags & O_DIRECT and file is not None:
+            fail(errno.EINVAL)
         if flags & O_TRUNC:
             inode.truncate(0)
         fd = self._next_fd
