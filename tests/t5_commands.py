@@ -72,10 +72,9 @@ def test_every_kernel_gets_the_whole_standard_input(tmp_path: Path) -> None:
     text = "uname -r\n" + "# a line of no consequence\n" * 5000 + "exit 3\n"
     script = tmp_path / "script"
     script.write_text(f"echo skipped\n{text}")
-    for opened in (None, script.open()):
-        if opened:
-            os.lseek(opened.fileno(), len("echo skipped\n"), os.SEEK_SET)
-        given = {"stdin": opened} if opened else {"input": text}
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, **given)
-        assert done.stdout == f"[5.10] 5.10.223\n[7.2] 7.2.13\n{table}"
-        assert done.returncode == 1
+    with script.open() as opened:
+        os.lseek(opened.fileno(), len("echo skipped\n"), os.SEEK_SET)
+        for given in ({"stdin": opened}, {"input": text}):
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, **given)
+            assert done.stdout == f"[5.10] 5.10.223\n[7.2] 7.2.13\n{table}"
+            assert done.returncode == 1
