@@ -1,4 +1,4 @@
-"""What ``cmafs check`` finds on the command line: parameters that do not mean what they seem to, or nothing.
+"""What ``cmafs check`` finds on the command line and in the configuration: what is not what it seems.
 
 Pure. Sizes are bytes.
 """
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 def cmdline_findings(machine: Machine) -> Iterator[BootEvent]:
     """What became of ``cma=`` and its relatives, as far as the boot itself says nothing.
 
-    Nothing on a machine of 2010, where ``cma=`` is another language.
+    Of the command line nothing on a machine of 2010, where ``cma=`` is another language.
     """
+    for name in machine.config.dropped:
+        yield BootEvent(None, "config-dropped", EFFECT_NOTE, f"CONFIG_{name}")
     if machine.cma2010 is not None:
         return
     params = parse_early_params(machine.cmdline, False)

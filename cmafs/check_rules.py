@@ -125,6 +125,11 @@ RULES: Mapping[str, Rule] = {
         "drivers/of/of_reserved_mem.c:fdt_init_reserved_mem_node()@v6.12",
         "move it away from the kernel, and mend what the node was refused for",
     ),
+    "no-value": Rule(
+        "without a value the kernel follows a null pointer while it parses the command line",
+        "init/main.c:do_early_param()",
+        "give it a value, or drop it",
+    ),
     "no-room": Rule(
         "no free range of that size where it may lie",
         _SIZE,
@@ -206,6 +211,11 @@ RULES: Mapping[str, Rule] = {
         "the device tree has a linux,cma-default node, which goes before cma= up to 5.8",
         "kernel/dma/contiguous.c:dma_contiguous_reserve()",
         "drop linux,cma-default from that node, or set its size in the tree",
+    ),
+    "config-dropped": Rule(
+        "this kernel or architecture has no such option, so its configuration drops it",
+        "scripts/kconfig/confdata.c:conf_read_simple()",
+        "leave it out, or use a kernel that has it",
     ),
     "unknown-parameter": Rule(
         "this kernel has no such parameter: hugetlb_cma= came with 5.7, cma_pernuma= with 5.10, "

@@ -370,6 +370,14 @@ def test_parameters_that_do_nothing(
     assert mine == [expected]
 
 
+def test_an_option_of_other_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    checked = Checked(capsys, "--json", "--cmdline", "cma=16M", "--config", "CMA_DEBUG=y")
+    (problem,) = checked.document["problems"]
+    assert (problem["node"], problem["effect"], problem["severity"]) == (None, "note", "note")
+    assert problem["reason"].startswith("CONFIG_CMA_DEBUG: this kernel or architecture has no such option")
+    assert checked.status == 0
+
+
 def test_no_room_for_a_parameter_is_no_matter_of_the_tree(capsys: pytest.CaptureFixture[str]) -> None:
     (problem,) = Checked(capsys, "--json", "--cmdline", "cma=2G").document["problems"]
     assert problem["reason"].startswith("cma=: no free range of that size below the limit (")

@@ -53,11 +53,11 @@ def _key(row: str) -> tuple[int, int]:
 def find_row(name: str) -> tuple[str, str]:
     """The row that answers for a kernel, and the release it shows.
 
-    ``name``: a release (``6.12``, ``6.12.30``), or a dialect. The newest row not above it answers.
-    Raises UnknownKernel.
+    ``name``: a release (``6.12``, ``6.12.30``), or a dialect. The newest row not above it answers; a full
+    release is then the one shown. Raises UnknownKernel.
 
     >>> find_row("6.8"), find_row("6.12.30"), find_row("6.12-rc1"), find_row("article")
-    (('6.6', '6.8.0'), ('6.12', '6.12.30'), ('6.12', '6.12.0-rc1'), ('article', '6.12.117'))
+    (('6.6', '6.6.120'), ('6.12', '6.12.30'), ('6.12', '6.12.0-rc1'), ('article', '6.12.117'))
     """
     if name in RELEASES:
         return name, RELEASES[name]
@@ -70,6 +70,8 @@ def find_row(name: str) -> tuple[str, str]:
         raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them")
     row = [r for r in RELEASES if _key(r) <= wanted][-1]
     assert match  # (0, 0) is below every row
+    if not (match[3] or match[4]):
+        return row, RELEASES[row]
     return row, f"{match[1]}.{match[2]}.{match[3] or 0}{match[4] or ''}"
 
 

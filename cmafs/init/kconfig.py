@@ -46,7 +46,8 @@ class Kconfig:
 
     ``cma_size_mbytes`` MiB; ``cma_size_sel`` one of CMA_SIZE_SEL_*; ``page_shift`` log2 of bytes;
     ``page_block_max_order`` None: the kernel has no such option, or it is at its default;
-    ``log_buf_shift`` log2 of bytes.
+    ``log_buf_shift`` log2 of bytes; ``dropped``: asked for, but not an option of this kernel or
+    architecture.
     """
 
     arch: str
@@ -64,6 +65,7 @@ class Kconfig:
     page_shift: int = 12
     numa: bool = False
     log_buf_shift: int = 17
+    dropped: tuple[str, ...] = ()
 
     def max_cma_areas(self) -> int:
         """MAX_CMA_AREAS: how many slots ``cma_areas[]`` has."""
@@ -250,20 +252,24 @@ def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = 
     """The configuration with the given ``KEY=VALUE`` lines applied in order. Raises ConfigError.
 
     ``CONFIG_`` before a key is optional; ``# CONFIG_X is not set`` is ``X=n``; other comments and blank
-    lines are skipped. ``X=n`` for an option that only other kernels have says nothing.
+    lines are skipped. An option that only other kernels or architectures have is dropped, as olddefconfig
+    does.
     """
     known = _known(arch, boot)
+    dropped: list[str] = []
     fields: dict[str, object] = {"cma_debug": boot.cma_debug_default, "numa": arch == "arm64"}
     for text in lines:
         parsed = _parse(text.strip())
         if parsed is None:
             continue
         name, value = parsed
-        if name not in known and (isinstance(text, DotConfigLine) or (name in _ELSEWHERE and value == "n")):
+        if name not in known and (isinstance(text, DotConfigLine) or name in _ELSEWHERE):
+            if name in _ELSEWHERE and value != "n":
+                dropped.append(name)
             continue
         if name not in known:
             raise ConfigError(
                 f"unknown option '{name}' on this kernel and architecture: known are {', '.join(known)}"
             )
         fields.update(known[name](name, value))
-    return Kconfig(arch, boot, release, **fields)  # type: ignore[arg-type]
+    return Kconfig(arch, boot, release, dropped=tuple(dropped), **fields)  # type: ignore[arg-type]
