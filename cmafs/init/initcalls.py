@@ -96,11 +96,7 @@ def _atomic_pool_arm64(boot: EarlyBoot, machine: Machine) -> None:
         pages = sum(zone.managed_pages for zone in machine.memory.zones) // (_SZ_1G // _SZ_128K)
         size = max(min(pages, 1 << boot.config.max_page_order()) << shift, _SZ_128K)
     order = min(get_order(size, shift), boot.config.max_page_order())
-    pfn = _from_default(boot, order)
-    while pfn is None and order and boot.areas.default is not None:
-        order -= 1
-        pfn = _from_default(boot, order)
-    _pool(machine, pfn, order)
+    _pool(machine, _from_default(boot, order), order)
     kib = (1 << (order + shift)) // _SZ_1K
     boot.log.printk(f"DMA: preallocated {kib} KiB GFP_KERNEL pool for atomic allocations")
 

@@ -133,6 +133,7 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
         boot.log.printk(f"Command line: {boot.cmdline}")
     if not abi.boot.framework_2010:
         early_cma(boot.dma)
+        _panic_without_value(boot)
     limit, offset = _RESERVE[arch](boot)
     if abi.boot.framework_2010:
         reserve_2010(boot, options.profile or DEFAULT_PROFILE, options.strict_quirks)
@@ -148,6 +149,21 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
     order = {"x86_64": abi.boot.x86_steps, "arm64": abi.boot.arm64_steps, "arm": abi.boot.arm_steps}
     for step in order[arch]:
         steps[step]()
+
+
+def _panic_without_value(boot: EarlyBoot) -> None:
+    """These parameters read their text without asking whether there is one. Raises KernelPanic."""
+    abi, numa = boot.abi.boot, boot.config.numa
+    known = {
+        "hugetlb_cma": abi.hugetlb_cma and boot.config.arch != "arm",
+        "cma_pernuma": bool(abi.pernuma_option) and numa,
+        "numa_cma": abi.numa_cma_param and numa,
+    }
+    for name in (name for name in known if known[name] and None in boot.params.values(name)):
+        boot.events.append(BootEvent(None, "no-value", EFFECT_PANIC, f"{name}="))
+        raise boot.panic(
+            f"{name} without a value: the kernel follows a null pointer", "Attempted to kill the idle task!"
+        )
 
 
 #: Architecture -> what is reserved first; answers (limit of the default area, offset of the linear map).
