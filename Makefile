@@ -32,6 +32,7 @@ shell: setup
 
 lint: setup
 	$(BIN)/ruff check cmafs tests
+	$(BIN)/ruff format --check --exclude tests/scripts cmafs tests
 	$(BIN)/mypy
 	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/shims/*
 

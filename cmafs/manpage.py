@@ -112,7 +112,7 @@ def bash(parser: argparse.ArgumentParser) -> str:
     values = [(f"{name}:{word}", option.choices) for name, option, word in spellings if option.choices]
     table = "\n".join(f"        {name}) words={shlex.quote(text)} ;;" for name, text in words.items())
     values_table = "\n".join(
-        f"        {case}) COMPREPLY=($(compgen -W {shlex.quote(' '.join(choices))} -- \"$cur\")); return ;;"
+        f'        {case}) COMPREPLY=($(compgen -W {shlex.quote(" ".join(choices))} -- "$cur")); return ;;'
         for case, choices in values
     )
     names = " ".join(words)
