@@ -192,6 +192,11 @@ def test_more_cma_than_is_reserved_wraps() -> None:
     assert ", 18446744073709" in lines[0] and lines[0].endswith("K reserved, 524288K cma-reserved)")
 
 
+def test_coherent_pool_without_a_value_kills() -> None:
+    with pytest.raises(KernelPanic, match="coherent_pool without a value"):
+        boot(tree_of(), "6.12", "coherent_pool")
+
+
 @pytest.mark.parametrize("name", ["hugetlb_cma", "hugetlb-cma", "cma_pernuma", "numa_cma"])
 def test_parameter_without_a_value_kills(name: str) -> None:
     """Seen on 6.12.117; where a kernel does not know the name, it is one more unknown word."""

@@ -158,6 +158,7 @@ def _panic_without_value(boot: EarlyBoot) -> None:
         "hugetlb_cma": abi.hugetlb_cma and boot.config.arch != "arm",
         "cma_pernuma": bool(abi.pernuma_option) and numa,
         "numa_cma": abi.numa_cma_param and numa,
+        "coherent_pool": boot.config.arch != "x86_64",
     }
     for name in (name for name in known if known[name] and None in boot.params.values(name)):
         boot.events.append(BootEvent(None, "no-value", EFFECT_PANIC, f"{name}="))
