@@ -124,7 +124,7 @@ ITEMS_4_15 = VmstatItems(
 
 
 def _5_4(old: VmstatItems) -> VmstatItems:
-    """4.20: workingset_nodes, workingset_restore, nr_kernel_misc_reclaimable; 5.4: huge pages of files (P)."""
+    """4.20: workingset_nodes, workingset_restore, nr_kernel_misc_reclaimable; 5.4: huge file pages (P)."""
     node = after(old.node, "nr_isolated_file", "workingset_nodes")
     node = after(node, "workingset_activate", "workingset_restore")
     node = after(node, "nr_shmem_pmdmapped", "nr_file_hugepages nr_file_pmdmapped")

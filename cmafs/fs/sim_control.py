@@ -106,7 +106,7 @@ class SimControl:
         self._unpin_pfn = Verb("pfn PFN", lambda c, w: workload.unpin_pfn(c.memory, number(w[1])))
 
     def write(self, data: bytes) -> int:
-        """One write(2): its lines in order, up to the first that is refused. Raises OSError with its errno."""
+        """One write(2): its lines in order, up to the first that is refused. Raises its OSError."""
         if len(data) >= MAX_WRITE and not data.endswith(b"\n") and b"\n" in data:
             data = data[: data.rindex(b"\n") + 1]
         for line in data.decode("utf-8", "replace").split("\n"):
