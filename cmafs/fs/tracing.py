@@ -31,7 +31,7 @@ TRACE_BUF_SIZE = 1024
 
 
 class TracePipe(File):
-    """An open trace_pipe: each line is read once. In the kernel it blocks; here a read finds what there is."""
+    """An open trace_pipe; each line once. In the kernel it blocks; here a read takes what is there."""
 
     nonseekable = True
 
