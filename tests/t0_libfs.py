@@ -8,7 +8,16 @@ import errno
 import pytest
 
 import cmafs.fs.libfs
-from cmafs.fs.libfs import SimpleAttribute, SysfsAttribute, kstrtoull, simple_strtoll, to_int, u32_array_text
+from cmafs.fs.dentry import new_directory
+from cmafs.fs.libfs import (
+    SYSFS,
+    SimpleAttribute,
+    SysfsAttribute,
+    kstrtoull,
+    simple_strtoll,
+    to_int,
+    u32_array_text,
+)
 
 UINT64 = 1 << 64
 
@@ -156,8 +165,8 @@ def test_a_full_array_loses_its_newline() -> None:
 @pytest.mark.parametrize("flags", [1, 2, 0o1001])
 def test_a_sysfs_attribute_refuses_to_be_opened_for_writing(flags: int) -> None:
     attr = SysfsAttribute(lambda: b"5\n")
-    inode: object = None
+    inode = new_directory(SYSFS).file("attr", 0o444, attr)
     with pytest.raises(OSError) as refused:
-        attr.open(inode, flags)  # type: ignore[arg-type]
+        attr.open(inode, flags)
     assert refused.value.errno == errno.EACCES
-    assert attr.open(inode, 0).read(10, 0) == b"5\n"  # type: ignore[arg-type]
+    assert attr.open(inode, 0).read(10, 0) == b"5\n"

@@ -14,6 +14,7 @@ from mm_support import Booted, boot, layout
 from cmafs.mm import workload
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory
+from cmafs.mm.validate import free_blocks
 from cmafs.mm.vmscan import drop_caches
 
 
@@ -192,3 +193,20 @@ MemoryMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_memory_machine = MemoryMachine.TestCase
+
+
+def test_page_blocks_of_two_types_that_merged_are_consistent() -> None:
+    """Found by the machine: up to 5.16 a MOVABLE page block merges with a stolen UNMOVABLE one."""
+    machine = MemoryMachine()
+    machine.boot(shape=SHAPES[2], boot_pages=False)
+    machine.spawn(kind="anon", name="b", pages=775)
+    machine.alloc(align=0, pages=1, slot=0)
+    machine.spawn(kind="file", name="c", pages=626)
+    machine.spawn(kind="kernel", name="a", pages=586)
+    machine.kill(name="a")
+    assert any(
+        not machine.memory.one_migratetype(start, end)
+        for zone in machine.memory.zones
+        for start, end, _ in free_blocks(zone)
+    )
+    machine.consistent()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, MACHINE, mounts, ordinary_user, processes
+from run_support import CMAFS, MACHINE, REPOSITORY, mounts, ordinary_user, processes
 
 
 def _started(
@@ -113,6 +113,10 @@ def test_a_killed_server_leaves_errors_not_a_hang() -> None:
 def test_runs_need_no_room_in_tmp() -> None:
     """A full /tmp: nothing is written there."""
     full = "mount -t tmpfs -o size=4k tmpfs /tmp; cat /dev/zero > /tmp/full 2>/dev/null"
+    if REPOSITORY.is_relative_to("/tmp"):  # keep the clone visible
+        full = (
+            f"mount --bind {REPOSITORY} /mnt; {full}; mkdir -p {REPOSITORY}; mount --move /mnt {REPOSITORY}"
+        )
     script = f"{full}; {' '.join(CMAFS)} run -- echo works"
     words = ["unshare", "-Urm", "sh", "-c", script] if os.geteuid() else ["unshare", "-m", "sh", "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")

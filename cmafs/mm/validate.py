@@ -106,13 +106,13 @@ def check_merged(memory: Memory, zone: Zone) -> Iterator[str]:
 
 
 def check_types(memory: Memory, zone: Zone) -> Iterator[str]:
-    """CMA pages are on CMA lists and no others are."""
+    """CMA pages are on CMA lists and no others are; other page blocks of several types may have merged."""
     for start, end, migratetype in free_blocks(zone):
-        first = memory.pageblock_migratetype(start)
-        if not memory.one_migratetype(start, end):
-            first = MIGRATE_CMA if MIGRATE_CMA not in (first, migratetype) else first
-        if (first == MIGRATE_CMA) != (migratetype == MIGRATE_CMA):
-            yield f"{zone.name}: block {start:#x} of type {first} is on a list of type {migratetype}"
+        step = end - start if memory.one_migratetype(start, end) else 1 << memory.pageblock_order
+        for pfn in range(start, end, step):
+            own = memory.pageblock_migratetype(pfn)
+            if (own == MIGRATE_CMA) != (migratetype == MIGRATE_CMA):
+                yield f"{zone.name}: block {pfn:#x} of type {own} is on a list of type {migratetype}"
 
 
 def check_owners(memory: Memory) -> Iterator[str]:
