@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -295,6 +296,8 @@ def test_marker_and_tracing_on(traced: Traced) -> None:
     refused(errno.EINVAL, traced.write, "tracing_on", "x")
     refused(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
     assert traced.write("trace_marker", "x" * 3000) == 1024
+    marker = traced.calls.open(f"{TRACING}/trace_marker", os.O_WRONLY)
+    refused(errno.ESPIPE, traced.calls.lseek, marker, 0)
 
 
 def test_opening_trace_for_writing_empties_it(traced: Traced) -> None:

@@ -49,19 +49,23 @@ class SeqFile(File):
 class SeqOperations:
     """A file of ``show`` and ``store``; either may be missing. ``on_open`` sees open(2)'s flags first.
 
-    ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO.
+    ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO. ``nonseekable``:
+    opened by stream_open(), so that lseek, pread and pwrite answer ESPIPE.
     """
 
     show: Show | None = None
     store: Store | None = None
     missing: int = errno.EINVAL
     on_open: Callable[[int], None] | None = None
+    nonseekable: bool = False
 
     def open(self, inode: Inode, flags: int) -> File:
         """Raises OSError where ``on_open`` refuses."""
         if self.on_open is not None:
             self.on_open(flags)
-        return SeqFile(self.show, self.store, self.missing)
+        file = SeqFile(self.show, self.store, self.missing)
+        file.nonseekable = self.nonseekable
+        return file
 
 
 def truncates(flags: int) -> bool:

@@ -78,7 +78,7 @@ class TracingFiles:
         directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe))
         add("buffer_size_kb", both, SeqOperations(self._size, self._set_size))
         add("buffer_total_size_kb", read, SeqOperations(self._total_size))
-        add("trace_marker", 0o220, SeqOperations(store=self._mark))
+        add("trace_marker", 0o220, SeqOperations(store=self._mark, nonseekable=True))
         add("tracing_on", both, SeqOperations(self._tracing_on, self._set_tracing_on))
         if abi.error_log:
             add("error_log", both, SeqOperations(self._error_log, len, on_open=self._open_error_log))
