@@ -65,7 +65,8 @@ def ordinary_user() -> Iterator[list[str]]:
 def publish(place: Path) -> None:
     """Copy cmafs and the libraries it needs to a place that everybody may read."""
     libraries = Path(sysconfig.get_paths()["purelib"])
-    pytest = [libraries / name for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging")]
+    names = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+    pytest = [libraries / name for name in names]
     for package in (REPOSITORY / "cmafs", libraries / "pyfdt", *pytest):  # the plugin imports pytest
         shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     for module in ("fuse.py", "py.py"):
