@@ -2,7 +2,7 @@
 
 The kernel does this in one sweep up to 6.11 (read, sort, place and initialise) and in two from 6.12 on:
 ``reg`` nodes are reserved and ``size`` nodes placed when the tree is scanned, ``reg`` nodes initialised when
-it is unflattened. Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c``. Addresses and sizes in bytes.
+it is unflattened. Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c``. Units are bytes.
 """
 
 from __future__ import annotations
