@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
-from cmafs.of.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, BootEvent
+from cmafs.of.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, BootEvent
 
 POOL = "shared-dma-pool"
 RESERVED_MEMORY = "reserved-memory"
@@ -57,17 +57,6 @@ def pairs(node: DeviceNode, name: str, cells: tuple[int, int]) -> list[tuple[int
 def root_cells(tree: DeviceTree) -> tuple[int, int]:
     """The root's #address-cells and #size-cells, which every region must use."""
     return tree.root.address_cells(), tree.root.size_cells()
-
-
-def outside_memory(node: DeviceNode, tree: DeviceTree, memory: Ranges) -> BootEvent | None:
-    """A fixed area that is not inside one range of memory; ``memory``: merged (base, end)."""
-    fixed = pairs(node, "reg", root_cells(tree))
-    base, size = fixed[0] if fixed else (0, 0)
-    if not size or any(start <= base and base + size <= end for start, end in memory):
-        return None
-    known = ", ".join(f"{start:#x}..{end - 1:#x}" for start, end in memory)
-    detail = f"{base:#x}..{base + size - 1:#x}; memory is {known or 'nowhere'}"
-    return BootEvent(node.path, "outside-memory", EFFECT_PANIC, "reg", detail)
 
 
 def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Iterator[BootEvent]:

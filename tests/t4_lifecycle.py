@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Mount
-from run_support import CMAFS, REPOSITORY, cmafs, mounts, processes
+from run_support import CMAFS, REPOSITORY, cmafs, eventually, gone, mounts, processes
 
 USED = "sys/kernel/debug/cma/reserved/used"
 
@@ -25,23 +23,6 @@ def server_of(place: Path) -> int:
     pid = server_mounts.server_of(mount.device)
     assert pid is not None
     return pid
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_the_server_holds_nothing_of_its_caller(machine: Path) -> None:

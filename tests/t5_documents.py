@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from console_support import Shell, check_document, steps_of
+from run_support import mounts_below
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -23,11 +24,5 @@ def test_document(document: Path, tmp_path: Path) -> None:
         assert check_document(document, shell) > 0
     finally:
         shell.close()
-        for mounted in mounts_below(tmp_path):  # a document that failed half way
+        for mounted in reversed(mounts_below(tmp_path)):  # a document that failed half way
             subprocess.run(["cmafs", "umount", "-l", mounted], env=env, check=True)
-
-
-def mounts_below(top: Path) -> list[str]:
-    """The mount points at or below a directory, innermost first."""
-    places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [place for place in reversed(places) if Path(place).is_relative_to(top)]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, MACHINE, REPOSITORY, mounts, ordinary_user, processes
+from run_support import CMAFS, MACHINE, REPOSITORY, eventually, gone, mounts, ordinary_user, processes
 
 
 def _started(
@@ -27,23 +26,6 @@ def _started(
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process still has its memory and descriptors."""
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
 
 
 def _kill_server(process: subprocess.Popen[str]) -> None:
@@ -79,7 +61,7 @@ def test_nothing_remains(end: str, tmp_path: Path) -> None:
     assert process.wait(30) in statuses
     assert process.stdout is not None
     process.stdout.close()
-    assert _eventually(lambda: processes(mark) == []), processes(mark)
+    assert eventually(lambda: processes(mark) == []), processes(mark)
     assert mounts() == before
     assert os.listdir(tmp_path) == []
 
@@ -92,7 +74,7 @@ def test_nothing_remains_of_an_ordinary_users() -> None:
         process.wait(30)
         assert process.stdout is not None
         process.stdout.close()
-        assert _eventually(lambda: processes(mark) == []), processes(mark)
+        assert eventually(lambda: processes(mark) == []), processes(mark)
 
 
 def test_a_killed_server_leaves_errors_not_a_hang() -> None:
@@ -104,7 +86,7 @@ def test_a_killed_server_leaves_errors_not_a_hang() -> None:
         servers = [pid for pid in _children(process.pid) if os.getsid(pid) == pid]
         for pid in servers:
             os.kill(pid, signal.SIGKILL)
-        assert _eventually(lambda: not any(_runs(pid) for pid in servers))
+        assert eventually(lambda: all(gone(pid) for pid in servers))
         output, _ = process.communicate("go\n", timeout=30)
     assert output == "Transport endpoint is not connected\n"
     assert process.returncode == 6

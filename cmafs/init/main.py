@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cmafs.abi import KernelAbi
-from cmafs.abi.printk import ROWS as PRINTK_ROWS
 from cmafs.arch import arm, arm64, x86
 from cmafs.clock import Clock
 from cmafs.dynamic_debug import DynamicDebug
@@ -96,7 +95,7 @@ def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyB
         clock,
         options.seed,
         _log_buf_shift(config, params),
-        PRINTK_ROWS[abi.row],
+        abi.printk,
         bits_per_long=32 if arch == "arm" else 64,
     )
     log.ptr_key_filled = False
