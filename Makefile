@@ -34,7 +34,7 @@ lint: setup
 	$(BIN)/ruff check cmafs tests
 	$(BIN)/ruff format --check --exclude tests/scripts cmafs tests
 	$(BIN)/mypy
-	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/shims/*
+	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/run/shims/*
 
 test: lint
 	$(PYTEST) tests $(ARGS)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from cmafs.cli import main
+from cmafs.cli.main import main
 
 sys.exit(main())

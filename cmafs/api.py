@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.abi import UnknownKernel, kernel_abi
-from cmafs.clock import Clock, ManualClock
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.cmdline import memparse
-from cmafs.init.kconfig import ConfigError, DotConfigLine
 from cmafs.init.main import BootOptions, KernelPanic, start_kernel
+from cmafs.lib.clock import Clock, ManualClock
+from cmafs.lib.cmdline import memparse
+from cmafs.lib.kconfig import ConfigError, DotConfigLine
 from cmafs.of.base import DtError
 from cmafs.of.fdt import load
 
 if TYPE_CHECKING:
     from cmafs.fs.dentry import Directory
-    from cmafs.init.machine import Machine as BootedMachine
-    from cmafs.simlog import SimLog
+    from cmafs.init.machine import BootedMachine
+    from cmafs.sim.log import SimLog
 
 __all__ = [
     "BadOption",
@@ -98,15 +98,15 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
 class Machine:
     """A booted machine and its files, by path, as root sees them. Every call raises the kernel's OSError.
 
-    ``booted`` is what the boot made, for those who look inside; ``root`` the tree; ``namespace`` has the
+    ``booted`` is what the boot made, for those who look inside; ``root`` the tree; ``syscalls`` has the
     system calls with descriptors (open, pread, lseek, ioctl, …).
     """
 
     def __init__(self, booted: BootedMachine) -> None:
         self.booted = booted
         self.root: Directory = build_tree(booted)
-        self.namespace = Namespace(self.root)
-        calls = self.namespace
+        self.syscalls = Syscalls(self.root)
+        calls = self.syscalls
         self.read, self.listdir, self.readlink = calls.read_file, calls.listdir, calls.readlink
         self.stat, self.lstat = calls.stat, calls.lstat
         self.chmod, self.truncate = calls.chmod, calls.truncate
@@ -150,7 +150,7 @@ class Machine:
 
     def write(self, path: str, data: bytes | str) -> int:
         """Open as the shell's ``>`` does, write once, close; the bytes that were taken."""
-        return self.namespace.write_file(path, data.encode() if isinstance(data, str) else data)
+        return self.syscalls.write_file(path, data.encode() if isinstance(data, str) else data)
 
     @property
     def clock(self) -> Clock:

@@ -40,7 +40,7 @@ class CmaMachine:
 
         Raises CalledProcessError if ``check`` and the snippet failed.
         """
-        command = [sys.executable, "-m", "cmafs.namespace_enter", str(self.mount), str(self.server)]
+        command = [sys.executable, "-m", "cmafs.run.enter", str(self.mount), str(self.server)]
         return subprocess.run(
             [*command, "/bin/sh", "-c", script],
             check=check,
@@ -88,7 +88,7 @@ def cma_machine(
     import os
 
     from cmafs.api import RealClock, boot
-    from cmafs.server import MountFailed, spawn, unmount
+    from cmafs.mount.server import MountFailed, spawn, unmount
 
     marker = request.node.get_closest_marker("cmafs")
     machine = boot(**{"clock": RealClock(), **(marker.kwargs if marker else {})})

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cmafs.fs.fuse_ops import OPTIONS
+from cmafs.mount.fuse_ops import OPTIONS
 
 HERE = Path(__file__).resolve().parent
 CMAFS = [sys.executable, "-m", "cmafs"]

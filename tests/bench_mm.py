@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mm_support import Booted, boot, layout
 
 from cmafs.mm.contig_alloc import alloc_contig_range, free_contig_range
-from cmafs.mm.validate import validate
-from cmafs.mm.workload import kill, pin_pfn, spawn
+from cmafs.sim.validate import validate
+from cmafs.sim.workload import kill, pin_pfn, spawn
 
 GIB = 1 << 18
 ROUNDS = 5

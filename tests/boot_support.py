@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cmafs.abi import kernel_abi
-from cmafs.clock import ManualClock
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 from cmafs.init.main import BootOptions, start_kernel
+from cmafs.lib.clock import ManualClock
 from cmafs.of.base import DeviceNode, DeviceTree
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -97,18 +97,18 @@ def boot(
     arch: str = "arm64",
     config: Iterable[str] = (),
     memory: int | None = None,
-) -> Machine:
+) -> BootedMachine:
     """Boot on a clock that stands still."""
     options = BootOptions(kernel_abi(kernel), arch, cmdline, tuple(config), memory)
     return start_kernel(tree, options, ManualClock())
 
 
-def lines_with(machine: Machine, *words: str) -> list[str]:
+def lines_with(machine: BootedMachine, *words: str) -> list[str]:
     """The log's lines that have any of these words."""
     return [line for line in machine.log.lines() if any(word in line for word in words)]
 
 
-def areas(machine: Machine) -> list[tuple[str, int, int]]:
+def areas(machine: BootedMachine) -> list[tuple[str, int, int]]:
     """(name, base, size) of every area, bytes, in slot order."""
     shift = machine.config.page_shift
     return [(cma.name, cma.base_pfn << shift, cma.count << shift) for cma in machine.cma]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cmafs.drivers.cma2010 import Cma2010
-from cmafs.drivers.cma2010_bestfit import BestFit
-from cmafs.drivers.cma2010_profile import Word, find_profile
-from cmafs.drivers.cma2010_regions import CmaRegion
+from cmafs.drivers.cma2010.bestfit import BestFit
+from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.drivers.cma2010.profile import Word, find_profile
+from cmafs.drivers.cma2010.regions import CmaRegion
 
 M = 1 << 20
 K = 1 << 10

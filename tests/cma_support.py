@@ -6,17 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 from cmafs.abi import kernel_abi
-from cmafs.clock import ManualClock
 from cmafs.fs import cma_debug, dynamic_debug, kmsg
 from cmafs.fs import cma_sysfs as cma_sysfs_table
 from cmafs.fs.dentry import new_directory
 from cmafs.fs.libfs import SYSFS
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import Syscalls
 from cmafs.init.task import SHELL
+from cmafs.lib.clock import ManualClock
+from cmafs.lib.printk import Printk
 from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import MemoryLayout
-from cmafs.printk import Printk
 
 PAGE = 4096
 MIB = 1 << 20
@@ -49,7 +49,7 @@ def build_areas(
     return cma
 
 
-def tables(areas: CmaAreas, row: str, cma_sysfs: bool = True) -> Namespace:
+def tables(areas: CmaAreas, row: str, cma_sysfs: bool = True) -> Syscalls:
     """The allocator's files and the log's, over areas built by hand."""
     machine: Any = SimpleNamespace(
         abi=kernel_abi(row),
@@ -62,11 +62,11 @@ def tables(areas: CmaAreas, row: str, cma_sysfs: bool = True) -> Namespace:
     root = new_directory(SYSFS)
     for table in (cma_debug, cma_sysfs_table, dynamic_debug, kmsg):
         table.populate(root, machine)
-    return Namespace(root)
+    return Syscalls(root)
 
 
 def machine_tables(
     kernel: str, areas: list[tuple[str | None, int, int, int]] | None = None, **options: Any
-) -> Namespace:
+) -> Syscalls:
     """Areas of a kernel, and their files."""
     return tables(build_areas(kernel, areas, **options), kernel)

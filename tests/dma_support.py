@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmafs.abi import kernel_abi
-from cmafs.clock import ManualClock
 from cmafs.drivers.device import Device
-from cmafs.drivers.dma_mapping import find_device, probe
-from cmafs.init.machine import Machine
+from cmafs.drivers.dma.mapping import find_device, probe
+from cmafs.init.machine import BootedMachine
 from cmafs.init.main import BootOptions, start_kernel
+from cmafs.lib.clock import ManualClock
 from cmafs.of.fdt import load
 
 M = 1 << 20
@@ -68,20 +68,20 @@ def boot(
     cmdline: str | None = "cma=16M",
     arch: str | None = None,
     config: tuple[str, ...] = (),
-) -> Machine:
+) -> BootedMachine:
     """A machine with a manual clock."""
     options = BootOptions(abi=kernel_abi(kernel), arch=arch, cmdline=cmdline, config=config)
     return start_kernel(load(dts, ()), options, ManualClock())
 
 
-def device(machine: Machine, name: str) -> Device:
+def device(machine: BootedMachine, name: str) -> Device:
     """A device whose driver has probed."""
     found = find_device(machine, name)
     probe(found)
     return found
 
 
-def used(machine: Machine, name: str) -> int:
+def used(machine: BootedMachine, name: str) -> int:
     """Used pages of an area."""
     area = machine.cma.by_name(name)
     assert area is not None, name

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import boot_support
 
 from cmafs.abi import kernel_abi
-from cmafs.clock import ManualClock
+from cmafs.lib.clock import ManualClock
+from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import Memory, MemoryLayout
-from cmafs.mm.validate import validate
-from cmafs.printk import Printk
+from cmafs.sim.validate import validate
 
 TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 MIB_PAGES = 256

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import Syscalls
 
 #: Kinds that are replayed.
 KINDS = ("walk", "exhaust", "parse", "files", "hugetlb-walk", "pins")
@@ -58,7 +58,7 @@ Operation = dict[str, Any]
 
 
 class Kernel(Protocol):
-    """The calls that a replay makes: ``os`` below a mount point, or a Namespace."""
+    """The calls that a replay makes: ``os`` below a mount point, or a Syscalls."""
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int: ...
     def close(self, fd: int) -> None: ...
@@ -158,12 +158,12 @@ def machine_options(header: dict[str, Any]) -> dict[str, str]:
     return {"kernel": release[0], "arch": arch, "cmdline": header["cmdline"]}
 
 
-def boot_tables(header: dict[str, Any]) -> Namespace:
+def boot_tables(header: dict[str, Any]) -> Syscalls:
     """The machine of a header, in process, on a clock that stands still."""
     from cmafs.abi import kernel_abi
-    from cmafs.clock import ManualClock
     from cmafs.fs.tree import build_tree
     from cmafs.init.main import BootOptions, start_kernel
+    from cmafs.lib.clock import ManualClock
     from cmafs.of import fdt
 
     options = machine_options(header)
@@ -172,7 +172,7 @@ def boot_tables(header: dict[str, Any]) -> Namespace:
         dts.flush()
         tree = fdt.load(dts.name)
     boot = BootOptions(kernel_abi(options["kernel"]), arch=options["arch"], cmdline=options["cmdline"])
-    return Namespace(build_tree(start_kernel(tree, boot, ManualClock())))
+    return Syscalls(build_tree(start_kernel(tree, boot, ManualClock())))
 
 
 class MountedMachine:

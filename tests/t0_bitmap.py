@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmafs.mm.bitmap import Bitmap
+from cmafs.lib.bitmap import Bitmap
 
 
 def find_slowly(bits: list[bool], start: int, nr: int, mask: int, offset: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cmafs.init.cmdline import CmaParam, memparse, next_args, parse_early_params, per_node_sizes
+from cmafs.lib.cmdline import CmaParam, memparse, next_args, parse_early_params, per_node_sizes
 
 M, G = 1 << 20, 1 << 30
 

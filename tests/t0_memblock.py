@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmafs.lib.sort import heap_sort_bottom_up, heap_sort_classic
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, MEMBLOCK_ALLOC_ANYWHERE, Memblock
 from cmafs.mm.sparse import SparseLayout, sparse_init
-from cmafs.of.rmem_sort import heap_sort_bottom_up, heap_sort_classic
 
 PAGE = 4096
 RANGE = st.tuples(st.integers(0, 60), st.integers(1, 20))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cmafs.abi.printk import ROWS, DebugSite
-from cmafs.clock import NSEC_PER_SEC, ManualClock
-from cmafs.printk import Printk
-from cmafs.ratelimit import Ratelimit
+from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
+from cmafs.lib.printk import Printk
+from cmafs.lib.ratelimit import Ratelimit
 
 
 def make(kernel: str = "6.12", shift: int = 17, seed: int = 0, start: int = 0, bits: int = 64) -> Printk:

@@ -8,9 +8,9 @@ from boot_support import areas, boot, cells, lines_with, parse_dts, tree_of
 from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
-from cmafs.clock import ManualClock
-from cmafs.init.kconfig import ConfigError, DotConfigLine, parse_config
 from cmafs.init.main import BootOptions, KernelPanic, start_kernel
+from cmafs.lib.clock import ManualClock
+from cmafs.lib.kconfig import ConfigError, DotConfigLine, parse_config
 from cmafs.of.base import DtError
 from cmafs.of.fdt import load
 

@@ -10,8 +10,8 @@ from typing import Any
 import dts_support as dts
 import pytest
 
-from cmafs.check_rules import RULES
-from cmafs.cli import main
+from cmafs.check.rules import RULES
+from cmafs.cli.main import main
 from cmafs.of.fdt import boards
 
 KERNELS = ("4.4", "4.15", "5.10", "6.1", "6.12", "7.2")

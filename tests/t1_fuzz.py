@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmafs.abi import kernel_abi
-from cmafs.check import Report
-from cmafs.check_rules import RULES
-from cmafs.cli_check import report_on
+from cmafs.check.report import Report
+from cmafs.check.rules import RULES
+from cmafs.cli.check import report_on
+from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED
 from cmafs.of import fdt
 from cmafs.of.base import DeviceTree
-from cmafs.of.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED
 
 KERNELS = ("4.15", "5.10", "6.1", "6.12", "7.2")
 EFFECTS = {EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED}

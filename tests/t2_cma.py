@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from cma_support import MIB, PAGE, build_areas
 
-from cmafs.clock import NSEC_PER_SEC, ManualClock
+from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
 from cmafs.mm import cma as mm_cma
 from cmafs.mm.cma import Cma, CmaAreas, cma_alloc, cma_init_reserved_mem, cma_release
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
-from cmafs.mm.workload import pin_pfn, unpin_pfn
+from cmafs.sim.workload import pin_pfn, unpin_pfn
 
 KERNELS = ("4.4", "4.15", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2")
 

@@ -10,7 +10,7 @@ from cma2010_support import BASE_A, BASE_B, K, M, framework, log_of, region, two
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.drivers.cma2010_chardev import (
+from cmafs.drivers.cma2010.chardev import (
     BY_DEVICE,
     BY_REGIONS,
     CMA_MAGIC,
@@ -18,8 +18,8 @@ from cmafs.drivers.cma2010_chardev import (
     CmaDevice,
     CmaRequest,
 )
-from cmafs.drivers.cma2010_profile import MissingInterface
-from cmafs.drivers.cma2010_regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
+from cmafs.drivers.cma2010.profile import MissingInterface
+from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
 
 MEIZU = [(5000, 0, 12288), (8192, 128 * K, 256 * K), (128 * K, 128 * K, 128 * K)]
 

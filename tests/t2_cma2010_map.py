@@ -13,9 +13,9 @@ from cma2010_support import M, framework, with_bf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.drivers.cma2010_map import map_validate, region_names, where_from
-from cmafs.drivers.cma2010_profile import PROFILES, QUIRKS, KernelOops, Quirks
-from cmafs.drivers.cma2010_regions import CmaInfo, CmaRegion
+from cmafs.drivers.cma2010.map import map_validate, region_names, where_from
+from cmafs.drivers.cma2010.profile import PROFILES, QUIRKS, KernelOops, Quirks
+from cmafs.drivers.cma2010.regions import CmaInfo, CmaRegion
 
 MFC = "s3c-mfc/A=mfc0,mfc-secure;s3c-mfc/B=mfc1,mfc-normal;s3c-mfc/AB=mfc"
 KDOC = "foo=r1;foo/quaz=r2;foo/*=r3;bar/*=r1,r2;baz?/a*,baz?/b*=r3"

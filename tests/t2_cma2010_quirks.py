@@ -7,10 +7,10 @@ import errno
 import pytest
 from cma2010_support import BASE_A, BASE_B, BootMemory, K, M, framework, log_of, region, two_regions, with_bf
 
-from cmafs.drivers.cma2010_early import BoardHelper
-from cmafs.drivers.cma2010_map import where_from
-from cmafs.drivers.cma2010_profile import PROFILES, KernelOops, Quirks, quirks_of
-from cmafs.drivers.cma2010_regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
+from cmafs.drivers.cma2010.early import BoardHelper
+from cmafs.drivers.cma2010.map import where_from
+from cmafs.drivers.cma2010.profile import PROFILES, KernelOops, Quirks, quirks_of
+from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
 
 CRASHING = [("v1", True), ("v3", True), ("v4", True), ("vendor", True), ("meizu", False)]
 

@@ -7,9 +7,9 @@ import errno
 import pytest
 from cma2010_support import BootMemory, HintMemory, K, M, framework, log_of, with_bf
 
-from cmafs.drivers.cma2010_early import BoardHelper
-from cmafs.drivers.cma2010_profile import PROFILES, Word
-from cmafs.drivers.cma2010_regions import CmaRegion, ParamError, cma_param_parse, memparse, simple_strtol
+from cmafs.drivers.cma2010.early import BoardHelper
+from cmafs.drivers.cma2010.profile import PROFILES, Word
+from cmafs.drivers.cma2010.regions import CmaRegion, ParamError, cma_param_parse, memparse, simple_strtol
 
 ALL = list(PROFILES)
 NEW = ["v3", "v4", "vendor", "meizu"]

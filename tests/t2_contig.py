@@ -15,7 +15,7 @@ from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_ra
 from cmafs.mm.mmzone import MIGRATE_CMA
 from cmafs.mm.page_alloc import OutOfMemory
 from cmafs.mm.page_isolation import free_blocks
-from cmafs.mm.workload import kill, mlock, pin, pin_pfn, shrink, spawn, tasks
+from cmafs.sim.workload import kill, mlock, pin, pin_pfn, shrink, spawn, tasks
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.2", "article")
 

@@ -9,15 +9,14 @@ from dma_support import PAGE, M, boot, device, used, write_tree
 
 import cmafs
 from cmafs.drivers import article
-from cmafs.drivers.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
 from cmafs.drivers.device import Device
-from cmafs.drivers.dma_contiguous import (
+from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
     dma_alloc_from_contiguous,
     dma_release_from_contiguous,
     get_order,
 )
-from cmafs.drivers.dma_mapping import (
+from cmafs.drivers.dma.mapping import (
     dma_alloc,
     dma_alloc_coherent,
     dma_free,
@@ -30,8 +29,9 @@ from cmafs.drivers.of_reserved_mem import (
     of_reserved_mem_device_release,
 )
 from cmafs.fs.cma_debug import CmaDebugfs
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 from cmafs.mm.gfp import GFP_ATOMIC, GFP_KERNEL
+from cmafs.sim.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
 
 ROWS = ["4.4", "4.15", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2"]
 SINGLE_PAGES_TO_5_2 = {"4.4", "4.15", "4.19"}
@@ -43,7 +43,7 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def machine(tree) -> Machine:
+def machine(tree) -> BootedMachine:
     return boot(tree)
 
 
@@ -53,7 +53,7 @@ def refused(call, *args) -> str:
     return errno.errorcode[error.value.errno]
 
 
-def state(machine: Machine):
+def state(machine: BootedMachine):
     areas = [(cma.name, cma.used(), cma.available_count) for cma in machine.cma]
     return (
         areas,
@@ -62,7 +62,7 @@ def state(machine: Machine):
     )
 
 
-def fill(machine: Machine, name: str, leave: int = 0) -> None:
+def fill(machine: BootedMachine, name: str, leave: int = 0) -> None:
     """Take an area by debugfs but for ``leave`` pages at its end."""
     area = machine.cma.by_name(name)
     assert area is not None

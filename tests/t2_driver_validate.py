@@ -7,10 +7,10 @@ from cma2010_support import two_regions
 from dma_support import PAGE, M, boot, device, write_tree
 
 import cmafs
-from cmafs.drivers.dma_mapping import dma_alloc_coherent
-from cmafs.drivers.validate import validate_2010, validate_buffers
+from cmafs.drivers.dma.mapping import dma_alloc_coherent
 from cmafs.mm.cma import cma_release
 from cmafs.mm.gfp import GFP_ATOMIC
+from cmafs.sim.validate_drivers import validate_2010, validate_buffers
 
 
 def test_sound_machines_have_no_violations(tmp_path):

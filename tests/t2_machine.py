@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from mm_support import Booted, boot, layout
 
-from cmafs.mm import workload
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory
-from cmafs.mm.validate import free_blocks
 from cmafs.mm.vmscan import drop_caches
+from cmafs.sim import workload
+from cmafs.sim.validate import free_blocks
 
 
 class Shape(NamedTuple):

@@ -9,9 +9,9 @@ import re
 import pytest
 from mm_support import Recorded, names, recorded, small
 
+from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
-from cmafs.mm.workload import pin_pfn, spawn
-from cmafs.printk import DPRINTK_FLAGS_PRINT, Printk
+from cmafs.sim.workload import pin_pfn, spawn
 
 PINS = names("pins")
 

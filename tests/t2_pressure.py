@@ -11,7 +11,7 @@ from mm_support import Recorded, names, recorded
 
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.vmscan import drop_caches
-from cmafs.mm.workload import grow, kill, spawn
+from cmafs.sim.workload import grow, kill, spawn
 
 STEP = re.compile(r"(\w+) MemFree=(\d+) CmaFree=(\d+) used=(\d+)")
 PRESSURE = names("pressure")

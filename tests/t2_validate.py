@@ -10,8 +10,8 @@ from mm_support import Booted, boot, layout
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE
 from cmafs.mm.page_owner import TAG_SHIFT
-from cmafs.mm.validate import validate
-from cmafs.mm.workload import pin, spawn
+from cmafs.sim.validate import validate
+from cmafs.sim.workload import pin, spawn
 
 PAGES, CMA = 16384, ((8192, 2048), (12288, 2048))
 

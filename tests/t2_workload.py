@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from mm_support import Booted, boot, layout, small
 
-from cmafs.mm import workload
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, Memory
 from cmafs.mm.vmscan import drop_caches
+from cmafs.sim import workload
 
 
 def info(memory: Memory, name: str) -> workload.TaskInfo:

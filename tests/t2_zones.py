@@ -6,7 +6,6 @@ import pytest
 from mm_support import Booted, boot, layout, names, recorded, small
 
 from cmafs.abi import kernel_abi
-from cmafs.mm import workload
 from cmafs.mm.compaction import compact_memory
 from cmafs.mm.contig_alloc import alloc_contig_range, free_contig_range
 from cmafs.mm.gfp import (
@@ -23,6 +22,7 @@ from cmafs.mm.mm_init import free_reserved_range, mm_init
 from cmafs.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MemoryLayout
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
 from cmafs.mm.vmscan import drop_caches
+from cmafs.sim import workload
 
 GIB = 1 << 18
 

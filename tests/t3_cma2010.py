@@ -11,18 +11,18 @@ from cma2010_support import K, M
 from t2_cma2010_map import MX2
 
 import cmafs
-from cmafs import cli_options
 from cmafs.abi import kernel_abi
-from cmafs.cli_check import report_on
-from cmafs.clock import ManualClock
-from cmafs.drivers.cma2010_chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
-from cmafs.drivers.cma2010_profile import PROFILES, QUIRKS
-from cmafs.drivers.cma2010_regions import CmaRegion
+from cmafs.cli import options as cli_options
+from cmafs.cli.check import report_on
+from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
+from cmafs.drivers.cma2010.profile import PROFILES, QUIRKS
+from cmafs.drivers.cma2010.regions import CmaRegion
 from cmafs.fs.cma2010 import populate
 from cmafs.fs.dentry import Directory, RegularFile, Symlink, new_directory
 from cmafs.fs.libfs import SYSFS
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 from cmafs.init.main import BootOptions, start_kernel
+from cmafs.lib.clock import ManualClock
 from cmafs.of.fdt import load
 
 CMDLINE = "cma=a=1M@0x50000000;b=1M@0x51000000 cma.map=foo=a,b"
@@ -34,7 +34,7 @@ MEIZU = (
 
 def boot(
     cmdline: str = CMDLINE, profile: str = "vendor", strict: bool = False, arch: str = "arm64"
-) -> Machine:
+) -> BootedMachine:
     abi = kernel_abi("2010")
     options = BootOptions(abi, arch=arch, cmdline=cmdline, profile=profile, strict_quirks=strict)
     return start_kernel(load("virt", ()), options, ManualClock())
@@ -43,7 +43,7 @@ def boot(
 class Tree:
     """The files of a machine by path, with open, read, write and close."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: BootedMachine) -> None:
         self.root = new_directory(SYSFS)
         populate(self.root, machine)
 
@@ -318,7 +318,7 @@ def test_q7_shows_bf_where_another_allocator_was_wanted():
 # /dev/cma
 
 
-def opened(machine: Machine):
+def opened(machine: BootedMachine):
     node = Tree(machine).at("dev/cma")
     assert isinstance(node, RegularFile)
     return node.fops.open(node, os.O_RDWR)

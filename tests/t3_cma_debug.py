@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from cma_support import build_areas, machine_tables, tables
 
-from cmafs.fs.namei import O_DIRECT, O_RDWR, Namespace
+from cmafs.fs.namei import O_DIRECT, O_RDWR, Syscalls
 from cmafs.mm.cma import cma_alloc
 
 DEBUG = "/sys/kernel/debug/cma"
@@ -22,7 +22,7 @@ def code(call: Callable[[], object]) -> int | None:
     return refused.value.errno
 
 
-def number(kernel: Namespace, path: str) -> int:
+def number(kernel: Syscalls, path: str) -> int:
     return int(kernel.read_file(path))
 
 

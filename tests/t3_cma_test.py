@@ -7,16 +7,16 @@ import re
 import pytest
 from dma_support import M, boot, used, write_tree
 
-from cmafs.drivers.cma_owner import page_holders
 from cmafs.fs.dentry import Directory, RegularFile, new_directory
 from cmafs.fs.dev_cma_test import populate
 from cmafs.fs.kmsg import DEVTMPFS
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
+from cmafs.sim.cma_owner import page_holders
 
 HASHED = "[0-9a-f]{16}"
 
 
-def module(machine: Machine) -> RegularFile:
+def module(machine: BootedMachine) -> RegularFile:
     root = new_directory(DEVTMPFS)
     machine.devices.pop("cma_test", None)
     populate(root, machine)
@@ -36,7 +36,7 @@ def read(node: RegularFile) -> bytes:
 
 
 @pytest.fixture
-def machine(tmp_path) -> Machine:
+def machine(tmp_path) -> BootedMachine:
     return boot(write_tree(tmp_path), cmdline="cma=64M")
 
 
@@ -126,7 +126,7 @@ def test_failure_when_the_page_allocator_has_no_such_block_either(machine):
     assert small.log.lines()[-1] == "misc cma_test: no mem in CMA area"
 
 
-def boot_small(machine: Machine) -> Machine:
+def boot_small(machine: BootedMachine) -> BootedMachine:
     """16 MiB of CMA: the buffer of 6 MiB needs a block of 8 MiB, which no buddy list has."""
     small = boot(machine.tree.source, cmdline="cma=16M")
     node = module(small)

@@ -7,7 +7,7 @@ import errno
 import pytest
 from boot_support import boot, tree_of
 
-from cmafs.fs.namei import O_RDONLY, O_WRONLY, Namespace
+from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -15,16 +15,16 @@ BASE = "/sys/firmware/devicetree/base"
 POOL = """cam@50000000 { compatible = "shared-dma-pool"; reusable; reg = <0x0 0x50000000 0x0 0x1000000>; };"""
 
 
-def tree_files(tree: DeviceTree) -> Namespace:
-    return Namespace(build_tree(boot(tree)))
+def tree_files(tree: DeviceTree) -> Syscalls:
+    return Syscalls(build_tree(boot(tree)))
 
 
 @pytest.fixture
-def calls() -> Namespace:
+def calls() -> Syscalls:
     return tree_files(tree_of(POOL))
 
 
-def test_every_node_and_property(calls: Namespace) -> None:
+def test_every_node_and_property(calls: Syscalls) -> None:
     tree = tree_of(POOL)
 
     def check(node: DeviceNode, path: str) -> None:
@@ -38,19 +38,19 @@ def test_every_node_and_property(calls: Namespace) -> None:
     check(tree.root, BASE)
 
 
-def test_the_name_that_the_kernel_adds(calls: Namespace) -> None:
+def test_the_name_that_the_kernel_adds(calls: Syscalls) -> None:
     assert calls.read_file(f"{BASE}/reserved-memory/cam@50000000/name") == b"cam\0"
     assert calls.read_file(f"{BASE}/name") == b"\0"
 
 
-def test_link_from_proc(calls: Namespace) -> None:
+def test_link_from_proc(calls: Syscalls) -> None:
     assert calls.readlink("/proc/device-tree") == "../sys/firmware/devicetree/base"
     assert calls.read_file("/proc/device-tree/reserved-memory/cam@50000000/reg").hex() == (
         "00000000500000000000000001000000"
     )
 
 
-def test_modes_and_writes(calls: Namespace) -> None:
+def test_modes_and_writes(calls: Syscalls) -> None:
     assert calls.lstat(BASE).st_mode == 0o040755
     assert calls.lstat(f"{BASE}/#address-cells").st_mode == 0o100444
     with pytest.raises(OSError) as error:

@@ -7,8 +7,8 @@ import errno
 import pytest
 from cma_support import build_areas, tables
 
-from cmafs.dynamic_debug import DynamicDebug
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import Syscalls
+from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.mm.cma import CmaAreas, cma_alloc
 
 CONTROL = "/sys/kernel/debug/dynamic_debug/control"
@@ -20,7 +20,7 @@ def areas() -> CmaAreas:
 
 
 @pytest.fixture
-def system(areas: CmaAreas) -> Namespace:
+def system(areas: CmaAreas) -> Syscalls:
     return tables(areas, "6.12")
 
 
@@ -37,7 +37,7 @@ def switched(areas: CmaAreas) -> set[str]:
     return {key.split(":")[0] for key, value in flags(areas).items() if value != "_"}
 
 
-def test_the_listing(system: Namespace) -> None:
+def test_the_listing(system: Syscalls) -> None:
     lines = system.read_file(CONTROL).decode().splitlines()
     assert lines[0] == "# filename:lineno [module]function flags format"
     sites = [line.split(":")[0] for line in lines[1:]]
@@ -107,7 +107,7 @@ def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:
         (b"file no/such.c +p", set()),
     ],
 )
-def test_queries(areas: CmaAreas, system: Namespace, query: bytes, functions: set[str]) -> None:
+def test_queries(areas: CmaAreas, system: Syscalls, query: bytes, functions: set[str]) -> None:
     assert system.write_file(CONTROL, query) == len(query)
     assert switched(areas) == functions
 
@@ -126,7 +126,7 @@ def test_queries(areas: CmaAreas, system: Namespace, query: bytes, functions: se
         (b"a b c d e f g h i +p", ["too many words, legal max <=9", "tokenize failed"]),
     ],
 )
-def test_bad_queries(areas: CmaAreas, system: Namespace, query: bytes, lines: list[str]) -> None:
+def test_bad_queries(areas: CmaAreas, system: Syscalls, query: bytes, lines: list[str]) -> None:
     with pytest.raises(OSError) as refused:
         system.write_file(CONTROL, query)
     assert refused.value.errno == errno.EINVAL
@@ -134,26 +134,26 @@ def test_bad_queries(areas: CmaAreas, system: Namespace, query: bytes, lines: li
     assert switched(areas) == set()
 
 
-def test_a_bad_query_does_not_stop_the_others(areas: CmaAreas, system: Namespace) -> None:
+def test_a_bad_query_does_not_stop_the_others(areas: CmaAreas, system: Syscalls) -> None:
     with pytest.raises(OSError):
         system.write_file(CONTROL, b"nonsense\nfunc cma_release +p\n")
     assert switched(areas) == {"cma_release"}
 
 
-def test_a_write_that_is_too_long(system: Namespace) -> None:
+def test_a_write_that_is_too_long(system: Syscalls) -> None:
     with pytest.raises(OSError) as refused:
         system.write_file(CONTROL, b"#" * 4096)
     assert refused.value.errno == errno.E2BIG
     assert system.write_file(CONTROL, b"#" * 4095) == 4095
 
 
-def test_flags_add_up(areas: CmaAreas, system: Namespace) -> None:
+def test_flags_add_up(areas: CmaAreas, system: Syscalls) -> None:
     for query, shown in ((b"+pf", "pf"), (b"+l", "pfl"), (b"-p", "fl"), (b"=_", "_"), (b"=pt", "pt")):
         system.write_file(CONTROL, b"func cma_release " + query)
         assert [value for key, value in flags(areas).items() if key.startswith("cma_release")] == [shown]
 
 
-def test_lines_with_function_and_line(areas: CmaAreas, system: Namespace) -> None:
+def test_lines_with_function_and_line(areas: CmaAreas, system: Syscalls) -> None:
     system.write_file(CONTROL, b"func __cma_alloc line 1-460 =pmflt")
     cma_alloc(areas[0], 3)
     site = areas.abi.sites.entry

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from cma_support import build_areas, tables
 
-from cmafs.fs.namei import O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, Namespace
-from cmafs.printk import Printk
+from cmafs.fs.namei import O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, Syscalls
+from cmafs.lib.printk import Printk
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def log() -> Printk:
     return build_areas("6.12").log
 
 
-def system_of(log: Printk) -> Namespace:
+def system_of(log: Printk) -> Syscalls:
     areas = build_areas("6.12")
     areas.log = log
     return tables(areas, "6.12")

@@ -11,11 +11,11 @@ from boot_support import boot, tree_of
 
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
-from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Namespace
-from cmafs.fs.proc_meminfo import meminfo
-from cmafs.fs.proc_sysctl import proc_dointvec
+from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
+from cmafs.fs.proc.meminfo import meminfo
+from cmafs.fs.proc.sysctl import proc_dointvec
 from cmafs.fs.tree import build_tree
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
 
 ROWS = list(RELEASES)
@@ -29,8 +29,8 @@ class Proc:
         self, kernel: str = "6.12", arch: str = "arm64", memory: str = "", **options: object
     ) -> None:
         tree = tree_of("", memory) if memory else tree_of()
-        self.machine: Machine = boot(tree, kernel, "cma=16M", arch, **options)  # type: ignore[arg-type]
-        self.calls = Namespace(build_tree(self.machine))
+        self.machine: BootedMachine = boot(tree, kernel, "cma=16M", arch, **options)  # type: ignore[arg-type]
+        self.calls = Syscalls(build_tree(self.machine))
 
     def read(self, name: str) -> str:
         return self.calls.read_file(f"/proc/{name}").decode()

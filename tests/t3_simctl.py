@@ -7,9 +7,9 @@ import errno
 import pytest
 from boot_support import boot, tree_of
 
-from cmafs.fs.namei import O_RDONLY, Namespace
+from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 
 MIB_PAGES = 256
 POOL = (
@@ -21,8 +21,8 @@ class Sim:
     """A booted machine and its sim/ directory."""
 
     def __init__(self, cmdline: str = "cma=16M") -> None:
-        self.machine: Machine = boot(tree_of(POOL), "6.12", cmdline)
-        self.calls = Namespace(build_tree(self.machine))
+        self.machine: BootedMachine = boot(tree_of(POOL), "6.12", cmdline)
+        self.calls = Syscalls(build_tree(self.machine))
 
     def control(self, lines: str) -> int:
         return self.calls.write_file("/sim/control", lines.encode())

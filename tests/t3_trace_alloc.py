@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import cmafs
-from cmafs.cli import main
-from cmafs.mm.validate import validate
+from cmafs.cli.main import main
+from cmafs.sim.validate import validate
 
 AREA = "/sys/kernel/debug/cma/reserved/alloc"
 

@@ -13,11 +13,11 @@ from trace_support import Shell, differences, recorded, transcripts
 
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
-from cmafs.clock import ManualClock
-from cmafs.fs.namei import O_RDONLY, O_WRONLY, Namespace
+from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.machine import Machine
+from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
+from cmafs.lib.clock import ManualClock
 from cmafs.trace.filter import FilterError, parse_filter
 from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
 
@@ -29,8 +29,8 @@ class Traced:
     """A booted machine and its tracing directory."""
 
     def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M") -> None:
-        self.machine: Machine = boot(tree_of(), kernel, cmdline)
-        self.calls = Namespace(build_tree(self.machine))
+        self.machine: BootedMachine = boot(tree_of(), kernel, cmdline)
+        self.calls = Syscalls(build_tree(self.machine))
 
     def read(self, name: str) -> str:
         return self.calls.read_file(f"{TRACING}/{name}").decode()

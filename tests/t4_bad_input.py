@@ -158,7 +158,7 @@ class TestHost:
     @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
     def test_device_of_root_alone(self) -> None:
         code = (
-            "import os; from cmafs.server_mounts import check_device, MountFailed\n"
+            "import os; from cmafs.mount.mounts import check_device, MountFailed\n"
             f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
             "try: check_device()\nexcept MountFailed as error: print(error)"
         )

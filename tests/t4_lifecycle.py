@@ -16,11 +16,11 @@ USED = "sys/kernel/debug/cma/reserved/used"
 
 def server_of(place: Path) -> int:
     """The pid of the process that serves a mount."""
-    from cmafs import server_mounts
+    from cmafs.mount import mounts
 
-    mount = server_mounts.mounted_at(str(place))
+    mount = mounts.mounted_at(str(place))
     assert mount is not None
-    pid = server_mounts.server_of(mount.device)
+    pid = mounts.server_of(mount.device)
     assert pid is not None
     return pid
 

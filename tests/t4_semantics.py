@@ -214,7 +214,8 @@ def test_the_log_file_has_what_sim_log_has(mount: Mount, tmp_path: Path) -> None
 
 _WITH_A_BUG = """
 import sys
-from cmafs import api, server
+from cmafs import api
+from cmafs.mount import server
 from cmafs.fs.dentry import File
 
 class Buggy(File):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_support import CMAFS, cmafs, mounts, ordinary_user
 
-from cmafs import doctor
+from cmafs.run import doctor
 
 REQUIREMENTS = [
     "/dev/fuse", "libfuse2", "fusermount", "dtc", "cpp", "AppArmor", "user namespace", "private /proc",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from run_support import cmafs
 
-from cmafs.cli import make_parser
-from cmafs.manpage import commands
+from cmafs.cli.describe import commands
+from cmafs.cli.main import make_parser
 
 COMMANDS = commands(make_parser())
 

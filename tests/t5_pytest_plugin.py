@@ -84,7 +84,7 @@ def test_run_works_for_an_ordinary_user(tmp_path: Path) -> None:
 import os, subprocess, sys, tempfile
 from cmafs.api import boot, RealClock
 from cmafs.pytest_plugin import CmaMachine
-from cmafs.server import spawn, unmount
+from cmafs.mount.server import spawn, unmount
 from pathlib import Path
 place = tempfile.mkdtemp()
 server = spawn(boot(cmdline="cma=16M", clock=RealClock()), place, {"fsname": "debugfs", "subtype": "debugfs"})

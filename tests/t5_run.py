@@ -343,8 +343,8 @@ def test_trace_pipe_waits_and_says(tmp_path: Path) -> None:
 def test_a_bug_of_ours_is_not_a_status_of_the_commands() -> None:
     code = (
         "import sys, runpy\n"
-        "from cmafs import cli_run\n"
-        "cli_run.boot_from = lambda *args, **options: 1 / 0\n"
+        "from cmafs.cli import run\n"
+        "run.boot_from = lambda *args, **options: 1 / 0\n"
         "sys.argv[1:] = ['run', '--', 'true']\n"
         "runpy.run_module('cmafs', run_name='__main__')"
     )

@@ -12,7 +12,7 @@ import pytest
 from run_support import cmafs
 
 import cmafs as package
-from cmafs.drivers.cma2010_chardev import BY_DEVICE, CMA_MAGIC, CmaRequest
+from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, CmaRequest
 
 PTR = "([0-9a-f]{16})"
 ARTICLE = ("--dts", "article-2", "--kernel", "article")

@@ -11,7 +11,7 @@ from typing import Any
 
 from replay import TRANSCRIPTS
 
-from cmafs.fs.namei import Namespace
+from cmafs.fs.namei import Syscalls
 
 _TIME = re.compile(r"(\[000\] \S)\S(\S+) +\d+\.\d{6}:")
 _TASK = re.compile(r"^ +sh-\d+ +")
@@ -27,7 +27,7 @@ def plain(line: str) -> str:
 class Shell:
     """Runs a script line by line; ``out`` is what it prints, errors among it."""
 
-    def __init__(self, tables: Namespace) -> None:
+    def __init__(self, tables: Syscalls) -> None:
         self.tables = tables
         self.cwd = "/"
         self.out: list[str] = []

@@ -6,7 +6,7 @@ Bytes.
 from __future__ import annotations
 
 from cmafs.arch import arm64
-from cmafs.init.early import EarlyBoot
+from cmafs.arch.setup import EarlyBoot
 
 #: PAGE_OFFSET with VMSPLIT_3G, and what vmalloc leaves below 0xf0000000: adjust_lowmem_bounds().
 _PAGE_OFFSET = 0xC0000000
@@ -23,7 +23,7 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     start = boot.memblock.start_of_dram()
     lowmem = min(start + _LOWMEM_BYTES, boot.memblock.end_of_dram())
     boot.memblock.current_limit = lowmem
-    boot.declare.high_memory = lowmem
+    boot.high_memory = lowmem
     arm64.load(boot)
     boot.scan_reserved_mem()
     return _DMA_LIMIT, _PAGE_OFFSET - start

@@ -5,7 +5,7 @@ Kernel: ``arch/arm64/mm/init.c``, ``arch/arm64/mm/mmu.c``. Addresses and sizes a
 
 from __future__ import annotations
 
-from cmafs.init.early import EarlyBoot
+from cmafs.arch.setup import EarlyBoot
 from cmafs.of.memory import reg_ranges
 
 SZ_2M = 1 << 21

@@ -5,7 +5,7 @@ Kernel: ``arch/x86/kernel/setup.c``.
 
 from __future__ import annotations
 
-from cmafs.init.early import EarlyBoot
+from cmafs.arch.setup import EarlyBoot
 
 #: __PAGE_OFFSET with four-level page tables.
 _PAGE_OFFSET = 0xFFFF888000000000

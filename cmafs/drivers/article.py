@@ -1,18 +1,18 @@
 """The driver interface that seeds/000 describes: two calls with four arguments. No kernel has them so.
 
 Real kernels have ``dma_alloc_from_contiguous(dev, count, align, no_warn)``
-(``cmafs.drivers.dma_contiguous``); what the article's example does on a board is dma_alloc_coherent()
-(``cmafs.drivers.dma_mapping``). Only ``--kernel article``.
+(``cmafs.drivers.dma.contiguous``); what the article's example does on a board is dma_alloc_coherent()
+(``cmafs.drivers.dma.mapping``). Only ``--kernel article``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.drivers import dma_contiguous
 from cmafs.drivers.device import Device
-from cmafs.drivers.dma_direct import area_of, dma_coherent_ok, new_buffer
-from cmafs.drivers.dma_mapping import dma_free_coherent, probe
+from cmafs.drivers.dma import contiguous as dma_contiguous
+from cmafs.drivers.dma.direct import area_of, dma_coherent_ok, new_buffer
+from cmafs.drivers.dma.mapping import dma_free_coherent, probe
 
 
 @dataclass

@@ -7,9 +7,9 @@ dev_info(), whose prefix is ``misc cma_test: `` (class and name of a miscdevice 
 from __future__ import annotations
 
 from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
-from cmafs.drivers.dma_mapping import dma_alloc_coherent, dma_free_coherent
+from cmafs.drivers.dma.mapping import dma_alloc_coherent, dma_free_coherent
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.gfp import GFP_KERNEL
-from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 
 CMA_NUM = 10
 NAME = "cma_test"

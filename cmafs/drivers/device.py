@@ -12,18 +12,18 @@ from cmafs.of.base import DeviceNode
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
-    from cmafs.drivers.dma_coherent import DmaCoherentMem
-    from cmafs.drivers.dma_pool import AtomicPool
-    from cmafs.init.kconfig import Kconfig
+    from cmafs.drivers.dma.coherent import DmaCoherentMem
+    from cmafs.drivers.dma.pool import AtomicPool
+    from cmafs.lib.kconfig import Kconfig
+    from cmafs.lib.printk import Printk
     from cmafs.mm.cma import Cma, CmaAreas
     from cmafs.mm.mmzone import Memory
     from cmafs.of.base import DeviceTree
     from cmafs.of.reserved_mem import ReservedMem
-    from cmafs.printk import Printk
 
 
 class DriverMachine(Protocol):
-    """What drivers need of a machine; ``cmafs.init.machine.Machine`` has it."""
+    """What drivers need of a machine; ``cmafs.init.machine.BootedMachine`` has it."""
 
     abi: KernelAbi
     arch: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 
 from cmafs.drivers.device import Device
-from cmafs.drivers.dma_coherent import DmaCoherentMem
+from cmafs.drivers.dma.coherent import DmaCoherentMem
+from cmafs.lib.printk import LOGLEVEL_INFO
 from cmafs.of.base import DeviceNode
 from cmafs.of.reserved_mem import ReservedMem
-from cmafs.printk import LOGLEVEL_INFO
 
 
 def of_reserved_mem_device_init_by_idx(device: Device, index: int) -> None:

@@ -10,18 +10,18 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.drivers.cma2010 import Cma2010
-from cmafs.drivers.cma2010_chardev import CmaDevice, CmaFile
-from cmafs.drivers.cma2010_profile import KernelOops
-from cmafs.drivers.cma2010_regions import CmaRegion
-from cmafs.drivers.cma2010_sysfs import Attribute, region_attributes, root_attributes
+from cmafs.drivers.cma2010.chardev import CmaDevice, CmaFile
+from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.drivers.cma2010.profile import KernelOops
+from cmafs.drivers.cma2010.regions import CmaRegion
+from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attributes
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
 from cmafs.fs.seq_file import O_ACCMODE
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 #: One write to a sysfs file of 2.6.36 takes at most so many bytes (fs/sysfs/file.c:fill_write_buffer()).
 _WRITE_MAX = SYSFS_FILE_SIZE - 1
@@ -92,7 +92,7 @@ class CmaDeviceOperations:
         return CmaDeviceFile(self.device.open())
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """The files that the machine's version of the framework has; nothing on other kernels."""
     cma = machine.cma2010
     if cma is None:

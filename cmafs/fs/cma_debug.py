@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, FileOperations, fail
 from cmafs.fs.libfs import SimpleAttribute, SnapshotFile, debugfs_root, to_int, u32_array_text
+from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
-from cmafs.printk import LOGLEVEL_ERR
 
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def directory_name(cma: Cma) -> str:
     return cut.decode("utf-8", "surrogateescape")
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """``cma_debugfs_init()``: the directory ``cma``, and one in it for each area."""
     debugfs = debugfs_root(root)
     top = debugfs.subdir("cma")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory
 from cmafs.fs.libfs import SYSFS_FILE_SIZE, SysfsAttribute, sysfs_directory
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 from cmafs.mm.cma import Cma
-from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 
 def attribute(cma: Cma, name: str) -> SysfsAttribute:
@@ -27,7 +27,7 @@ def attribute(cma: Cma, name: str) -> SysfsAttribute:
     return SysfsAttribute(lambda: b"%d\n" % get())
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """``cma_sysfs_init()``: a directory for each area; two areas of one name, and nothing is left of it."""
     files = machine.abi.cma.sysfs_files
     mm = sysfs_directory(root, "kernel", "mm")
@@ -47,7 +47,7 @@ def populate(root: Directory, machine: Machine) -> None:
             directory.file(file, 0o444, attribute(cma, file), SYSFS_FILE_SIZE)
 
 
-def _duplicate(machine: Machine, name: str) -> None:
+def _duplicate(machine: BootedMachine, name: str) -> None:
     """What ``kobject_init_and_add()`` says to a name that is taken (without its stack trace)."""
     line = f"sysfs: cannot create duplicate filename '/kernel/mm/cma/{name}'"
     machine.log.printk(line, LOGLEVEL_WARNING)

@@ -9,7 +9,7 @@ from cmafs.fs.dentry import Directory, File, Inode
 from cmafs.fs.kmsg import DEVTMPFS
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 
 class CmaTestFile(File):
@@ -41,7 +41,7 @@ class CmaTestOperations:
         return CmaTestFile(self._module)
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """The device node, 0600 as devtmpfs makes it; in 2010 dma_alloc_coherent() knew nothing of CMA."""
     if machine.cma2010 is None:
         root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, CmaTestOperations(CmaTest(machine)))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.libfs import sysfs_directory
-from cmafs.fs.proc import PROC
+from cmafs.fs.proc.root import PROC
 from cmafs.fs.seq_file import writes
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
     from cmafs.of.base import DeviceNode
 
 #: Where the link of procfs leads, seen from there.
@@ -83,7 +83,7 @@ def add_node(directory: Directory, node: DeviceNode) -> None:
             todo.append((place.subdir(safe_name(place, child.name.replace("/", "!"))), child))
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """Make sys/firmware/devicetree/base, and the link in proc."""
     base = sysfs_directory(root, "firmware", "devicetree", "base")
     add_node(base, machine.tree.root)

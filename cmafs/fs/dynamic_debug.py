@@ -5,20 +5,20 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from cmafs.dynamic_debug import DynamicDebug
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root
 from cmafs.fs.seq_file import SeqOperations
-from cmafs.printk import LOGLEVEL_WARNING
+from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.printk import LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 #: ``ddebug_proc_write()``: the longest write, in bytes.
 USER_BUF_PAGE = 4096
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """``dynamic_debug_init_control()``"""
     machine.log.current_pid = lambda: machine.current().pid
     debug = DynamicDebug(machine.log)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, fail
 from cmafs.fs.seq_file import SeqOperations
-from cmafs.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
-from cmafs.ratelimit import Ratelimit
+from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
+from cmafs.lib.ratelimit import Ratelimit
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 #: ``dev`` stands for devtmpfs, ``sim`` for no file system of the kernel's.
 DEVTMPFS = FileSystemType("devtmpfs")
@@ -42,7 +42,7 @@ def ext_format(record: Record) -> bytes:
 class KmsgFile(File):
     """An open /dev/kmsg: ``struct devkmsg_user``."""
 
-    def __init__(self, machine: Machine, flags: int) -> None:
+    def __init__(self, machine: BootedMachine, flags: int) -> None:
         self._machine = machine
         self._log: Printk = machine.log
         self._seq = self._start
@@ -110,14 +110,14 @@ class KmsgFile(File):
 class KmsgOperations:
     """``kmsg_fops``"""
 
-    machine: Machine
+    machine: BootedMachine
 
     def open(self, inode: Inode, flags: int) -> File:
         """``devkmsg_open()``"""
         return KmsgFile(self.machine, flags)
 
 
-def populate(root: Directory, machine: Machine) -> None:
+def populate(root: Directory, machine: BootedMachine) -> None:
     """dev/kmsg and sim/dmesg."""
 
     def write(data: bytes) -> int:

@@ -46,7 +46,7 @@ class OpenFile:
     pos: int = 0
 
 
-class Namespace:
+class Syscalls:
     """A tree and the descriptors open in it. Every method raises OSError with the kernel's errno."""
 
     def __init__(self, root: Directory) -> None:

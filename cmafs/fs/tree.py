@@ -5,34 +5,26 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from cmafs.fs import (
-    cma2010,
-    cma_debug,
-    cma_sysfs,
-    dev_cma_test,
-    devicetree,
-    dynamic_debug,
-    kmsg,
-    proc,
-    simctl,
-    tracing,
-)
+from cmafs.fs import cma2010, cma_debug, cma_sysfs, dev_cma_test, devicetree, dynamic_debug, kmsg
 from cmafs.fs.dentry import Directory, FileSystemType, new_directory
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import DEBUGFS, SYSFS
-from cmafs.fs.proc import BOOT, PROC
+from cmafs.fs.proc import root as proc
+from cmafs.fs.proc.root import BOOT, PROC
+from cmafs.fs.sim import root as sim
+from cmafs.fs.tracefs import root as tracefs
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 #: The directory that is mounted: nothing can be made in it.
 ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
 
 #: In the order in which names appear.
-TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracing, devicetree, cma2010, kmsg, dev_cma_test, simctl)
+TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracefs, devicetree, cma2010, kmsg, dev_cma_test, sim)
 
 #: A machine of 2010 has the framework of that year and nothing in debugfs.
-TABLES_2010 = (proc, devicetree, cma2010, kmsg, simctl)
+TABLES_2010 = (proc, devicetree, cma2010, kmsg, sim)
 
 
 def mount_points() -> Directory:
@@ -49,7 +41,7 @@ def mount_points() -> Directory:
     return root
 
 
-def build_tree(machine: Machine) -> Directory:
+def build_tree(machine: BootedMachine) -> Directory:
     """Every file of a machine."""
     root = mount_points()
     for table in TABLES if machine.cma2010 is None else TABLES_2010:

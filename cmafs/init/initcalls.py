@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cmafs.drivers import cma2010_boot
-from cmafs.drivers.cma2010_profile import Word, find_profile
-from cmafs.drivers.dma_pool import AtomicPool
+from cmafs.arch.setup import EarlyBoot
+from cmafs.drivers.cma2010 import boot as cma2010_boot
+from cmafs.drivers.cma2010.profile import Word, find_profile
+from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.drivers.of_device import of_platform_populate
-from cmafs.dynamic_debug import DynamicDebug
-from cmafs.init.early import EarlyBoot
+from cmafs.lib.boot_event import EFFECT_REFUSED
+from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.mm.cma import cma_alloc
-from cmafs.of.boot_event import EFFECT_REFUSED, BootEvent
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import Machine
+    from cmafs.init.machine import BootedMachine
 
 #: ``--profile`` of the framework of 2010 when none is given.
 DEFAULT_PROFILE = "vendor"
@@ -30,7 +30,7 @@ _SZ_256K = 1 << 18
 _SZ_1G = 1 << 30
 
 
-def do_initcalls(boot: EarlyBoot, machine: Machine) -> None:
+def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
     """Everything between the activation of the areas and the first process."""
     DynamicDebug(boot.log).boot_params(boot.params.words)
     if boot.cma2010 is not None:
@@ -59,9 +59,9 @@ def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
     built_in = boot.config.cma_sysfs and bool(boot.cma2010.profile.sysfs)
     boot.config = replace(boot.config, cma_sysfs=built_in)
     for parameter, why in boot.cma2010.refused:
-        boot.events.append(BootEvent(None, "region-2010-refused", EFFECT_REFUSED, parameter, why))
+        boot.event(None, "region-2010-refused", EFFECT_REFUSED, parameter, why)
     for reg in boot.cma2010.early.unreserved:
-        boot.events.append(BootEvent(None, "region-2010-no-room", EFFECT_REFUSED, "cma=", reg.label))
+        boot.event(None, "region-2010-no-room", EFFECT_REFUSED, "cma=", reg.label)
 
 
 def get_order(size: int, page_shift: int) -> int:
@@ -77,14 +77,14 @@ def _from_default(boot: EarlyBoot, order: int) -> int | None:
     return cma_alloc(cma, 1 << order, min(order, boot.config.cma_alignment))
 
 
-def _pool(machine: Machine, pfn: int | None, order: int) -> None:
+def _pool(machine: BootedMachine, pfn: int | None, order: int) -> None:
     """Where the default area cannot give the pool, it is ordinary pages, which the first request takes."""
     machine.atomic_pool = AtomicPool(1 << order)
     if pfn is not None:
         machine.atomic_pool.add(pfn, 1 << order)
 
 
-def _atomic_pool_arm64(boot: EarlyBoot, machine: Machine) -> None:
+def _atomic_pool_arm64(boot: EarlyBoot, machine: BootedMachine) -> None:
     """dma_atomic_pool_init(): 128 KiB per GiB of managed memory; up to 5.7 256 KiB."""
     shift, size = boot.config.page_shift, boot.params.coherent_pool
     if not boot.abi.boot.arm64_pool_scaled:
@@ -101,7 +101,7 @@ def _atomic_pool_arm64(boot: EarlyBoot, machine: Machine) -> None:
     boot.log.printk(f"DMA: preallocated {kib} KiB GFP_KERNEL pool for atomic allocations")
 
 
-def _atomic_pool_arm(boot: EarlyBoot, machine: Machine) -> None:
+def _atomic_pool_arm(boot: EarlyBoot, machine: BootedMachine) -> None:
     """atomic_pool_init(): 256 KiB from the default area."""
     size = boot.params.coherent_pool or _SZ_256K
     order = get_order(size, boot.config.page_shift)
@@ -109,11 +109,11 @@ def _atomic_pool_arm(boot: EarlyBoot, machine: Machine) -> None:
     boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic coherent allocations")
 
 
-def _no_pool(boot: EarlyBoot, machine: Machine) -> None:
+def _no_pool(boot: EarlyBoot, machine: BootedMachine) -> None:
     """x86_64 keeps no atomic pool."""
 
 
-_POOLS: Mapping[str, Callable[[EarlyBoot, Machine], None]] = {
+_POOLS: Mapping[str, Callable[[EarlyBoot, BootedMachine], None]] = {
     "x86_64": _no_pool,
     "arm64": _atomic_pool_arm64,
     "arm": _atomic_pool_arm,

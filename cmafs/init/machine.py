@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmafs.init.task import Task, shell
-from cmafs.simlog import SimLog
+from cmafs.sim.log import SimLog
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
-    from cmafs.clock import Clock
-    from cmafs.drivers.cma2010 import Cma2010
+    from cmafs.arch.iomem import Resource
+    from cmafs.drivers.cma2010.framework import Cma2010
     from cmafs.drivers.device import Device
-    from cmafs.drivers.dma_pool import AtomicPool
-    from cmafs.init.cmdline import EarlyParams
-    from cmafs.init.iomem import Resource
-    from cmafs.init.kconfig import Kconfig
+    from cmafs.drivers.dma.pool import AtomicPool
+    from cmafs.lib.boot_event import BootEvent
+    from cmafs.lib.clock import Clock
+    from cmafs.lib.cmdline import EarlyParams
+    from cmafs.lib.kconfig import Kconfig
+    from cmafs.lib.printk import Printk
     from cmafs.mm.cma import CmaAreas
     from cmafs.mm.memblock import Memblock
     from cmafs.mm.mmzone import Memory
     from cmafs.of.base import DeviceTree
-    from cmafs.of.boot_event import BootEvent
     from cmafs.of.reserved_mem import ReservedMem
-    from cmafs.printk import Printk
 
 
 @dataclass
-class Machine:
+class BootedMachine:
     """A booted machine.
 
     ``abi`` its kernel's row; ``arch`` ``arm``, ``arm64`` or ``x86_64``; ``config`` its Kconfig;

@@ -10,31 +10,31 @@ from dataclasses import dataclass
 
 from cmafs.abi import KernelAbi
 from cmafs.arch import arm, arm64, x86
-from cmafs.clock import Clock
-from cmafs.dynamic_debug import DynamicDebug
-from cmafs.init.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
-from cmafs.init.cmdline import EarlyParams, parse_early_params
+from cmafs.arch.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
+from cmafs.arch.iomem import iomem_resources
+from cmafs.arch.setup import EarlyBoot
+from cmafs.arch.zones import free_area_init, zone_ranges
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
-from cmafs.init.early import EarlyBoot
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
-from cmafs.init.iomem import iomem_resources
-from cmafs.init.kconfig import ConfigError, Kconfig, parse_config
-from cmafs.init.machine import Machine
-from cmafs.init.panic import KernelPanic
+from cmafs.init.machine import BootedMachine
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.version import linux_banner
-from cmafs.init.zones import free_area_init, zone_ranges
+from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.lib.clock import Clock
+from cmafs.lib.cmdline import EarlyParams, parse_early_params
+from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
+from cmafs.lib.panic import KernelPanic
+from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
 from cmafs.mm.memblock import Memblock
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import Memory
 from cmafs.of.base import DeviceTree
-from cmafs.of.boot_event import EFFECT_PANIC, BootEvent
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
-from cmafs.printk import Printk
 
 __all__ = ["BootOptions", "KernelPanic", "bootargs", "start_kernel"]
 
@@ -61,7 +61,7 @@ class BootOptions:
     strict_quirks: bool = False
 
 
-def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Machine:
+def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> BootedMachine:
     """Boot a machine. Raises KernelPanic, DtError (no memory), ConfigError (``config``)."""
     boot = _early_setup(tree, options, clock)
     _setup_arch(boot, options)
@@ -109,7 +109,9 @@ def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyB
         page_size=1 << config.page_shift,
         phys_limit=1 << 32 if arch == "arm" else arm64.PHYS_LIMIT,
     )
-    return EarlyBoot(tree, abi, config, cmdline, params, log, memblock)
+    return EarlyBoot(
+        tree=tree, abi=abi, config=config, cmdline=cmdline, params=params, log=log, memblock=memblock
+    )
 
 
 def bootargs(tree: DeviceTree) -> str:
@@ -131,7 +133,7 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
     if arch == "x86_64":
         boot.log.printk(f"Command line: {boot.cmdline}")
     if not abi.boot.framework_2010:
-        early_cma(boot.dma)
+        early_cma(boot)
         _panic_without_value(boot)
     limit, offset = _RESERVE[arch](boot)
     if abi.boot.framework_2010:
@@ -139,9 +141,9 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
     steps: Mapping[str, Callable[[], None]] = {
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),
-        "default": lambda: dma_contiguous_reserve(boot.dma, limit),
-        "hugetlb": lambda: hugetlb_cma_reserve(boot.dma),
-        "numa": lambda: dma_numa_cma_reserve(boot.dma),
+        "default": lambda: dma_contiguous_reserve(boot, limit),
+        "hugetlb": lambda: hugetlb_cma_reserve(boot),
+        "numa": lambda: dma_numa_cma_reserve(boot),
         "memmap": lambda: memmap_init(boot, offset),
         "zones": lambda: free_area_init(boot),
     }
@@ -160,7 +162,7 @@ def _panic_without_value(boot: EarlyBoot) -> None:
         "coherent_pool": boot.config.arch != "x86_64",
     }
     for name in (name for name in known if known[name] and None in boot.params.values(name)):
-        boot.events.append(BootEvent(None, "no-value", EFFECT_PANIC, f"{name}="))
+        boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
         raise boot.panic(
             f"{name} without a value: the kernel follows a null pointer", "Attempted to kill the idle task!"
         )
@@ -223,8 +225,7 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             reason = (
                 f"area {cma.name}: {span} is not all memory, and the kernel touches the page of each frame"
             )
-            event = BootEvent(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
-            boot.events.append(event)
+            boot.event(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
             raise boot.panic(reason, "Attempted to kill init! exitcode=0x0000000b")
 
 
@@ -242,7 +243,7 @@ def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:
     for path, low, high in _image_given_back(boot):
         if not blocks.isdisjoint(range(low >> shift + order, (high - 1 >> shift + order) + 1)):
             span = f"{low:#x}-{high - 1:#x}"
-            boot.events.append(BootEvent(path, "kernel-given-back", EFFECT_PANIC, "reg", span))
+            boot.event(path, "kernel-given-back", EFFECT_PANIC, "reg", span)
             why = f"{path}: {span} is given back, and the kernel stands there"
             raise boot.panic(why, "Attempted to kill init! exitcode=0x0000000b")
 
@@ -256,8 +257,8 @@ def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
                 yield region.node.path, low, high
 
 
-def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> Machine:
-    return Machine(
+def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> BootedMachine:
+    return BootedMachine(
         abi=boot.abi,
         arch=boot.config.arch,
         config=boot.config,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cmafs.init.early import EarlyBoot
-from cmafs.printk import LOGLEVEL_DEBUG
+from cmafs.arch.setup import EarlyBoot
+from cmafs.lib.printk import LOGLEVEL_DEBUG
 
 #: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
 _KNOWN = frozenset(

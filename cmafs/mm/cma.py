@@ -9,7 +9,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from cmafs.abi.cma import START_CHECKED, START_FIRST
-from cmafs.mm.bitmap import Bitmap
+from cmafs.lib.bitmap import Bitmap
+from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
 from cmafs.mm.cma_report import (
     BusyRetries,
@@ -22,7 +23,6 @@ from cmafs.mm.cma_report import (
 )
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
 from cmafs.mm.mm_init import free_reserved_range, init_cma_reserved_range
-from cmafs.printk import LOGLEVEL_ERR
 
 if TYPE_CHECKING:
     from cmafs.mm.mmzone import Memory

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from cmafs.mm.bitmap import Bitmap
-from cmafs.printk import LOGLEVEL_ERR
-from cmafs.ratelimit import Ratelimit
+from cmafs.lib.bitmap import Bitmap
+from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.lib.ratelimit import Ratelimit
 
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
+    from cmafs.lib.printk import Printk
     from cmafs.mm.mmzone import Memory
-    from cmafs.printk import Printk
 
 #: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
 TraceFields: TypeAlias = Mapping[str, int | str | None]

@@ -11,8 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
-from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 
 if TYPE_CHECKING:
     from cmafs.mm.contig_alloc import ContigBusy

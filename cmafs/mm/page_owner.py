@@ -2,7 +2,7 @@
 
 A used page is one number, ``owner << TAG_SHIFT | index``: reverse map (whose page, which of its pages) and
 content tag in one. It is kept in one array a touched page block and travels when a page is migrated;
-``Occupant.frames`` is the forward map. ``cmafs.mm.validate`` checks the two against each other and against
+``Occupant.frames`` is the forward map. ``cmafs.sim.validate`` checks the two against each other and against
 ``Occupant.checksum``, which migration never touches.
 """
 

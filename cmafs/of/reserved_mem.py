@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cmafs.abi.boot import SORT_NONE
+from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
+from cmafs.lib.sort import overlaps, rmem_sort
 from cmafs.mm.cma_declare import SZ_1M
+from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
 from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
-from cmafs.of.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
-from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, RmemContext, reserved_mem_init_node
-from cmafs.of.rmem_sort import overlaps, rmem_sort
-from cmafs.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
+from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, pr_of, reserved_mem_init_node
 
 __all__ = ["ReservedMem", "ReservedMemScan"]
 
@@ -32,23 +33,21 @@ class ReservedMemScan:
     """
 
     tree: DeviceTree
-    context: RmemContext
+    early: EarlyMm
     regions: list[ReservedMem] = field(default_factory=list)
     unmapped: list[tuple[int, int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.declare = self.context.declare
-        self.abi = self.declare.abi
-        self.memblock = self.declare.memblock
-        self.pr_of = self.context.pr_of
-        self.event = self.context.event
+        self.abi = self.early.abi.boot
+        self.memblock = self.early.memblock
+        self.log = self.early.log
         self.addr_cells = self.tree.root.address_cells()
         self.size_cells = self.tree.root.size_cells()
-        self.phys_mask = (1 << 64) - 1 if self.declare.phys_64 else (1 << 32) - 1
+        self.phys_mask = (1 << 64) - 1 if self.early.phys_64 else (1 << 32) - 1
 
     def pr_fdt(self, text: str, level: int = LOGLEVEL_ERR) -> None:
         """A line of the scan, which stood in fdt.c up to 6.11."""
-        self.context.log.printk(f"{self.abi.fdt_prefix}Reserved memory: {text}", level)
+        self.log.printk(f"{self.abi.fdt_prefix}Reserved memory: {text}", level)
 
     # -- the two entry points --------------------------------------------------------------------
 
@@ -109,7 +108,7 @@ class ReservedMemScan:
         )
         if wrong:
             self.pr_fdt("unsupported node format, ignoring")
-            self.event(parent, "unsupported-format", EFFECT_IGNORED, wrong)
+            self.early.event(parent.path, "unsupported-format", EFFECT_IGNORED, wrong)
         return wrong is None
 
     def _candidates(self, parent: DeviceNode) -> Iterator[DeviceNode]:
@@ -127,7 +126,7 @@ class ReservedMemScan:
             return
         for node in self._candidates(parent):
             if not node.is_available():
-                self.event(node, "disabled", EFFECT_IGNORED, "status")
+                self.early.event(node.path, "disabled", EFFECT_IGNORED, "status")
                 continue
             if self._has_reg(node):
                 self._reserve_reg(node)
@@ -137,11 +136,11 @@ class ReservedMemScan:
                 else:
                     self._save(ReservedMem(node, 0, 0))
             elif node.parent is parent:
-                self.event(node, "no-reg-no-size", EFFECT_IGNORED, "reg")
+                self.early.event(node.path, "no-reg-no-size", EFFECT_IGNORED, "reg")
 
     def _has_reg(self, node: DeviceNode) -> bool:
         if self.abi.validates_properties and "reg" in node.props and not self._pairs(node.props["reg"]):
-            self.event(node, "invalid-reg", EFFECT_REFUSED, "reg")
+            self.early.event(node.path, "invalid-reg", EFFECT_REFUSED, "reg")
             return False
         return "reg" in node.props
 
@@ -166,21 +165,22 @@ class ReservedMemScan:
         if not pairs:
             if node.props["reg"]:
                 self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
-            self.event(node, "invalid-reg", EFFECT_REFUSED, "reg")
+            self.early.event(node.path, "invalid-reg", EFFECT_REFUSED, "reg")
             return
         if self.abi.default_node_skipped and not self._validate(node):
             return
         if len(pairs) > 1:
-            self.event(node, "extra-reg", EFFECT_NOTE, "reg", f"{len(pairs)} ranges")
+            self.early.event(node.path, "extra-reg", EFFECT_NOTE, "reg", f"{len(pairs)} ranges")
             if self.abi.first_reg_only:
                 text = f"node '{node.name}' has {len(pairs)} <base size> entries, only the first is used"
                 self.pr_fdt(text, LOGLEVEL_WARNING)
                 pairs = pairs[:1]
         for base, size in pairs:
             if not size or not self._reserve(base, size, "no-map" in node.props):
-                where = f"base {self.declare.pa(base)}, size {size // SZ_1M} MiB"
+                where = f"base {self.early.pa(base)}, size {size // SZ_1M} MiB"
                 self.pr_fdt(f"failed to reserve memory for node '{node.name}': {where}")
-                self.event(node, "reserve-failed" if size else "size-zero", EFFECT_REFUSED, "reg", where)
+                reason = "reserve-failed" if size else "size-zero"
+                self.early.event(node.path, reason, EFFECT_REFUSED, "reg", where)
         if not self.abi.two_passes and pairs:
             self._save(ReservedMem(node, *pairs[0]))
 
@@ -208,7 +208,7 @@ class ReservedMemScan:
             return
         if len(pairs) > 1 and not self.abi.first_reg_only:
             text = f"fdt_scan_reserved_mem_reg_nodes() ignores {len(pairs) - 1} regions in node '{node.name}'"
-            self.pr_of(text, LOGLEVEL_WARNING)
+            pr_of(self.early, text, LOGLEVEL_WARNING)
         base, size = pairs[0]
         if size:
             self._save(ReservedMem(node, base, size))
@@ -217,12 +217,11 @@ class ReservedMemScan:
         """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was
         given.
         """
-        bypassed = (
-            self.context.cma_cmdline and "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
-        )
+        default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        bypassed = default and self.early.params.cma.given
         if bypassed:
-            self.context.log.printk('Skipping dt linux,cma-default node in favor for "cma=" kernel param.')
-            self.event(node, "bypassed", EFFECT_REFUSED, "linux,cma-default")
+            self.log.printk('Skipping dt linux,cma-default node in favor for "cma=" kernel param.')
+            self.early.event(node.path, "bypassed", EFFECT_REFUSED, "linux,cma-default")
         return not bypassed
 
     # -- size nodes ------------------------------------------------------------------------------
@@ -231,8 +230,8 @@ class ReservedMemScan:
         """From 6.12 on: place and initialise the ``size`` nodes in device-tree order."""
         for number, node in enumerate(nodes):
             if number >= self.abi.max_reserved_regions:
-                self.pr_of(f"too many defined dynamic regions, skip '{node.name}'", LOGLEVEL_ERR)
-                self.event(node, "too-many-regions", EFFECT_REFUSED, "size")
+                pr_of(self.early, f"too many defined dynamic regions, skip '{node.name}'", LOGLEVEL_ERR)
+                self.early.event(node.path, "too-many-regions", EFFECT_REFUSED, "size")
                 continue
             if place := self._alloc_size(node):
                 self._save(ReservedMem(node, *place))
@@ -243,8 +242,8 @@ class ReservedMemScan:
         for prop, count in (("size", self.size_cells), ("alignment", self.addr_cells)):
             data = node.props.get(prop)
             if data is not None and len(data) != count * _CELL:
-                self.pr_of(f"invalid {prop} property in '{node.name}' node.", LOGLEVEL_ERR)
-                self.event(node, f"invalid-{prop}", EFFECT_REFUSED, prop)
+                pr_of(self.early, f"invalid {prop} property in '{node.name}' node.", LOGLEVEL_ERR)
+                self.early.event(node.path, f"invalid-{prop}", EFFECT_REFUSED, prop)
                 return None
             found.append(of_read_number(data, count) & self.phys_mask if data is not None else 0)
         return found[0], found[1]
@@ -256,11 +255,11 @@ class ReservedMemScan:
             return None
         size, align = found
         if self._is_cma(node):
-            align = max(align, self.declare.areas.min_alignment)
+            align = max(align, self.early.areas.min_alignment)
         ranges = self._alloc_ranges(node)
         if ranges is None:
-            self.pr_of(f"invalid alloc-ranges property in '{node.name}', skipping node.", LOGLEVEL_ERR)
-            self.event(node, "invalid-alloc-ranges", EFFECT_REFUSED, "alloc-ranges")
+            pr_of(self.early, f"invalid alloc-ranges property in '{node.name}', skipping node.", LOGLEVEL_ERR)
+            self.early.event(node.path, "invalid-alloc-ranges", EFFECT_REFUSED, "alloc-ranges")
             return None
         base = self._alloc_in_ranges(node, size, align, ranges)
         if not base:
@@ -271,8 +270,8 @@ class ReservedMemScan:
     def _say_no_room(self, node: DeviceNode, size: int, prop: str) -> None:
         suffix = f": size {size // SZ_1M} MiB" if self.abi.failed_allocation_size else ""
         level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
-        self.pr_of(f"failed to allocate memory for node '{node.name}'{suffix}", level)
-        self.event(node, "no-room", EFFECT_REFUSED, prop, f"{size:#x} bytes")
+        pr_of(self.early, f"failed to allocate memory for node '{node.name}'{suffix}", level)
+        self.early.event(node.path, "no-room", EFFECT_REFUSED, prop, f"{size:#x} bytes")
 
     def _is_cma(self, node: DeviceNode) -> bool:
         return node.is_compatible(COMPATIBLE) and "reusable" in node.props and "no-map" not in node.props
@@ -284,7 +283,7 @@ class ReservedMemScan:
         if data and not pairs:
             if not self.abi.validates_properties:
                 return None
-            self.event(node, "invalid-alloc-ranges", EFFECT_MOVED, "alloc-ranges")
+            self.early.event(node.path, "invalid-alloc-ranges", EFFECT_MOVED, "alloc-ranges")
         return pairs
 
     def _alloc_in_ranges(self, node: DeviceNode, size: int, align: int, ranges: list[tuple[int, int]]) -> int:
@@ -331,8 +330,8 @@ class ReservedMemScan:
     def _save(self, region: ReservedMem) -> None:
         """fdt_reserved_mem_save_node(): into the table; from 6.12 on initialised at once."""
         if not self.abi.two_passes and len(self.regions) >= self.abi.max_reserved_regions:
-            self.pr_of("not enough space for all defined regions.", LOGLEVEL_ERR)
-            self.event(region.node, "too-many-regions", EFFECT_REFUSED)
+            pr_of(self.early, "not enough space for all defined regions.", LOGLEVEL_ERR)
+            self.early.event(region.node.path, "too-many-regions", EFFECT_REFUSED)
             return
         self.regions.append(region)
         if self.abi.two_passes:
@@ -360,18 +359,18 @@ class ReservedMemScan:
     def _say_overlaps(self, regions: list[ReservedMem]) -> None:
         for this, other in overlaps(regions):
             text = " overlaps with ".join(self._span(region) for region in (this, other))
-            self.pr_of(f"OVERLAP DETECTED!\n{text}", LOGLEVEL_ERR)
-            self.event(other.node, "overlap", EFFECT_NOTE, "reg", text)
+            pr_of(self.early, f"OVERLAP DETECTED!\n{text}", LOGLEVEL_ERR)
+            self.early.event(other.node.path, "overlap", EFFECT_NOTE, "reg", text)
 
     def _span(self, region: ReservedMem) -> str:
-        pa = self.declare.pa
+        pa = self.early.pa
         return f"{region.name} ({pa(region.base)}--{pa(region.base + region.size)})"
 
     def _init_node(self, region: ReservedMem) -> None:
         """fdt_init_reserved_mem_node(): hand the region to its driver; give it back if that fails."""
-        if not reserved_mem_init_node(self.context, region):
+        if not reserved_mem_init_node(self.early, region):
             region.failed = True
-            self.pr_of(f"node {region.name} compatible matching fail")
+            pr_of(self.early, f"node {region.name} compatible matching fail")
             if not region.nomap:
                 self.memblock.phys_free(region.base, region.size)
             elif self.abi.nomap_removes:
@@ -380,11 +379,11 @@ class ReservedMemScan:
                 self._clear_nomap(region)
             return
         if self.abi.prints_regions:
-            end = self.declare.pa((region.base + region.size - 1) & self.phys_mask)
+            end = self.early.pa((region.base + region.size - 1) & self.phys_mask)
             mapped = "nomap" if region.nomap else "map"
             reusable = "reusable" if region.reusable else "non-reusable"
-            span = f"{self.declare.pa(region.base)}..{end} ({region.size >> 10} KiB)"
-            self.pr_of(f"{span} {mapped} {reusable} {region.name}")
+            span = f"{self.early.pa(region.base)}..{end} ({region.size >> 10} KiB)"
+            pr_of(self.early, f"{span} {mapped} {reusable} {region.name}")
 
     def _clear_nomap(self, region: ReservedMem) -> None:
         """Give no-map memory back; that of a ``reg`` node, from 6.12 on, when the linear map is made."""

@@ -11,9 +11,9 @@ from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
-    from cmafs.clock import Clock
     from cmafs.init.task import Task
-    from cmafs.printk import Printk
+    from cmafs.lib.clock import Clock
+    from cmafs.lib.printk import Printk
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.

@@ -2,7 +2,9 @@
 
 import subprocess
 
-output = subprocess.run("grep . /sys/kernel/debug/cma/*/used", shell=True, capture_output=True, text=True, check=True)
+output = subprocess.run(
+    "grep . /sys/kernel/debug/cma/*/used", shell=True, capture_output=True, text=True, check=True
+)
 # grep names the file only where the glob gave it several
 for line in output.stdout.splitlines():
     path, _, text = line.rpartition(":")

@@ -4,6 +4,7 @@ import glob
 from itertools import groupby
 
 for area in sorted(glob.glob("/sys/kernel/debug/cma/*")):
+
     def value(name):
         return int(open(f"{area}/{name}").read())
 

@@ -4,7 +4,9 @@ import glob
 import re
 
 TRACING = "/sys/kernel/debug/tracing"
-LINE = re.compile(r"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+\S{4,5}\s+(?P<stamp>\d+\.\d+): (?P<event>\w+): (?P<rest>.*)$")
+LINE = re.compile(
+    r"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+\S{4,5}\s+(?P<stamp>\d+\.\d+): (?P<event>\w+): (?P<rest>.*)$"
+)
 
 
 def write(path, text):

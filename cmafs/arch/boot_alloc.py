@@ -1,0 +1,128 @@
+"""What the kernel takes from memblock between the memmap and the page allocator: the rest of ``reserved``.
+
+Kernel: ``mm/mm_init.c:alloc_large_system_hash()``, ``kernel/dma/swiotlb.c``, ``drivers/of/fdt.c``. Bytes
+unless named pages.
+"""
+
+from __future__ import annotations
+
+from cmafs.arch.setup import EarlyBoot
+from cmafs.mm.sparse import SparseLayout, sparse_init
+
+_SZ_1K = 1 << 10
+_SZ_1M = 1 << 20
+_SZ_4G = 1 << 32
+_SZ_64G = 1 << 36
+
+#: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
+_BUCKET_BYTES = 8
+
+#: Small allocations, which fill the gaps that the others leave in their pages, are made in pieces of this.
+_SMALL = 256
+
+#: IO_TLB_DEFAULT_SIZE, IO_TLB_SIZE, and what its tables take besides the slots (T, 4 GiB guests).
+_IO_TLB_DEFAULT_SIZE = 64 * _SZ_1M
+_IO_TLB_SIZE = 2 * _SZ_1K
+_IO_TLB_EXTRA = 8 * _SZ_1K
+
+
+def unflatten_device_tree(boot: EarlyBoot) -> None:
+    """The unflattened tree, and from 6.12 on the second pass over /reserved-memory."""
+    data, parent = boot.data, boot.scan.parent()
+    if parent is not None and data.reserved_mem_bytes:
+        boot.memblock_alloc(data.reserved_mem_bytes * len(parent.children) or 1)
+    boot.scan.fdt_scan_reserved_mem_reg_nodes()
+    nodes = data.tree_node_bytes[0] + data.tree_node_bytes[1] * len(parent.children) if parent else 0
+    boot.memblock_alloc(data.tree_bytes + nodes, 8)
+
+
+def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
+    """The node's data (arm64 allocates it here) and the memmap."""
+    data = boot.data
+    if boot.config.arch != "x86_64":
+        for nid in boot.nodes():
+            boot.memblock_alloc(data.pgdat_bytes, nid=nid)
+    layout = SparseLayout(
+        data.section_bits, data.struct_page_bytes, data.vmemmap, boot.config.page_shift, linear_offset
+    )
+    sparse_init(boot.memblock, layout)
+
+
+def nr_kernel_pages(boot: EarlyBoot) -> int:
+    """Pages that hash tables are sized by: all but the memmap, or what is free."""
+    if boot.data.hash_counts_free:
+        return sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+    pages = boot.memblock.phys_mem_size() >> boot.config.page_shift
+    return pages - pages * boot.data.struct_page_bytes // boot.page_size
+
+
+def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
+    """alloc_large_system_hash(): a bucket for each 2^scale bytes of memory, fewer above 64 GiB, a power of
+    two.
+    """
+    unit = _SZ_1M >> page_shift
+    entries = -(-pages // unit) * unit
+    limit = _SZ_64G >> page_shift
+    while limit < entries:
+        scale += 1
+        limit <<= 2
+    entries = entries >> (scale - page_shift) if scale >= page_shift else entries << (page_shift - scale)
+    return _BUCKET_BYTES << max(entries - 1, 1).bit_length()
+
+
+def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
+    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket
+    count.
+    """
+    table = boot.data.allocated_kib
+    below = max((row for row in table if 1 << row[0] <= dentry_buckets), default=table[0])
+    above = min((row for row in table if 1 << row[0] >= dentry_buckets), default=table[-1])
+    if above[0] <= below[0]:
+        return below[1]
+    share = (dentry_buckets - (1 << below[0])) / ((1 << above[0]) - (1 << below[0]))
+    return below[1] + round(share * (above[1] - below[1]) / 4) * 4
+
+
+def _swiotlb_bytes(boot: EarlyBoot) -> int:
+    """The bounce buffer: 64 MiB where memory passes 4 GiB, or 1 KiB per MiB; 0 without one."""
+    memory = boot.memblock
+    if boot.data.swiotlb_scaled:
+        size = min(-(-memory.phys_mem_size() // 1024), _IO_TLB_DEFAULT_SIZE)
+        return max(1 << (size - 1).bit_length(), 256 * _SZ_1K)
+    end = boot.data.swiotlb_min_end
+    return _IO_TLB_DEFAULT_SIZE if end and memory.end_of_dram() > end else 0
+
+
+def mm_core_init(boot: EarlyBoot) -> None:
+    """Hash tables, bounce buffer, and everything small, from the top of memory down."""
+    memblock, size, shift = boot.memblock, boot.page_size, boot.config.page_shift
+    pages = nr_kernel_pages(boot)
+    boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
+    for scale in (13, 14):
+        boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
+    if swiotlb := _swiotlb_bytes(boot):
+        low = max(_SZ_4G, memblock.start_of_dram() + _SZ_4G)
+        boot.touch(memblock.phys_alloc_range(swiotlb, size, 0, low), swiotlb)
+        extra = 0 if boot.data.swiotlb_scaled else _IO_TLB_EXTRA
+        slots = swiotlb // _IO_TLB_SIZE * boot.data.swiotlb_slot_bytes
+        boot.memblock_alloc(-(-slots // size) * size + extra, size)
+    boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)
+    for _ in range(boot.data.small_bytes // _SMALL):
+        boot.memblock_alloc(_SMALL)
+    _pad_to_board(boot)
+
+
+def _pad_to_board(boot: EarlyBoot) -> None:
+    """A board may say how much its kernel reported as reserved (``cmafs,boot-reserved-kib`` of /chosen)."""
+    chosen = boot.tree.root.children.get("chosen")
+    wanted = chosen.property_read_u32("cmafs,boot-reserved-kib") if chosen else None
+    if wanted is None:
+        return
+    layout = boot.layout(())
+    memory = sum(end - start for start, end in layout.memory)
+    free = sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+    missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
+    for start, end in reversed(list(boot.memblock.free_ranges())):
+        take = min(end - start, max(missing, 0) * boot.page_size)
+        boot.memblock.reserve(end - take, take)
+        missing -= take // boot.page_size

@@ -1,0 +1,88 @@
+"""/proc/iomem's tree: memory, what of it is reserved, where the kernel is. Bytes, ends inclusive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cmafs.arch.setup import EarlyBoot
+
+_SZ_1K = 1 << 10
+_SZ_4K = 4 << 10
+_X86_KERNEL = 0x1000000
+_X86_SECTION = 2 << 20
+
+
+@dataclass(frozen=True)
+class Resource:
+    """``struct resource``: ``end`` inclusive."""
+
+    start: int
+    end: int
+    name: str
+    children: tuple[Resource, ...] = ()
+
+
+def _kernel(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
+    """What of the kernel is where the image was loaded; on x86_64 at 16 MiB if the tree reserves it."""
+    sizes = [size * _SZ_1K for size in sizes_kib]
+    if boot.config.arch == "x86_64":
+        reserved = boot.memblock.is_region_reserved(_X86_KERNEL, sizes[0])
+        return _x86_kernel(sizes, boot.data.iomem_rodata) if reserved else []
+    code, rwdata, rodata, init, bss = sizes
+    start = boot.kernel_start
+    data = start + code + rodata + init
+    return [
+        Resource(start, start + code + rodata - 1, "Kernel code"),
+        Resource(data, data + rwdata + bss - 1, "Kernel data"),
+    ]
+
+
+def _x86_kernel(sizes: Sequence[int], tells_rodata: bool) -> list[Resource]:
+    """arch/x86/kernel/setup.c:setup_arch(); vmlinux.lds.S aligns code, rodata and data to 2 MiB."""
+    code, rwdata, rodata, init, bss = sizes
+    text_end = _X86_KERNEL + code
+    ro_start = _align(text_end, _X86_SECTION)
+    data = _align(ro_start + rodata, _X86_SECTION)
+    bss_start = data + _align(rwdata, _SZ_4K) + _align(init, _SZ_4K)
+    parts = [Resource(_X86_KERNEL, text_end - 1, "Kernel code")]
+    if tells_rodata:
+        parts.append(Resource(ro_start, ro_start + rodata - 1, "Kernel rodata"))
+    parts.append(Resource(data if tells_rodata else text_end, data + rwdata - 1, "Kernel data"))
+    return [*parts, Resource(bss_start, bss_start + bss - 1, "Kernel bss")]
+
+
+def _align(address: int, to: int) -> int:
+    return -(-address // to) * to
+
+
+def iomem_resources(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
+    """System RAM with the kernel and the reservations in it, lowest first."""
+    result = []
+    kernel = _kernel(boot, sizes_kib)
+    arm64 = boot.config.arch == "arm64"
+    for region in boot.memblock.memory:
+        if region.nomap:
+            result.append(Resource(region.base, region.end - 1, "reserved"))
+            continue
+        inside = [part for part in kernel if region.base <= part.start and part.end < region.end]
+        if arm64:
+            inside += _reserved_children(boot, region.base, region.end, inside)
+        children = tuple(sorted(inside, key=lambda part: part.start))
+        result.append(Resource(region.base, region.end - 1, "System RAM", children))
+    return result
+
+
+def _reserved_children(boot: EarlyBoot, base: int, end: int, kernel: list[Resource]) -> list[Resource]:
+    """arm64 lists each reservation that is not the kernel itself (reserve_memblock_reserved_regions())."""
+    size = boot.page_size
+    found: list[Resource] = []
+    for region in boot.memblock.reserved:
+        start, stop = region.base // size * size, -(-region.end // size) * size
+        if start < base or stop > end or any(start <= part.end and part.start < stop for part in kernel):
+            continue
+        if found and found[-1].end + 1 >= start:
+            found[-1] = Resource(found[-1].start, max(found[-1].end, stop - 1), "reserved")
+        else:
+            found.append(Resource(start, stop - 1, "reserved"))
+    return found

@@ -1,0 +1,115 @@
+"""What boot knows before the page allocator runs, and the steps that all architectures share.
+
+Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
+from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.lib.panic import KernelPanic
+from cmafs.mm.early import EarlyMm
+from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES
+from cmafs.mm.mmzone import MemoryLayout
+from cmafs.of.base import DeviceTree
+from cmafs.of.memory import LARGEST_SPAN
+from cmafs.of.reserved_mem import ReservedMemScan
+
+_LOGLEVEL_EMERG = 0
+
+ZoneRange = tuple[str, int, int]
+
+
+@dataclass(kw_only=True)
+class EarlyBoot(EarlyMm):
+    """The state of one boot.
+
+    ``cmdline``: the whole command line; ``kernel_start``: where the loader put the image; ``cma2010``: the
+    framework of 2010, where that is the kernel; ``allocated_kib``: what the kernel itself has taken from the
+    page allocator by then. Besides: ``data``, this kernel's early figures on this architecture, and ``scan``,
+    its treatment of /reserved-memory.
+    """
+
+    tree: DeviceTree
+    cmdline: str
+    kernel_start: int = 0
+    cma2010: Cma2010 | None = None
+    allocated_kib: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.data: ArchAbi = ARCH_ROWS[self.config.arch][self.abi.row]
+        self.scan = ReservedMemScan(self.tree, self)
+
+    def panic(self, reason: str, text: str) -> KernelPanic:
+        """The exception to raise, after panic()'s line."""
+        self.log.printk(f"Kernel panic - not syncing: {text}", _LOGLEVEL_EMERG)
+        return KernelPanic(reason, self.log, self.events)
+
+    def memblock_alloc(self, size: int, align: int = SMP_CACHE_BYTES, nid: int = NUMA_NO_NODE) -> int:
+        """memblock_alloc_try_nid(): memory that the kernel clears. Raises KernelPanic if it is not mapped."""
+        base = self.memblock.alloc(size, align, nid)
+        self.touch(base, size)
+        return base
+
+    def touch(self, base: int, size: int) -> None:
+        """The kernel writes here through the linear map. Raises KernelPanic."""
+        for start, end, path in self.scan.unmapped:
+            if base < end and base + size > start:
+                span = f"{start:#x}-{end - 1:#x}"
+                self.event(path, "unmapped", EFFECT_PANIC, "no-map", span)
+                why = f"{path}: {span} is given back but not mapped, and the kernel writes there"
+                raise self.panic(why, "Attempted to kill the idle task!")
+
+    def image(self) -> list[tuple[int, int]]:
+        """The kernel image's ranges, (base, end); none where the tree's /memreserve/ says it."""
+        return [(self.kernel_start + start, self.kernel_start + end) for start, end in self.data.image]
+
+    def scan_reserved_mem(self) -> None:
+        """The scan of /reserved-memory. Raises KernelPanic if it leaves no memory, or more than there can be.
+
+        Up to 5.9 no-map memory is removed, and what a refused node named is added, memory or not.
+        """
+        self.scan.early_init_fdt_scan_reserved_mem()
+        memory = self.memblock.memory
+        if not memory or not self.layout(()).memory:
+            raise self.panic("no-map regions leave no memory", "Cannot allocate memory")
+        if memory[-1].end - memory[0].base > LARGEST_SPAN:
+            raise self.panic("a refused no-map region became memory that does not exist", "Out of memory")
+
+    def layout(self, zones: Sequence[ZoneRange]) -> MemoryLayout:
+        """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved.
+
+        So does an area, also where a refused region that overlaps it gave its memory back: the kernel then
+        frees those pages twice and is no longer sound, here they are freed once, by the area.
+        """
+        shift, size = self.config.page_shift, self.page_size
+        memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
+        taken = [(region.base, region.end) for region in self.memblock.reserved]
+        taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
+        areas = [memrange for area in self.areas for memrange in area.ranges]
+        taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for r in areas]
+        reserved = [(base >> shift, -(-end // size)) for base, end in sorted(taken)]
+        return MemoryLayout(
+            page_shift=shift,
+            pageblock_order=self.config.pageblock_order(),
+            max_page_order=self.config.max_page_order(),
+            zones=tuple(zone for zone in zones if zone[1] < zone[2]),
+            memory=tuple(_joined(memory)),
+            reserved=tuple(_joined(reserved)),
+        )
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping and touching ranges as one; the input is sorted."""
+    result: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        elif start < end:
+            result.append((start, end))
+    return result

@@ -1,0 +1,83 @@
+"""What the files below ``/sys/kernel/mm/contiguous`` show and take (``mm/cma.c:cma_sysfs_*``, 2010).
+
+Where the files stand is ``fs/cma2010.py``'s business. Text is Latin-1: a map may hold any byte.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.drivers.cma2010.regions import CmaRegion, simple_strtol
+
+Show = Callable[[], str]
+Store = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A file: ``show`` gives its content, ``store`` takes one write (None: mode 0444)."""
+
+    show: Show
+    store: Store | None = None
+
+
+def _line(text: str) -> str:
+    """Up to the newline."""
+    return text.partition("\0")[0].partition("\n")[0]
+
+
+def root_attributes(cma: Cma2010) -> dict[str, Attribute]:
+    """The files of ``contiguous/`` itself; storing a map raises what Cma2010.set_map() raises."""
+
+    def show_map() -> str:
+        return cma.map[: cma.word.page_size - 1] + "\n" if cma.map else ""
+
+    def show_allocators() -> str:
+        names = " ".join(alloc.name or "-" for alloc in cma.allocators)
+        return names + "\n" if names else ""
+
+    def store_asterisk(text: str) -> None:
+        cma.asterisk = _line(text)
+
+    files = {
+        "map": Attribute(show_map, cma.set_map),
+        "allocators": Attribute(show_allocators),
+        "asterisk": Attribute(lambda: _line_or_nothing(cma.asterisk_list()), store_asterisk),
+    }
+    return {name: files[name] for name in cma.profile.sysfs if name in files}
+
+
+def region_attributes(cma: Cma2010, reg: CmaRegion) -> dict[str, Attribute]:
+    """The files of one region; storing ``alloc`` raises EBUSY, storing ``asterisk`` EINVAL."""
+
+    def show_alloc() -> str:
+        if reg.alloc:
+            return f"{reg.alloc.name or '-'}\n"
+        return f"[{reg.alloc_name}]\n" if reg.alloc_name else ""
+
+    def store_alloc(text: str) -> None:
+        cma.set_allocator(reg, _line(text) or None)
+
+    def store_asterisk(text: str) -> None:
+        value = simple_strtol(_line(text))
+        if value is None:
+            raise OSError(errno.EINVAL, "not a number")
+        reg.asterisk = value != 0
+
+    files = {
+        "name": Attribute(lambda: _line_or_nothing(reg.name)),
+        "start": Attribute(lambda: f"{cma.word.pointer(reg.start)}\n"),
+        "size": Attribute(lambda: f"{reg.size}\n"),
+        "free": Attribute(lambda: f"{reg.free_space}\n"),
+        "users": Attribute(lambda: f"{reg.users}\n"),
+        "alloc": Attribute(show_alloc, store_alloc),
+        "asterisk": Attribute(lambda: f"{int(reg.asterisk)}\n", store_asterisk),
+    }
+    return {name: files[name] for name in cma.profile.region_files}
+
+
+def _line_or_nothing(text: str | None) -> str:
+    return f"{text}\n" if text else ""

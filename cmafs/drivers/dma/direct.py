@@ -1,0 +1,178 @@
+"""Memory for devices without an IOMMU: CMA first, then the page allocator; a pool for those who cannot wait.
+
+Source: ``kernel/dma/direct.c:dma_direct_alloc()@v5.10``; before 5.0 the same in ``lib/dma-direct.c`` and,
+for arm and arm64, in ``arch/*/mm/dma-mapping.c``. What differs by kernel is in ``abi.dma``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
+from cmafs.drivers.dma.contiguous import (
+    dma_alloc_contiguous,
+    dma_free_contiguous,
+    get_order,
+    gfpflags_allow_blocking,
+    page_count,
+)
+from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.mm.cma import cma_alloc
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
+from cmafs.mm.page_owner import KIND_KERNEL
+
+if TYPE_CHECKING:
+    from cmafs.drivers.dma.pool import AtomicPool
+
+#: ``DmaBuffer.origin`` of memory that is of no area.
+FROM_POOL, FROM_COHERENT, FROM_PAGES = "pool", "coherent", "-"
+
+#: Where the linear map begins (4.4, whose %p shows it; later kernels print a hash).
+_PAGE_OFFSET = {"x86_64": 0xFFFF880000000000, "arm64": 0xFFFFFFC000000000, "arm": 0xC0000000}
+
+
+def dma_direct_alloc(device: Device, size: int, gfp: int, owner: str) -> DmaBuffer | None:
+    """``dma_direct_alloc()``: a buffer of ``size`` bytes, or None.
+
+    A device that does not see the CPU's caches needs its memory remapped, which may sleep: then GFP_ATOMIC is
+    answered from the atomic pool.
+    """
+    if not gfpflags_allow_blocking(gfp) and not device.dma_coherent:
+        return _from_pool(device, size, owner)
+    gfp |= dma_direct_optimal_gfp_mask(device)
+    pfn = dma_alloc_contiguous(device, size, gfp)
+    if pfn is not None and not dma_coherent_ok(device, pfn, size):
+        dma_free_contiguous(device, pfn, size)
+        pfn = None
+    if pfn is not None:
+        return new_buffer(device, pfn, size, area_of(device.machine, pfn), owner)
+    if gfpflags_allow_blocking(gfp) and not _falls_back(device):
+        return None
+    pfn = _alloc_pages(device, size, gfp)
+    return None if pfn is None else new_buffer(device, pfn, size, FROM_PAGES, owner)
+
+
+def dma_direct_free(buffer: DmaBuffer) -> None:
+    """``dma_direct_free()``: back to where it came from."""
+    machine, device = buffer.device.machine, buffer.device
+    if buffer.origin == FROM_POOL:
+        assert machine.atomic_pool is not None
+        machine.atomic_pool.free(buffer.pfn, page_count(device, buffer.size))
+        return
+    if dma_free_contiguous(device, buffer.pfn, buffer.size) is None:
+        _free_pages(machine, buffer.pfn, get_order(buffer.size, machine.config.page_shift))
+
+
+def dma_direct_optimal_gfp_mask(device: Device) -> int:
+    """``dma_direct_optimal_gfp_mask()``: the zone that is sure to be in the device's reach."""
+    limit = device.dma_limit
+    if limit <= dma_bit_mask(24):
+        return GFP_DMA
+    return GFP_DMA32 if limit <= dma_bit_mask(32) and device.machine.arch == "x86_64" else 0
+
+
+def dma_coherent_ok(device: Device, pfn: int, size: int) -> bool:
+    """``dma_coherent_ok()``: whether the device can address all of it."""
+    start = device.phys_to_dma(pfn << device.machine.config.page_shift)
+    return start is not None and start + size - 1 <= device.dma_limit
+
+
+def _falls_back(device: Device) -> bool:
+    machine = device.machine
+    has_area = device.cma_area is not None or machine.cma.default is not None
+    return machine.arch in machine.abi.dma.falls_back or not has_area
+
+
+def _alloc_pages(device: Device, size: int, gfp: int) -> int | None:
+    """The page allocator, in lower and lower zones until the device can address what it gives."""
+    machine = device.machine
+    order = get_order(size, machine.config.page_shift)
+    lower = [gfp, gfp | GFP_DMA32, (gfp & ~GFP_DMA32) | GFP_DMA]
+    for flags in lower if machine.abi.dma.zones_by_mask else lower[:1]:
+        if order > machine.memory.layout.max_page_order:
+            return None
+        try:
+            pfn = alloc_pages(machine.memory, flags, order)
+        except OutOfMemory:
+            return None
+        occupant = machine.memory.owners.add(f"dma:{device.name}", KIND_KERNEL, visible=False)
+        machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << order)])
+        if dma_coherent_ok(device, pfn, size):
+            return pfn
+        _free_pages(machine, pfn, order)
+    return None
+
+
+def _free_pages(machine: DriverMachine, pfn: int, order: int) -> None:
+    owners = machine.memory.owners
+    occupant = owners.owner_at(pfn)
+    assert occupant is not None
+    owners.truncate(occupant, 0)
+    owners.remove(occupant)
+    free_pages(machine.memory, pfn, order)
+
+
+def _from_pool(device: Device, size: int, owner: str) -> DmaBuffer | None:
+    """``dma_direct_alloc_from_pool()``; afterwards the pool is filled up where this kernel does that."""
+    machine, pool = device.machine, device.machine.atomic_pool
+    if pool is not None and not pool.chunks:
+        pool_add_pages(machine, pool, pool.initial.bit_length() - 1)
+    pfn = pool.alloc(page_count(device, size)) if pool else None
+    if pfn is None:
+        machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
+        return None
+    if not dma_coherent_ok(device, pfn, size):
+        assert pool is not None
+        pool.free(pfn, page_count(device, size))
+        return None
+    atomic_pool_work_fn(machine)
+    return new_buffer(device, pfn, size, FROM_POOL, owner)
+
+
+def atomic_pool_work_fn(machine: DriverMachine) -> None:
+    """``atomic_pool_resize()``: once less than its first size is free, the pool doubles."""
+    pool = machine.atomic_pool
+    if pool is None or not machine.abi.dma.pool_grows or pool.avail >= pool.initial:
+        return
+    order = min((pool.size - 1).bit_length(), machine.memory.layout.max_page_order)
+    pool_add_pages(machine, pool, order)
+
+
+def pool_add_pages(machine: DriverMachine, pool: AtomicPool, order: int) -> None:
+    """``atomic_pool_expand()``: 2^order pages more, or as many as there are in one piece."""
+    for smaller in range(order, -1, -1):
+        pfn = _pool_pages(machine, smaller)
+        if pfn is not None:
+            pool.add(pfn, 1 << smaller)
+            return
+
+
+def _pool_pages(machine: DriverMachine, order: int) -> int | None:
+    default = machine.cma.default
+    pfn = None
+    if default is not None:
+        pfn = cma_alloc(default, 1 << order, min(order, machine.config.cma_alignment))
+    if pfn is None:
+        try:
+            pfn = alloc_pages(machine.memory, GFP_KERNEL, order)
+        except OutOfMemory:
+            return None
+        occupant = machine.memory.owners.add("dma_atomic_pool", KIND_KERNEL, visible=False)
+        machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << order)])
+    return pfn
+
+
+def area_of(machine: DriverMachine, pfn: int) -> str:
+    """The name of the area that a page is in."""
+    return next(c.name for c in machine.cma if any(r.base_pfn <= pfn < r.end_pfn for r in c.ranges))
+
+
+def new_buffer(device: Device, pfn: int, size: int, origin: str, owner: str) -> DmaBuffer:
+    """Describe pages that were taken for a device."""
+    machine = device.machine
+    phys = pfn << machine.config.page_shift
+    dma_handle = device.phys_to_dma(phys)
+    assert dma_handle is not None
+    virt = _PAGE_OFFSET[machine.arch] + phys - machine.memory.start_pfn * (1 << machine.config.page_shift)
+    return DmaBuffer(device, pfn, size, dma_handle, virt, origin, owner)

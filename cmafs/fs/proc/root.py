@@ -1,0 +1,83 @@
+"""proc/ and boot/: the table of files; what they say is made in the ``proc_*`` modules."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cmafs.fs.dentry import Directory, FileSystemType
+from cmafs.fs.proc.buddyinfo import buddyinfo, pagetypeinfo
+from cmafs.fs.proc.iomem import iomem
+from cmafs.fs.proc.meminfo import meminfo
+from cmafs.fs.proc.sysctl import Sysctl, VmSysctls
+from cmafs.fs.proc.vmstat import VmstatFiles
+from cmafs.fs.seq_file import SeqOperations
+from cmafs.init.version import linux_banner
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import BootedMachine
+
+PROC = FileSystemType("proc", truncate_sets_size=False)
+#: Where /boot lies on a board: here it cannot be written.
+BOOT = FileSystemType(
+    "ext4",
+    create=errno.EROFS,
+    mkdir=errno.EROFS,
+    unlink=errno.EROFS,
+    rmdir=errno.EROFS,
+    rename=errno.EROFS,
+    symlink=errno.EROFS,
+    truncate_sets_size=False,
+)
+
+
+def options_of(lines: list[str]) -> frozenset[str]:
+    """Names of the options that are on: ``CONFIG_X=y`` and those with a value."""
+    settings = (line.partition("=") for line in lines if line.startswith("CONFIG_"))
+    return frozenset(name.removeprefix("CONFIG_") for name, _, value in settings if value)
+
+
+def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes]) -> None:
+    directory.file(name, mode, SeqOperations(show, missing=errno.EIO))
+
+
+def populate(root: Directory, machine: BootedMachine) -> None:
+    """Make proc/ and boot/config-<release>."""
+    abi, memory = machine.abi.proc, machine.memory
+    lines = machine.config.lines()
+    files = VmstatFiles(machine, options_of(lines))
+    proc = root.subdir("proc", 0o555, PROC)
+    cmdline = f"{machine.cmdline}\n".encode()
+    banner = f"{linux_banner(machine.abi.release)}\n".encode()
+    _add_text(proc, "meminfo", 0o444, partial(meminfo, machine, tuple(files.names(abi.meminfo))))
+    _add_text(proc, "vmstat", 0o444, files.vmstat)
+    _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
+    _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
+    _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, partial(pagetypeinfo, memory, abi))
+    _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
+    _add_text(proc, "cmdline", 0o444, lambda: cmdline)
+    _add_text(proc, "version", 0o444, lambda: banner)
+    _add_config(root, proc, machine, "".join(f"{line}\n" for line in lines).encode())
+    _add_sysctls(proc, machine)
+
+
+def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:
+    """config.gz, where IKCONFIG_PROC is on, and the file in boot/."""
+    if b"CONFIG_IKCONFIG_PROC=y\n" in text:
+        packed = gzip.compress(text, mtime=0)
+        proc.file("config.gz", 0o444, SeqOperations(lambda: packed, missing=errno.EIO), len(packed))
+    boot = root.subdir("boot", 0o755, BOOT)
+    operations = SeqOperations(lambda: text, missing=errno.EROFS)
+    boot.file(f"config-{machine.abi.release}", 0o644, operations, len(text))
+
+
+def _add_sysctls(proc: Directory, machine: BootedMachine) -> None:
+    """sys/vm: what can be told to the memory manager."""
+    sysctls, strict = VmSysctls(machine), machine.abi.proc.sysctl_writes_strict
+    vm = proc.subdir("sys", 0o555).subdir("vm", 0o555)
+    vm.file("compact_memory", 0o200, Sysctl(sysctls.compact_memory, strict))
+    show = sysctls.show_drop_caches
+    vm.file("drop_caches", machine.abi.proc.drop_caches_mode, Sysctl(sysctls.drop_caches, strict, show))

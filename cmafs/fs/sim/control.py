@@ -1,0 +1,168 @@
+"""sim/control: the verbs that make occupants of memory and buffers of devices, one a line.
+
+Each happens whole or not at all. A refusal is an errno to the writer and one line ``VERB: reason`` in
+sim/log.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmafs.drivers.dma.mapping import dma_alloc, dma_free
+from cmafs.lib.cmdline import memparse
+from cmafs.mm.page_owner import MOVABLE_KINDS
+from cmafs.sim import workload
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import BootedMachine
+
+#: What FUSE passes on at a time; a line that is cut there comes whole with the next write.
+MAX_WRITE = 128 << 10
+#: The word between ``pin`` and a frame; no task can have it as its name.
+PFN = "pfn"
+#: Characters of a word of the user's that a reason repeats.
+QUOTE = 40
+U64 = 1 << 64
+#: Of a size; a number of more is too large whatever they are.
+MAX_DIGITS = 24
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kKmMgGtTpPeE]?)")
+
+
+class Refused(OSError):
+    """A control line that is not obeyed: errno, and the reason without the verb."""
+
+
+def refuse(reason: str, code: int = errno.EINVAL) -> Refused:
+    """The exception for a reason."""
+    return Refused(code, reason)
+
+
+def number(word: str) -> int:
+    """N or PFN: decimal or 0x. Raises Refused."""
+    if not _NUMBER.fullmatch(word):
+        raise refuse(f"not a number: {quoted(word)}")
+    return int(word, 16 if word[:2].lower() == "0x" else 10)
+
+
+def size_in_bytes(word: str) -> int:
+    """SIZE as memparse reads it: bytes, more than 0; what would wrap there is 2^64, more than any memory has.
+
+    Raises Refused.
+    """
+    match = _SIZE.fullmatch(word)
+    if not match:
+        raise refuse(f"not a size: {quoted(word)}")
+    digits, suffix = match.groups()
+    base = 16 if digits[1:2] in ("x", "X") else 8 if digits[0] == "0" else 10
+    value = int(digits, base) if len(digits) <= MAX_DIGITS else U64
+    if not value:
+        raise refuse("the size is 0")
+    return min(value * memparse("1" + suffix)[0], U64)
+
+
+def quoted(word: str) -> str:
+    """A word of the user's, safe for a log line."""
+    return repr(word[:QUOTE]) + ("…" if len(word) > QUOTE else "")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """``usage`` as the refusal of a wrong count of words shows it; ``run`` gets the words."""
+
+    usage: str
+    run: Callable[[SimControl, list[str]], object]
+
+    @property
+    def words(self) -> int:
+        """How many words follow the verb."""
+        return len(self.usage.split())
+
+
+class SimControl:
+    """The verbs over one machine."""
+
+    def __init__(self, machine: BootedMachine) -> None:
+        self.machine = machine
+        self.memory = machine.memory
+        self._verbs: Mapping[str, Verb] = {
+            "spawn": Verb("NAME anon|file|tmpfs|kernel|slab SIZE", SimControl.spawn),
+            "grow": Verb("NAME SIZE", lambda c, w: workload.grow(c.memory, w[0], c.pages(w[1]))),
+            "shrink": Verb("NAME SIZE", lambda c, w: workload.shrink(c.memory, w[0], c.pages(w[1]))),
+            "kill": Verb("NAME", lambda c, w: workload.kill(c.memory, w[0])),
+            "pin": Verb("NAME N", SimControl.pin),
+            "unpin": Verb("NAME", lambda c, w: workload.unpin(c.memory, w[0])),
+            "mlock": Verb("NAME", lambda c, w: workload.mlock(c.memory, w[0])),
+            "munlock": Verb("NAME", lambda c, w: workload.munlock(c.memory, w[0])),
+            "dma_alloc": Verb("DEVICE SIZE", lambda c, w: dma_alloc(c.machine, w[0], c.bytes(w[1]))),
+            "dma_free": Verb("DEVICE SIZE", lambda c, w: dma_free(c.machine, w[0], c.bytes(w[1]))),
+        }
+        self._unpin_pfn = Verb("pfn PFN", lambda c, w: workload.unpin_pfn(c.memory, number(w[1])))
+
+    def write(self, data: bytes) -> int:
+        """One write(2): its lines in order, up to the first that is refused. Raises its OSError."""
+        if len(data) >= MAX_WRITE and not data.endswith(b"\n") and b"\n" in data:
+            data = data[: data.rindex(b"\n") + 1]
+        for line in data.decode("utf-8", "replace").split("\n"):
+            self.run(line)
+        return len(data)
+
+    def run(self, line: str) -> None:
+        """One line; a blank one is nothing. Raises OSError, its reason logged."""
+        words = line.split()
+        if not words:
+            return
+        try:
+            self._verb(words).run(self, words[1:])
+            self._announce(words)
+        except OSError as error:
+            verb = words[0] if _WORD.fullmatch(words[0]) else quoted(words[0])
+            self.machine.simlog.append(f"{verb}: {error.strerror}")
+            raise
+
+    def _announce(self, words: list[str]) -> None:
+        """Tell whoever shows simulated tasks as processes; the kernel's own users of memory are none."""
+        process = words[0] == "kill" or (words[0] == "spawn" and words[2] in MOVABLE_KINDS)
+        if process and self.machine.on_task is not None:
+            self.machine.on_task(words[0], words[1])
+
+    def _verb(self, words: list[str]) -> Verb:
+        """The verb of a line that has as many words as it needs. Raises Refused."""
+        verb = self._verbs.get(words[0])
+        if verb is None:
+            raise refuse(f"unknown verb, known are {' '.join(self._verbs)}")
+        if words[0] == "unpin" and words[1:2] == [PFN]:
+            verb = self._unpin_pfn
+        if len(words) - 1 != verb.words:
+            raise refuse(f"expected {verb.usage}")
+        return verb
+
+    def pages(self, word: str) -> int:
+        """SIZE in pages, rounded up. Raises Refused."""
+        return -(-size_in_bytes(word) >> self.memory.layout.page_shift)
+
+    def bytes(self, word: str) -> int:
+        """SIZE in bytes, rounded up to pages. Raises Refused."""
+        return self.pages(word) << self.memory.layout.page_shift
+
+    def spawn(self, words: list[str]) -> None:
+        """``spawn NAME KIND SIZE``"""
+        if words[0] == PFN:
+            raise refuse(f"'{PFN}' is no name: it is a word of 'pin pfn'")
+        workload.spawn(self.memory, words[0], words[1], self.pages(words[2]))
+
+    def pin(self, words: list[str]) -> None:
+        """``pin NAME N`` and ``pin pfn PFN``"""
+        count = number(words[1])
+        if words[0] == PFN:
+            workload.pin_pfn(self.memory, count)
+        elif not count:
+            raise refuse("the number of pages is 0")
+        else:
+            workload.pin(self.memory, words[0], count)

@@ -1,0 +1,178 @@
+"""The events of a trace array as files: available_events, set_event, events/, as
+``kernel/trace/trace_events.c``.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cmafs.fs.dentry import Directory, fail
+from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
+from cmafs.trace.filter import FilterError
+from cmafs.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import BootedMachine
+
+PAGE_SIZE = 4096
+_ULONG = re.compile(rb"\+?([0-9]+)\n?\Z")
+_WORD = re.compile(rb"\s*(\S*)\s?")
+#: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
+_SYSTEM_FILTER = """\
+### global filter ###
+# Use this to set filters for multiple events.
+# Only events with the given fields will be affected.
+# If no events are modified, an error message will be displayed here
+"""
+
+
+def kstrtoul(data: bytes) -> int:
+    """``kstrtoul_from_user()`` with base 10. Raises EINVAL, ERANGE."""
+    match = _ULONG.match(data.split(b"\0")[0])
+    if not match:
+        fail(errno.EINVAL)
+    value = int(match[1])
+    if value >= 1 << 64:
+        fail(errno.ERANGE)
+    return value
+
+
+def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> bool:
+    """``ftrace_set_clr_event()``: ``group:event``, ``group:*``, ``group:``, or one name of either; False if
+    none is meant.
+    """
+    group, colon, event = text.partition(":")
+    if not colon:
+        group, event, either = "", "", text
+    else:
+        either = ""
+    files = [
+        file
+        for file in array.files.values()
+        if group in ("", "*", file.event.system)
+        and event in ("", "*", file.event.name)
+        and either in ("", file.event.system, file.event.name)
+    ]
+    if files:
+        tracer.enable(array, files, on)
+    return bool(files)
+
+
+def state(files: list[TraceEventFile]) -> bytes:
+    """``enable``: 0, 1, or X where some are on and some are off."""
+    states = {file.enabled for file in files}
+    return b"X\n" if len(states) > 1 else b"1\n" if True in states else b"0\n"
+
+
+@dataclass
+class EventFiles:
+    """``available_events``, ``set_event`` and ``events/`` of one trace array."""
+
+    machine: BootedMachine
+    tracer: Tracer
+    array: TraceArray
+
+    def all(self) -> list[TraceEventFile]:
+        """Every event."""
+        return list(self.array.files.values())
+
+    def names(self, enabled: bool) -> bytes:
+        """``group:event`` lines, of all or of those that are on."""
+        lines = (f"{f.event.system}:{f.event.name}\n" for f in self.all() if f.enabled or not enabled)
+        return "".join(lines).encode()
+
+    def open_set_event(self, flags: int) -> None:
+        """``ftrace_event_set_open()``: O_TRUNC turns all events off."""
+        if truncates(flags):
+            self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
+
+    def store_set_event(self, data: bytes) -> int:
+        """``ftrace_event_write()``: one name a call; the rest of the write is left to the next. Raises
+        EINVAL.
+        """
+        match = _WORD.match(data)
+        assert match
+        word = match[1].decode("latin-1")
+        if word:
+            name = word.removeprefix("!")
+            if not name or not set_clr_event(self.tracer, self.array, name, name == word):
+                fail(errno.EINVAL)
+        return match.end() if word else len(data)
+
+    def enable(self, files: Callable[[], list[TraceEventFile]]) -> SeqOperations:
+        """The ``enable`` file of some events."""
+
+        def store(data: bytes) -> int:
+            value = kstrtoul(data)
+            if value > 1:
+                fail(errno.EINVAL)
+            self.tracer.enable(self.array, files(), value == 1)
+            return len(data)
+
+        return SeqOperations(lambda: state(files()), store)
+
+    def filter(self, file: TraceEventFile) -> SeqOperations:
+        """The ``filter`` file of one event."""
+
+        def show() -> bytes:
+            return f"{'none' if file.filter_string is None else file.filter_string}\n".encode()
+
+        def store(data: bytes) -> int:
+            return self._set_filter(data, partial(self.array.set_filter, file))
+
+        return SeqOperations(show, store)
+
+    def system_filter(self, system: Subsystem) -> SeqOperations:
+        """The ``filter`` file of a group."""
+
+        def store(data: bytes) -> int:
+            return self._set_filter(data, partial(self.array.set_subsystem_filter, system))
+
+        return SeqOperations(_SYSTEM_FILTER.encode, store)
+
+    def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
+        """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
+        if len(data) >= PAGE_SIZE:
+            fail(errno.EINVAL)
+        try:
+            apply(data.split(b"\0")[0].decode("latin-1").rstrip(), self.machine.clock.now())
+        except FilterError as error:
+            fail(error.errno)
+        return len(data)
+
+
+def add_events(
+    directory: Directory, machine: BootedMachine, tracer: Tracer, array: TraceArray, both: int, read: int
+) -> None:
+    """``event_trace_add_tracer()``; ``both`` and ``read`` are the modes of files to write and to read."""
+    files = EventFiles(machine, tracer, array)
+    if array is tracer.arrays[0]:
+        directory.file("available_events", read, SeqOperations(partial(files.names, False)))
+    set_event = SeqOperations(partial(files.names, True), files.store_set_event, on_open=files.open_set_event)
+    directory.file("set_event", both, set_event)
+    events = directory.subdir("events")
+    events.file("enable", both, files.enable(files.all))
+    for system in array.subsystems:
+        group = events.subdir(system.name)
+        group.file("enable", both, files.enable(partial(list, system.files)))
+        group.file("filter", both, files.system_filter(system))
+        for file in sorted(system.files, key=lambda file: file.event.name):
+            event = group.subdir(file.event.name)
+            event.file("enable", both, files.enable(partial(list, [file])))
+            event.file("filter", both, files.filter(file))
+            event.file("format", read, SeqOperations(partial(_format, tracer, file)))
+            event.file("id", read, SeqOperations(partial(_id, file)))
+
+
+def _format(tracer: Tracer, file: TraceEventFile) -> bytes:
+    return file.event.format(tracer.word).encode()
+
+
+def _id(file: TraceEventFile) -> bytes:
+    return f"{file.event.id}\n".encode()

@@ -1,0 +1,221 @@
+"""sys/kernel/debug/tracing, and the same directory at sys/kernel/tracing: the tracer's files, as
+``kernel/trace/trace.c``.
+
+Modes, answers and formats were compared with a running 6.18 and with the ``trace`` transcripts.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
+from cmafs.fs.libfs import debugfs_root, sysfs_directory
+from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.fs.tracefs.events import add_events, kstrtoul, set_clr_event
+from cmafs.lib.cmdline import memparse, next_args
+from cmafs.trace.array import TraceArray
+from cmafs.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from cmafs.init.machine import BootedMachine
+
+TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
+
+#: ``TRACE_BUF_SIZE``: what one write to trace_marker may bring, in bytes.
+TRACE_BUF_SIZE = 1024
+
+
+class TracePipe(File):
+    """An open trace_pipe; each line once. In the kernel it blocks; here a read takes what is there."""
+
+    nonseekable = True
+
+    def __init__(self, next_line: Callable[[], str]) -> None:
+        self._next_line = next_line
+        self._rest = b""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Consume lines up to ``size`` bytes; a line that is longer is given in pieces."""
+        while len(self._rest) < size and (line := self._next_line()):
+            self._rest += line.encode()
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+@dataclass(frozen=True)
+class TracePipeOperations:
+    """``tracing_pipe_fops``"""
+
+    next_line: Callable[[], str]
+
+    def open(self, inode: Inode, flags: int) -> File:
+        """Each open file consumes for itself."""
+        return TracePipe(self.next_line)
+
+
+@dataclass
+class TracingFiles:
+    """The files of one trace array."""
+
+    machine: BootedMachine
+    tracer: Tracer
+    array: TraceArray
+
+    def populate(self, directory: Directory) -> None:
+        """``init_tracer_tracefs()``"""
+        abi = self.tracer.abi
+        read, both = (0o440, 0o640) if abi.restricts_others else (0o444, 0o644)
+        add = directory.file
+        add("available_tracers", read, SeqOperations(lambda: b"nop\n"))
+        add("current_tracer", both, SeqOperations(lambda: b"nop\n", self._set_tracer))
+        add("trace", both, SeqOperations(self._show, len, on_open=self._open_trace))
+        pipe = TracePipeOperations(partial(self.tracer.consume, self.array))
+        directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe))
+        add("buffer_size_kb", both, SeqOperations(self._size, self._set_size))
+        add("buffer_total_size_kb", read, SeqOperations(self._total_size))
+        add("trace_marker", 0o220, SeqOperations(store=self._mark, nonseekable=True))
+        add("tracing_on", both, SeqOperations(self._tracing_on, self._set_tracing_on))
+        if abi.error_log:
+            add("error_log", both, SeqOperations(self._error_log, len, on_open=self._open_error_log))
+        add_events(directory, self.machine, self.tracer, self.array, both, read)
+
+    def _set_tracer(self, data: bytes) -> int:
+        """``tracing_set_trace_write()``: there is only nop."""
+        if data.decode("latin-1").rstrip() != "nop":
+            fail(errno.EINVAL)
+        return len(data)
+
+    def _show(self) -> bytes:
+        return self.tracer.text(self.array).encode()
+
+    def _open_trace(self, flags: int) -> None:
+        """``tracing_open()``: opening for writing with O_TRUNC empties the buffer."""
+        if truncates(flags):
+            self.array.ring.reset()
+
+    def _size(self) -> bytes:
+        return self._size_text(self.array.buf_size).encode()
+
+    def _size_text(self, asked: int) -> str:
+        array, shown = self.array, asked
+        if not array.expanded:
+            return f"{array.ring.size >> 10} (expanded: {asked >> 10})\n"
+        if self.tracer.abi.size_in_subbuffers:
+            shown = array.ring.size
+        return f"{shown >> 10}\n"
+
+    def _total_size(self) -> bytes:
+        """``tracing_total_entries_read()``: there is one CPU."""
+        return self._size()
+
+    def _set_size(self, data: bytes) -> int:
+        """``tracing_entries_write()`` in KiB. Raises EINVAL for 0, ENOMEM for more than the machine has."""
+        size = kstrtoul(data) << 10
+        if not size:
+            fail(errno.EINVAL)
+        memory = self.machine.memory
+        if size > sum(zone.nr_free for zone in memory.zones) << memory.layout.page_shift:
+            fail(errno.ENOMEM)
+        self.array.resize(size)
+        return len(data)
+
+    def _mark(self, data: bytes) -> int:
+        """``tracing_mark_write()``: EBADF while tracing is off; a long text is taken in part."""
+        if not self.array.tracing_on:
+            fail(errno.EBADF)
+        data = data[:TRACE_BUF_SIZE]
+        self.tracer.mark(self.array, data.decode("latin-1"))
+        return len(data)
+
+    def _tracing_on(self) -> bytes:
+        return b"1\n" if self.array.tracing_on else b"0\n"
+
+    def _set_tracing_on(self, data: bytes) -> int:
+        """``rb_simple_write()``: any number but 0 means on."""
+        self.array.tracing_on = kstrtoul(data) != 0
+        return len(data)
+
+    def _error_log(self) -> bytes:
+        return "".join(self.array.error_log).encode()
+
+    def _open_error_log(self, flags: int) -> None:
+        if truncates(flags):
+            self.array.error_log.clear()
+
+
+@dataclass
+class Instances:
+    """``instances/``: a directory made there is a trace array of its own."""
+
+    machine: BootedMachine
+    tracer: Tracer
+    directory: Directory
+
+    def __post_init__(self) -> None:
+        self._arrays: dict[str, TraceArray] = {}
+        self.directory.on_mkdir = self.mkdir
+        self.directory.on_rmdir = self.rmdir
+
+    def mkdir(self, name: str) -> None:
+        """``instance_mkdir()``"""
+        made = self.directory.subdir(name, stat.S_IMODE(self.directory.mode))
+        self._arrays[name] = array = self.tracer.instance()
+        TracingFiles(self.machine, self.tracer, array).populate(made)
+
+    def rmdir(self, name: str) -> None:
+        """``instance_rmdir()``"""
+        self.tracer.remove(self._arrays.pop(name))
+        self.directory.remove(name)
+
+
+def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
+    """``trace_buf_size=`` and ``trace_event=``: what the command line sets up."""
+    top = tracer.arrays[0]
+    for name, value in next_args(machine.cmdline):
+        if value is None:
+            continue
+        if name.replace("-", "_") == "trace_buf_size":
+            top.buf_size = memparse(value)[0] or top.buf_size
+        elif name.replace("-", "_") == "trace_event":
+            for event in value.split(","):
+                set_clr_event(tracer, top, event, True)
+
+
+def tracing_directory(machine: BootedMachine) -> Directory:
+    """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
+    abi = machine.abi.trace
+    tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
+
+    def rehook() -> None:
+        walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
+        machine.memory.trace = tracer if walks else None
+        listens = tracer.enabled("cma")
+        machine.cma.trace = tracer if listens else None
+        machine.cma.trace_tries = tracer.trace_tries if listens else None
+
+    tracer.on_change = rehook
+    root = new_directory(TRACEFS, 0o700)
+    TracingFiles(machine, tracer, tracer.arrays[0]).populate(root)
+    _boot_parameters(machine, tracer)
+    read = 0o440 if abi.restricts_others else 0o444
+    root.file(
+        "saved_cmdlines",
+        read,
+        SeqOperations(
+            lambda: "".join(f"{pid} {comm}\n" for pid, comm in tracer.saved_cmdlines.items()).encode()
+        ),
+    )
+    Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_others else 0o755))
+    return root
+
+
+def populate(root: Directory, machine: BootedMachine) -> None:
+    """Make sys/kernel/debug/tracing and sys/kernel/tracing: the same objects at both places."""
+    tracing = tracing_directory(machine)
+    debugfs_root(root).add("tracing", tracing)
+    sysfs_directory(root, "kernel").add("tracing", tracing)

@@ -1,0 +1,186 @@
+"""The kernel command line: how its words are cut, what a size is, and the early parameters that concern
+memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_U64 = (1 << 64) - 1
+_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*)")
+
+#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this
+#: (CONFIG_NODES_SHIFT=4 of the guests); 1 without CONFIG_NUMA.
+MAX_NUMNODES = 16
+
+
+def memparse(text: str) -> tuple[int, str]:
+    """A size with an optional suffix K, M, G, T, P, E: (bytes, the text behind it). 0 if there is no number.
+
+    Base 0 (leading ``0`` octal, ``0x`` hex), no sign, no blank; wraps at 64 bits.
+    ``lib/cmdline.c:memparse()@v6.12``.
+    """
+    match = _NUMBER.match(text)
+    if not match:
+        return 0, text
+    hexadecimal, octal, decimal = match.groups()
+    value = int(hexadecimal, 16) if hexadecimal else int(decimal) if decimal else int(octal or "0", 8)
+    rest = text[match.end() :]
+    shift = _SHIFTS.get(rest[:1].lower(), 0)
+    return (value << shift) & _U64, rest[1:] if shift else rest
+
+
+def next_args(cmdline: str) -> Iterator[tuple[str, str | None]]:
+    """The words of a command line as (parameter, value or None): ``lib/cmdline.c:next_arg()@v6.12``.
+
+    Double quotes keep blanks together; quotes around a word or a value are taken off.
+    """
+    for word in _words(cmdline):
+        quoted = word.startswith('"')
+        text = word[1:] if quoted else word
+        name, equals, value = text.partition("=")
+        if not equals:
+            yield text.removesuffix('"') if quoted else text, None
+            continue
+        if value.startswith('"'):
+            value = value[1:].removesuffix('"')
+        elif quoted:
+            value = value.removesuffix('"')
+        yield name, value
+
+
+def _words(cmdline: str) -> Iterator[str]:
+    word, quoted = "", False
+    for char in cmdline:
+        if char.isspace() and not quoted:
+            if word:
+                yield word
+            word = ""
+            continue
+        quoted ^= char == '"'
+        word += char
+    if word:
+        yield word
+
+
+@dataclass
+class CmaParam:
+    """``cma=``: kernel/dma/contiguous.c's three static variables, in bytes; ``size`` None: never given.
+
+    Each ``cma=`` sets what it mentions; what it leaves out keeps the value of the one before.
+    """
+
+    size: int | None = None
+    base: int = 0
+    limit: int = 0
+
+    def parse(self, text: str) -> None:
+        """early_cma(): ``size[@base[-limit]]``."""
+        size, rest = memparse(text)
+        self.size = None if size == _U64 else size
+        if not rest.startswith("@"):
+            return
+        self.base, rest = memparse(rest[1:])
+        if rest.startswith("-"):
+            self.limit, _ = memparse(rest[1:])
+        else:
+            self.limit = (self.base + size) & _U64
+
+    @property
+    def given(self) -> bool:
+        """Whether there was one."""
+        return self.size is not None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether base and limit leave exactly one place."""
+        return ((self.base + (self.size or 0)) & _U64) == self.limit
+
+
+def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tuple[int, int]], str]:
+    """``nid:size,nid:size``: ([(node, bytes)], the text where it stopped).
+
+    Ids are decimal, without a sign. early_numa_cma(), cmdline_parse_hugetlb_cma().
+    """
+    sizes: list[tuple[int, int]] = []
+    while (match := re.match(r"\s*(\d+):", text)) and int(match[1]) < max_numnodes:
+        size, text = memparse(text[match.end() :])
+        sizes.append((int(match[1]), size))
+        if not text.startswith(","):
+            break
+        text = text[1:]
+    return sizes, text
+
+
+@dataclass
+class EarlyParams:
+    """What the command line says about memory. Sizes in bytes.
+
+    ``words`` every (parameter, value); ``errors`` log lines of parameters that were refused while parsing.
+    """
+
+    words: list[tuple[str, str | None]] = field(default_factory=list)
+    cma: CmaParam = field(default_factory=CmaParam)
+    cma_seen: list[str | None] = field(default_factory=list)
+    hugetlb_cma: int = 0
+    hugetlb_cma_node: dict[int, int] = field(default_factory=dict)
+    cma_pernuma: int = 0
+    numa_cma: dict[int, int] = field(default_factory=dict)
+    coherent_pool: int = 0
+    log_buf_len: int = 0
+    dyndbg: list[str] = field(default_factory=list)
+    init: str = "/init"
+
+    def values(self, name: str) -> list[str | None]:
+        """The values given for a parameter, in order; dashes and underscores are the same (parameq())."""
+        wanted = name.replace("-", "_")
+        return [value for key, value in self.words if key.replace("-", "_") == wanted]
+
+
+def _last_size(params: EarlyParams, name: str) -> int:
+    given = [value for value in params.values(name) if value is not None]
+    return memparse(given[-1])[0] if given else 0
+
+
+def _hugetlb_cma(params: EarlyParams, text: str, max_numnodes: int) -> None:
+    """cmdline_parse_hugetlb_cma()@v6.12: what a list by node says adds up, also over several parameters; a
+    number without a node makes the size what the whole text begins with.
+    """
+    sizes, rest = per_node_sizes(text, max_numnodes)
+    for nid, size in sizes:
+        params.hugetlb_cma_node[nid] = size
+        params.hugetlb_cma = (params.hugetlb_cma + size) & _U64
+    if re.match(r"\s*\d+(?![\d:])", rest) and (not sizes or text[: -len(rest)].endswith(",")):
+        params.hugetlb_cma, _ = memparse(text)
+
+
+def parse_early_params(cmdline: str, hugetlb_per_node: bool, numa: bool = True) -> EarlyParams:
+    """parse_early_param(): everything here is independent of the machine; whether a kernel knows a name,
+    boot decides. ``numa``: CONFIG_NUMA.
+    """
+    max_numnodes = MAX_NUMNODES if numa else 1
+    words: list[tuple[str, str | None]] = []
+    for name, value in next_args(cmdline):
+        if name == "--" and value is None:
+            break
+        words.append((name, value))
+    params = EarlyParams(words)
+    for value in params.values("cma"):
+        params.cma_seen.append(value)
+        if value is not None:
+            params.cma.parse(value)
+    for value in params.values("hugetlb_cma"):
+        if hugetlb_per_node:
+            _hugetlb_cma(params, value or "", max_numnodes)
+        else:
+            params.hugetlb_cma, _ = memparse(value or "")
+    for value in params.values("numa_cma"):
+        params.numa_cma.update(per_node_sizes(value or "", max_numnodes)[0])
+    for name in ("cma_pernuma", "coherent_pool", "log_buf_len"):
+        setattr(params, name, _last_size(params, name))
+    params.dyndbg = [value for value in params.values("dyndbg") if value]
+    params.init = next((value for value in reversed(params.values("init")) if value), params.init)
+    return params

@@ -1,0 +1,76 @@
+"""What the boot knows of memory before the page allocator runs: what every reserving function works on.
+
+Kernel: globals of ``mm/memblock.c``, ``mm/cma.c``, ``kernel/dma/contiguous.c``. Addresses, sizes: bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cmafs.abi import KernelAbi
+from cmafs.lib.boot_event import BootEvent
+from cmafs.lib.cmdline import EarlyParams
+from cmafs.lib.kconfig import Kconfig
+from cmafs.lib.printk import LOGLEVEL_ERR, Printk
+from cmafs.mm.cma import CmaAreas
+from cmafs.mm.memblock import Memblock
+
+
+@dataclass(kw_only=True)
+class EarlyMm:
+    """One boot's memory before mm_init().
+
+    ``params``: what the command line says of memory; ``events``: what became of regions, for ``cmafs check``;
+    ``high_memory``: one past the linear map (``__pa(high_memory - 1) + 1``), None: the end of RAM, as without
+    CONFIG_HIGHMEM.
+    """
+
+    abi: KernelAbi
+    config: Kconfig
+    params: EarlyParams
+    log: Printk
+    memblock: Memblock
+    events: list[BootEvent] = field(default_factory=list)
+    high_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.phys_64 = config.arch != "arm"  # CONFIG_PHYS_ADDR_T_64BIT
+        self.areas = CmaAreas(
+            self.log,
+            self.abi.cma,
+            max_areas=config.max_cma_areas(),
+            min_alignment=config.cma_min_alignment_bytes(),
+            page_shift=config.page_shift,
+            cma_debug=config.cma_debug,
+        )
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return 1 << self.config.page_shift
+
+    def nodes(self) -> Sequence[int]:
+        """The online nodes, ascending."""
+        return sorted({region.nid for region in self.memblock.memory}) or [0]
+
+    def highmem_start(self) -> int:
+        """Where memory outside the linear map begins."""
+        return self.memblock.end_of_dram() if self.high_memory is None else self.high_memory
+
+    def pa(self, address: int) -> str:
+        """``%pa``: 0x and 16 hex digits, 8 where physical addresses have 32 bits."""
+        return f"{address:#018x}" if self.phys_64 else f"{address & 0xFFFFFFFF:#010x}"
+
+    def cma_error(self, text: str) -> None:
+        """``pr_err()`` of mm/cma.c."""
+        self.log.printk("cma: " + text, LOGLEVEL_ERR)
+
+    def event(
+        self, node: str | None, reason: str, effect: str, prop: str | None = None, detail: str = ""
+    ) -> None:
+        """Note what happened to a region; what the kernel says twice is noted once."""
+        event = BootEvent(node, reason, effect, prop, detail)
+        if event not in self.events:
+            self.events.append(event)

@@ -1,0 +1,353 @@
+"""The mounted tree: fusepy's callbacks answered from the objects of fs/dentry.py. The only fusepy import.
+
+What a call may cost decides the shape of this module. A handler that is not needed is None, so that libfuse
+answers or the kernel stops asking; a path is resolved once; attributes and names are cached by the kernel,
+since they change only through the mount itself. Of fusepy the declarations of libfuse are used, not its class
+FUSE, which decodes paths, finds handlers by name and makes dicts of attributes at every call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import stat
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fuse
+
+from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.mount.fuse_fifo import FifoFeeders
+
+#: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
+FOREVER = 1e6
+
+#: Bytes: what stat(2) shows for every file system of the tree.
+BLKSIZE = 4096
+
+#: ``-o`` options of every mount; a caller's own are added to these.
+OPTIONS: Mapping[str, str | bool] = {
+    "default_permissions": True,
+    "attr_timeout": str(FOREVER),
+    "entry_timeout": str(FOREVER),
+    "atomic_o_trunc": True,  # the shell's `>` then needs no truncate of its own
+    "big_writes": True,  # else a write arrives in pieces of 4 KiB
+    "use_ino": True,
+}
+
+#: Handlers that do without the generic guard around them, which takes half a microsecond.
+_HOT = frozenset(("open", "read", "write", "release"))
+
+_O_TRUNC = os.O_TRUNC
+_O_DIRECT = os.O_DIRECT
+
+#: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
+_IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
+
+
+def caller_pid() -> int:
+    """Who made the call that is being answered; 0 outside a callback, or from another pid namespace."""
+    pid: int = fuse.fuse_get_context()[2]
+    return pid
+
+
+class FuseMount:
+    """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
+
+    ``root`` is the tree; ``on_ready`` is called once the kernel has sent its first request; ``report`` takes
+    the traceback of a bug of ours, which the caller of the system call sees as EIO.
+
+    Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
+    saves one request (security.capability) before every write.
+    """
+
+    def __init__(
+        self, root: Directory, mountpoint: str, on_ready: Callable[[], None], report: Callable[[str], None]
+    ) -> None:
+        self._mountpoint = mountpoint
+        self._on_ready = on_ready
+        self._report = report
+        self._inodes: dict[bytes, Inode] = {b"/": root}
+        self._numbers: dict[int, int] = {}
+        self._times: dict[int, tuple[int, int]] = {}
+        self._files: dict[int, tuple[File, Inode]] = {}
+        self._directories: dict[int, Directory] = {}
+        self._last_fh = 0
+        self._boot_time = time.time_ns()
+        self._as_root = os.geteuid() == 0
+        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._lock = threading.Lock()
+        self._feeders = FifoFeeders(mountpoint, self._lock, report)
+
+    def main(self, options: Mapping[str, str | bool]) -> None:
+        """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.
+
+        Raises RuntimeError if libfuse cannot mount; what it has printed says why.
+        """
+        given = {**OPTIONS, **options}.items()
+        words = [name if value is True else f"{name}={value}" for name, value in given if value]
+        args = [b"cmafs", b"-f", b"-s", b"-o", os.fsencode(",".join(words)), os.fsencode(self._mountpoint)]
+        argv = (ctypes.c_char_p * len(args))(*args)
+        operations = self._operations()
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # libfuse takes what nobody else has taken
+        try:
+            size = ctypes.sizeof(operations)
+            if fuse._libfuse.fuse_main_real(len(args), argv, ctypes.byref(operations), size, None):
+                raise RuntimeError("fuse_main_real")
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._feeders.stop()
+
+    def _operations(self) -> Any:
+        """``struct fuse_operations`` of this mount's handlers."""
+        operations = fuse.fuse_operations(flag_nullpath_ok=1, flag_nopath=1)  # open files need no path
+        for name, prototype in [field[:2] for field in operations._fields_]:
+            handler = getattr(self, name, None)
+            if handler is not None:
+                setattr(operations, name, prototype(handler if name in _HOT else self._guarded(handler)))
+        return operations
+
+    def _guarded(self, handler: Callable[..., int | None]) -> Callable[..., int]:
+        """A handler that answers 0 or an errno; those of ``_HOT`` do it themselves."""
+
+        def call(*args: Any) -> int:
+            try:
+                with self._lock:
+                    return handler(*args) or 0
+            except BaseException as error:
+                return self._failed(error)
+
+        return call
+
+    def _failed(self, error: BaseException) -> int:
+        """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
+        if isinstance(error, OSError) and error.errno:
+            return -error.errno
+        self._report("".join(traceback.format_exception(error)))
+        return -errno.EIO
+
+    # names
+
+    def _lookup(self, path: bytes) -> Inode:
+        """The inode of an absolute path. Raises ENOENT, ENOTDIR."""
+        inode = self._inodes.get(path)
+        if inode is None:
+            parent, name = self._parent(path)
+            inode = parent.children.get(name)
+            if inode is None:
+                fail(errno.ENOENT)
+            self._inodes[path] = inode
+            if stat.S_ISFIFO(inode.mode) and isinstance(inode, RegularFile):
+                self._feeders.add(os.fsdecode(path), inode)
+        return inode
+
+    def _parent(self, path: bytes) -> tuple[Directory, str]:
+        """The directory that a path's last name stands in, and that name. Raises ENOENT, ENOTDIR."""
+        head, _, name = path.rpartition(b"/")
+        parent = self._lookup(head or b"/")
+        if not isinstance(parent, Directory):
+            fail(errno.ENOTDIR)
+        return parent, os.fsdecode(name)
+
+    def _forget(self, removed: Inode) -> None:
+        """Drop what is remembered of a removed directory, under every path that led to it."""
+        for path in [path for path, inode in self._inodes.items() if inode is removed]:
+            below = path + b"/"
+            for known in [known for known in self._inodes if known == path or known.startswith(below)]:
+                del self._inodes[known]
+
+    # attributes
+
+    def getattr(self, path: bytes, buf: Any) -> None:
+        """stat(2)."""
+        self._fill(self._lookup(path), buf.contents)
+
+    def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
+        """fstat(2); the kernel sends it for an open file."""
+        self._fill(self._files[fip.contents.fh][1], buf.contents)
+
+    def _fill(self, inode: Inode, st: Any) -> None:
+        """A ``struct stat``. An ordinary user's FIFO can be written by its owner: the server must feed it."""
+        ctypes.memset(ctypes.byref(st), 0, ctypes.sizeof(st))
+        st.st_ino = self._numbers.setdefault(id(inode), len(self._numbers) + 1)
+        st.st_mode = inode.mode
+        if stat.S_ISFIFO(inode.mode) and not self._as_root:
+            st.st_mode |= stat.S_IWUSR
+        st.st_nlink = inode.nlink
+        st.st_size = inode.size
+        st.st_blksize = BLKSIZE
+        st.st_uid, st.st_gid = (inode.uid, inode.gid) if self._as_root else (self._uid, self._gid)
+        atime, mtime = self._times.get(id(inode), (self._boot_time, self._boot_time))
+        st.st_atimespec.tv_sec, st.st_atimespec.tv_nsec = divmod(atime, 10**9)
+        st.st_mtimespec.tv_sec, st.st_mtimespec.tv_nsec = divmod(mtime, 10**9)
+        st.st_ctimespec = st.st_mtimespec
+
+    def chmod(self, path: bytes, mode: int) -> None:
+        """chmod(2)."""
+        self._lookup(path).chmod(mode)
+
+    def chown(self, path: bytes, uid: int, gid: int) -> None:
+        """chown(2); an id of all ones is left as it is."""
+        inode, unchanged = self._lookup(path), 0xFFFFFFFF
+        inode.uid = inode.uid if uid == unchanged else uid
+        inode.gid = inode.gid if gid == unchanged else gid
+
+    def utimens(self, path: bytes, times: Any) -> None:
+        """utimensat(2); libfuse 2 has made times of UTIME_NOW and UTIME_OMIT."""
+        inode, now = self._lookup(path), time.time_ns()
+        if not times:
+            self._times[id(inode)] = (now, now)
+            return
+        atime, mtime = times.contents.actime, times.contents.modtime
+        self._times[id(inode)] = (
+            atime.tv_sec * 10**9 + atime.tv_nsec,
+            mtime.tv_sec * 10**9 + mtime.tv_nsec,
+        )
+
+    def truncate(self, path: bytes, length: int) -> None:
+        """truncate(2)."""
+        self._lookup(path).truncate(length)
+
+    def ftruncate(self, path: bytes | None, length: int, fip: Any) -> None:
+        """ftruncate(2)."""
+        self._files[fip.contents.fh][1].truncate(length)
+
+    # open files
+
+    def open(self, path: bytes, fip: Any) -> int:
+        """open(2) of a regular file that exists; O_TRUNC takes effect after the file agreed to be opened."""
+        try:
+            with self._lock:
+                inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
+                flags = fi.flags
+                file = inode.fops.open(inode, flags)  # type: ignore[attr-defined]  # else a bug, and EIO
+                if flags & _O_DIRECT:  # fs/open.c:do_dentry_open(): none of these files can
+                    fail(errno.EINVAL)
+                if flags & _O_TRUNC:
+                    inode.truncate(0)
+                fi.direct_io = 1
+                if file.nonseekable:
+                    fi.nonseekable = 1
+                self._last_fh = fi.fh = fh = self._last_fh + 1
+                self._files[fh] = file, inode
+                return 0
+        except BaseException as error:
+            return self._failed(error)
+
+    def read(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
+        """read(2), pread(2): at most 128 KiB arrive at a time."""
+        try:
+            with self._lock:
+                data = self._files[fip.contents.fh][0].read(size, offset)
+                length = len(data)
+                assert length <= size, (length, size)
+                ctypes.memmove(buf, data, length)
+                return length
+        except BaseException as error:
+            return self._failed(error)
+
+    def write(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
+        """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
+        try:
+            with self._lock:
+                return self._files[fip.contents.fh][0].write(ctypes.string_at(buf, size), offset)
+        except BaseException as error:
+            return self._failed(error)
+
+    def ioctl(self, path: bytes | None, cmd: int, arg: Any, fip: Any, flags: int, data: int | None) -> int:
+        """ioctl(2) with the argument that the command's number describes, copied in and back."""
+        size = cmd >> _IOC_SIZESHIFT & _IOC_SIZEMASK if data else 0
+        argument = bytearray(ctypes.string_at(data, size)) if data else bytearray()
+        result = self._files[fip.contents.fh][0].ioctl(cmd, argument)
+        if data:
+            ctypes.memmove(data, bytes(argument), size)
+        return result
+
+    def release(self, path: bytes | None, fip: Any) -> int:
+        """The last descriptor is closed."""
+        try:
+            with self._lock:
+                self._files.pop(fip.contents.fh)[0].release()
+                return 0
+        except BaseException as error:
+            return self._failed(error)
+
+    # directories
+
+    def opendir(self, path: bytes, fip: Any) -> None:
+        """open(2) of a directory."""
+        directory = self._lookup(path)
+        assert isinstance(directory, Directory)
+        self._last_fh = fip.contents.fh = self._last_fh + 1
+        self._directories[self._last_fh] = directory
+
+    def releasedir(self, path: bytes | None, fip: Any) -> None:
+        """The last descriptor of a directory is closed."""
+        del self._directories[fip.contents.fh]
+
+    def readdir(self, path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any) -> None:
+        """getdents(2), all at once; types with the names, so that find(1) need not stat."""
+        directory = self._directories[fip.contents.fh]
+        st = fuse.c_stat()
+        for name, inode in [(".", directory), ("..", directory), *directory.children.items()]:
+            st.st_mode = inode.mode
+            st.st_ino = self._numbers.setdefault(id(inode), len(self._numbers) + 1)
+            if filler(buf, os.fsencode(name), st, 0):
+                break
+
+    def readlink(self, path: bytes, buf: Any, size: int) -> None:
+        """readlink(2), with the terminating zero that libfuse wants."""
+        link = self._lookup(path)
+        if not isinstance(link, Symlink):
+            fail(errno.EINVAL)
+        target = os.fsencode(link.target)[: size - 1] + b"\0"
+        ctypes.memmove(buf, target, len(target))
+
+    def create(self, path: bytes, mode: int, fip: Any) -> None:
+        """open(2) with O_CREAT of a name that is not there."""
+        parent, name = self._parent(path)
+        parent.create(name)
+
+    def mkdir(self, path: bytes, mode: int) -> None:
+        """mkdir(2)."""
+        parent, name = self._parent(path)
+        parent.mkdir(name)
+
+    def rmdir(self, path: bytes) -> None:
+        """rmdir(2)."""
+        parent, name = self._parent(path)
+        removed = self._lookup(path)
+        parent.rmdir(name)
+        self._forget(removed)
+
+    def unlink(self, path: bytes) -> None:
+        """unlink(2)."""
+        parent, name = self._parent(path)
+        parent.unlink(name)
+
+    def symlink(self, target: bytes, path: bytes) -> None:
+        """symlink(2)."""
+        fail(self._parent(path)[0].fs.symlink)
+
+    def mknod(self, path: bytes, mode: int, dev: int) -> None:
+        """mknod(2): no file system of the tree has it."""
+        fail(errno.EPERM)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        """link(2): no file system of the tree has it."""
+        fail(errno.EPERM)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """rename(2)."""
+        fail(self._parent(old)[0].fs.rename)
+
+    # the mount itself
+
+    def init(self, conn: Any) -> None:
+        """The kernel's first request: the tree answers from here on."""
+        self._on_ready()

@@ -1,0 +1,260 @@
+"""The server of a mounted machine: in the foreground, or a background process that reports to its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import functools
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from cmafs.init.task import Task
+from cmafs.mount.mounts import NAME, announce, check_device, check_mountpoint, topmost
+from cmafs.mount.mounts import MountFailed as MountFailed
+from cmafs.mount.mounts import unmount as unmount
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from cmafs.api import Machine
+
+Options = Mapping[str, str | bool]
+
+_READY = b"ready"
+
+#: Objects: few cycles are made while serving, and a collection takes as long as a dozen calls.
+_GC_THRESHOLD = 100_000
+
+#: include/uapi/linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+
+
+def parse_options(words: list[str]) -> dict[str, str | bool]:
+    """The values of ``-o``, comma separated, as fusepy wants them: a name alone is True."""
+    options: dict[str, str | bool] = {}
+    for word in ",".join(words).split(","):
+        name, equals, value = word.partition("=")
+        if name:
+            options[name] = value if equals else True
+    return options
+
+
+def _nothing() -> None:
+    """What a server in the foreground has to do once the tree answers."""
+
+
+def serve(
+    machine: Machine,
+    mountpoint: str,
+    options: Options,
+    *,
+    log: str | None = None,
+    on_ready: Callable[[], None] = _nothing,
+) -> None:
+    """Mount a machine and answer until it is unmounted or a signal ends it.
+
+    ``log``: a file for the machine's own log; ``on_ready`` is called once the tree answers. Raises
+    MountFailed, without the reason that libfuse printed.
+    """
+    if log:
+        _log_to(machine, log)
+    mount_class = _fuse_mount()
+    place = os.path.realpath(mountpoint)
+    presence: list[socket] = []
+
+    def ready() -> None:
+        if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
+            presence.append(announce(mount.device))
+        on_ready()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    gc.freeze()  # what the boot made stays
+    gc.set_threshold(_GC_THRESHOLD, 50, 50)
+    machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
+    names = {"fsname": NAME, "subtype": NAME}
+    try:
+        mount_class(machine.root, place, ready, machine.simlog.report).main({**names, **options})
+    except RuntimeError:
+        raise MountFailed(f"{mountpoint}: libfuse cannot mount") from None
+    finally:
+        for listener in presence:
+            listener.close()
+
+
+def _current(proc: int) -> Task:
+    """``current``: the process whose system call is being answered, under the pid that it has for itself.
+
+    ``proc``: a descriptor of /proc, which `cmafs run` replaces by that of CMD's own pid namespace.
+    """
+    from cmafs.mount.fuse_ops import caller_pid
+
+    pid = caller_pid()
+    try:
+        descriptor = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    except OSError:
+        return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    return Task(int(status.get("NSpid", str(pid)).split()[-1]), status["Name"])
+
+
+def _fuse_mount() -> type:
+    """The adapter's class. Raises MountFailed if libfuse 2, which fusepy loads at import, is missing."""
+    # naming the library saves fusepy a search by ldconfig, and gcc where that fails
+    named = "FUSE_LIBRARY_PATH" in os.environ
+    if not named:
+        os.environ["FUSE_LIBRARY_PATH"] = "libfuse.so.2"
+    try:
+        from cmafs.mount.fuse_ops import FuseMount
+    except OSError:
+        raise MountFailed(
+            "libfuse 2 is missing: install the package libfuse2 (Debian 13, Ubuntu 24.04: libfuse2t64)"
+        ) from None
+    finally:
+        if not named:
+            del os.environ["FUSE_LIBRARY_PATH"]
+    return FuseMount
+
+
+def check(mountpoint: str, options: Options) -> None:
+    """Whether a machine could be mounted at a path, asked before it is booted. Raises MountFailed."""
+    check_mountpoint(mountpoint, bool(options.get("nonempty")))
+    check_device()
+    _fuse_mount()
+
+
+def spawn(
+    machine: Machine,
+    mountpoint: str,
+    options: Options,
+    *,
+    log: str | None = None,
+    parent_death_signal: int = 0,
+    keep: Sequence[int] = (),
+) -> int:
+    """Mount a machine from a background process; its pid, once the tree answers.
+
+    The process holds none of the caller's descriptors but those in ``keep``.
+    ``log``: a file for the machine's own log;
+    ``parent_death_signal``: what it gets when the caller dies, 0 for nothing. Raises MountFailed; nothing is
+    left behind then.
+    """
+    check(mountpoint, options)
+    log = str(Path(log).absolute()) if log else None
+    start = _Start(mountpoint, options, log, os.getpid(), parent_death_signal, keep)
+    with _reserved(mountpoint, bool(options.get("nonempty"))):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _background(machine, start, writer)
+        os.close(writer)
+        try:
+            message = _read_all(reader)
+        except BaseException:  # Ctrl-C while it starts
+            os.kill(pid, signal.SIGTERM)
+            raise
+    if message != _READY:
+        os.waitpid(pid, 0)
+        raise MountFailed(message.decode(errors="replace") or f"{mountpoint}: the server died at its start")
+    return pid
+
+
+def _read_all(reader: int) -> bytes:
+    with os.fdopen(reader, "rb") as report:
+        return report.read()
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What the background process is told: see spawn()."""
+
+    mountpoint: str
+    options: Options
+    log: str | None
+    parent: int
+    death_signal: int
+    keep: Sequence[int]
+
+
+@contextlib.contextmanager
+def _reserved(mountpoint: str, nonempty: bool) -> Iterator[None]:
+    """Let two mounts on one place come one after the other, so that the second sees the first."""
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        check_mountpoint(mountpoint, nonempty)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
+    """The background process, from the fork to its end."""
+    status = 1
+    try:
+        os.setsid()
+        place = os.path.realpath(start.mountpoint)
+        os.chdir("/")
+        errors = _own_descriptors(writer, *start.keep)
+        _die_with(start.parent, start.death_signal)
+
+        def ready() -> None:
+            os.dup2(1, 2)  # /dev/null from here on
+            os.close(errors)
+            os.write(writer, _READY)
+            os.close(writer)
+
+        try:
+            serve(machine, place, start.options, log=start.log, on_ready=ready)
+            status = 0
+        except MountFailed as failure:
+            os.write(writer, _reason(str(failure), errors).encode())
+    except BaseException as error:  # a forked process must not run on into the caller's code
+        with contextlib.suppress(OSError):
+            os.write(writer, f"{start.mountpoint}: {type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(status)
+
+
+def _own_descriptors(*keep: int) -> int:
+    """Give up the caller's descriptors; standard error goes into a file in memory, which is returned."""
+    null = os.open(os.devnull, os.O_RDWR)
+    errors = os.memfd_create("cmafs-errors")
+    for number, target in ((0, null), (1, null), (2, errors)):
+        os.dup2(target, number)
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if number > 2 and number not in (*keep, errors):
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(number)
+    return errors
+
+
+def _die_with(parent: int, number: int) -> None:
+    if number:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)
+
+
+def _reason(failure: str, errors: int) -> str:
+    """A failure with the last line that libfuse or fusermount printed."""
+    os.lseek(errors, 0, os.SEEK_SET)
+    lines = os.read(errors, 1 << 16).decode(errors="replace").strip().splitlines()
+    return f"{failure}: {lines[-1]}" if lines else failure
+
+
+def _log_to(machine: Machine, path: str) -> None:
+    """Write the machine's own log to a file too. Raises MountFailed if the file cannot be written."""
+    try:
+        file = Path(path).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115  open as long as the server
+    except OSError as error:
+        raise MountFailed(f"{path}: {error.strerror}") from None
+    machine.simlog.sink = lambda line: print(line, file=file)

@@ -1,0 +1,71 @@
+"""Every consistency rule of what drivers hold, each told as one line when it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.drivers.device import DmaBuffer, DriverMachine
+from cmafs.drivers.dma.contiguous import page_count
+from cmafs.drivers.dma.direct import FROM_COHERENT, FROM_PAGES, FROM_POOL
+
+if TYPE_CHECKING:
+    from cmafs.mm.cma import Cma, CmaMemrange
+
+
+def validate_buffers(machine: DriverMachine) -> list[str]:
+    """The violations by buffers of devices: used where they say they are, and nobody else's."""
+    buffers = sorted((b for d in machine.devices.values() for b in d.buffers), key=lambda b: b.pfn)
+    wrong = [f"{_name(b)}: its pages are not used in {b.origin}" for b in buffers if not _used(machine, b)]
+    for one, two in pairwise(buffers):
+        if one.pfn + page_count(one.device, one.size) > two.pfn:
+            wrong.append(f"{_name(one)} overlaps {_name(two)}")
+    return wrong
+
+
+def validate_2010(cma: Cma2010 | None) -> list[str]:
+    """The violations of the framework of 2010, if that is the kernel: figures of regions, chunks."""
+    return [] if cma is None else list(_regions(cma))
+
+
+def _name(buffer: DmaBuffer) -> str:
+    return f"{buffer.device.name}: buffer at {buffer.pfn:#x}"
+
+
+def _used(machine: DriverMachine, buffer: DmaBuffer) -> bool:
+    start, end = buffer.pfn, buffer.pfn + page_count(buffer.device, buffer.size)
+    if buffer.origin == FROM_PAGES:
+        return machine.memory.owners.owner_at(start) is not None
+    if buffer.origin == FROM_COHERENT:
+        pool = buffer.device.dma_mem
+        return pool is not None and pool.pfn_base <= start and end <= pool.pfn_base + pool.nr_pages
+    if buffer.origin == FROM_POOL:
+        chunks = machine.atomic_pool.chunks if machine.atomic_pool else []
+        return any(c.pfn <= start and end <= c.pfn + c.count for c in chunks)
+    area = machine.cma.by_name(buffer.origin)
+    return area is not None and any(_all_set(area, cmr, start, end) for cmr in area.ranges)
+
+
+def _all_set(area: Cma, cmr: CmaMemrange, start: int, end: int) -> bool:
+    """Whether the bits of these pages are in a range, and set."""
+    if start < cmr.base_pfn or end > cmr.end_pfn:
+        return False
+    first, last = ((pfn - cmr.base_pfn) >> area.order_per_bit for pfn in (start, end - 1))
+    return cmr.bitmap.all_set(first, last - first + 1)
+
+
+def _regions(cma: Cma2010) -> Iterator[str]:
+    chunks = sorted(cma.chunks(), key=lambda chunk: chunk.start)
+    for reg in cma.regions:
+        own = [chunk for chunk in chunks if chunk.reg is reg]
+        if reg.users != len(own):
+            yield f"region {reg.label}: {reg.users} users, {len(own)} chunks"
+        if reg.free_space + sum(chunk.size for chunk in own) != reg.size:
+            yield f"region {reg.label}: free and used bytes are not its size"
+        if any(chunk.start < reg.start or chunk.start + chunk.size > reg.end for chunk in own):
+            yield f"region {reg.label}: a chunk lies outside"
+    for one, two in pairwise(chunks):
+        if one.start + one.size > two.start:
+            yield f"chunks at {one.start:#x} and {two.start:#x} overlap"
