@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cmafs.abi import UnknownKernel, kernel_abi
+from cmafs.abi import UnknownKernel
+from cmafs.abi.config_sets import NAMES
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.main import BootOptions, KernelPanic, start_kernel
+from cmafs.init.main import KernelPanic, start_kernel
+from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
-from cmafs.lib.cmdline import memparse
-from cmafs.lib.kconfig import ConfigError, DotConfigLine
+from cmafs.lib.kconfig import ConfigError, FileLine
 from cmafs.of.base import DtError
 from cmafs.of.fdt import load
 
@@ -38,18 +40,14 @@ __all__ = [
     "DtError",
     "KernelPanic",
     "Machine",
+    "MachineOptions",
     "RealClock",
     "UnknownKernel",
     "boot",
     "config_lines",
-    "memory_size",
 ]
 
 CONTROL, SIM_LOG, VERIFY, DMESG = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg"
-
-
-class BadOption(ValueError):
-    """An option of boot() that cannot be used: one line for the user."""
 
 
 class RealClock:
@@ -67,32 +65,25 @@ class RealClock:
         return time.monotonic_ns() - self._start if self._start else 0
 
 
-def memory_size(text: str | int | None) -> int | None:
-    """``memory`` in bytes. Raises BadOption."""
-    if text is None or isinstance(text, int):
-        return text
-    value, rest = memparse(text)
-    if rest or not value:
-        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G")
-    return value
-
-
 def config_lines(config: Iterable[str]) -> Iterator[str]:
-    """``KEY=VALUE`` as it is, anything else the lines of the file of that name, also a whole .config.
+    """``KEY=VALUE`` and names of sets as they are, else the lines of the file of that name.
 
     Raises BadOption.
     """
     for item in config:
-        if "=" in item:
+        if "=" in item or item in NAMES:
             yield item
             continue
         try:
             lines = Path(item).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise BadOption(f"config: {item}: {why}; wanted is KEY=VALUE or a file of such lines") from None
+            raise BadOption(
+                f"config: {item}: {why}; wanted is KEY=VALUE, a file of such lines, "
+                "or a named set (`cmafs boards --configs`)"
+            ) from None
         for line in lines:
-            yield DotConfigLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
+            yield FileLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
 
 
 class Machine:
@@ -114,36 +105,18 @@ class Machine:
 
     @classmethod
     def boot(
-        cls,
-        dts: str = "virt",
-        overlays: Iterable[str] = (),
-        kernel: str = "6.12",
-        arch: str | None = None,
-        cmdline: str | None = None,
-        config: Iterable[str] = (),
-        memory: str | int | None = None,
-        seed: int = 0,
-        clock: Clock | None = None,
-        profile: str | None = None,
-        strict_quirks: bool = False,
+        cls, options: MachineOptions | None = None, *, clock: Clock | None = None, **chosen: Any
     ) -> Machine:
-        """Boot a machine; the arguments are the command's machine options, ``memory`` in bytes if a number.
+        """Boot the machine of ``options``, or of its fields as keywords: ``boot(dts="rpi4", kernel="6.1")``.
 
         Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
         ConfigError, UnknownProfile, BadOption, each one line for the user, and KernelPanic where a real
         kernel would not survive.
         """
-        options = BootOptions(
-            kernel_abi(kernel),
-            arch,
-            cmdline,
-            tuple(config_lines(config)),
-            memory_size(memory),
-            seed,
-            profile,
-            strict_quirks,
-        )
-        booted = start_kernel(load(dts, tuple(overlays)), options, clock or ManualClock())
+        options = options or MachineOptions.named(**chosen)
+        lines = tuple(config_lines(options.config))
+        tree = load(options.dts, options.overlays)
+        booted = start_kernel(tree, replace(options, config=lines), clock or ManualClock())
         if isinstance(clock, RealClock):
             clock.start()
         return cls(booted)

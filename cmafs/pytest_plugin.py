@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-_MARKER = """\
-cmafs(dts=..., kernel=..., cmdline=..., overlays=..., config=..., arch=..., memory=..., seed=...): \
-the machine that the fixture cma_machine boots for this test; what is left out is as in `cmafs mount`"""
+_MARKER = "cmafs(**options): what cma_machine boots for this test, by the fields of cmafs.MachineOptions"
 
 
 @dataclass(frozen=True)

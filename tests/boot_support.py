@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cmafs.abi import kernel_abi
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import BootOptions, start_kernel
+from cmafs.init.main import start_kernel
+from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -99,7 +99,9 @@ def boot(
     memory: int | None = None,
 ) -> BootedMachine:
     """Boot on a clock that stands still."""
-    options = BootOptions(kernel_abi(kernel), arch, cmdline, tuple(config), memory)
+    options = MachineOptions(
+        kernel=kernel, arch=arch, cmdline=cmdline, config=("tiny", *config), memory=memory
+    )
     return start_kernel(tree, options, ManualClock())
 
 

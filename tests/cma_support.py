@@ -56,7 +56,7 @@ def tables(areas: CmaAreas, row: str, cma_sysfs: bool = True) -> Syscalls:
         cma=areas,
         log=areas.log,
         memory=areas.memory,
-        config=SimpleNamespace(cma_sysfs=cma_sysfs),
+        config=SimpleNamespace(on=lambda name: name != "CMA_SYSFS" or cma_sysfs),
         current=lambda: SHELL,
     )
     root = new_directory(SYSFS)

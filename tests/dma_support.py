@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cmafs.abi import kernel_abi
 from cmafs.drivers.device import Device
 from cmafs.drivers.dma.mapping import find_device, probe
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import BootOptions, start_kernel
+from cmafs.init.main import start_kernel
+from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.of.fdt import load
 
@@ -70,7 +70,7 @@ def boot(
     config: tuple[str, ...] = (),
 ) -> BootedMachine:
     """A machine with a manual clock."""
-    options = BootOptions(abi=kernel_abi(kernel), arch=arch, cmdline=cmdline, config=config)
+    options = MachineOptions(kernel=kernel, arch=arch, cmdline=cmdline, config=("tiny", *config))
     return start_kernel(load(dts, ()), options, ManualClock())
 
 

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cmafs.fs.namei import Syscalls
+from cmafs.lib.kconfig import FileLine
 
 #: Kinds that are replayed.
 KINDS = ("walk", "exhaust", "parse", "files", "hugetlb-walk", "pins")
@@ -158,11 +159,25 @@ def machine_options(header: dict[str, Any]) -> dict[str, str]:
     return {"kernel": release[0], "arch": arch, "cmdline": header["cmdline"]}
 
 
+def config_file(header: dict[str, Any], place: Path) -> str:
+    """The option that gives the command a header's configuration, by a file below ``place`` or by name."""
+    if "config" not in header:
+        return "--config=tiny"
+    file = place / "config"
+    file.write_text("\n".join(header["config"]))
+    return f"--config={file}"
+
+
+def header_config(header: dict[str, Any]) -> list[str]:
+    """The configuration of a recorded boot: its lines, or that of the first recordings."""
+    return [FileLine(line) for line in header["config"]] if "config" in header else ["tiny"]
+
+
 def boot_tables(header: dict[str, Any]) -> Syscalls:
     """The machine of a header, in process, on a clock that stands still."""
-    from cmafs.abi import kernel_abi
     from cmafs.fs.tree import build_tree
-    from cmafs.init.main import BootOptions, start_kernel
+    from cmafs.init.main import start_kernel
+    from cmafs.init.options import MachineOptions
     from cmafs.lib.clock import ManualClock
     from cmafs.of import fdt
 
@@ -171,7 +186,7 @@ def boot_tables(header: dict[str, Any]) -> Syscalls:
         dts.write(header_dts(header))
         dts.flush()
         tree = fdt.load(dts.name)
-    boot = BootOptions(kernel_abi(options["kernel"]), arch=options["arch"], cmdline=options["cmdline"])
+    boot = MachineOptions(**options, config=tuple(header_config(header)))
     return Syscalls(build_tree(start_kernel(tree, boot, ManualClock())))
 
 
@@ -187,13 +202,15 @@ class MountedMachine:
         self._mountpoint.mkdir()
         dts = self._directory / "machine.dts"
         dts.write_text(header_dts(self._header))
+        config = config_file(self._header, self._directory)
         options = [f"--{name}={value}" for name, value in machine_options(self._header).items()]
-        self._run("mount", f"--dts={dts}", *options)
+        self._run("mount", f"--dts={dts}", config, *options)
         return Mounted(str(self._mountpoint))
 
     def __exit__(self, *_: object) -> None:
         self._run("umount")
         (self._directory / "machine.dts").unlink()
+        (self._directory / "config").unlink(missing_ok=True)
         self._mountpoint.rmdir()
         self._directory.rmdir()
 

@@ -238,11 +238,12 @@ def test_more_pools_than_slots(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, kernel: str, lost: list[str]
 ) -> None:
     nodes = "".join(dts.pool(f"p{i}", GOOD) for i in range(8))
-    checked = check(capsys, tmp_path, dts.tree(nodes), "--kernel", kernel)
+    tiny = ("--kernel", kernel, "--config", "tiny")
+    checked = check(capsys, tmp_path, dts.tree(nodes), *tiny)
     errors = [(node, effect) for node, _, effect, severity in checked.problems if severity == "error"]
     assert errors == [*((AT + name, "refused") for name in lost), (None, "refused")]
     assert checked.status == 1
-    roomy = check(capsys, tmp_path, dts.tree(nodes), "--kernel", kernel, "--config", "CMA_AREAS=9")
+    roomy = check(capsys, tmp_path, dts.tree(nodes), *tiny, "--config", "CMA_AREAS=9")
     assert (roomy.status, len(roomy.document["areas"])) == (0, 9)
 
 

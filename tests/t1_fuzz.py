@@ -14,6 +14,7 @@ from cmafs.abi import kernel_abi
 from cmafs.check.report import Report
 from cmafs.check.rules import RULES
 from cmafs.cli.check import report_on
+from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED
 from cmafs.of import fdt
 from cmafs.of.base import DeviceTree
@@ -34,7 +35,7 @@ def test_boards_of_every_shape(group: int) -> None:
     for seed in range(group, BOARDS, GROUPS):
         board = dts.board(seed)
         kernel = KERNELS[seed // GROUPS % len(KERNELS)]
-        report = report_on(tree_of(board.source), kernel=kernel)
+        report = report_on(tree_of(board.source), MachineOptions(kernel=kernel))
         errors = [p.reason for p in report.problems if p.severity == "error"]
         assert errors == [], (seed, kernel)
         unit = 22 if kernel_abi(kernel).boot.align_to_max_order else 21
@@ -94,7 +95,7 @@ EDITS = st.lists(
 def verdict(tree: DeviceTree, kernel: str) -> Report | str:
     """The report, or the one line of a tree that cannot be checked."""
     try:
-        return report_on(tree, kernel=kernel)
+        return report_on(tree, MachineOptions(kernel=kernel))
     except ValueError as error:
         assert str(error)
         assert "\n" not in str(error)

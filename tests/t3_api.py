@@ -113,7 +113,7 @@ def test_two_machines_do_not_meet() -> None:
 
 def test_same_seed_same_machine() -> None:
     def pointers(seed: int) -> str:
-        machine = boot(kernel="6.1", seed=seed)
+        machine = boot(kernel="6.1", seed=seed, config=["CMA_DEBUG=y"])
         machine.write(f"{AREA}/alloc", "1\n")
         return machine.dmesg()
 

@@ -11,7 +11,6 @@ from cma2010_support import K, M
 from t2_cma2010_map import MX2
 
 import cmafs
-from cmafs.abi import kernel_abi
 from cmafs.cli import options as cli_options
 from cmafs.cli.check import report_on
 from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
@@ -20,8 +19,10 @@ from cmafs.drivers.cma2010.regions import CmaRegion
 from cmafs.fs.cma2010 import populate
 from cmafs.fs.dentry import Directory, RegularFile, Symlink, new_directory
 from cmafs.fs.libfs import SYSFS
+from cmafs.init import options
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import BootOptions, start_kernel
+from cmafs.init.main import start_kernel
+from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.of.fdt import load
 
@@ -35,8 +36,7 @@ MEIZU = (
 def boot(
     cmdline: str = CMDLINE, profile: str = "vendor", strict: bool = False, arch: str = "arm64"
 ) -> BootedMachine:
-    abi = kernel_abi("2010")
-    options = BootOptions(abi, arch=arch, cmdline=cmdline, profile=profile, strict_quirks=strict)
+    options = MachineOptions(kernel="2010", arch=arch, cmdline=cmdline, profile=profile, strict_quirks=strict)
     return start_kernel(load("virt", ()), options, ManualClock())
 
 
@@ -194,9 +194,7 @@ def test_v1_has_no_sysfs_but_a_device():
 
 
 def test_other_kernels_have_neither():
-    machine = start_kernel(
-        load("virt", ()), BootOptions(kernel_abi("6.12"), arch=None, cmdline=None), ManualClock()
-    )
+    machine = start_kernel(load("virt", ()), MachineOptions(), ManualClock())
     assert list(Tree(machine).root.children) == []
 
 
@@ -356,7 +354,7 @@ def test_an_oops_is_a_line_and_eio():
 
 
 def test_the_command_line_offers_the_profiles_that_there_are():
-    assert list(cli_options.PROFILES) == list(PROFILES)
+    assert list(options.PROFILES) == list(PROFILES)
     args = cli_options.machine_options().parse_args(
         ["--profile", "v3", "--strict-quirks", "--kernel", "2010"]
     )
@@ -377,7 +375,9 @@ def test_nothing_of_later_years_in_the_tree():
 
 
 def test_check_names_regions_and_what_became_none():
-    report = report_on(load("virt", ()), kernel="2010", cmdline="cma=a=1M;big=64G;bad cma.map=foo")
+    report = report_on(
+        load("virt", ()), MachineOptions(kernel="2010", cmdline="cma=a=1M;big=64G;bad cma.map=foo")
+    )
     assert [(area.name, area.count, area.node) for area in report.areas] == [("a", 256, None)]
     assert [(problem.prop, problem.effect) for problem in report.problems] == [
         ("cma=", "refused"),
@@ -385,7 +385,7 @@ def test_check_names_regions_and_what_became_none():
         ("cma=", "refused"),
     ]
     assert "(big)" in report.problems[2].reason
-    assert report_on(load("virt", ()), kernel="2010", cmdline="cma=a=1M cma.map=d=a").ok
+    assert report_on(load("virt", ()), MachineOptions(kernel="2010", cmdline="cma=a=1M cma.map=d=a")).ok
 
 
 def test_proc_files_are_of_2_6_36():
@@ -427,7 +427,7 @@ def test_no_reserved_memory_in_2010():
     assert lines == []
     machine.control("dma_alloc 32e00000.isi 1M")  # ordinary pages: dma_alloc_coherent() knew no CMA
     assert machine.read("/sim/devices/32e00000.isi").decode().split("\t")[3] == "-"
-    report = report_on(load("camera", ()), kernel="2010", cmdline="cma=a=1M")
+    report = report_on(load("camera", ()), MachineOptions(kernel="2010", cmdline="cma=a=1M"))
     assert [area.name for area in report.areas] == ["a"]
     assert {(problem.what, problem.effect) for problem in report.problems if problem.severity == "error"} == {
         ("2.6.36 knows no /reserved-memory, which came with 3.15", "ignored")

@@ -357,7 +357,7 @@ def test_figures_that_came_and_stayed() -> None:
     figures = dict(re.findall(r"        (high|low|promo) +(\d+)", text)[:3])
     low = int(figures["low"])
     assert int(figures["promo"]) == 2 * int(figures["high"]) - low
-    assert f"    count: 0\n              high:  {low}\n              batch: 63\n  node_unrec" in text
+    assert f"    count: 0\n              high:  {low}\n              batch: 63\n  vm stats thr" in text
     assert "thp_split_pud" in Proc("6.12", "x86_64").vmstat()
     assert "thp_split_pud" not in Proc("6.12").vmstat()
 

@@ -22,6 +22,12 @@ def place(tmp_path: Path) -> Path:
     return place
 
 
+NO_CONFIG = (
+    f"config: nofile: {ENOENT}; wanted is KEY=VALUE, a file of such lines, "
+    "or a named set (`cmafs boards --configs`)"
+)
+
+
 def refused(place: Path | str, *options: str, **process: object) -> str:
     """What the one line says; the mount point is as it was."""
     done = cmafs("mount", *options, str(place), **process)
@@ -99,7 +105,11 @@ class TestMachine:
         [
             ("--memory", "lots", "memory: 'lots' is no size: a number of bytes, or one with K, M or G"),
             ("--memory", "1G2", "memory: '1G2' is no size: a number of bytes, or one with K, M or G"),
-            ("--config", "nofile", f"config: nofile: {ENOENT}; wanted is KEY=VALUE or a file of such lines"),
+            (
+                "--config",
+                "nofile",
+                NO_CONFIG,
+            ),
             ("--config", "CMA_AREAS=x", "CONFIG_CMA_AREAS is a number, not 'x'"),
             ("--log", "/nonexistent/log", f"/nonexistent/log: {ENOENT}"),
         ],

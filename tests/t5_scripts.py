@@ -21,6 +21,8 @@ def script(
     """Run a file of tests/scripts on a machine with 16 MiB of CMA."""
     starter = {".py": ["python3"], ".sh": ["sh"], ".bash": ["bash"]}[Path(name).suffix]
     words = [
+        "--config",
+        "tiny",
         "--cmdline",
         "cma=16M",
         "--dts",

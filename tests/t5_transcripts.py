@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from replay import Transcript, header_dts, load, machine_options
+from replay import Transcript, config_file, header_dts, load, machine_options
 from run_support import cmafs
 from trace_support import differences
 
@@ -32,7 +32,8 @@ def run_script(recorded: Transcript, place: Path) -> tuple[int, str, str]:
     dts.write_text(recorded.header.get("dts") or header_dts(recorded.header))
     options = [f"--{name}={value}" for name, value in machine_options(recorded.header).items()]
     script = recorded.header.get("script", "true")
-    done = cmafs("run", "--dts", str(dts), *options, "--", "sh", "-c", script)
+    config = config_file(recorded.header, place)
+    done = cmafs("run", "--dts", str(dts), config, *options, "--", "sh", "-c", script)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -24,7 +24,7 @@ __all__ = ["DIALECTS", "RECORDED", "RELEASES", "KernelAbi", "UnknownKernel", "ke
 
 @dataclass(frozen=True)
 class KernelAbi:
-    """Everything that is particular to one kernel."""
+    """Everything particular to one kernel: ``row`` answers, ``release`` is what ``uname -r`` shows."""
 
     row: str
     release: str
@@ -36,18 +36,19 @@ class KernelAbi:
     proc: proc.ProcAbi
     trace: trace.TraceAbi
 
+    @property
+    def base(self) -> str:
+        """The row by its number: of a dialect, the row that it starts from."""
+        return DIALECTS[self.row][0] if self.row in DIALECTS else self.row
+
+    def older_rows(self) -> list[str]:
+        """This row and those before it, the oldest first; a dialect comes after the row it starts from."""
+        rows = list(RELEASES)
+        return [*rows[: rows.index(self.base) + 1], *([self.row] if self.row in DIALECTS else [])]
+
 
 def kernel_abi(name: str) -> KernelAbi:
     """The row for a ``--kernel`` value; ``release`` is what ``uname -r`` shows. Raises UnknownKernel."""
     row, release = find_row(name)
-    return KernelAbi(
-        row,
-        release,
-        boot.ROWS[row],
-        cma.ROWS[row],
-        dma.ROWS[row],
-        mm.ROWS[row],
-        printk.ROWS[row],
-        proc.ROWS[row],
-        trace.ROWS[row],
-    )
+    sections = (boot, cma, dma, mm, printk, proc, trace)
+    return KernelAbi(row, release, *(section.ROWS.at(row, release) for section in sections))

@@ -41,14 +41,6 @@ class BootAbi:
     ``multi_range_areas``: cma_declare_contiguous_multi() (T 7.2; P 6.15).
     ``hidden_extra_slot``: MAX_CMA_AREAS is 1 + CONFIG_CMA_AREAS (T 5.10; removed 6.9, T 6.12).
 
-    Kconfig:
-    ``has_cma_debug``: CONFIG_CMA_DEBUG exists (removed 6.9, P; T 6.12); ``cma_debug_default``: of
-    FORMAT.md's kernels.
-    ``has_cma_sysfs`` 5.13 (P; T 5.10 and 6.1). ``has_page_block_max_order`` 6.17 (P).
-    ``has_contig_alloc``: CONFIG_CONTIG_ALLOC (5.2, M). In the article it tells its reader to set CMA_DEBUG.
-    ``pernuma_option``: name of the option that makes the per-node areas, "" before 5.10 (FORMAT.md; P).
-    ``has_pernuma_size``: CONFIG_CMA_SIZE_PERNUMA (V 7.2).
-
     kernel/dma/contiguous.c:
     ``early_cma_debug``: early_cma(), of 4.x, prints its argument (seeds/003).
     ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the
@@ -100,13 +92,6 @@ class BootAbi:
     failed_after_every_error: bool
     multi_range_areas: bool
     hidden_extra_slot: bool
-    has_cma_debug: bool
-    cma_debug_default: bool
-    has_cma_sysfs: bool
-    has_contig_alloc: bool
-    has_page_block_max_order: bool
-    pernuma_option: str
-    has_pernuma_size: bool
     early_cma_debug: bool
     user_limit_replaces: bool
     numa_cma_param: bool
@@ -161,13 +146,6 @@ ROWS = rows_from(
         failed_after_every_error=False,
         multi_range_areas=False,
         hidden_extra_slot=True,
-        has_cma_debug=True,
-        cma_debug_default=True,
-        has_cma_sysfs=False,
-        has_contig_alloc=False,
-        has_page_block_max_order=False,
-        pernuma_option="",
-        has_pernuma_size=False,
         early_cma_debug=True,
         user_limit_replaces=False,
         numa_cma_param=False,
@@ -212,10 +190,8 @@ ROWS = rows_from(
         "5.4": {
             "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
             "early_cma_debug": False,
-            "has_contig_alloc": True,
         },
         "5.10": {
-            "pernuma_option": "DMA_PERNUMA_CMA",
             "cmdline_beats_default": True,
             "hugetlb_cma": True,
             "max_reserved_regions": _REGIONS,
@@ -226,7 +202,6 @@ ROWS = rows_from(
         },
         "5.15": {
             "bottom_up_rule": BOTTOM_UP_BY_MEMORY,
-            "has_cma_sysfs": True,
             "zone_details": False,
             "unknown_parameters": "Unknown command line parameters: %s",
         },
@@ -244,8 +219,6 @@ ROWS = rows_from(
             "reserved_says_node": True,
             "hugetlb_rounds_share": False,
             "memreserve_first": False,
-            "cma_debug_default": False,
-            "pernuma_option": "DMA_NUMA_CMA",
             "numa_cma_param": True,
             "numa_cma_in_reserve": True,
             "reserved_mem_sort": SORT_STABLE,
@@ -255,7 +228,6 @@ ROWS = rows_from(
         },
         "6.12": {
             "hidden_extra_slot": False,
-            "has_cma_debug": False,
             "hugetlb_align_huge": False,
             "hugetlb_rounds_share": True,
             "fdt_prefix": "OF: reserved mem: ",
@@ -269,12 +241,10 @@ ROWS = rows_from(
             "mib_after_rounding": False,
             "failed_after_every_error": True,
             "multi_range_areas": True,
-            "has_page_block_max_order": True,
             "hugetlb_bootmem_alloc": True,
             "hugetlb_rounds_share": False,
         },
         "7.2": {
-            "has_pernuma_size": True,
             "user_limit_replaces": True,
             "numa_cma_after_default": True,
             "numa_cma_single_name": True,
@@ -286,7 +256,6 @@ ROWS = rows_from(
             "validates_properties": True,
             "arm64_steps": ("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
         },
-        "article": {"has_cma_debug": True},
         "2010": {
             "framework_2010": True,
             "arm64_steps": _STEPS_2010,

@@ -9,10 +9,9 @@ its transcripts'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows, rows_from
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ArchAbi:
     of memory.
     ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
     is in single pages, one table for each 2 MiB besides.
-    ``struct_page_bytes``, ``section_bits``, ``vmemmap``: what the memmap costs (mm/sparse.c).
+    ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c).
     ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
     what that node and
     each child of it add; ``reserved_mem_bytes``: of each record of the second pass's table;
@@ -52,7 +51,6 @@ class ArchAbi:
     maps_pages: bool = False
     struct_page_bytes: int = 56
     section_bits: int = 27
-    vmemmap: bool = False
     tree_bytes: int = 0
     tree_node_bytes: tuple[int, int] = (0x280, 0x220)
     reserved_mem_bytes: int = 0
@@ -85,7 +83,6 @@ _X86 = rows_from(
         },
         "7.2": {
             "kernel_sizes_kib": (5636, 1219, 1648, 892, 272),
-            "vmemmap": True,
             "other_kib": 804,
             "allocated_kib": ((15, 1368), (17, 1784), (19, 1912)),
         },
@@ -102,7 +99,7 @@ _ARM64 = rows_from(
         other_kib=116,
     ),
     {
-        "5.15": {"section_bits": 27, "struct_page_bytes": 64, "vmemmap": True},
+        "5.15": {"section_bits": 27, "struct_page_bytes": 64},
         "6.6": {"swiotlb_scaled": True, "swiotlb_slot_bytes": 24},
         "6.12": {
             "kernel_sizes_kib": (3072, 952, 1108, 448, 254),
@@ -128,29 +125,35 @@ _ARM64 = rows_from(
     },
 )
 
-#: 32-bit ARM was not recorded: arm64's figures, a 4-byte word and a memmap of 32-byte page structs (D).
-_ARM_SIZES = {
-    "image": ((0, 0x900000),),
-    "image_align": 0x8000,
-    "page_tables": 8,
-    "maps_pages": False,
-    "struct_page_bytes": 32,
-    "section_bits": 28,
-    "vmemmap": False,
-    "pgdat_bytes": 0x1000,
-    "swiotlb_scaled": False,
-    "kernel_sizes_kib": (7168, 561, 1708, 1024, 222),
-}
-
-
-def _arm(row: ArchAbi) -> ArchAbi:
-    changes: Mapping[str, Any] = _ARM_SIZES
-    return replace(row, **changes)
-
+#: 32-bit ARM: a 4-byte word and a memmap of 32-byte page structs; the rest is arm64's (D).
+_ARM = rows_from(
+    ArchAbi(
+        kernel_sizes_kib=(7168, 561, 1708, 1024, 222),
+        image=((0, 0x900000),),
+        image_align=0x8000,
+        page_tables=8,
+        struct_page_bytes=32,
+        section_bits=28,
+        tree_bytes=0x8B14,
+        pgdat_bytes=0x1000,
+        other_kib=116,
+    ),
+    {
+        "6.12": {
+            "tree_bytes": 0xA524,
+            "tree_node_bytes": (0x2F8, 0x288),
+            "reserved_mem_bytes": 48,
+            "hash_counts_free": True,
+            "other_kib": 112,
+            "small_bytes": 0xC00,
+            "allocated_kib": ((17, 1464), (19, 1592), (20, 1720)),
+        },
+    },
+)
 
 #: Architecture -> row name -> figures.
-ARCH_ROWS: Mapping[str, Mapping[str, ArchAbi]] = {
+ARCH_ROWS: Mapping[str, Rows[ArchAbi]] = {
     "x86_64": _X86,
     "arm64": _ARM64,
-    "arm": {name: _arm(row) for name, row in _ARM64.items()},
+    "arm": _ARM,
 }

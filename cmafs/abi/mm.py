@@ -27,6 +27,9 @@ class MmAbi:
     ``__free_pages_core()@v5.10``), so that the lowest block is used first; before, the highest.
     ``moves_to_tail``: blocks moved between lists go to the tail (``move_to_free_list()@v5.10``,
     293ffa5ebb9c).
+    ``max_order_inclusive``: ARCH_FORCE_MAX_ORDER is the largest order and not one more (6.4, P 23baf831a32c).
+    ``pageblock_follows_thp``: page blocks are huge pages with CONFIG_TRANSPARENT_HUGEPAGE too, not only with
+    CONFIG_HUGETLB_PAGE (include/linux/pageblock-flags.h: V 6.12, not 6.1).
     ``isolates_max_order``: alloc_contig_range() isolates whole blocks of the largest order
     (``pfn_max_align_down()@v5.15``), from 5.19 single page blocks (P b2c9e2fbba32).
     ``merges_only_mergeable``: page blocks of CMA, HIGHATOMIC or ISOLATE never merge with others (5.17, P
@@ -58,6 +61,8 @@ class MmAbi:
     cma_half_rule: bool
     boot_frees_to_tail: bool
     moves_to_tail: bool
+    max_order_inclusive: bool
+    pageblock_follows_thp: bool
     isolates_max_order: bool
     merges_only_mergeable: bool
     merge_retypes_pageblock: bool
@@ -79,6 +84,8 @@ ROWS = rows_from(
         cma_half_rule=False,
         boot_frees_to_tail=False,
         moves_to_tail=False,
+        max_order_inclusive=False,
+        pageblock_follows_thp=False,
         isolates_max_order=True,
         merges_only_mergeable=False,
         merge_retypes_pageblock=False,
@@ -110,7 +117,9 @@ ROWS = rows_from(
             "boot_user_kib": 2660,
             "boot_cache_kib": 800,
         },
+        "6.6": {"max_order_inclusive": True},
         "6.12": {
+            "pageblock_follows_thp": True,
             "fallback": FALLBACK_HYGIENE,
             "merge_retypes_pageblock": True,
             "boot_kernel_kib": 1368,

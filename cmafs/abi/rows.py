@@ -1,7 +1,8 @@
 """Which kernels exist here, and how a table of differences becomes one row per kernel.
 
 A row is made from the row before it (``dataclasses.replace``), so that what changed between two
-kernels is what is written down, each change with its citation.
+kernels is what is written down, each change with its citation. What a stable release brought to its own
+series only is written under that release (``"5.4.286"``): later rows are made without it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 #: Row name -> the release that ``uname -r`` shows when only the row was asked for.
 RELEASES: Mapping[str, str] = {
@@ -45,9 +46,10 @@ class UnknownKernel(ValueError):
     """``--kernel`` names nothing that can be simulated."""
 
 
-def _key(row: str) -> tuple[int, int]:
-    major, minor = row.split(".")
-    return int(major), int(minor)
+def release_key(release: str) -> tuple[int, ...]:
+    """The numbers of a release, to compare by: ``6.12.30-rc1`` is (6, 12, 30)."""
+    match = re.match(r"\d+(?:\.\d+)*", release)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
 
 
 def find_row(name: str) -> tuple[str, str]:
@@ -65,30 +67,51 @@ def find_row(name: str) -> tuple[str, str]:
         return name, DIALECTS[name][1]
     match = _RELEASE.match(name)
     wanted = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not _key(next(iter(RELEASES))) <= wanted <= _key(list(RELEASES)[-1]):
+    if not release_key(next(iter(RELEASES))) <= wanted <= release_key(list(RELEASES)[-1]):
         known = ", ".join([*RELEASES, *DIALECTS])
         raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them")
-    row = [r for r in RELEASES if _key(r) <= wanted][-1]
+    row = [r for r in RELEASES if release_key(r) <= wanted][-1]
     assert match  # (0, 0) is below every row
     if not (match[3] or match[4]):
         return row, RELEASES[row]
     return row, f"{match[1]}.{match[2]}.{match[3] or 0}{match[4] or ''}"
 
 
-def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
-    """One row for each kernel and dialect, each made from the row before.
+class Rows(Generic[T]):
+    """One value of ``T`` for each kernel and dialect; ``rows[row]`` is the newest stable release's."""
 
-    ``oldest``: the row of the oldest kernel. ``changes``: row name -> the fields that this kernel has
-    otherwise.
+    def __init__(self, oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        self._mainline: dict[str, T] = {}
+        self._stable: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+        current: Any = oldest
+        for name in RELEASES:
+            current = replace(current, **changes.get(name, {}))
+            self._mainline[name] = current
+        for name, (base, _) in DIALECTS.items():
+            self._mainline[name] = replace(self._mainline[base], **changes.get(name, {}))  # type: ignore[type-var]
+        for name in changes.keys() - self._mainline.keys():
+            row, _, last = name.rpartition(".")
+            if row not in RELEASES:
+                raise KeyError(f"no such kernel row: {name}")
+            self._stable.setdefault(row, []).append((int(last), changes[name]))
+
+    def __getitem__(self, row: str) -> T:
+        return self.at(row)
+
+    def at(self, row: str, release: str = "") -> T:
+        """The value for a release of a row; a release of another series has all that the row's got later."""
+        value: Any = self._mainline[row]
+        numbers = release_key(release)
+        own = numbers[:2] == release_key(row)
+        for last, changes in sorted(self._stable.get(row, ()), key=lambda backport: backport[0]):
+            if not own or numbers[2:] >= (last,):
+                value = replace(value, **changes)
+        return cast(T, value)
+
+
+def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> Rows[T]:
+    """One value for each kernel and dialect, each made from the one before.
+
+    ``oldest``: of the oldest kernel. ``changes``: row, or stable release -> the fields that it has otherwise.
     """
-    unknown = set(changes) - set(RELEASES) - set(DIALECTS)
-    if unknown:
-        raise KeyError(f"no such kernel row: {sorted(unknown)}")
-    rows: dict[str, T] = {}
-    current: Any = oldest
-    for name in RELEASES:
-        current = replace(current, **changes.get(name, {}))
-        rows[name] = current
-    for name, (base, _) in DIALECTS.items():
-        rows[name] = replace(rows[base], **changes.get(name, {}))  # type: ignore[type-var]
-    return rows
+    return Rows(oldest, changes)

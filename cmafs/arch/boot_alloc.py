@@ -43,7 +43,11 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
         for nid in boot.nodes():
             boot.memblock_alloc(data.pgdat_bytes, nid=nid)
     layout = SparseLayout(
-        data.section_bits, data.struct_page_bytes, data.vmemmap, boot.config.page_shift, linear_offset
+        data.section_bits,
+        data.struct_page_bytes,
+        boot.config.on("SPARSEMEM_VMEMMAP"),
+        boot.config.page_shift,
+        linear_offset,
     )
     sparse_init(boot.memblock, layout)
 

@@ -50,14 +50,8 @@ def _spelling(params: EarlyParams) -> Iterator[BootEvent]:
 
 def _unknown(machine: BootedMachine, params: EarlyParams) -> Iterator[BootEvent]:
     """Parameters for areas that this kernel, or this configuration of it, does not have."""
-    abi, config = machine.abi.boot, machine.config
-    known = {
-        "hugetlb_cma": abi.hugetlb_cma and config.arch != "arm",
-        "cma_pernuma": bool(abi.pernuma_option) and config.numa,
-        "numa_cma": abi.numa_cma_param and config.numa,
-    }
-    for name, present in known.items():
-        if params.values(name) and not present:
+    for name in ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma"):
+        if params.values(name) and not machine.config.knows(name):
             yield BootEvent(None, "unknown-parameter", EFFECT_IGNORED, f"{name}=")
 
 

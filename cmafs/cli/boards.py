@@ -16,17 +16,22 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `boards` to the parser."""
     parser = commands.add_parser(
         "boards",
-        help="list the bundled boards, or the kernels",
-        description="List the boards that --dts knows by name, or the kernels that --kernel knows.",
+        help="list the bundled boards, the kernels, or the named configurations",
+        description="List the boards that --dts knows by name, the kernels that --kernel knows, or the sets "
+        "that --config knows.",
     )
-    parser.add_argument("--kernels", action="store_true", help="list kernels instead")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--kernels", dest="table", action="store_const", const=_kernels, default=_boards)
+    which.add_argument("--configs", dest="table", action="store_const", const=_configs)
     parser.set_defaults(main=main)
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table."""
-    for name, text in _kernels() if args.kernels else _boards():
-        print(f"{name:<10} {text}")
+    rows: list[tuple[str, str]] = args.table()
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{max(width, 10)}} {text}")
     return 0
 
 
@@ -34,6 +39,17 @@ def _boards() -> list[tuple[str, str]]:
     from cmafs.of.fdt import boards
 
     return [(board.name, board.model) for board in boards()]
+
+
+def _configs() -> list[tuple[str, str]]:
+    """The named sets, and of which machine each is."""
+    from cmafs.abi.config_sets import DISTRIBUTIONS
+
+    rows = [
+        ("defconfig", "the release's defconfig of the architecture, with what debugs CMA on (the default)"),
+        ("tiny", "the first recordings' guests, built from tinyconfig"),
+    ]
+    return rows + [(name, f"{one.arch}, kernel {one.row}") for name, one in DISTRIBUTIONS.items()]
 
 
 def _kernels() -> list[tuple[str, str]]:

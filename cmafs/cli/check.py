@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands
+from cmafs.init.options import MachineOptions
 
 if TYPE_CHECKING:
     from cmafs.check.report import Report
@@ -45,55 +45,34 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """Print the report; the exit status. Raises CommandFailed with status 2 if nothing could be checked."""
-    from cmafs.api import config_lines, memory_size
+    from cmafs.api import config_lines
     from cmafs.of.fdt import load
 
     try:
-        report = report_on(
-            load(args.dts, args.overlay),
-            kernel=args.kernel,
-            arch=args.arch,
-            cmdline=args.cmdline,
-            config=list(config_lines(args.config)),
-            memory=memory_size(args.memory),
-            seed=args.seed,
-            framework=(args.profile, args.strict_quirks),
-        )
+        options = MachineOptions.chosen(args, config=tuple(config_lines(args.config)))
+        report = report_on(load(options.dts, options.overlays), options)
     except ValueError as error:  # DtError, UnknownKernel, ConfigError, BadOption: one line each
         raise CommandFailed(str(error), 2) from None
     print(_json(report) if args.json else _text(report), end="")
     return 0 if report.ok else 1
 
 
-def report_on(
-    tree: DeviceTree,
-    *,
-    kernel: str = "6.12",
-    arch: str | None = None,
-    cmdline: str | None = None,
-    config: Sequence[str] = (),
-    memory: int | None = None,
-    seed: int = 0,
-    framework: tuple[str | None, bool] = (None, False),
-) -> Report:
-    """Boot a loaded tree and examine the outcome. Raises DtError, UnknownKernel, ConfigError.
-
-    ``framework``: profile and strictness of ``--kernel 2010``.
-    """
+def report_on(tree: DeviceTree, options: MachineOptions) -> Report:
+    """Boot a loaded tree and examine the outcome. Raises DtError, UnknownKernel, ConfigError, BadOption."""
     from cmafs.abi import kernel_abi
     from cmafs.check.report import examine, examine_panic
-    from cmafs.init.main import BootOptions, KernelPanic, start_kernel
+    from cmafs.init.main import KernelPanic, start_kernel
     from cmafs.lib.clock import ManualClock
     from cmafs.of.cpu import machine_arch
 
-    abi = kernel_abi(kernel)
-    chosen = (arch, "--arch") if arch else machine_arch(tree)
-    options = BootOptions(abi, arch, cmdline, config, memory, seed, *framework)
+    chosen = (options.arch, "--arch") if options.arch else machine_arch(tree)
     try:
         return examine(start_kernel(tree, options, ManualClock()), chosen[1])
     except KernelPanic as panic:
         log = panic.log.dmesg().splitlines()
-        return examine_panic(tree, abi.release, chosen, panic.reason, log, panic.events)
+        return examine_panic(
+            tree, kernel_abi(options.kernel).release, chosen, panic.reason, log, panic.events
+        )
 
 
 def _json(report: Report) -> str:

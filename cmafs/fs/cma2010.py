@@ -98,7 +98,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     if cma is None:
         return
     root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
-    if machine.config.cma_sysfs:
+    if machine.config.on("CMA_SYSFS"):
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 
 

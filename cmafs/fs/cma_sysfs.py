@@ -31,7 +31,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     """``cma_sysfs_init()``: a directory for each area; two areas of one name, and nothing is left of it."""
     files = machine.abi.cma.sysfs_files
     mm = sysfs_directory(root, "kernel", "mm")
-    if not files or not machine.config.cma_sysfs:
+    if not files or not machine.config.on("CMA_SYSFS"):
         return
     top = mm.subdir("cma")
     for cma in machine.cma:

@@ -19,7 +19,7 @@ from cmafs.mm.early import EarlyMm
 
 def _debug(early: EarlyMm, text: str) -> None:
     """pr_debug() of a file that CONFIG_CMA_DEBUG builds with DEBUG."""
-    if early.config.cma_debug:
+    if early.config.on("CMA_DEBUG"):
         early.log.printk("cma: " + text, LOGLEVEL_DEBUG)
 
 
@@ -37,19 +37,18 @@ def early_cma(early: EarlyMm) -> None:
 def cma_early_percent_memory(early: EarlyMm) -> int:
     """CONFIG_CMA_SIZE_PERCENTAGE of all memory, counted in pages first."""
     pages = early.memblock.phys_mem_size() >> early.config.page_shift
-    return (pages * early.config.cma_size_percentage // 100) << early.config.page_shift
+    return (pages * early.config.number("CMA_SIZE_PERCENTAGE") // 100) << early.config.page_shift
 
 
 def config_size(early: EarlyMm) -> int:
     """The size Kconfig asks for."""
-    size = early.config.cma_size_mbytes * SZ_1M
-    match early.config.cma_size_sel:
-        case "CMA_SIZE_SEL_PERCENTAGE":
-            return cma_early_percent_memory(early)
-        case "CMA_SIZE_SEL_MIN":
-            return min(size, cma_early_percent_memory(early))
-        case "CMA_SIZE_SEL_MAX":
-            return max(size, cma_early_percent_memory(early))
+    size = early.config.number("CMA_SIZE_MBYTES") * SZ_1M
+    if early.config.on("CMA_SIZE_SEL_PERCENTAGE"):
+        return cma_early_percent_memory(early)
+    if early.config.on("CMA_SIZE_SEL_MIN"):
+        return min(size, cma_early_percent_memory(early))
+    if early.config.on("CMA_SIZE_SEL_MAX"):
+        return max(size, cma_early_percent_memory(early))
     return size
 
 
@@ -95,7 +94,7 @@ def _node_requests(early: EarlyMm, nid: int) -> list[tuple[str, int]]:
     abi, params = early.abi.boot, early.params
     pernuma, own = params.cma_pernuma, params.numa_cma.get(nid, 0) if abi.numa_cma_param else 0
     if abi.numa_cma_single_name:
-        if early.config.cma_size_pernuma and len(early.nodes()) > 1 and not pernuma:
+        if early.config.on("CMA_SIZE_PERNUMA") and len(early.nodes()) > 1 and not pernuma:
             pernuma = params.cma.size if params.cma.size is not None else config_size(early)
         return [(f"numa{nid}", own or pernuma)]
     return [(f"pernuma{nid}", pernuma), (f"numa{nid}", own)]
@@ -105,7 +104,7 @@ def dma_numa_cma_reserve(early: EarlyMm) -> None:
     """``cma_pernuma=`` and ``numa_cma=``: dma_numa_cma_reserve(), dma_pernuma_cma_reserve() up to 6.5."""
     abi, log = early.abi.boot, early.log
     function = "dma_numa_cma_reserve" if abi.numa_cma_param else "dma_pernuma_cma_reserve"
-    if not abi.pernuma_option or not early.config.numa:
+    if not early.config.knows("cma_pernuma"):
         return
     for nid in early.nodes():
         for name, size in _node_requests(early, nid):

@@ -23,7 +23,7 @@ def hugetlb_cma_reserve(early: EarlyMm) -> None:
     """hugetlb_cma_reserve(): check what was asked for, then share it among the nodes."""
     config, abi, params = early.config, early.abi.boot, early.params
     gigantic = 1 << (config.page_shift + config.gigantic_page_order())
-    if not abi.hugetlb_cma or config.arch == "arm":
+    if not config.knows("hugetlb_cma") or config.arch == "arm":
         return
     total = _validate_nodes(early, gigantic, params.hugetlb_cma)
     if not total:

@@ -52,12 +52,12 @@ def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
         strict,
         Word(32 if boot.config.arch == "arm" else 64, boot.page_size),
         boot.log,
-        boot.config.cma_debug,
+        boot.config.on("CMA_DEBUG"),
         boot.params.words,
         boot.memblock,
     )
-    built_in = boot.config.cma_sysfs and bool(boot.cma2010.profile.sysfs)
-    boot.config = replace(boot.config, cma_sysfs=built_in)
+    built_in = boot.config.on("CMA_SYSFS") and bool(boot.cma2010.profile.sysfs)
+    boot.config = replace(boot.config, values={**boot.config.values, "CMA_SYSFS": built_in})
     for parameter, why in boot.cma2010.refused:
         boot.event(None, "region-2010-refused", EFFECT_REFUSED, parameter, why)
     for reg in boot.cma2010.early.unreserved:
@@ -74,7 +74,7 @@ def _from_default(boot: EarlyBoot, order: int) -> int | None:
     cma = boot.areas.default
     if cma is None or not cma.count:
         return None
-    return cma_alloc(cma, 1 << order, min(order, boot.config.cma_alignment))
+    return cma_alloc(cma, 1 << order, min(order, boot.config.number("CMA_ALIGNMENT")))
 
 
 def _pool(machine: BootedMachine, pfn: int | None, order: int) -> None:

@@ -5,10 +5,9 @@ The only place that puts the parts together. Kernel: ``init/main.c``, ``arch/*/k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
-from cmafs.abi import KernelAbi
+from cmafs.abi import kernel_abi
 from cmafs.arch import arm, arm64, x86
 from cmafs.arch.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
 from cmafs.arch.iomem import iomem_resources
@@ -18,6 +17,7 @@ from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reser
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
 from cmafs.init.machine import BootedMachine
+from cmafs.init.options import MachineOptions, memory_size
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.version import linux_banner
 from cmafs.lib.boot_event import EFFECT_PANIC
@@ -36,33 +36,16 @@ from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
 
-__all__ = ["BootOptions", "KernelPanic", "bootargs", "start_kernel"]
+__all__ = ["KernelPanic", "bootargs", "start_kernel"]
 
 _SZ_1K = 1 << 10
 
 
-@dataclass(frozen=True)
-class BootOptions:
-    """What a user chooses besides the tree.
+def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> BootedMachine:
+    """Boot a machine; ``config`` has lines and names of sets, no files.
 
-    ``arch`` None: from the cpu node; ``cmdline`` None: /chosen/bootargs; ``config``: ``KEY=VALUE`` lines;
-    ``memory``: bytes instead of the /memory nodes; ``seed``: what everything random derives from;
-    ``profile``, ``strict_quirks``: which framework of 2010, and whether with its bugs (only ``--kernel
-    2010``).
+    Raises KernelPanic, DtError (no memory), ConfigError (``config``), UnknownKernel, BadOption (``memory``).
     """
-
-    abi: KernelAbi
-    arch: str | None = None
-    cmdline: str | None = None
-    config: Sequence[str] = ()
-    memory: int | None = None
-    seed: int = 0
-    profile: str | None = None
-    strict_quirks: bool = False
-
-
-def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> BootedMachine:
-    """Boot a machine. Raises KernelPanic, DtError (no memory), ConfigError (``config``)."""
     boot = _early_setup(tree, options, clock)
     _setup_arch(boot, options)
     boot.log.printk(f"Kernel command line: {boot.cmdline}")
@@ -82,15 +65,15 @@ def start_kernel(tree: DeviceTree, options: BootOptions, clock: Clock) -> Booted
     return machine
 
 
-def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyBoot:
+def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> EarlyBoot:
     """Options, command line, memory: what is known before anything is reserved."""
-    abi = options.abi
+    abi = kernel_abi(options.kernel)
     if not abi.boot.framework_2010 and (options.profile or options.strict_quirks):
         raise ConfigError(f"--profile and --strict-quirks are for --kernel 2010; this is {abi.row}")
     arch = options.arch or machine_arch(tree)[0]
-    config = parse_config(options.config, arch, abi.boot, abi.release)
+    config = parse_config(options.config, arch, abi, board_config(tree))
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.numa)
+    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.on("NUMA"))
     log = Printk(
         clock,
         options.seed,
@@ -103,8 +86,8 @@ def _early_setup(tree: DeviceTree, options: BootOptions, clock: Clock) -> EarlyB
     early_init_dt_scan_memory(
         memblock,
         tree,
-        options.memory,
-        numa=config.numa,
+        memory_size(options.memory),
+        numa=config.on("NUMA"),
         named_is_enough=arch == "x86_64",
         page_size=1 << config.page_shift,
         phys_limit=1 << 32 if arch == "arm" else arm64.PHYS_LIMIT,
@@ -120,13 +103,19 @@ def bootargs(tree: DeviceTree) -> str:
     return (chosen.property_read_string("bootargs") if chosen else None) or ""
 
 
+def board_config(tree: DeviceTree) -> list[str]:
+    """What a board says of its kernel's configuration: ``cmafs,config`` of /chosen, a line a string."""
+    chosen = tree.root.children.get("chosen")
+    return chosen.property_read_strings("cmafs,config") if chosen else []
+
+
 def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
     """``log_buf_len=``: rounded up to a power of two, never below CONFIG_LOG_BUF_SHIFT's."""
     wanted = max(params.log_buf_len - 1, 1).bit_length()
-    return max(config.log_buf_shift, min(wanted, 31))
+    return max(config.number("LOG_BUF_SHIFT"), min(wanted, 31))
 
 
-def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
+def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     """setup_arch(): the steps of this architecture in this kernel's order."""
     arch, abi = boot.config.arch, boot.abi
     boot.log.printk(linux_banner(abi.release))
@@ -154,14 +143,9 @@ def _setup_arch(boot: EarlyBoot, options: BootOptions) -> None:
 
 def _panic_without_value(boot: EarlyBoot) -> None:
     """These parameters read their text without asking whether there is one. Raises KernelPanic."""
-    abi, numa = boot.abi.boot, boot.config.numa
-    known = {
-        "hugetlb_cma": abi.hugetlb_cma and boot.config.arch != "arm",
-        "cma_pernuma": bool(abi.pernuma_option) and numa,
-        "numa_cma": abi.numa_cma_param and numa,
-        "coherent_pool": boot.config.arch != "x86_64",
-    }
-    for name in (name for name in known if known[name] and None in boot.params.values(name)):
+    for name in ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool"):
+        if not boot.config.knows(name) or None not in boot.params.values(name):
+            continue
         boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
         raise boot.panic(
             f"{name} without a value: the kernel follows a null pointer", "Attempted to kill the idle task!"
@@ -257,7 +241,7 @@ def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
                 yield region.node.path, low, high
 
 
-def _machine(boot: EarlyBoot, options: BootOptions, clock: Clock, memory: Memory) -> BootedMachine:
+def _machine(boot: EarlyBoot, options: MachineOptions, clock: Clock, memory: Memory) -> BootedMachine:
     return BootedMachine(
         abi=boot.abi,
         arch=boot.config.arch,

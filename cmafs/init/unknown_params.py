@@ -11,8 +11,6 @@ _KNOWN = frozenset(
         "acpi",
         "apic",
         "boot_delay",
-        "cma",
-        "coherent_pool",
         "console",
         "crashkernel",
         "debug",
@@ -88,14 +86,8 @@ _KNOWN = frozenset(
 
 
 def _known(boot: EarlyBoot) -> frozenset[str]:
-    abi, names = boot.abi.boot, set(_KNOWN)
-    if abi.hugetlb_cma and boot.config.arch != "arm":
-        names.add("hugetlb_cma")
-    if abi.pernuma_option and boot.config.numa:
-        names.add("cma_pernuma")
-    if abi.numa_cma_param and boot.config.numa:
-        names.add("numa_cma")
-    return frozenset(names)
+    own = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+    return _KNOWN | {name for name in own if boot.config.knows(name)}
 
 
 def unknown_words(boot: EarlyBoot) -> tuple[list[str], list[str]]:

@@ -1,243 +1,136 @@
-"""The kernel configuration of a machine: what ``--config`` may set, and the lines of /proc/config.gz."""
+"""The kernel configuration of a machine: a named set or a whole ``.config``, and the lines on top of it.
+
+Kernel: ``scripts/kconfig/confdata.c``: dependencies decide over wishes, as ``make olddefconfig`` does. The
+symbols are ``abi.kconfig``'s.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 
-from cmafs.abi.boot import BootAbi
+from cmafs.abi import KernelAbi
+from cmafs.abi.config_sets import NAMES, ConfigSet, config_set
+from cmafs.abi.kconfig import NOT_IN_2010, SYMBOLS, Symbol
+from cmafs.abi.rows import release_key
+
+DEFAULT_SET = "defconfig"
 
 _ASSIGNMENT = re.compile(r"(?:CONFIG_)?([A-Za-z0-9_]+)\s*=\s*(.*)\Z")
 _NOT_SET = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\Z")
+_AUTOMATIC = "Automatically generated file"
+_NUMBER = re.compile(r"[0-9]{1,20}|0x[0-9a-fA-F]{1,16}")
+_ARCHS = {"x86_64": "X86_64", "arm64": "ARM64", "arm": "ARM"}
+_PAGE_SHIFTS = {"ARM64_16K_PAGES": 14, "ARM64_64K_PAGES": 16}
 
-_SIZE_SEL = ("CMA_SIZE_SEL_MBYTES", "CMA_SIZE_SEL_PERCENTAGE", "CMA_SIZE_SEL_MIN", "CMA_SIZE_SEL_MAX")
-_PAGES = {"ARM64_4K_PAGES": 12, "ARM64_16K_PAGES": 14, "ARM64_64K_PAGES": 16}
-
-#: Integers: the smallest and the largest that Kconfig takes.
-_RANGES = {
-    "CMA_SIZE_MBYTES": (0, 1 << 44),
-    "CMA_SIZE_PERCENTAGE": (0, 100),
-    "CMA_AREAS": (1, 1 << 20),
-    "CMA_ALIGNMENT": (2, 12),
-    "PAGE_BLOCK_MAX_ORDER": (1, 13),
-    "LOG_BUF_SHIFT": (12, 25),
-}
-
-#: Options that not every kernel and architecture has.
-_ELSEWHERE = {"NUMA", "CMA_DEBUG", "CMA_SYSFS", "CMA_SIZE_PERNUMA", "PAGE_BLOCK_MAX_ORDER", *_PAGES}
-
-#: CONFIG_CMA_SIZE_PERCENTAGE's default (kernel/dma/Kconfig@v6.12).
-_DEFAULT_PERCENTAGE = 10
-
-
-class DotConfigLine(str):
-    """A line of a kernel's whole .config: an option that is not here is dropped, as by olddefconfig."""
+Value = bool | int
 
 
 class ConfigError(ValueError):
     """``--config`` names an unknown option or gives it a value it cannot have: one line for the user."""
 
 
+class FileLine(str):
+    """A line of a file of KEY=VALUE lines: what is not modelled in it is a note and not a mistake."""
+
+
 @dataclass(frozen=True)
 class Kconfig:
-    """The options that matter here, typed. Defaults are those of the recorded kernels
-    (transcripts/FORMAT.md).
+    """What a configuration came to.
 
-    ``cma_size_mbytes`` MiB; ``cma_size_sel`` one of CMA_SIZE_SEL_*; ``page_shift`` log2 of bytes;
-    ``page_block_max_order`` None: the kernel has no such option, or it is at its default;
-    ``log_buf_shift`` log2 of bytes; ``dropped``: asked for, but not an option of this kernel or
-    architecture.
+    ``values``: every symbol that is visible on this machine, numbers as they are, the rest True or False;
+    ``dropped``: asked for, and not possible here (another kernel's, or its dependencies are not met);
+    ``unmodelled``: asked for, and nothing here depends on it.
     """
 
     arch: str
-    boot: BootAbi
-    release: str = ""
-    cma_size_mbytes: int = 16
-    cma_size_sel: str = "CMA_SIZE_SEL_MBYTES"
-    cma_size_percentage: int = _DEFAULT_PERCENTAGE
-    cma_areas: int = 7
-    cma_alignment: int = 8
-    cma_debug: bool = False
-    cma_sysfs: bool = True
-    cma_size_pernuma: bool = False
-    page_block_max_order: int | None = None
-    page_shift: int = 12
-    numa: bool = False
-    log_buf_shift: int = 17
+    abi: KernelAbi
+    values: Mapping[str, Value] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    unmodelled: tuple[str, ...] = ()
+
+    def on(self, name: str) -> bool:
+        """IS_ENABLED(): whether a symbol is y or m; False also where this kernel has none of that name."""
+        return bool(self.values.get(name))
+
+    def number(self, name: str) -> int:
+        """The value of a symbol that is a number; 0 where it is not visible."""
+        return int(self.values.get(name, 0))
+
+    @cached_property
+    def page_shift(self) -> int:
+        """PAGE_SHIFT: log2 of bytes."""
+        return next((shift for name, shift in _PAGE_SHIFTS.items() if self.on(name)), 12)
+
+    @property
+    def max_numnodes(self) -> int:
+        """MAX_NUMNODES."""
+        return 1 << self.number("NODES_SHIFT")
+
+    def knows(self, parameter: str) -> bool:
+        """Whether a parameter of the command line that makes areas or pools exists on this kernel."""
+        node_areas = self.on("DMA_NUMA_CMA") or self.on("DMA_PERNUMA_CMA")
+        return {
+            "cma": self.on("DMA_CMA"),
+            "hugetlb_cma": self.abi.boot.hugetlb_cma and self.on("CMA") and self.on("HUGETLB_PAGE"),
+            "cma_pernuma": node_areas,
+            "numa_cma": node_areas and self.abi.boot.numa_cma_param,
+            "coherent_pool": self.on("DMA_COHERENT_POOL") or self.arch != "x86_64",
+        }[parameter]
 
     def max_cma_areas(self) -> int:
         """MAX_CMA_AREAS: how many slots ``cma_areas[]`` has."""
-        return self.cma_areas + (1 if self.boot.hidden_extra_slot else 0)
+        return self.number("CMA_AREAS") + (1 if self.abi.boot.hidden_extra_slot else 0)
 
     def max_page_order(self) -> int:
-        """MAX_PAGE_ORDER, MAX_ORDER - 1 before 6.4: the largest buddy block
-        (arch/arm64/Kconfig:ARCH_FORCE_MAX_ORDER).
-        """
-        return {12: 10, 14: 11, 16: 13}[self.page_shift]
+        """MAX_PAGE_ORDER (mmzone.h@v6.12), MAX_ORDER - 1 before 6.4: the order of the largest block."""
+        if self.on("FORCE_MAX_ZONEORDER"):
+            return self.number("FORCE_MAX_ZONEORDER") - 1
+        forced = self.number("ARCH_FORCE_MAX_ORDER")
+        return forced - (0 if self.abi.mm.max_order_inclusive else 1) if forced else 10
 
     def huge_page_order(self) -> int:
-        """HUGETLB_PAGE_ORDER: a PMD's; 32-bit ARM without LPAE has no huge pages, so the largest buddy
-        block.
-        """
-        return 10 if self.arch == "arm" else self.page_shift - 3
+        """HPAGE_PMD_ORDER: a PMD's."""
+        return self.page_shift - 3
 
     def gigantic_page_order(self) -> int:
-        """The order handed to hugetlb_cma_reserve(): a PUD with 4 KiB pages, else a contiguous run of 32
-        PMDs.
-        """
+        """What hugetlb_cma_reserve() is given: a PUD with 4 KiB pages, else a contiguous run of PMDs."""
         huge = self.huge_page_order()
         return 2 * huge if self.page_shift == 12 else huge + 5
 
     def pageblock_order(self) -> int:
-        """pageblock_order: a huge page, at most the largest buddy block and CONFIG_PAGE_BLOCK_MAX_ORDER."""
-        order = min(self.huge_page_order(), self.max_page_order())
-        return order if self.page_block_max_order is None else min(order, self.page_block_max_order)
+        """pageblock_order (include/linux/pageblock-flags.h@v6.12): a huge page, at most the largest block."""
+        limit = self.number("PAGE_BLOCK_MAX_ORDER") or self.max_page_order()
+        by_thp = self.abi.mm.pageblock_follows_thp and self.on("TRANSPARENT_HUGEPAGE")
+        return min(self.huge_page_order(), limit) if self.on("HUGETLB_PAGE") or by_thp else limit
 
     def cma_min_alignment_bytes(self) -> int:
         """CMA_MIN_ALIGNMENT_BYTES, and what came before it: the unit of areas."""
         order = self.pageblock_order()
-        if self.boot.align_to_max_order:
+        if self.abi.boot.align_to_max_order:
             order = max(order, self.max_page_order())
         return 1 << (self.page_shift + order)
 
     def lines(self) -> list[str]:
         """The lines of /proc/config.gz and /boot/config-<release> that are true of this machine."""
-        return _header(self) + [_line(name, value) for name, value in _options(self)]
+        text = f"# Linux/{self.arch} {self.abi.release} Kernel Configuration"
+        head = ["#", f"# {_AUTOMATIC}; DO NOT EDIT.", text, "#"]
+        return head + [_line(name, value) for name, value in self.values.items()]
 
 
-def _line(name: str, value: bool | int | str) -> str:
+def _line(name: str, value: Value) -> str:
     if value is False:
         return f"# CONFIG_{name} is not set"
     return f"CONFIG_{name}={'y' if value is True else value}"
 
 
-def _header(config: Kconfig) -> list[str]:
-    name = {"x86_64": "x86_64", "arm64": "arm64", "arm": "arm"}[config.arch]
-    text = f"# Linux/{name} {config.release} Kernel Configuration"
-    return ["#", "# Automatically generated file; DO NOT EDIT.", text, "#"]
-
-
-def _options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
-    """Every option that says something true here, in an order like the kernel's menus."""
-    boot, arm64 = config.boot, config.arch == "arm64"
-    yield {"x86_64": "X86_64", "arm64": "ARM64", "arm": "ARM"}[config.arch], True
-    if config.arch != "arm":
-        yield "64BIT", True
-    yield "MMU", True
-    yield "IKCONFIG", True
-    yield "IKCONFIG_PROC", True
-    yield "LOG_BUF_SHIFT", config.log_buf_shift
-    if arm64:
-        for name, shift in _PAGES.items():
-            yield name, config.page_shift == shift
-        yield "ZONE_DMA", False
-        yield "ZONE_DMA32", False
-    if config.arch == "x86_64":
-        yield "ZONE_DMA", False
-        yield "ZONE_DMA32", True
-    if config.arch == "arm":
-        yield "HIGHMEM", True
-    yield "NUMA", config.numa
-    yield "SPARSEMEM", True
-    yield "COMPACTION", True
-    yield "MIGRATION", True
-    if boot.has_contig_alloc:
-        yield "CONTIG_ALLOC", True
-    if not boot.framework_2010:
-        yield "MEMORY_ISOLATION", True
-    if config.arch != "arm":
-        if not boot.framework_2010:
-            yield "TRANSPARENT_HUGEPAGE", True
-        yield "HUGETLBFS", True
-        yield "HUGETLB_PAGE", True
-    if boot.has_page_block_max_order:
-        default = min(config.huge_page_order(), config.max_page_order())
-        yield "PAGE_BLOCK_MAX_ORDER", config.page_block_max_order or default
-    yield from _cma2010_options(config) if boot.framework_2010 else _cma_options(config)
-    yield "OF", True
-    yield "OF_RESERVED_MEM", True
-    yield "DEBUG_FS", True
-    yield "DYNAMIC_DEBUG", True
-
-
-def _cma2010_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
-    """Those of the framework of 2010 (``mm/Kconfig`` of its patches)."""
-    yield "CMA", True
-    yield "CMA_DEBUG", config.cma_debug
-    yield "CMA_SYSFS", config.cma_sysfs
-    yield "CMA_BEST_FIT", True
-
-
-def _cma_options(config: Kconfig) -> Iterable[tuple[str, bool | int | str]]:
-    boot = config.boot
-    yield "CMA", True
-    if boot.has_cma_debug:
-        yield "CMA_DEBUG", config.cma_debug
-    yield "CMA_DEBUGFS", True
-    if boot.has_cma_sysfs:
-        yield "CMA_SYSFS", config.cma_sysfs
-    yield "CMA_AREAS", config.cma_areas
-    yield "DMA_CMA", True
-    yield "HAVE_DMA_CONTIGUOUS", True
-    if boot.pernuma_option and config.numa:
-        yield boot.pernuma_option, True
-    if boot.has_pernuma_size and config.numa:
-        yield "CMA_SIZE_PERNUMA", config.cma_size_pernuma
-    if config.cma_size_sel != "CMA_SIZE_SEL_PERCENTAGE":
-        yield "CMA_SIZE_MBYTES", config.cma_size_mbytes
-    if config.cma_size_sel != "CMA_SIZE_SEL_MBYTES":
-        yield "CMA_SIZE_PERCENTAGE", config.cma_size_percentage
-    for name in _SIZE_SEL:
-        yield name, config.cma_size_sel == name
-    yield "CMA_ALIGNMENT", config.cma_alignment
-
-
-def _bool(name: str, value: str) -> bool:
-    if value not in ("y", "n"):
-        raise ConfigError(f"CONFIG_{name} is y or n, not '{value}'")
-    return value == "y"
-
-
-def _int(name: str, value: str) -> int:
-    low, high = _RANGES[name]
-    if not re.fullmatch(r"[0-9]+|0x[0-9a-fA-F]+", value):
-        raise ConfigError(f"CONFIG_{name} is a number, not '{value}'")
-    number = int(value, 0) if value.startswith("0x") else int(value)
-    if not low <= number <= high:
-        raise ConfigError(f"CONFIG_{name} is from {low} to {high}, not {number}")
-    return number
-
-
-def _choice(name: str, value: str, field: str, chosen: object) -> dict[str, object]:
-    """One of a choice: ``y`` chooses it, ``n`` says nothing."""
-    return {field: chosen} if _bool(name, value) else {}
-
-
-def _known(arch: str, boot: BootAbi) -> Mapping[str, Callable[[str, str], dict[str, object]]]:
-    """What may be set on this machine: option -> the fields that a value sets."""
-    table: dict[str, Callable[[str, str], dict[str, object]]] = {}
-    sizes = ("CMA_SIZE_MBYTES", "CMA_SIZE_PERCENTAGE", "CMA_AREAS", "CMA_ALIGNMENT")
-    for name in ("LOG_BUF_SHIFT", *(() if boot.framework_2010 else sizes)):
-        table[name] = lambda key, value: {key.lower(): _int(key, value)}
-    for name in () if boot.framework_2010 else _SIZE_SEL:
-        table[name] = lambda key, value: _choice(key, value, "cma_size_sel", key)
-    flags = ["NUMA"] if arch != "arm" else []
-    flags += ["CMA_DEBUG"] if boot.has_cma_debug else []
-    flags += ["CMA_SYSFS"] if boot.has_cma_sysfs or boot.framework_2010 else []
-    flags += ["CMA_SIZE_PERNUMA"] if boot.has_pernuma_size else []
-    for name in flags:
-        table[name] = lambda key, value: {key.lower(): _bool(key, value)}
-    if boot.has_page_block_max_order:
-        table["PAGE_BLOCK_MAX_ORDER"] = lambda key, value: {key.lower(): _int(key, value)}
-    for name in _PAGES if arch == "arm64" else ():
-        table[name] = lambda key, value: _choice(key, value, "page_shift", _PAGES[key])
-    return table
+# what is asked for
 
 
 def _parse(text: str) -> tuple[str, str] | None:
-    """One line: (option, value); None for blanks and comments."""
+    """One line: (symbol, value); None for blanks and comments."""
     if match := _NOT_SET.match(text):
         return match[1], "n"
     if not text or text.startswith("#"):
@@ -248,28 +141,162 @@ def _parse(text: str) -> tuple[str, str] | None:
     return match[1], match[2].strip().strip('"')
 
 
-def parse_config(lines: Iterable[str], arch: str, boot: BootAbi, release: str = "") -> Kconfig:
-    """The configuration with the given ``KEY=VALUE`` lines applied in order. Raises ConfigError.
+def _words(words: str) -> Iterator[tuple[str, str]]:
+    """The (symbol, value) pairs of a set."""
+    for word in words.split():
+        name, equals, value = word.partition("=")
+        yield (name.removeprefix("!"), "n" if name.startswith("!") else "y") if not equals else (name, value)
+
+
+def _names_set(lines: Iterable[str]) -> bool:
+    return any(line in NAMES or _AUTOMATIC in line for line in lines)
+
+
+def _find_set(lines: Sequence[str], arch: str, abi: KernelAbi) -> ConfigSet:
+    """The set that the lines are applied to: the last one named, nothing for a whole .config, the default."""
+    name = DEFAULT_SET
+    for line in lines:
+        if line in NAMES:
+            name = line
+        elif _AUTOMATIC in line:
+            name = ""
+    if not name:
+        return ConfigSet("", complete=True)
+    found = config_set(name, arch, abi.older_rows())
+    if (found.arch or arch, found.row or abi.row) != (arch, abi.row):
+        wanted = f"--kernel {found.row} and {found.arch}"
+        raise ConfigError(f"--config {name} is of {wanted}; this machine is {abi.row} and {arch}")
+    return found
+
+
+# what it comes to
+
+
+def _exists(symbol: Symbol, row: str, version: tuple[int, ...], framework_2010: bool) -> bool:
+    if row in symbol.dialects:
+        return True
+    if framework_2010 and symbol.name in NOT_IN_2010:
+        return False
+    return release_key(symbol.since) <= version < release_key(symbol.until)
+
+
+@cache
+def _symbols(row: str, base: str, framework_2010: bool) -> tuple[Symbol, ...]:
+    """The symbols of a kernel, in order."""
+    version = release_key(base)
+    return tuple(symbol for symbol in SYMBOLS if _exists(symbol, row, version, framework_2010))
+
+
+def _holds(terms: str, values: Mapping[str, Value]) -> bool:
+    """Whether all terms hold; a term holds if one of its alternatives does."""
+    return all(
+        any(
+            not values.get(name[1:]) if name.startswith("!") else bool(values.get(name))
+            for name in term.split("|")
+        )
+        for term in terms.split()
+    )
+
+
+def _default(symbol: Symbol, values: Mapping[str, Value]) -> Value:
+    for case in filter(None, symbol.default.split("; ")):
+        value, _, condition = case.partition(" if ")
+        if _holds(condition, values):
+            return _typed(symbol, value) if value not in values else values[value]
+    return False
+
+
+def _typed(symbol: Symbol, text: str) -> Value:
+    """A value as its symbol has it. Raises ConfigError."""
+    if symbol.high is None:
+        if text not in ("y", "n", "m"):
+            raise ConfigError(f"CONFIG_{symbol.name} is y or n, not '{text}'")
+        return text != "n"
+    if not _NUMBER.fullmatch(text):
+        raise ConfigError(f"CONFIG_{symbol.name} is a number, not '{text}'")
+    number = int(text, 0) if text.startswith("0x") else int(text)
+    if not symbol.low <= number <= symbol.high:
+        raise ConfigError(f"CONFIG_{symbol.name} is from {symbol.low} to {symbol.high}, not {number}")
+    return number
+
+
+def _chosen(
+    symbols: Sequence[Symbol], asked: Mapping[str, str], values: Mapping[str, Value]
+) -> dict[str, str]:
+    """For each choice, the member that is on: the last that was asked for, else the first not refused."""
+    chosen: dict[str, str] = {}
+    order = list(asked)
+    for symbol in symbols:
+        if symbol.choice and _holds(symbol.depends, values):
+            best = chosen.get(symbol.choice)
+            if asked.get(symbol.name) == "y":
+                if best is None or asked.get(best) != "y" or order.index(best) < order.index(symbol.name):
+                    chosen[symbol.choice] = symbol.name
+            elif best is None or (asked.get(best) == "n" and asked.get(symbol.name) != "n"):
+                chosen[symbol.choice] = symbol.name
+    return chosen
+
+
+def _resolve(
+    arch: str, symbols: Sequence[Symbol], asked: Mapping[str, str], complete: bool
+) -> tuple[dict[str, Value], set[str]]:
+    """Every visible symbol's value in the order of the menus, and what was asked for in vain."""
+    values: dict[str, Value] = {_ARCHS[arch]: True}
+    vain: set[str] = set()
+    for symbol in symbols:
+        name = symbol.name
+        if not _holds(symbol.depends, values):
+            if asked.get(name, "n") != "n":
+                vain.add(name)
+        elif symbol.choice:
+            values[name] = name in _chosen(symbols, asked, values).values()
+        elif symbol.forced:
+            values[name] = _default(symbol, values)
+        elif name in asked:
+            values[name] = _typed(symbol, asked[name])
+        elif complete and symbol.high is None:
+            values[name] = False
+        else:
+            values[name] = _default(symbol, values)
+    return values, vain
+
+
+def parse_config(lines: Iterable[str], arch: str, abi: KernelAbi, board: Sequence[str] = ()) -> Kconfig:
+    """The configuration of a machine: a set by name or a whole .config, the other lines applied in order.
 
     ``CONFIG_`` before a key is optional; ``# CONFIG_X is not set`` is ``X=n``; other comments and blank
-    lines are skipped. An option that only other kernels or architectures have is dropped, as olddefconfig
-    does.
+    lines are skipped. ``board``: what goes before them unless they name a set. Raises ConfigError.
     """
-    known = _known(arch, boot)
-    dropped: list[str] = []
-    fields: dict[str, object] = {"cma_debug": boot.cma_debug_default, "numa": arch == "arm64"}
-    for text in lines:
-        parsed = _parse(text.strip())
+    lines = list(lines)
+    lines = lines if _names_set(lines) else [*board, *lines]
+    base = _find_set(lines, arch, abi)
+    symbols = _symbols(abi.row, abi.base, abi.boot.framework_2010)
+    here = {symbol.name for symbol in symbols}
+    asked = {name: value for name, value in _words(base.words) if name in here}
+    elsewhere = {symbol.name for symbol in SYMBOLS}
+    dropped, unmodelled = [], []
+    for line in lines:
+        parsed = None if line in NAMES else _parse(line.strip())
         if parsed is None:
             continue
         name, value = parsed
-        if name not in known and (isinstance(text, DotConfigLine) or name in _ELSEWHERE):
-            if name in _ELSEWHERE and value != "n":
-                dropped.append(name)
-            continue
-        if name not in known:
-            raise ConfigError(
-                f"unknown option '{name}' on this kernel and architecture: known are {', '.join(known)}"
-            )
-        fields.update(known[name](name, value))
-    return Kconfig(arch, boot, release, dropped=tuple(dropped), **fields)  # type: ignore[arg-type]
+        if name in here:
+            asked.pop(name, None)  # the last one counts, also among the members of a choice
+            asked[name] = value
+        elif name in elsewhere or name in _ARCHS.values():
+            dropped += [name] if value != "n" and name not in _ARCHS.values() else []
+        elif isinstance(line, FileLine):
+            unmodelled += [name] if value != "n" else []
+        else:
+            raise ConfigError(_unknown(name, here))
+    values, vain = _resolve(arch, symbols, asked, base.complete)
+    said = {parsed[0] for line in lines if line not in NAMES and (parsed := _parse(line.strip()))}
+    return Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled))
+
+
+def _unknown(name: str, here: Iterable[str]) -> str:
+    known = ", ".join(sorted(here))
+    return f"unknown option '{name}' on this kernel and architecture: known are {known}"
+
+
+__all__ = ["DEFAULT_SET", "ConfigError", "FileLine", "Kconfig", "parse_config"]

@@ -143,7 +143,7 @@ def _declare(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> Cma:
 def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
     """Round base and size up, the limit down; check them against each other and the machine."""
     rounded.alignment = alignment = max(request.alignment, early.areas.min_alignment)
-    if not early.config.numa:
+    if not early.config.on("NUMA"):
         rounded.nid = NUMA_NO_NODE
     if request.fixed and request.base & (alignment - 1):
         early.cma_error(

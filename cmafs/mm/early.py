@@ -36,14 +36,14 @@ class EarlyMm:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.phys_64 = config.arch != "arm"  # CONFIG_PHYS_ADDR_T_64BIT
+        self.phys_64 = config.on("PHYS_ADDR_T_64BIT")
         self.areas = CmaAreas(
             self.log,
             self.abi.cma,
             max_areas=config.max_cma_areas(),
             min_alignment=config.cma_min_alignment_bytes(),
             page_shift=config.page_shift,
-            cma_debug=config.cma_debug,
+            cma_debug=config.on("CMA_DEBUG"),
         )
 
     @property

@@ -47,7 +47,7 @@ def dma_alloc_from_contiguous(device: Device, count: int, align: int, no_warn: b
     if cma is None:
         return None
     align &= _UINT_MAX  # an unsigned int: a negative order is a large one
-    return cma_alloc(cma, count, min(align, device.machine.config.cma_alignment), no_warn)
+    return cma_alloc(cma, count, min(align, device.machine.config.number("CMA_ALIGNMENT")), no_warn)
 
 
 def dma_release_from_contiguous(device: Device, pfn: int, count: int) -> bool:
@@ -65,7 +65,7 @@ def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> int | None:
     if not gfpflags_allow_blocking(gfp):
         return None
     machine = device.machine
-    align = min(get_order(size, machine.config.page_shift), machine.config.cma_alignment)
+    align = min(get_order(size, machine.config.page_shift), machine.config.number("CMA_ALIGNMENT"))
     for cma in _areas_for(device, size, gfp):
         pfn = cma_alloc(cma, page_count(device, size), align)
         if pfn is not None:

@@ -152,7 +152,7 @@ def _pool_pages(machine: DriverMachine, order: int) -> int | None:
     default = machine.cma.default
     pfn = None
     if default is not None:
-        pfn = cma_alloc(default, 1 << order, min(order, machine.config.cma_alignment))
+        pfn = cma_alloc(default, 1 << order, min(order, machine.config.number("CMA_ALIGNMENT")))
     if pfn is None:
         try:
             pfn = alloc_pages(machine.memory, GFP_KERNEL, order)

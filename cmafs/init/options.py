@@ -1,0 +1,97 @@
+"""What a user chooses of a machine, once: parser, API and pytest marker are made of this dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from cmafs.lib.cmdline import memparse
+
+ARCHITECTURES = ("arm", "arm64", "x86_64")
+
+#: drivers.cma2010.profile.PROFILES, which is not imported to keep the start short.
+PROFILES = ("v1", "v2", "v3", "v4", "vendor", "meizu")
+
+
+class BadOption(ValueError):
+    """An option of a machine that cannot be used: one line for the user."""
+
+
+def memory_size(text: str | int | None) -> int | None:
+    """``memory`` in bytes. Raises BadOption."""
+    if text is None or isinstance(text, int):
+        return text
+    value, rest = memparse(text)
+    if rest or not value:
+        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G")
+    return value
+
+
+def seed(text: str) -> int:
+    """The value of ``--seed``, also as 0x… . Raises ValueError."""
+    return int(text, 0)
+
+
+def _option(default: object, help: str, **argument: object) -> Any:
+    """A field and what argparse is told of its option; ``flag``: that option, if called otherwise."""
+    return field(default=default, metadata={"argument": {"default": default, "help": help, **argument}})
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """A machine, as ``cmafs mount --help`` describes it; ``memory`` in bytes if it is a number."""
+
+    dts: str = _option("virt", ".dts, .dtb or the name of a bundled board (virt)", metavar="FILE")
+    overlays: tuple[str, ...] = _option(
+        (), "device tree overlay; repeatable", metavar="FILE", action="append", flag="--overlay"
+    )
+    kernel: str = _option(
+        "6.12", "a release from 4.4 to 7.2, or a dialect: article, 2010 (6.12)", metavar="REL"
+    )
+    arch: str | None = _option(
+        None, "default: as the tree's first cpu node, else arm64", choices=ARCHITECTURES
+    )
+    cmdline: str | None = _option(None, "kernel command line, instead of /chosen/bootargs", metavar="STR")
+    config: tuple[str, ...] = _option(
+        (),
+        "a line of the kernel configuration, a file of lines, a whole .config, or a named set: see "
+        "`cmafs boards --configs`; repeatable",
+        metavar="KEY=VALUE",
+        action="append",
+    )
+    memory: str | int | None = _option(
+        None, "memory in one range, instead of the /memory nodes (K, M, G)", metavar="SIZE"
+    )
+    seed: int = _option(0, "where everything that could be random starts (0)", metavar="N", type=seed)
+    profile: str | None = _option(None, "with --kernel 2010: whose version (vendor)", choices=PROFILES)
+    strict_quirks: bool = _option(False, "with --kernel 2010: its bugs too", action="store_true")
+
+    @classmethod
+    def arguments(cls) -> Mapping[str, dict[str, Any]]:
+        """Option -> what add_argument() takes."""
+        made = {}
+        for one in fields(cls):
+            words = {"dest": one.name, **one.metadata["argument"]}
+            if words.get("action") == "append":
+                words["default"] = []
+            made[words.pop("flag", f"--{one.name.replace('_', '-')}")] = words
+        return made
+
+    @classmethod
+    def named(cls, **values: Any) -> MachineOptions:
+        """The machine that keyword arguments describe. Raises BadOption for a name that is no option."""
+        names = [one.name for one in fields(cls)]
+        if unknown := sorted(values.keys() - set(names)):
+            raise BadOption(f"no option of a machine: {', '.join(unknown)}; there are {', '.join(names)}")
+        return cls(**{name: _tupled(value) for name, value in values.items()})
+
+    @classmethod
+    def chosen(cls, namespace: object, **changes: object) -> MachineOptions:
+        """The machine that parsed arguments describe."""
+        values: dict[str, Any] = {one.name: getattr(namespace, one.name) for one in fields(cls)}
+        return cls.named(**{**values, **changes})
