@@ -392,8 +392,7 @@ def test_a_fixed_area_across_the_end_of_low_memory() -> None:
 def test_the_atomic_pool_takes_from_the_default_area(kernel: str, pages: int) -> None:
     machine = boot(tree_of(), kernel, "cma=16M")
     assert machine.cma[0].used() == pages
-    assert machine.atomic_pool is not None
-    assert machine.atomic_pool.size == pages
+    assert machine.atomic_pools[0].size == pages
 
 
 def test_coherent_pool() -> None:

@@ -7,7 +7,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.drivers.of_device import of_device_make_bus_id, of_dma_get_range, of_translate_address
+from cmafs.drivers.of_device import of_device_make_bus_id
+from cmafs.of.address import of_dma_get_max_cpu_address, of_dma_get_range, of_translate_address
 from cmafs.of.base import DeviceNode
 
 
@@ -48,14 +49,13 @@ def test_dma_ranges_of_the_nearest_bus_that_has_any():
     _, soc = tree(ranges=b"", dma_ranges=cells(0xC0000000, 0, 0, 0x40000000))
     inner = node("bus", soc, n_address_cells=cells(1), n_size_cells=cells(1), ranges=b"", dma_ranges=b"")
     for bus in (soc, inner):
-        (region,) = of_dma_get_range(node("dev@1", bus, reg=cells(1, 1)))
-        assert (region.cpu_start, region.dma_start, region.size) == (0, 0xC0000000, 0x40000000)
+        assert of_dma_get_range(node("dev@1", bus, reg=cells(1, 1))) == [(0, 0xC0000000, 0x40000000)]
 
 
 def test_no_dma_ranges_is_no_limit():
     root, soc = tree(ranges=b"")
-    assert of_dma_get_range(node("dev@1", soc, reg=cells(1, 1))) == ()
-    assert of_dma_get_range(node("top", root)) == ()
+    assert of_dma_get_range(node("dev@1", soc, reg=cells(1, 1))) == []
+    assert of_dma_get_range(node("top", root)) == []
 
 
 @given(*[st.integers(0, 3)] * 4, st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=20))
@@ -66,4 +66,5 @@ def test_any_properties_are_survived(na, ns, pna, pns, ranges, dma_ranges, reg):
     dev = node("dev@0", bus, reg=reg)
     name = of_device_make_bus_id(dev)
     assert name.endswith((".dev", "dev@0"))
-    assert all(region.size for region in of_dma_get_range(dev))
+    assert all(size for _, _, size in of_dma_get_range(dev))
+    assert 0 <= of_dma_get_max_cpu_address(root) < 1 << 64

@@ -34,8 +34,8 @@ _NOT_COMPARED = re.compile(
 
 #: How the recorder chose lines.
 _SELECTED = re.compile(
-    r"[Cc]ma|CMA|[Rr]eserved mem|Zone ranges|^  (DMA32|Normal|HighMem) |^  node +\d|zone: |Memory: |OVERLAP"
-    r"|HugeTLB|Skipping dt"
+    r"[Cc]ma|CMA|[Rr]eserved mem|Zone ranges|^  (DMA32|Normal|HighMem) |^  node +\d|  \w+ zone: |Memory: "
+    r"|OVERLAP|HugeTLB: hugetlb_cma|Skipping dt"
 )
 
 _MEMORY = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*), (\d+)K reserved, (\d+)K cma-reserved\)")

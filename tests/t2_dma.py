@@ -233,17 +233,16 @@ def test_atomic_requests_of_a_coherent_device_go_to_the_page_allocator(machine):
 @pytest.mark.parametrize("kernel", ["5.4", "6.12"])
 def test_atomic_requests_of_others_go_to_the_pool(tree, kernel):
     machine = boot(tree, kernel)
-    assert machine.atomic_pool is not None
-    size, before = machine.atomic_pool.size, used(machine, "reserved")
+    size, before = machine.atomic_pools[0].size, used(machine, "reserved")
     plain = device(machine, "7000.plain")
     buffers = [dma_alloc_coherent(plain, 3 * PAGE, GFP_ATOMIC) for _ in range(2)]
     assert [b.origin for b in buffers] == ["pool", "pool"]
     grown = kernel != "5.4"  # it doubles once less than its first size is free
-    assert machine.atomic_pool.size == size * (2 if grown else 1)
+    assert machine.atomic_pools[0].size == size * (2 if grown else 1)
     assert used(machine, "reserved") == before + (size if grown else 0)
     for buffer in buffers:
         dma_free_coherent(plain, 3 * PAGE, buffer.cpu_addr, buffer.dma_handle)
-    assert machine.atomic_pool.avail == machine.atomic_pool.size
+    assert machine.atomic_pools[0].avail == machine.atomic_pools[0].size
 
 
 def test_an_exhausted_pool_says_so(tree):
@@ -257,7 +256,7 @@ def test_without_a_default_area_the_pool_is_ordinary_pages(tree):
     machine = boot(tree, "5.4", cmdline="cma=0")
     before = machine.memory.zones[0].nr_free
     assert dma_alloc_coherent(device(machine, "7000.plain"), PAGE, GFP_ATOMIC).origin == "pool"
-    assert before - machine.memory.zones[0].nr_free == machine.atomic_pool.size == 64
+    assert before - machine.memory.zones[0].nr_free == machine.atomic_pools[0].size == 64
 
 
 # Limits

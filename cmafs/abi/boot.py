@@ -79,7 +79,17 @@ class BootAbi:
     runs (T; M before 5.10).
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
     of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
-    ``arm64_pool_scaled``: the atomic pool is 128 KiB per GiB (5.8 P; T 5.10), before 256 KiB.
+    ``zone_limit_exact``: zones of arm64 end where dma-ranges do (6.12; V), before at a power of two.
+    ``zone_limit_by_offset``: the zone below 4 GiB is 4 GiB from the start of memory (to 5.4, M
+    ``arch/arm64/mm/init.c:max_zone_dma_phys()@v4.19``), later an address.
+    ``dma_ranges_limit_zone``: dma-ranges of the tree lower ZONE_DMA (5.5 P; V 5.10).
+    ``rodata_words``: what ``rodata=`` calls a linear map that is not in pages, and one that is (V 6.12, 7.2).
+    ``pool_needs_zone_dma``: the atomic pool of ZONE_DMA is made where that zone has memory (5.17 P; V 6.1),
+    before where it is configured.
+    ``numa_says_none``: arm64 says that nothing describes NUMA nodes (to 6.11; V 6.1, not 6.12).
+    ``zonelists_after_cmdline``: built and said after ``Kernel command line`` (6.5 P; T 6.12, not 6.1);
+    ``zonelists_count_all``: with every page present, not less the memmap (6.10 P; T).
+    ``swiotlb_has_areas``: the bounce buffer has an area a CPU, and says so (6.0 P; V 6.1).
     ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today,
     no /reserved-memory (3.15, M).
     """
@@ -127,7 +137,15 @@ class BootAbi:
     zone_details: bool
     unknown_parameters: str
     init_arguments: bool
-    arm64_pool_scaled: bool
+    zone_limit_exact: bool
+    zone_limit_by_offset: bool
+    dma_ranges_limit_zone: bool
+    rodata_words: tuple[tuple[str, ...], tuple[str, ...]]
+    pool_needs_zone_dma: bool
+    numa_says_none: bool
+    zonelists_after_cmdline: bool
+    zonelists_count_all: bool
+    swiotlb_has_areas: bool
     framework_2010: bool
 
 
@@ -175,13 +193,21 @@ ROWS = rows_from(
         keeps_ranges_contiguous=False,
         first_reg_only=False,
         validates_properties=False,
-        arm64_steps=("default", "page_tables", "unflatten", "memmap", "zones"),
+        arm64_steps=("default", "page_tables", "unflatten", "node_data", "memmap", "zones"),
         x86_steps=_X86_STEPS,
-        arm_steps=("default", "page_tables", "unflatten", "memmap", "zones"),
+        arm_steps=("default", "lowmem", "page_tables", "memmap", "zones", "unflatten"),
         zone_details=True,
         unknown_parameters="",
         init_arguments=False,
-        arm64_pool_scaled=False,
+        zone_limit_exact=False,
+        zone_limit_by_offset=True,
+        dma_ranges_limit_zone=False,
+        rodata_words=(("on", "off"), ("full",)),
+        pool_needs_zone_dma=False,
+        numa_says_none=True,
+        zonelists_after_cmdline=False,
+        zonelists_count_all=False,
+        swiotlb_has_areas=False,
         framework_2010=False,
     ),
     {
@@ -196,9 +222,19 @@ ROWS = rows_from(
             "hugetlb_cma": True,
             "max_reserved_regions": _REGIONS,
             "nomap_removes": False,
-            "arm64_steps": ("page_tables", "unflatten", "hugetlb", "numa", "memmap", "zones", "default"),
+            "arm64_steps": (
+                "page_tables",
+                "unflatten",
+                "node_data",
+                "hugetlb",
+                "numa",
+                "memmap",
+                "zones",
+                "default",
+            ),
             "init_arguments": True,
-            "arm64_pool_scaled": True,
+            "zone_limit_by_offset": False,
+            "dma_ranges_limit_zone": True,
         },
         "5.15": {
             "bottom_up_rule": BOTTOM_UP_BY_MEMORY,
@@ -207,6 +243,8 @@ ROWS = rows_from(
         },
         "6.1": {
             "align_to_max_order": False,
+            "pool_needs_zone_dma": True,
+            "swiotlb_has_areas": True,
             "hugetlb_cma_per_node": True,
             "hugetlb_order_per_bit": True,
             "hugetlb_align_huge": True,
@@ -219,14 +257,18 @@ ROWS = rows_from(
             "reserved_says_node": True,
             "hugetlb_rounds_share": False,
             "memreserve_first": False,
+            "zonelists_after_cmdline": True,
             "numa_cma_param": True,
             "numa_cma_in_reserve": True,
             "reserved_mem_sort": SORT_STABLE,
             "prints_regions": True,
             "keeps_ranges_contiguous": True,
-            "arm64_steps": ("page_tables", "unflatten", "hugetlb", "memmap", "zones", "default"),
+            "arm64_steps": ("page_tables", "unflatten", "node_data", "hugetlb", "memmap", "zones", "default"),
         },
         "6.12": {
+            "numa_says_none": False,
+            "zonelists_count_all": True,
+            "zone_limit_exact": True,
             "hidden_extra_slot": False,
             "hugetlb_align_huge": False,
             "hugetlb_rounds_share": True,
@@ -245,6 +287,7 @@ ROWS = rows_from(
             "hugetlb_rounds_share": False,
         },
         "7.2": {
+            "rodata_words": (("noalias", "off"), ("on",)),
             "user_limit_replaces": True,
             "numa_cma_after_default": True,
             "numa_cma_single_name": True,
@@ -254,13 +297,13 @@ ROWS = rows_from(
             "hugetlb_rounds_share": True,
             "first_reg_only": True,
             "validates_properties": True,
-            "arm64_steps": ("page_tables", "unflatten", "default", "hugetlb", "memmap", "zones"),
+            "arm64_steps": ("page_tables", "unflatten", "node_data", "default", "hugetlb", "memmap", "zones"),
         },
         "2010": {
             "framework_2010": True,
             "arm64_steps": _STEPS_2010,
             "x86_steps": ("memmap", "zones"),
-            "arm_steps": _STEPS_2010,
+            "arm_steps": ("lowmem", *_STEPS_2010),
         },
     },
 )

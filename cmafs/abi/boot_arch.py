@@ -26,7 +26,8 @@ class ArchAbi:
     tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start
     of memory.
     ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
-    is in single pages, one table for each 2 MiB besides.
+    is in single pages unless ``rodata=`` says otherwise, one table for each 2 MiB besides (7.2); before,
+    CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
     ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c).
     ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
     what that node and
@@ -34,8 +35,8 @@ class ArchAbi:
     ``pgdat_bytes``: the node's data.
     ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else
     by all.
-    ``swiotlb_min_end``: a 64 MiB bounce buffer if memory ends above; 0: never. ``swiotlb_scaled``: 1 KiB
-    per MiB instead.
+    ``swiotlb_scaled``: a bounce buffer also where all memory is in reach, 1 KiB per MiB of it
+    (CONFIG_DMA_BOUNCE_UNALIGNED_KMALLOC: arm64, 6.5 P; V 6.12).
     ``swiotlb_slot_bytes``: its bookkeeping for each 2 KiB.
     ``other_kib``, ``small_bytes``: per-CPU areas and other things, in whole pages and below a page,
     measured on the recorded guests.
@@ -56,7 +57,6 @@ class ArchAbi:
     reserved_mem_bytes: int = 0
     pgdat_bytes: int = 0x4500
     hash_counts_free: bool = False
-    swiotlb_min_end: int = 0
     swiotlb_scaled: bool = False
     swiotlb_slot_bytes: int = 12
     other_kib: int = 0
@@ -67,7 +67,6 @@ class ArchAbi:
 _X86 = rows_from(
     ArchAbi(
         kernel_sizes_kib=(6148, 1020, 1060, 764, 2268),
-        swiotlb_min_end=1 << 32,
         other_kib=328,
     ),
     {

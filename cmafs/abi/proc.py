@@ -19,7 +19,7 @@ _MEMINFO_4_4 = items(
     Active(file) Inactive(file) Unevictable Mlocked HighTotal?HIGHMEM HighFree?HIGHMEM LowTotal?HIGHMEM
     LowFree?HIGHMEM SwapTotal SwapFree Dirty Writeback AnonPages Mapped Shmem Slab SReclaimable SUnreclaim
     KernelStack PageTables NFS_Unstable Bounce WritebackTmp CommitLimit Committed_AS VmallocTotal VmallocUsed
-    VmallocChunk AnonHugePages?TRANSPARENT_HUGEPAGE CmaTotal CmaFree HugePages_Total?HUGETLB_PAGE
+    VmallocChunk AnonHugePages?TRANSPARENT_HUGEPAGE CmaTotal?CMA CmaFree?CMA HugePages_Total?HUGETLB_PAGE
     HugePages_Free?HUGETLB_PAGE HugePages_Rsvd?HUGETLB_PAGE HugePages_Surp?HUGETLB_PAGE
     Hugepagesize?HUGETLB_PAGE DirectMap4k?X86_64 DirectMap2M?X86_64 DirectMap1G?X86_64"""
 )
@@ -42,7 +42,7 @@ _MEMINFO_5_4 = after(
 #: 6.1 (P; H).
 _MEMINFO_6_1 = after(_MEMINFO_5_4, "PageTables", "SecPageTables")
 #: 6.16 (V).
-_MEMINFO_6_18 = after(_MEMINFO_6_1, "CmaFree", "Balloon")
+_MEMINFO_6_18 = after(_MEMINFO_6_1, "CmaFree?CMA", "Balloon")
 #: 7.0 (V).
 _MEMINFO_7_2 = after(_MEMINFO_6_18, "Balloon", "GPUActive GPUReclaim")
 #: What came after 2.6.36: transparent huge pages 2.6.38, MemAvailable 3.14, CMA 3.5 and 3.19 (M).
@@ -61,7 +61,8 @@ class ProcAbi:
     ``meminfo``: the lines of /proc/meminfo in their order; ``NAME?OPTION`` only with that CONFIG_ option.
     ``freecount_limit``: at most so many blocks are counted in pagetypeinfo, then ``>`` (5.4, P
     93b3a674485f; V 5.10).
-    ``migratetypes``: the columns of pagetypeinfo; in 2.6.36 neither CMA nor HighAtomic, but Reserve (M).
+    ``migratetypes``: the columns of pagetypeinfo, likewise; in 2.6.36 neither CMA nor HighAtomic, but Reserve
+    (M).
     ``pagetypeinfo_mode``: 0400 since 5.4 (P abaed0112c1d; V 5.10).
     ``zoneinfo_by_node``: counters of the node stand before the first zone, zones without memory are shown too
     (4.8, 4.12; V 4.19); before, ``scanned``, and other lines at the end (V 4.4).
@@ -78,7 +79,7 @@ class ProcAbi:
     vmstat: VmstatItems
     meminfo: Items
     freecount_limit: int | None
-    migratetypes: tuple[str, ...]
+    migratetypes: Items
     pagetypeinfo_mode: int
     zoneinfo_by_node: bool
     zoneinfo_managed: bool
@@ -97,7 +98,7 @@ ROWS = rows_from(
         vmstat=vm.ITEMS_4_4,
         meminfo=_MEMINFO_4_4,
         freecount_limit=None,
-        migratetypes=("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"),
+        migratetypes=items("Unmovable Movable Reclaimable HighAtomic CMA?CMA Isolate?MEMORY_ISOLATION"),
         pagetypeinfo_mode=0o444,
         zoneinfo_by_node=False,
         zoneinfo_managed=True,

@@ -163,7 +163,9 @@ def _5_10(old: VmstatItems) -> VmstatItems:
 def _5_15(old: VmstatItems) -> VmstatItems:
     """5.11: page tables by node; 5.12: swap cache; 5.13: cma, direct map (P); 5.15: demotion (P)."""
     node = after(old.node, "nr_kernel_stack", "nr_page_table_pages nr_swapcached?SWAP")
-    events = after(old.events, "htlb_buddy_alloc_fail?HUGETLB_PAGE", "cma_alloc_success cma_alloc_fail")
+    events = after(
+        old.events, "htlb_buddy_alloc_fail?HUGETLB_PAGE", "cma_alloc_success?CMA cma_alloc_fail?CMA"
+    )
     events = after(events, "pgsteal_direct", "pgdemote_kswapd pgdemote_direct")
     events = (*events, "direct_map_level2_splits?X86_64", "direct_map_level3_splits?X86_64")
     return replace(old, zone=without(old.zone, "nr_page_table_pages"), node=node, events=events)

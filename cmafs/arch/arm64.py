@@ -5,12 +5,17 @@ Kernel: ``arch/arm64/mm/init.c``, ``arch/arm64/mm/mmu.c``. Addresses and sizes a
 
 from __future__ import annotations
 
-from cmafs.arch.setup import EarlyBoot
+from cmafs.arch.setup import ArchOps, EarlyBoot
+from cmafs.arch.swiotlb import swiotlb_init
+from cmafs.lib.cmdline import memparse
+from cmafs.lib.printk import LOGLEVEL_NOTICE
+from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
 from cmafs.of.memory import reg_ranges
 
 SZ_2M = 1 << 21
 _SZ_1G = 1 << 30
 _SZ_128M = 1 << 27
+_U32_MAX = (1 << 32) - 1
 
 #: PHYS_MASK + 1: the limit of the default area without ZONE_DMA and ZONE_DMA32.
 PHYS_LIMIT = 1 << 48
@@ -74,11 +79,25 @@ def _reserved_regs(boot: EarlyBoot) -> list[tuple[int, int]]:
     return [pair for node in parent.children.values() for pair in reg_ranges(node, *cells)] if parent else []
 
 
+def maps_pages(boot: EarlyBoot) -> bool:
+    """``can_set_direct_map()``: whether the linear map is in pages, so that single ones can change."""
+    blocks, pages = boot.abi.boot.rodata_words
+    answer = boot.data.maps_pages or boot.config.on("RODATA_FULL_DEFAULT_ENABLED")
+    for value in boot.params.values("rodata"):
+        answer = value in pages or (answer and value not in blocks)
+    return answer
+
+
 def paging_init(boot: EarlyBoot) -> None:
-    """Page tables of the linear map, one page at a time from the top of memory."""
+    """Page tables of the linear map, one page at a time from the top of memory.
+
+    A table has a page of eight-byte entries: each level maps that many times what the one below does.
+    """
     pages = boot.data.page_tables
-    if boot.data.maps_pages:
-        pages += sum(_touched(boot, span) for span in (SZ_2M, _SZ_1G))
+    if maps_pages(boot):
+        bits = boot.config.page_shift - 3
+        pmd, pud = boot.config.page_shift + bits, boot.config.page_shift + 2 * bits
+        pages += _touched(boot, 1 << pmd) + _touched(boot, 1 << pud)
     boot.memblock.alloc_pages(pages, boot.page_size)
 
 
@@ -92,10 +111,63 @@ def _touched(boot: EarlyBoot, span: int) -> int:
     return count
 
 
-def reserve(boot: EarlyBoot) -> tuple[int, int]:
-    """arm64_memblock_init(): what the loader left, then /reserved-memory; (limit, offset of the linear
-    map).
-    """
+def reserve(boot: EarlyBoot) -> int:
+    """arm64_memblock_init(): what the loader left, then /reserved-memory; the offset of the linear map."""
+    for value in filter(None, boot.params.values("mem")):
+        if limit := memparse(value)[0] // boot.page_size * boot.page_size:
+            boot.log.printk(f"Memory limited to {limit >> 20}MB", LOGLEVEL_NOTICE)
+            boot.memblock.mem_limit_remove_map(limit)
     load(boot)
     boot.scan_reserved_mem()
-    return PHYS_LIMIT, linear_offset(boot)
+    return linear_offset(boot)
+
+
+# zones: arch/arm64/mm/init.c:zone_sizes_init()
+
+
+def zone_dma_limit(boot: EarlyBoot) -> int:
+    """The last address that ZONE_DMA may have: what all bus masters reach, at most 4 GiB.
+
+    ``zone_dma_limit`` from 6.12 on, before DMA_BIT_MASK(zone_dma_bits).
+    """
+    limit = of_dma_get_max_cpu_address(boot.tree.root) if boot.abi.boot.dma_ranges_limit_zone else _U32_MAX
+    if boot.abi.boot.zone_limit_exact:
+        return min(limit, _U32_MAX) if boot.memblock.start_of_dram() < _U32_MAX else limit
+    return min((1 << limit.bit_length()) - 1, _U32_MAX)
+
+
+def max_zone_phys(boot: EarlyBoot, limit: int) -> int:
+    """``max_zone_phys()``: one past the last address of a zone whose last one may be ``limit``."""
+    start, end, abi = boot.memblock.start_of_dram(), boot.memblock.end_of_dram(), boot.abi.boot
+    if abi.zone_limit_by_offset:
+        return min((start & ~_U32_MAX) + _U32_MAX + 1, end)
+    if not abi.zone_limit_exact:
+        if start > _U32_MAX:
+            limit = PHYS_ADDR_MAX
+        elif start > limit:
+            limit = _U32_MAX
+    return min(limit, end - 1) + 1
+
+
+def zone_limits(boot: EarlyBoot) -> dict[str, int]:
+    """Where ZONE_DMA and ZONE_DMA32 end."""
+    return {"DMA": max_zone_phys(boot, zone_dma_limit(boot)), "DMA32": max_zone_phys(boot, _U32_MAX)}
+
+
+def dma_phys_limit(boot: EarlyBoot) -> int:
+    """``arm64_dma_phys_limit``: how far dma_contiguous_reserve() may go."""
+    limits = zone_limits(boot)
+    for name in ("DMA", "DMA32"):
+        if boot.config.on(f"ZONE_{name}"):
+            return limits[name]
+    return PHYS_LIMIT
+
+
+def _swiotlb_init(boot: EarlyBoot) -> None:
+    """``mem_init()``: where memory passes the reach of devices, since 6.5 for unaligned buffers anyway."""
+    low = dma_phys_limit(boot)
+    size = -(-boot.memblock.phys_mem_size() // 1024) if boot.data.swiotlb_scaled else 0
+    swiotlb_init(boot, boot.memblock.end_of_dram() > low, low, size)
+
+
+OPS = ArchOps(reserve, dma_phys_limit, zone_limits, _swiotlb_init, zone_dma_limit)

@@ -6,12 +6,12 @@ unless named pages.
 
 from __future__ import annotations
 
+from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
 _SZ_1M = 1 << 20
-_SZ_4G = 1 << 32
 _SZ_64G = 1 << 36
 
 #: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
@@ -19,11 +19,6 @@ _BUCKET_BYTES = 8
 
 #: Small allocations, which fill the gaps that the others leave in their pages, are made in pieces of this.
 _SMALL = 256
-
-#: IO_TLB_DEFAULT_SIZE, IO_TLB_SIZE, and what its tables take besides the slots (T, 4 GiB guests).
-_IO_TLB_DEFAULT_SIZE = 64 * _SZ_1M
-_IO_TLB_SIZE = 2 * _SZ_1K
-_IO_TLB_EXTRA = 8 * _SZ_1K
 
 
 def unflatten_device_tree(boot: EarlyBoot) -> None:
@@ -36,15 +31,28 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
+def numa_init(boot: EarlyBoot) -> None:
+    """``arch_numa_init()``: which nodes there are, and the data of each."""
+    if not boot.config.on("NUMA"):
+        return
+    log = boot.log
+    if boot.numa_off:
+        log.printk("NUMA: NUMA disabled")
+    elif not boot.numa_described and boot.abi.boot.numa_says_none:
+        log.printk("NUMA: No NUMA configuration found")
+    if boot.numa_off or not boot.numa_described:
+        start, end = boot.memblock.start_of_dram(), boot.memblock.end_of_dram()
+        log.printk(f"NUMA: Faking a node at [mem {start:#018x}-{end - 1:#018x}]")
+    for nid in boot.nodes():
+        boot.memblock_alloc(boot.data.pgdat_bytes, nid=nid)
+
+
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
-    """The node's data (arm64 allocates it here) and the memmap."""
+    """The memmap."""
     data = boot.data
-    if boot.config.arch != "x86_64":
-        for nid in boot.nodes():
-            boot.memblock_alloc(data.pgdat_bytes, nid=nid)
     layout = SparseLayout(
         data.section_bits,
-        data.struct_page_bytes,
+        boot.struct_page_bytes,
         boot.config.on("SPARSEMEM_VMEMMAP"),
         boot.config.page_shift,
         linear_offset,
@@ -57,7 +65,7 @@ def nr_kernel_pages(boot: EarlyBoot) -> int:
     if boot.data.hash_counts_free:
         return sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
     pages = boot.memblock.phys_mem_size() >> boot.config.page_shift
-    return pages - pages * boot.data.struct_page_bytes // boot.page_size
+    return pages - pages * boot.struct_page_bytes // boot.page_size
 
 
 def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
@@ -87,29 +95,14 @@ def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
     return below[1] + round(share * (above[1] - below[1]) / 4) * 4
 
 
-def _swiotlb_bytes(boot: EarlyBoot) -> int:
-    """The bounce buffer: 64 MiB where memory passes 4 GiB, or 1 KiB per MiB; 0 without one."""
-    memory = boot.memblock
-    if boot.data.swiotlb_scaled:
-        size = min(-(-memory.phys_mem_size() // 1024), _IO_TLB_DEFAULT_SIZE)
-        return max(1 << (size - 1).bit_length(), 256 * _SZ_1K)
-    end = boot.data.swiotlb_min_end
-    return _IO_TLB_DEFAULT_SIZE if end and memory.end_of_dram() > end else 0
-
-
 def mm_core_init(boot: EarlyBoot) -> None:
     """Hash tables, bounce buffer, and everything small, from the top of memory down."""
-    memblock, size, shift = boot.memblock, boot.page_size, boot.config.page_shift
+    size, shift = boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
     for scale in (13, 14):
         boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
-    if swiotlb := _swiotlb_bytes(boot):
-        low = max(_SZ_4G, memblock.start_of_dram() + _SZ_4G)
-        boot.touch(memblock.phys_alloc_range(swiotlb, size, 0, low), swiotlb)
-        extra = 0 if boot.data.swiotlb_scaled else _IO_TLB_EXTRA
-        slots = swiotlb // _IO_TLB_SIZE * boot.data.swiotlb_slot_bytes
-        boot.memblock_alloc(-(-slots // size) * size + extra, size)
+    arch_ops(boot).swiotlb_init(boot)
     boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)
     for _ in range(boot.data.small_bytes // _SMALL):
         boot.memblock_alloc(_SMALL)

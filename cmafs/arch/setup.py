@@ -5,7 +5,7 @@ Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
@@ -16,12 +16,30 @@ from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES
 from cmafs.mm.mmzone import MemoryLayout
 from cmafs.of.base import DeviceTree
+from cmafs.of.cpu import cpu_nodes
 from cmafs.of.memory import LARGEST_SPAN
 from cmafs.of.reserved_mem import ReservedMemScan
 
 _LOGLEVEL_EMERG = 0
 
-ZoneRange = tuple[str, int, int]
+#: (node, name, first pfn, last pfn + 1)
+NodeZone = tuple[int, str, int, int]
+
+
+@dataclass(frozen=True)
+class ArchOps:
+    """What ``setup_arch()`` of an architecture does.
+
+    ``reserve``: what is taken first; the offset of the linear map. ``dma_phys_limit``: how far the default
+    area may go. ``zone_limits``: where zones end, by name; a zone without ends with memory.
+    ``zone_dma_limit``: the last address that devices of ZONE_DMA reach. Bytes.
+    """
+
+    reserve: Callable[[EarlyBoot], int]
+    dma_phys_limit: Callable[[EarlyBoot], int]
+    zone_limits: Callable[[EarlyBoot], Mapping[str, int]]
+    swiotlb_init: Callable[[EarlyBoot], None]
+    zone_dma_limit: Callable[[EarlyBoot], int]
 
 
 @dataclass(kw_only=True)
@@ -30,8 +48,10 @@ class EarlyBoot(EarlyMm):
 
     ``cmdline``: the whole command line; ``kernel_start``: where the loader put the image; ``cma2010``: the
     framework of 2010, where that is the kernel; ``allocated_kib``: what the kernel itself has taken from the
-    page allocator by then. Besides: ``data``, this kernel's early figures on this architecture, and ``scan``,
-    its treatment of /reserved-memory.
+    page allocator by then; ``numa_described``: the tree gives every memory node its NUMA node;
+    ``phys_offset``, ``vmalloc_size``: of 32-bit ARM, where memory begins and what ``vmalloc=`` takes of the
+    linear map. Besides: ``data``, this kernel's early figures on this architecture; ``scan``, its treatment
+    of /reserved-memory; ``nr_cpus``.
     """
 
     tree: DeviceTree
@@ -39,11 +59,27 @@ class EarlyBoot(EarlyMm):
     kernel_start: int = 0
     cma2010: Cma2010 | None = None
     allocated_kib: int = 0
+    numa_described: bool = False
+    phys_offset: int = 0
+    vmalloc_size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.data: ArchAbi = ARCH_ROWS[self.config.arch][self.abi.row]
         self.scan = ReservedMemScan(self.tree, self)
+        self.nr_cpus = max(1, len(cpu_nodes(self.tree)))
+
+    @property
+    def numa_off(self) -> bool:
+        """``numa=off``"""
+        return "off" in self.params.values("numa")
+
+    @property
+    def struct_page_bytes(self) -> int:
+        """sizeof(struct page): CONFIG_MEMCG adds a pointer where none is left over."""
+        pointer = 8 if self.config.on("64BIT") else 4
+        wide = self.data.struct_page_bytes == 64 or not self.config.on("MEMCG")
+        return self.data.struct_page_bytes + (0 if wide else pointer)
 
     def panic(self, reason: str, text: str) -> KernelPanic:
         """The exception to raise, after panic()'s line."""
@@ -81,7 +117,7 @@ class EarlyBoot(EarlyMm):
         if memory[-1].end - memory[0].base > LARGEST_SPAN:
             raise self.panic("a refused no-map region became memory that does not exist", "Out of memory")
 
-    def layout(self, zones: Sequence[ZoneRange]) -> MemoryLayout:
+    def layout(self, zones: Sequence[NodeZone]) -> MemoryLayout:
         """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved.
 
         So does an area, also where a refused region that overlaps it gave its memory back: the kernel then
@@ -98,7 +134,7 @@ class EarlyBoot(EarlyMm):
             page_shift=shift,
             pageblock_order=self.config.pageblock_order(),
             max_page_order=self.config.max_page_order(),
-            zones=tuple(zone for zone in zones if zone[1] < zone[2]),
+            zones=tuple((name, start, end) for _, name, start, end in zones),
             memory=tuple(_joined(memory)),
             reserved=tuple(_joined(reserved)),
         )

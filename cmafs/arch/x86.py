@@ -5,17 +5,20 @@ Kernel: ``arch/x86/kernel/setup.c``.
 
 from __future__ import annotations
 
-from cmafs.arch.setup import EarlyBoot
+from cmafs.arch.setup import ArchOps, EarlyBoot
+from cmafs.arch.swiotlb import swiotlb_init
+from cmafs.lib.cmdline import memparse
 
 #: __PAGE_OFFSET with four-level page tables.
 _PAGE_OFFSET = 0xFFFF888000000000
 
 _PAGE_SIZE = 4096
+_SZ_16M = 1 << 24
 _SZ_4G = 1 << 32
 
 
-def reserve(boot: EarlyBoot) -> tuple[int, int]:
-    """The tree's reservations; the limit of the default area is the end of mapped memory (max_pfn_mapped).
+def reserve(boot: EarlyBoot) -> int:
+    """The tree's reservations; the offset of the linear map.
 
     Above 4 GiB the linear map needs more tables than the six pages of the kernel image
     (INIT_PGD_PAGE_COUNT): the next
@@ -23,9 +26,30 @@ def reserve(boot: EarlyBoot) -> tuple[int, int]:
     the top).
     """
     memblock = boot.memblock
+    for value in filter(None, boot.params.values("mem")):
+        limit, _ = memparse(value)
+        memblock.remove(limit, (1 << 64) - 1 - limit)  # parse_memopt(): an address, not an amount
     boot.scan_reserved_mem()
     if boot.scan.parent() is not None:
         boot.scan.fdt_scan_reserved_mem_reg_nodes()
     end = memblock.end_of_dram()
     memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
-    return end, _PAGE_OFFSET
+    return _PAGE_OFFSET
+
+
+def dma_phys_limit(boot: EarlyBoot) -> int:
+    """The limit of the default area: the end of mapped memory (max_pfn_mapped)."""
+    return boot.memblock.end_of_dram()
+
+
+def zone_limits(boot: EarlyBoot) -> dict[str, int]:
+    """``arch/x86/mm/init.c:zone_sizes_init()``: MAX_DMA_PFN and MAX_DMA32_PFN."""
+    return {"DMA": _SZ_16M, "DMA32": _SZ_4G}
+
+
+def _swiotlb_init(boot: EarlyBoot) -> None:
+    """``pci_iommu_alloc()``: where memory passes 4 GiB."""
+    swiotlb_init(boot, boot.memblock.end_of_dram() > _SZ_4G, _SZ_4G)
+
+
+OPS = ArchOps(reserve, dma_phys_limit, zone_limits, _swiotlb_init, lambda boot: _SZ_16M - 1)

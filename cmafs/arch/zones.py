@@ -5,28 +5,111 @@ Kernel: ``mm/mm_init.c:free_area_init()``; pfns.
 
 from __future__ import annotations
 
-from cmafs.arch.setup import EarlyBoot, ZoneRange
-from cmafs.lib.printk import LOGLEVEL_DEBUG
+from collections.abc import Iterator
 
-_MAX_DMA32 = 1 << 32
+from cmafs.arch.ops import arch_ops
+from cmafs.arch.setup import EarlyBoot, NodeZone
+from cmafs.lib.cmdline import memparse
+from cmafs.lib.printk import LOGLEVEL_DEBUG
+from cmafs.mm.gfp import ZONE_OPTIONS, ZONE_RANKS
+from cmafs.mm.mmzone import MIGRATE_TYPES
 
 #: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
 #: the recorded 5.10 guest.
 _X86_DMA_RESERVE = 21
 
 
-def zone_ranges(boot: EarlyBoot) -> list[ZoneRange]:
-    """(name, start, end) of every zone of the architecture, empty ones included."""
+def zone_ranges(boot: EarlyBoot) -> list[tuple[str, int, int]]:
+    """(name, start, end) of every zone of this configuration below ZONE_MOVABLE, empty ones included."""
     shift = boot.config.page_shift
     start = boot.memblock.start_of_dram() >> shift
     end = boot.memblock.end_of_dram() >> shift
-    if boot.config.arch == "x86_64":
-        border = min(max(_MAX_DMA32 >> shift, start), end)
-        return [("DMA32", start, border), ("Normal", border, end)]
-    if boot.config.arch == "arm":
-        border = min((boot.high_memory or 0) >> shift, end)
-        return [("Normal", start, border), ("HighMem", border, end)]
-    return [("Normal", start, end)]
+    limits = arch_ops(boot).zone_limits(boot)
+    ranges = []
+    for name, option in ZONE_OPTIONS.items():
+        if name != "Movable" and (not option or boot.config.on(option)):
+            border = min(max(limits.get(name, end << shift) >> shift, start), end)
+            ranges.append((name, start, border))
+            start = border
+    return ranges
+
+
+def node_zones(boot: EarlyBoot) -> list[NodeZone]:
+    """(node, name, start, end) of every zone with memory between its ends, node by node, lowest first."""
+    ranges, movable = zone_ranges(boot), movable_starts(boot)
+    top = max((end for _, start, end in ranges if start < end), default=0)
+    found = []
+    for nid, pieces in _node_memory(boot).items():
+        first, last = pieces[0][0], pieces[-1][1]
+        border = movable.get(nid, top)
+        zones = [(name, start, min(end, border)) for name, start, end in ranges]
+        for name, start, end in [*zones, ("Movable", border, top)]:
+            start, end = max(start, first), min(end, last)
+            if any(low < end and high > start for low, high in pieces):
+                found.append((nid, name, start, end))
+    return found
+
+
+def _node_memory(boot: EarlyBoot) -> dict[int, list[tuple[int, int]]]:
+    """Node -> its memory as whole pages, ascending."""
+    size = boot.page_size
+    nodes: dict[int, list[tuple[int, int]]] = {nid: [] for nid in boot.nodes()}
+    for region in boot.memblock.memory:
+        start, end = -(-region.base // size), region.end // size
+        if start < end:
+            nodes[region.nid].append((start, end))
+    return {nid: pieces for nid, pieces in nodes.items() if pieces}
+
+
+def _core_pages(boot: EarlyBoot, name: str, total: int) -> int:
+    """``cmdline_parse_core()``: a size, or a percentage of all memory; in pages."""
+    text = next((value for value in reversed(boot.params.values(name)) if value), "")
+    size, rest = memparse(text)
+    return total * size // 100 if rest.startswith("%") else size >> boot.config.page_shift
+
+
+def movable_starts(boot: EarlyBoot) -> dict[int, int]:
+    """``find_zone_movable_pfns_for_nodes()``: where ZONE_MOVABLE begins on each node that has it.
+
+    ``kernelcore=`` and ``movablecore=`` are spread evenly over the nodes; what does not fit on one goes to
+    the others.
+    """
+    nodes = _node_memory(boot)
+    total = sum(end - start for pieces in nodes.values() for start, end in pieces)
+    kernelcore, movablecore = (_core_pages(boot, name, total) for name in ("kernelcore", "movablecore"))
+    unit = 1 << boot.config.max_page_order()
+    if movablecore:
+        kernelcore = max(kernelcore, total - min(-(-movablecore // unit) * unit, total))
+    if not kernelcore or kernelcore >= total:
+        return {}
+    usable = next(start for _, start, end in reversed(zone_ranges(boot)) if start < end)
+    starts = dict.fromkeys(nodes, 0)
+    for left in range(len(nodes), 0, -1):
+        share = kernelcore // left
+        for nid, pieces in nodes.items():
+            share = kernelcore // left if kernelcore < share else share
+            kernelcore -= _fill_node(pieces, starts, nid, min(share, kernelcore), usable)
+        if kernelcore <= left - 1:
+            break
+    rounded = {nid: -(-start // unit) * unit for nid, start in starts.items()}
+    return {nid: start for nid, start in rounded.items() if start < nodes[nid][-1][1]}
+
+
+def _fill_node(
+    pieces: list[tuple[int, int]], starts: dict[int, int], nid: int, pages: int, usable: int
+) -> int:
+    """Keep ``pages`` of a node for the kernel, from where it stood; how many that were."""
+    taken = 0
+    for start, end in pieces:
+        start = max(start, starts[nid])
+        below = max(0, min(end, usable) - start)
+        size = below + max(0, min(end - start - below, pages - taken - below))
+        if start < end and size:
+            starts[nid] = start + size
+            taken += size
+        if taken >= pages:
+            break
+    return taken
 
 
 def free_area_init(boot: EarlyBoot) -> None:
@@ -36,7 +119,11 @@ def free_area_init(boot: EarlyBoot) -> None:
     for name, start, end in zone_ranges(boot):
         where = f"[mem {start * size:#018x}-{end * size - 1:#018x}]" if start < end else "empty"
         log.printk(f"  {name:<8s} {where}")
+    if boot.config.on("ZONE_DEVICE"):
+        log.printk("  Device   empty")
     log.printk("Movable zone start for each node")
+    for nid, start in movable_starts(boot).items():
+        log.printk(f"  Node {nid}: {start * size:#018x}")
     log.printk("Early memory node ranges")
     for region in boot.memblock.memory:
         start, end = -(-region.base // size) * size, region.end // size * size
@@ -52,33 +139,49 @@ def free_area_init(boot: EarlyBoot) -> None:
 
 def _zone_details(boot: EarlyBoot, nid: int) -> None:
     """free_area_init_core(): what each zone's memmap takes, and its batch."""
-    shift = boot.config.page_shift
-    regions = [(r.base >> shift, r.end >> shift) for r in boot.memblock.memory if r.nid == nid]
-    log = boot.log
-    log.printk(f"On node {nid} totalpages: {sum(e - s for s, e in regions)}", LOGLEVEL_DEBUG)
-    for index, (name, low, high) in enumerate(zone_ranges(boot)):
-        inside = [(max(s, low), min(e, high)) for s, e in regions if s < high and e > low]
-        present = sum(e - s for s, e in inside)
-        if not present:
-            continue
-        free = present
-        span = min(regions[-1][1], high) - max(regions[0][0], low)
-        memmap = _memmap_pages(boot, span, present)
+    log, pieces = boot.log, _node_memory(boot)[nid]
+    log.printk(f"On node {nid} totalpages: {sum(e - s for s, e in pieces)}", LOGLEVEL_DEBUG)
+    first = next((name for name, start, end in zone_ranges(boot)), "")
+    for name, present, memmap, reserve in _early_zones(boot, nid):
         if name != "HighMem":
-            free -= memmap
             log.printk(f"  {name} zone: {memmap} pages used for memmap", LOGLEVEL_DEBUG)
-        if index == 0:
-            reserve = _X86_DMA_RESERVE if boot.config.arch == "x86_64" else 0
+        if name == first:
             log.printk(f"  {name} zone: {reserve} pages reserved", LOGLEVEL_DEBUG)
-            free -= reserve
+        free = present - reserve - (0 if name == "HighMem" else memmap)
         batch = zone_batchsize(free, boot.page_size)
         log.printk(f"  {name} zone: {present} pages, LIFO batch:{batch}", LOGLEVEL_DEBUG)
+
+
+def _early_zones(boot: EarlyBoot, nid: int) -> Iterator[tuple[str, int, int, int]]:
+    """(name, pages present, pages of memmap, pages reserved) of a node's zones."""
+    pieces = _node_memory(boot)[nid]
+    first = next(name for name, _, _ in zone_ranges(boot))
+    for name, low, high in ((name, low, high) for node, name, low, high in node_zones(boot) if node == nid):
+        present = sum(max(0, min(end, high) - max(start, low)) for start, end in pieces)
+        if not present:
+            continue
+        reserve = _X86_DMA_RESERVE if boot.config.arch == "x86_64" and name == first else 0
+        yield name, present, _memmap_pages(boot, high - low, present), reserve
+
+
+def build_all_zonelists(boot: EarlyBoot) -> None:
+    """``build_all_zonelists()``: its lines."""
+    zones = [zone for nid in boot.nodes() for zone in _early_zones(boot, nid)]
+    total = sum(present for _, present, _, _ in zones)
+    if not boot.abi.boot.zonelists_count_all:
+        total -= sum(reserve + (0 if name == "HighMem" else memmap) for name, _, memmap, reserve in zones)
+    grouping = "off" if total < MIGRATE_TYPES << boot.config.pageblock_order() else "on"
+    nodes = len(boot.nodes())
+    boot.log.printk(f"Built {nodes} zonelists, mobility grouping {grouping}.  Total pages: {total}")
+    if boot.config.on("NUMA"):
+        highest = max((name for name, _, _, _ in zones if name != "Movable"), key=lambda n: ZONE_RANKS[n])
+        boot.log.printk(f"Policy zone: {highest}")
 
 
 def _memmap_pages(boot: EarlyBoot, spanned: int, present: int) -> int:
     """calc_memmap_size(): by the span unless more than a sixteenth of it are holes."""
     pages = present if spanned > present + (present >> 4) else spanned
-    return -(-pages * boot.data.struct_page_bytes // boot.page_size)
+    return -(-pages * boot.struct_page_bytes // boot.page_size)
 
 
 def zone_batchsize(managed: int, page_size: int) -> int:

@@ -34,7 +34,8 @@ class DriverMachine(Protocol):
     tree: DeviceTree
     reserved_mem: list[ReservedMem]
     devices: dict[str, Device]
-    atomic_pool: AtomicPool | None
+    atomic_pools: list[AtomicPool]
+    zone_dma_limit: int
 
 
 def dma_bit_mask(bits: int) -> int:

@@ -1,7 +1,7 @@
 """Devices of the device tree: which nodes are devices, their names, and what limits their DMA.
 
-Source: ``drivers/of/platform.c:of_platform_populate()``, ``drivers/of/device.c:of_dma_configure_id()``,
-``drivers/of/address.c:of_dma_get_range()``, all @v6.12.
+Source: ``drivers/of/platform.c:of_platform_populate()@v6.12``,
+``drivers/of/device.c:of_dma_configure_id()@v6.12``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cmafs.drivers.device import BusDmaRegion, Device, DriverMachine, dma_bit_mask
-from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
+from cmafs.of.address import of_dma_get_range, of_translate_address
+from cmafs.of.base import DeviceNode, DeviceTree
 
 #: Nodes whose children describe something else than devices.
 _NO_DEVICES = frozenset({"reserved-memory", "cpus", "chosen", "aliases", "__symbols__", "__local_fixups__"})
 
 #: drivers/of/platform.c:of_default_bus_match_table: buses whose children are platform devices too.
 _BUSES = ("simple-bus", "simple-mfd", "isa", "arm,amba-bus")
-
-_CELL = 4
 
 
 def of_platform_populate(machine: DriverMachine, tree: DeviceTree) -> dict[str, Device]:
@@ -65,7 +64,7 @@ def _wants_memory(node: DeviceNode) -> bool:
 
 
 def _new_device(machine: DriverMachine, node: DeviceNode, name: str, index: int) -> Device:
-    regions = of_dma_get_range(node)
+    regions = tuple(BusDmaRegion(*found) for found in of_dma_get_range(node))
     device = Device(machine, name, of_node=node, region_index=index, dma_range_map=regions)
     if regions:
         device.bus_dma_limit = max(region.dma_start + region.size - 1 for region in regions)
@@ -88,69 +87,3 @@ def of_device_make_bus_id(node: DeviceNode) -> str:
         name = f"{step.name}:{name}" if name else step.name
         step = step.parent
     return name
-
-
-def of_translate_address(node: DeviceNode) -> int | None:
-    """``of_translate_address()``: the CPU address of a node's first ``reg``; None where there is none."""
-    bus = node.parent
-    if bus is None or len(node.props.get("reg", b"")) < (bus.address_cells() + bus.size_cells()) * _CELL:
-        return None
-    if not bus.size_cells():
-        return None  # a bus such as I2C: not an address of memory
-    address = node.read_number("reg", bus.address_cells())
-    while bus.parent is not None:
-        translated = _translate_one(bus, "ranges", address)
-        if translated is None:
-            return None
-        address, bus = translated, bus.parent
-    return address
-
-
-def _translate_one(bus: DeviceNode, prop: str, address: int) -> int | None:
-    """An address of a bus in its parent's terms: the same if the property is empty, None without it."""
-    if prop not in bus.props:
-        return None
-    if not bus.props[prop]:
-        return address
-    for child, parent, size in _ranges(bus, prop):
-        if child <= address < child + size:
-            return parent + address - child
-    return None
-
-
-def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
-    """The entries of ``ranges`` or ``dma-ranges``: (address on the bus, on its parent, bytes)."""
-    assert bus.parent is not None
-    na, pna, ns = bus.address_cells(), bus.parent.address_cells(), bus.size_cells()
-    data = bus.props[prop]
-    step = (na + pna + ns) * _CELL
-    for offset in range(0, len(data) - step + 1, step) if step else ():
-        yield (
-            of_read_number(data, na, offset),
-            of_read_number(data, pna, offset + na * _CELL),
-            of_read_number(data, ns, offset + (na + pna) * _CELL),
-        )
-
-
-def of_dma_get_range(node: DeviceNode) -> tuple[BusDmaRegion, ...]:
-    """``of_dma_get_range()``: the nearest non-empty ``dma-ranges`` above a node, in CPU addresses."""
-    bus = node.parent
-    while bus is not None and bus.parent is not None and not bus.props.get("dma-ranges"):
-        bus = bus.parent
-    if bus is None or bus.parent is None:
-        return ()
-    regions = []
-    for dma, address, size in _ranges(bus, "dma-ranges"):
-        cpu = _to_cpu(bus.parent, address)
-        if cpu is not None and size:
-            regions.append(BusDmaRegion(cpu, dma, size))
-    return tuple(regions)
-
-
-def _to_cpu(bus: DeviceNode, address: int) -> int | None:
-    while bus.parent is not None:
-        translated = _translate_one(bus, "dma-ranges", address) if "dma-ranges" in bus.props else address
-        if translated is None:
-            return None
-        address, bus = translated, bus.parent
-    return address

@@ -128,7 +128,9 @@ def directory_name(cma: Cma) -> str:
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
-    """``cma_debugfs_init()``: the directory ``cma``, and one in it for each area."""
+    """``cma_debugfs_init()``: the directory ``cma``, and one in it for each area (CONFIG_CMA_DEBUGFS)."""
+    if not machine.config.on("CMA_DEBUGFS"):
+        return
     debugfs = debugfs_root(root)
     top = debugfs.subdir("cma")
     for cma in machine.cma:

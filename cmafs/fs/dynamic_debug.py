@@ -19,7 +19,9 @@ USER_BUF_PAGE = 4096
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
-    """``dynamic_debug_init_control()``"""
+    """``dynamic_debug_init_control()``, with CONFIG_DYNAMIC_DEBUG."""
+    if not machine.config.on("DYNAMIC_DEBUG"):
+        return
     machine.log.current_pid = lambda: machine.current().pid
     debug = DynamicDebug(machine.log)
 

@@ -54,7 +54,7 @@ def config_size(early: EarlyMm) -> int:
 
 def _selected(early: EarlyMm, limit: int) -> CmaRequest:
     """Size, base, limit and whether they are one place: ``cma=`` if it was given, else Kconfig."""
-    cma: CmaParam = early.params.cma
+    cma: CmaParam = early.params.cma.within(early.phys_mask)
     if cma.size is None:
         return CmaRequest(config_size(early), "reserved", limit=limit)
     user = cma.limit
@@ -68,6 +68,8 @@ def dma_contiguous_reserve(early: EarlyMm, limit: int) -> None:
 
     ``kernel/dma/contiguous.c:dma_contiguous_reserve()@v6.12``.
     """
+    if not early.config.knows("cma"):
+        return
     abi, areas = early.abi.boot, early.areas
     if abi.numa_cma_in_reserve and not abi.numa_cma_after_default:
         dma_numa_cma_reserve(early)
@@ -76,7 +78,9 @@ def dma_contiguous_reserve(early: EarlyMm, limit: int) -> None:
     if request.size and areas.default is None:
         _debug(early, f"dma_contiguous_reserve: reserving {request.size // SZ_1M} MiB for global area")
         try:
-            areas.default = cma_declare_contiguous_nid(early, request)
+            areas.default = cma = cma_declare_contiguous_nid(early, request)
+            shift = early.config.page_shift
+            early.fixups.append((None, cma.base_pfn << shift, cma.count << shift))
         except CmaRefused as refused:
             _refused(early, request, refused)
     if abi.numa_cma_after_default:

@@ -5,18 +5,19 @@ Kernel: ``kernel/dma/pool.c``, ``arch/arm/mm/dma-mapping.c``. Sizes are bytes un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmafs.arch.setup import EarlyBoot
 from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
+from cmafs.drivers.dma.contiguous import get_order
+from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.lib.boot_event import EFFECT_REFUSED
-from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.mm.cma import cma_alloc
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -32,11 +33,10 @@ _SZ_1G = 1 << 30
 
 def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
     """Everything between the activation of the areas and the first process."""
-    DynamicDebug(boot.log).boot_params(boot.params.words)
     if boot.cma2010 is not None:
         cma2010_boot.initcalls(boot.cma2010)
     else:
-        _POOLS[boot.config.arch](boot, machine)
+        _atomic_pools(boot, machine)
     boot.log.ptr_key_filled = True
     machine.devices = of_platform_populate(machine, boot.tree)
     _board_allocations(boot)
@@ -64,60 +64,49 @@ def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
         boot.event(None, "region-2010-no-room", EFFECT_REFUSED, "cma=", reg.label)
 
 
-def get_order(size: int, page_shift: int) -> int:
-    """get_order(): log2 of the pages that hold so many bytes, rounded up."""
-    return max((size - 1) >> page_shift, 0).bit_length()
-
-
-def _from_default(boot: EarlyBoot, order: int) -> int | None:
-    """2^order pages of the default area, aligned as the DMA API does; their pfn or None."""
-    cma = boot.areas.default
-    if cma is None or not cma.count:
-        return None
-    return cma_alloc(cma, 1 << order, min(order, boot.config.number("CMA_ALIGNMENT")))
-
-
-def _pool(machine: BootedMachine, pfn: int | None, order: int) -> None:
-    """Where the default area cannot give the pool, it is ordinary pages, which the first request takes."""
-    machine.atomic_pool = AtomicPool(1 << order)
+def _pool(machine: BootedMachine, pages: int, gfp: int) -> None:
+    """Where the default area cannot give a pool, it is ordinary pages, which the first request takes."""
+    pool = AtomicPool(pages, gfp)
+    machine.atomic_pools.append(pool)
+    pfn = pool_pages_from_cma(machine, gfp, pages.bit_length() - 1)
     if pfn is not None:
-        machine.atomic_pool.add(pfn, 1 << order)
+        pool.add(pfn, pages)
 
 
-def _atomic_pool_arm64(boot: EarlyBoot, machine: BootedMachine) -> None:
-    """dma_atomic_pool_init(): 128 KiB per GiB of managed memory; up to 5.7 256 KiB."""
-    shift, size = boot.config.page_shift, boot.params.coherent_pool
-    if not boot.abi.boot.arm64_pool_scaled:
-        order = get_order(size or _SZ_256K, shift)
-        _pool(machine, _from_default(boot, order), order)
-        boot.log.printk(f"DMA: preallocated {(size or _SZ_256K) // _SZ_1K} KiB pool for atomic allocations")
-        return
+def dma_atomic_pool_init(boot: EarlyBoot, machine: BootedMachine) -> None:
+    """``dma_atomic_pool_init()``: 128 KiB per GiB of managed memory for each zone that devices ask for."""
+    shift, size, zones = boot.config.page_shift, boot.params.coherent_pool, machine.memory.zones
     if not size:
-        pages = sum(zone.managed_pages for zone in machine.memory.zones) // (_SZ_1G // _SZ_128K)
+        pages = sum(zone.managed_pages for zone in zones) // (_SZ_1G // _SZ_128K)
         size = max(min(pages, 1 << boot.config.max_page_order()) << shift, _SZ_128K)
     order = min(get_order(size, shift), boot.config.max_page_order())
-    _pool(machine, _from_default(boot, order), order)
-    kib = (1 << (order + shift)) // _SZ_1K
-    boot.log.printk(f"DMA: preallocated {kib} KiB GFP_KERNEL pool for atomic allocations")
+    dma = boot.config.on("ZONE_DMA") and (
+        not boot.abi.boot.pool_needs_zone_dma
+        or any(zone.name == "DMA" and zone.managed_pages for zone in zones)
+    )
+    wanted = {0: True, GFP_DMA: dma, GFP_DMA32: boot.config.on("ZONE_DMA32")}
+    for gfp in (gfp for gfp, there in wanted.items() if there):
+        _pool(machine, 1 << order, gfp)
+        kib, zone_flag = (1 << (order + shift)) // _SZ_1K, _POOL_FLAGS[gfp]
+        boot.log.printk(f"DMA: preallocated {kib} KiB GFP_KERNEL{zone_flag} pool for atomic allocations")
 
 
-def _atomic_pool_arm(boot: EarlyBoot, machine: BootedMachine) -> None:
-    """atomic_pool_init(): 256 KiB from the default area."""
+#: ``%pGg`` of a pool's flags, behind GFP_KERNEL.
+_POOL_FLAGS = {0: "", GFP_DMA: "|GFP_DMA", GFP_DMA32: "|GFP_DMA32"}
+
+
+def _atomic_pool_init(boot: EarlyBoot, machine: BootedMachine, text: str) -> None:
+    """The one pool of ``arch/*/mm/dma-mapping.c:atomic_pool_init()``, 256 KiB from the default area."""
     size = boot.params.coherent_pool or _SZ_256K
-    order = get_order(size, boot.config.page_shift)
-    _pool(machine, _from_default(boot, order), order)
-    boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic coherent allocations")
+    _pool(machine, 1 << get_order(size, boot.config.page_shift), 0)
+    boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic {text}allocations")
 
 
-def _no_pool(boot: EarlyBoot, machine: BootedMachine) -> None:
-    """x86_64 keeps no atomic pool."""
-
-
-_POOLS: Mapping[str, Callable[[EarlyBoot, BootedMachine], None]] = {
-    "x86_64": _no_pool,
-    "arm64": _atomic_pool_arm64,
-    "arm": _atomic_pool_arm,
-}
+def _atomic_pools(boot: EarlyBoot, machine: BootedMachine) -> None:
+    if boot.config.on("DMA_COHERENT_POOL"):
+        dma_atomic_pool_init(boot, machine)
+    elif boot.config.arch != "x86_64":
+        _atomic_pool_init(boot, machine, "coherent " if boot.config.arch == "arm" else "")
 
 
 def _board_allocations(boot: EarlyBoot) -> None:

@@ -42,8 +42,9 @@ class BootedMachine:
     of each region, for ``cmafs check``; ``iomem`` /proc/iomem's tree; ``simlog`` lines of the simulator's
     own log (sim/log);
     ``current`` the task that acts: a mount names the process that calls; ``devices`` by dev_name();
-    ``atomic_pool`` for devices that cannot wait; ``cma2010`` the framework of ``--kernel 2010``;
-    ``on_task`` hears ``spawn`` and ``kill`` of simulated processes, with their names.
+    ``atomic_pools`` for devices that cannot wait; ``zone_dma_limit``: the last address that devices of
+    ZONE_DMA reach, in bytes; ``cma2010`` the framework of ``--kernel 2010``; ``on_task`` hears ``spawn`` and
+    ``kill`` of simulated processes, with their names.
     """
 
     abi: KernelAbi
@@ -64,6 +65,7 @@ class BootedMachine:
     simlog: SimLog = field(default_factory=SimLog)
     current: Callable[[], Task] = shell
     devices: dict[str, Device] = field(default_factory=dict)
-    atomic_pool: AtomicPool | None = None
+    atomic_pools: list[AtomicPool] = field(default_factory=list)
+    zone_dma_limit: int = 0
     cma2010: Cma2010 | None = None
     on_task: Callable[[str, str], None] | None = None

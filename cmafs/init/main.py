@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from cmafs.abi import kernel_abi
-from cmafs.arch import arm, arm64, x86
-from cmafs.arch.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
+from cmafs.arch import arm, arm64
+from cmafs.arch.boot_alloc import memmap_init, mm_core_init, numa_init, unflatten_device_tree
 from cmafs.arch.iomem import iomem_resources
+from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
-from cmafs.arch.zones import free_area_init, zone_ranges
+from cmafs.arch.zones import build_all_zonelists, free_area_init, node_zones
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
@@ -26,7 +27,7 @@ from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
 from cmafs.lib.panic import KernelPanic
-from cmafs.lib.printk import Printk
+from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
 from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
 from cmafs.mm.memblock import Memblock
@@ -48,14 +49,13 @@ def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Boo
     """
     boot = _early_setup(tree, options, clock)
     _setup_arch(boot, options)
-    boot.log.printk(f"Kernel command line: {boot.cmdline}")
-    if text := unknown_parameters(boot):
-        boot.log.printk(text, 5)
+    _parse_args(boot)
     mm_core_init(boot)
-    memory = mm_init(boot.layout(zone_ranges(boot)), boot.abi.mm)
+    memory = mm_init(boot.layout(node_zones(boot)), boot.abi.mm)
     _mem_init_print_info(boot, memory)
     _panic_if_outside_memory(boot)
-    DynamicDebug(boot.log).boot_params(boot.params.words)
+    if boot.config.on("DYNAMIC_DEBUG"):
+        DynamicDebug(boot.log).boot_params(boot.params.words)
     cma_init_reserved_areas(boot.areas, memory)
     machine = _machine(boot, options, clock, memory)
     do_initcalls(boot, machine)
@@ -63,6 +63,17 @@ def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Boo
     _touch_boot_pages(boot, memory)
     run_init_process(boot)
     return machine
+
+
+def _parse_args(boot: EarlyBoot) -> None:
+    """The command line, and the zonelists, which were built before it until mm_core_init() took them over."""
+    if not boot.abi.boot.zonelists_after_cmdline:
+        build_all_zonelists(boot)
+    boot.log.printk(f"Kernel command line: {boot.cmdline}")
+    if text := unknown_parameters(boot):
+        boot.log.printk(text, LOGLEVEL_NOTICE)
+    if boot.abi.boot.zonelists_after_cmdline:
+        build_all_zonelists(boot)
 
 
 def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> EarlyBoot:
@@ -83,17 +94,25 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
     )
     log.ptr_key_filled = False
     memblock = Memblock()
-    early_init_dt_scan_memory(
+    numa = config.on("NUMA") and "off" not in params.values("numa")
+    described = early_init_dt_scan_memory(
         memblock,
         tree,
         memory_size(options.memory),
-        numa=config.on("NUMA"),
+        max_numnodes=config.max_numnodes if numa else 0,
         named_is_enough=arch == "x86_64",
         page_size=1 << config.page_shift,
-        phys_limit=1 << 32 if arch == "arm" else arm64.PHYS_LIMIT,
+        phys_limit=arm64.PHYS_LIMIT if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1,
     )
     return EarlyBoot(
-        tree=tree, abi=abi, config=config, cmdline=cmdline, params=params, log=log, memblock=memblock
+        tree=tree,
+        abi=abi,
+        config=config,
+        cmdline=cmdline,
+        params=params,
+        log=log,
+        memblock=memblock,
+        numa_described=described,
     )
 
 
@@ -124,15 +143,18 @@ def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     if not abi.boot.framework_2010:
         early_cma(boot)
         _panic_without_value(boot)
-    limit, offset = _RESERVE[arch](boot)
+    ops = arch_ops(boot)
+    offset = ops.reserve(boot)
     if abi.boot.framework_2010:
         reserve_2010(boot, options.profile or DEFAULT_PROFILE, options.strict_quirks)
     steps: Mapping[str, Callable[[], None]] = {
+        "lowmem": lambda: arm.lowmem_again(boot),
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),
-        "default": lambda: dma_contiguous_reserve(boot, limit),
+        "default": lambda: dma_contiguous_reserve(boot, ops.dma_phys_limit(boot)),
         "hugetlb": lambda: hugetlb_cma_reserve(boot),
         "numa": lambda: dma_numa_cma_reserve(boot),
+        "node_data": lambda: numa_init(boot),
         "memmap": lambda: memmap_init(boot, offset),
         "zones": lambda: free_area_init(boot),
     }
@@ -152,14 +174,6 @@ def _panic_without_value(boot: EarlyBoot) -> None:
         )
 
 
-#: Architecture -> what is reserved first; answers (limit of the default area, offset of the linear map).
-_RESERVE: Mapping[str, Callable[[EarlyBoot], tuple[int, int]]] = {
-    "x86_64": x86.reserve,
-    "arm64": arm64.reserve,
-    "arm": arm.reserve,
-}
-
-
 def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     """mem_init_print_info(): the ``Memory:`` line; cma-reserved is no part of reserved."""
     kib = boot.page_size // _SZ_1K
@@ -168,7 +182,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     cma = boot.areas.totalcma_pages
     code, rwdata, rodata, init, bss = kernel_sizes_kib(boot)
     highmem = sum(zone.managed_pages for zone in memory.zones if zone.name == "HighMem")
-    high = f", {highmem * kib}K highmem" if boot.config.arch == "arm" else ""
+    high = f", {highmem * kib}K highmem" if boot.config.on("HIGHMEM") else ""
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
     available = managed * kib - boot.allocated_kib
     # Unsigned: areas that overlap are counted twice, and then may be more than what is reserved.
@@ -259,4 +273,5 @@ def _machine(boot: EarlyBoot, options: MachineOptions, clock: Clock, memory: Mem
         boot_events=boot.events,
         cma2010=boot.cma2010,
         iomem=iomem_resources(boot, kernel_sizes_kib(boot)),
+        zone_dma_limit=arch_ops(boot).zone_dma_limit(boot),
     )

@@ -94,6 +94,11 @@ class CmaParam:
         """Whether there was one."""
         return self.size is not None
 
+    def within(self, phys_mask: int) -> CmaParam:
+        """The same as ``phys_addr_t`` holds it."""
+        size = None if self.size is None else self.size & phys_mask
+        return CmaParam(size, self.base & phys_mask, self.limit & phys_mask)
+
     @property
     def fixed(self) -> bool:
         """Whether base and limit leave exactly one place."""

@@ -88,6 +88,12 @@ def _activation_failed(cma: Cma) -> None:
         for cmr in cma.ranges:
             free_reserved_range(areas.memory, cmr.base_pfn, cmr.end_pfn)
         areas.totalcma_pages -= cma.count
+    else:  # page block after page block was handed over until one lay in another zone
+        for cmr in cma.ranges:
+            border = areas.memory.zone_of(cmr.base_pfn).end_pfn
+            done = border >> areas.memory.pageblock_order << areas.memory.pageblock_order
+            if cmr.base_pfn < done < cmr.end_pfn:
+                init_cma_reserved_range(areas.memory, cmr.base_pfn, done)
     cma.count = cma.available_count = 0
     for cmr in cma.ranges:
         cmr.count = 0

@@ -154,8 +154,8 @@ class CmaAreas:
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)
         self.pfns_busy_limit = Ratelimit(log)
-        log.add_debug_sites([s for s in abi.sites.all() if s.module == "cma"], enabled=cma_debug)
-        log.add_debug_sites([s for s in abi.sites.all() if s.module != "cma"], enabled=False)
+        for module, enabled in (("cma", cma_debug), ("cma_debug", False)):
+            log.add_debug_sites([site for site in abi.sites.all() if site.module == module], enabled)
 
     def __iter__(self) -> Iterator[Cma]:
         return iter(self._areas)

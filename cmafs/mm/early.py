@@ -23,7 +23,7 @@ class EarlyMm:
 
     ``params``: what the command line says of memory; ``events``: what became of regions, for ``cmafs check``;
     ``high_memory``: one past the linear map (``__pa(high_memory - 1) + 1``), None: the end of RAM, as without
-    CONFIG_HIGHMEM.
+    CONFIG_HIGHMEM; ``fixups``: (node's path, base, size) of what 32-bit ARM maps again for DMA.
     """
 
     abi: KernelAbi
@@ -33,9 +33,11 @@ class EarlyMm:
     memblock: Memblock
     events: list[BootEvent] = field(default_factory=list)
     high_memory: int | None = None
+    fixups: list[tuple[str | None, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = self.config
+        self.phys_mask = (1 << 64) - 1 if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1
         self.phys_64 = config.on("PHYS_ADDR_T_64BIT")
         self.areas = CmaAreas(
             self.log,

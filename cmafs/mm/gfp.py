@@ -33,8 +33,9 @@ GFP_DMA32 = GFP_DMA32_BIT
 GFP_HIGHUSER_MOVABLE = GFP_USER | GFP_HIGHMEM_BIT | GFP_MOVABLE_BIT
 GFP_SLAB_RECLAIMABLE = GFP_KERNEL | GFP_RECLAIMABLE_BIT
 
-#: ``enum zone_type``, lowest first.
-ZONE_RANKS = {"DMA": 0, "DMA32": 1, "Normal": 2, "HighMem": 3, "Movable": 4}
+#: ``enum zone_type``, lowest first: names, and the option that each needs.
+ZONE_OPTIONS = {"DMA": "ZONE_DMA", "DMA32": "ZONE_DMA32", "Normal": "", "HighMem": "HIGHMEM", "Movable": ""}
+ZONE_RANKS = {name: rank for rank, name in enumerate(ZONE_OPTIONS)}
 
 
 def gfp_migratetype(memory: Memory, gfp: int) -> int:

@@ -31,20 +31,22 @@ def cpu_arch(compatible: str) -> str | None:
     return next((arch for arch, pattern in _CORES if pattern.match(text)), None)
 
 
-def first_cpu(tree: DeviceTree) -> DeviceNode | None:
-    """The first child of /cpus that is a cpu by its device_type or its name, or None."""
+def cpu_nodes(tree: DeviceTree) -> list[DeviceNode]:
+    """The children of /cpus that are a cpu by their device_type or their name."""
     cpus = tree.root.children.get("cpus")
-    for node in cpus.children.values() if cpus else ():
-        if node.property_read_string("device_type") == "cpu" or node.name.split("@")[0] == "cpu":
-            return node
-    return None
+    return [
+        node
+        for node in (cpus.children.values() if cpus else ())
+        if node.property_read_string("device_type") == "cpu" or node.name.split("@")[0] == "cpu"
+    ]
 
 
 def machine_arch(tree: DeviceTree) -> tuple[str, str]:
     """The architecture (``arm``, ``arm64``, ``x86_64``) and why, in words for the user."""
-    node = first_cpu(tree)
-    if node is None:
+    cpus = cpu_nodes(tree)
+    if not cpus:
         return DEFAULT_ARCH, "the tree has no cpu node"
+    node = cpus[0]
     names = node.property_read_strings("compatible")
     for name in names:
         if arch := cpu_arch(name):

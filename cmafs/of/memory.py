@@ -53,12 +53,11 @@ def early_init_dt_add_memory_arch(
     return [base, end - base]
 
 
-def _nodes_of(nodes: list[DeviceNode], numa: bool) -> dict[str, int]:
-    """Node path -> NUMA node; all 0 unless every memory node has a ``numa-node-id``: of_numa_init()."""
+def of_numa_init(nodes: list[DeviceNode], max_numnodes: int) -> dict[str, int]:
+    """Node path -> NUMA node; empty unless every memory node has a ``numa-node-id`` that there may be."""
     ids = {node.path: node.property_read_u32("numa-node-id") for node in nodes}
-    if not numa or any(nid is None for nid in ids.values()):
-        return dict.fromkeys(ids, 0)
-    return {path: nid or 0 for path, nid in ids.items()}
+    found = {path: nid for path, nid in ids.items() if nid is not None and nid < max_numnodes}
+    return found if len(found) == len(ids) else {}
 
 
 def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
@@ -79,18 +78,19 @@ def early_init_dt_scan_memory(
     memblock: Memblock,
     tree: DeviceTree,
     memory: int | None,
-    numa: bool,
+    max_numnodes: int,
     named_is_enough: bool,
     page_size: int,
     phys_limit: int,
-) -> None:
+) -> bool:
     """Fill ``memblock`` from the tree, or with one range of ``memory`` bytes.
 
-    Raises DtError if there is no memory.
+    Answers whether the tree says which NUMA node each memory node is (below ``max_numnodes``, 0 without
+    CONFIG_NUMA). Raises DtError if there is no memory.
     """
     nodes = memory_nodes(tree, named_is_enough)
     cells = tree.root.address_cells(), tree.root.size_cells()
-    nids = _nodes_of(nodes, numa)
+    nids = of_numa_init(nodes, max_numnodes) if memory is None else {}
     if memory is not None:
         ranges = [(_default_base(tree, _named(tree)), memory, 0)]
     else:
@@ -99,7 +99,7 @@ def early_init_dt_scan_memory(
             for node in nodes
         }
         ranges = [
-            (base, size, nids[node.path])
+            (base, size, nids.get(node.path, 0))
             for node in nodes
             for base, size in reg_ranges(node, *cells, prop=prop[node.path])
         ]
@@ -115,6 +115,7 @@ def early_init_dt_scan_memory(
         raise DtError(
             f"{where}: memory spans {span:#x} bytes; at most {LARGEST_SPAN:#x} (16 TiB) can be simulated"
         )
+    return bool(nids)
 
 
 def _named(tree: DeviceTree) -> list[DeviceNode]:

@@ -43,7 +43,7 @@ class ReservedMemScan:
         self.log = self.early.log
         self.addr_cells = self.tree.root.address_cells()
         self.size_cells = self.tree.root.size_cells()
-        self.phys_mask = (1 << 64) - 1 if self.early.phys_64 else (1 << 32) - 1
+        self.phys_mask = self.early.phys_mask
 
     def pr_fdt(self, text: str, level: int = LOGLEVEL_ERR) -> None:
         """A line of the scan, which stood in fdt.c up to 6.11."""
@@ -176,7 +176,9 @@ class ReservedMemScan:
                 self.pr_fdt(text, LOGLEVEL_WARNING)
                 pairs = pairs[:1]
         for base, size in pairs:
-            if not size or not self._reserve(base, size, "no-map" in node.props):
+            if size and self._reserve(base, size, "no-map" in node.props):
+                self._early_fixup(node, base, size)
+            else:
                 where = f"base {self.early.pa(base)}, size {size // SZ_1M} MiB"
                 self.pr_fdt(f"failed to reserve memory for node '{node.name}': {where}")
                 reason = "reserve-failed" if size else "size-zero"
@@ -195,6 +197,11 @@ class ReservedMemScan:
         else:
             self.memblock.mark_nomap(base, size)
         return True
+
+    def _early_fixup(self, node: DeviceNode, base: int, size: int) -> None:
+        """From 6.12 on ``dma_contiguous_early_fixup()`` is called before anything is checked."""
+        if self.abi.two_passes and node.is_compatible(COMPATIBLE) and "reusable" in node.props:
+            self.early.fixups.append((node.path, base, size))
 
     def _init_reg_node(self, node: DeviceNode) -> None:
         """One ``reg`` node in the second pass."""
@@ -265,6 +272,7 @@ class ReservedMemScan:
         if not base:
             self._say_no_room(node, size, "alloc-ranges" if ranges else "size")
             return None
+        self._early_fixup(node, base, size)
         return base, size
 
     def _say_no_room(self, node: DeviceNode, size: int, prop: str) -> None:

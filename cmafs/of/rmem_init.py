@@ -1,11 +1,13 @@
 """Regions of /reserved-memory and the drivers of ``shared-dma-pool``: an area of CMA, or a pool for one
 device.
 
-Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rmem_dma_setup()``.
+Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rmem_dma_setup()``,
+``kernel/dma/swiotlb.c:rmem_swiotlb_setup()``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
@@ -15,8 +17,8 @@ from cmafs.mm.cma_declare import SZ_1M, CmaRefused, init_reserved_mem
 from cmafs.mm.early import EarlyMm
 from cmafs.of.base import DeviceNode
 
-#: ``__reservedmem_of_table``: the one compatible that both drivers know.
-COMPATIBLE = "shared-dma-pool"
+#: The compatible of areas and of pools for one device, and that of bounce buffers.
+COMPATIBLE, RESTRICTED = "shared-dma-pool", "restricted-dma-pool"
 
 # What a driver answers.
 _DONE, _FAILED, _NOT_MINE = "done", "failed", "not mine"
@@ -26,9 +28,8 @@ _DONE, _FAILED, _NOT_MINE = "done", "failed", "not mine"
 class ReservedMem:
     """``struct reserved_mem``: ``base`` and ``size`` in bytes, 0 and 0 for a ``size`` node not placed yet.
 
-    ``kind``: ``cma``, ``dma`` (a pool for one device) or "" (reserved, no driver); ``area``: the area it
-    became;
-    ``failed``: the kernel gave its memory back.
+    ``kind``: ``cma``, ``dma`` (a pool for one device), ``restricted`` (a bounce buffer for one) or ""
+    (reserved, no driver); ``area``: the area it became; ``failed``: the kernel gave its memory back.
     """
 
     node: DeviceNode
@@ -59,18 +60,27 @@ def pr_of(early: EarlyMm, text: str, level: int = LOGLEVEL_INFO) -> None:
     early.log.printk(early.abi.boot.of_prefix + text, level)
 
 
+def _drivers(early: EarlyMm, node: DeviceNode) -> list[tuple[str, Callable[[EarlyMm, ReservedMem], str]]]:
+    """``__reservedmem_of_table``: (compatible, driver) of those that are built in and match a node."""
+    config = early.config
+    table = [(COMPATIBLE, rmem_cma_setup)] if config.on("DMA_CMA") else []
+    table.append((COMPATIBLE, rmem_dma_setup))
+    if config.on("DMA_RESTRICTED_POOL"):
+        table.append((RESTRICTED, rmem_swiotlb_setup))
+    return [(compatible, setup) for compatible, setup in table if node.is_compatible(compatible)]
+
+
 def reserved_mem_init_node(early: EarlyMm, region: ReservedMem) -> bool:
-    """__reserved_mem_init_node(): True if a driver took the region or none knows it, False if those that
-    do refuse.
-    """
-    if not region.node.is_compatible(COMPATIBLE):
+    """``__reserved_mem_init_node()``: True if a driver took the region or none knows it, not if all refuse."""
+    drivers = _drivers(early, region.node)
+    if not drivers:
         early.event(region.node.path, "no-driver", EFFECT_IGNORED, "compatible")
         return True
     answers = []
-    for setup in (rmem_cma_setup, rmem_dma_setup):
+    for compatible, setup in drivers:
         answers.append(setup(early, region))
         if answers[-1] == _DONE:
-            pr_of(early, f"initialized node {region.name}, compatible id {COMPATIBLE}")
+            pr_of(early, f"initialized node {region.name}, compatible id {compatible}")
             return True
     if _FAILED not in answers:
         early.event(region.node.path, "reusable-and-no-map", EFFECT_REFUSED, "no-map")
@@ -117,6 +127,8 @@ def _make_area(early: EarlyMm, region: ReservedMem, default: bool) -> str:
                 region.node.path, "default-twice", EFFECT_NOTE, "linux,cma-default", areas.default.name
             )
         areas.default = region.area
+    if not early.abi.boot.two_passes:
+        early.fixups.append((region.node.path, region.base, region.size))
     region.kind = "cma"
     where = f"{early.pa(region.base)}, size {region.size // SZ_1M} MiB"
     early.log.printk(f"Reserved memory: created CMA memory pool at {where}")
@@ -136,4 +148,16 @@ def rmem_dma_setup(early: EarlyMm, region: ReservedMem) -> str:
     where = f"{early.pa(region.base)}, size {region.size // SZ_1M} MiB"
     early.log.printk(f"Reserved memory: created DMA memory pool at {where}")
     early.event(region.node.path, "not-reusable", EFFECT_MOVED, "reusable")
+    return _DONE
+
+
+def rmem_swiotlb_setup(early: EarlyMm, region: ReservedMem) -> str:
+    """A bounce buffer of its own for one device (CONFIG_DMA_RESTRICTED_POOL)."""
+    others = ("reusable", "linux,cma-default", "linux,dma-default", "no-map")
+    if any(name in region.node.props for name in others):
+        return _NOT_MINE
+    region.kind = "restricted"
+    where = f"{early.pa(region.base)}, size {region.size // SZ_1M} MiB"
+    text = f"Reserved memory: created restricted DMA pool at {where}"
+    early.log.printk(f"software IO TLB: {text}")
     return _DONE

@@ -51,8 +51,8 @@ def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, str]]:
         for buffer in device.buffers:
             if buffer.origin == cma.name:
                 yield buffer.pfn, -(-buffer.size >> shift), buffer.owner
-    if machine.atomic_pool is not None:
-        for chunk in machine.atomic_pool.chunks:
+    for pool in machine.atomic_pools:
+        for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL
 
 

@@ -42,7 +42,7 @@ def _used(machine: DriverMachine, buffer: DmaBuffer) -> bool:
         pool = buffer.device.dma_mem
         return pool is not None and pool.pfn_base <= start and end <= pool.pfn_base + pool.nr_pages
     if buffer.origin == FROM_POOL:
-        chunks = machine.atomic_pool.chunks if machine.atomic_pool else []
+        chunks = [chunk for pool in machine.atomic_pools for chunk in pool.chunks]
         return any(c.pfn <= start and end <= c.pfn + c.count for c in chunks)
     area = machine.cma.by_name(buffer.origin)
     return area is not None and any(_all_set(area, cmr, start, end) for cmr in area.ranges)

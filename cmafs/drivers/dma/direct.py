@@ -39,7 +39,7 @@ def dma_direct_alloc(device: Device, size: int, gfp: int, owner: str) -> DmaBuff
     answered from the atomic pool.
     """
     if not gfpflags_allow_blocking(gfp) and not device.dma_coherent:
-        return _from_pool(device, size, owner)
+        return _from_pool(device, size, gfp, owner)
     gfp |= dma_direct_optimal_gfp_mask(device)
     pfn = dma_alloc_contiguous(device, size, gfp)
     if pfn is not None and not dma_coherent_ok(device, pfn, size):
@@ -57,8 +57,8 @@ def dma_direct_free(buffer: DmaBuffer) -> None:
     """``dma_direct_free()``: back to where it came from."""
     machine, device = buffer.device.machine, buffer.device
     if buffer.origin == FROM_POOL:
-        assert machine.atomic_pool is not None
-        machine.atomic_pool.free(buffer.pfn, page_count(device, buffer.size))
+        count = page_count(device, buffer.size)
+        any(pool.free(buffer.pfn, count) for pool in machine.atomic_pools)
         return
     if dma_free_contiguous(device, buffer.pfn, buffer.size) is None:
         _free_pages(machine, buffer.pfn, get_order(buffer.size, machine.config.page_shift))
@@ -113,54 +113,71 @@ def _free_pages(machine: DriverMachine, pfn: int, order: int) -> None:
     free_pages(machine.memory, pfn, order)
 
 
-def _from_pool(device: Device, size: int, owner: str) -> DmaBuffer | None:
-    """``dma_direct_alloc_from_pool()``; afterwards the pool is filled up where this kernel does that."""
-    machine, pool = device.machine, device.machine.atomic_pool
-    if pool is not None and not pool.chunks:
-        pool_add_pages(machine, pool, pool.initial.bit_length() - 1)
-    pfn = pool.alloc(page_count(device, size)) if pool else None
-    if pfn is None:
-        machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
-        return None
-    if not dma_coherent_ok(device, pfn, size):
-        assert pool is not None
-        pool.free(pfn, page_count(device, size))
-        return None
-    atomic_pool_work_fn(machine)
-    return new_buffer(device, pfn, size, FROM_POOL, owner)
+def dma_guess_pool(machine: DriverMachine, gfp: int) -> list[AtomicPool]:
+    """``dma_guess_pool()``: the pools to try, best first."""
+    pools = {pool.gfp: pool for pool in machine.atomic_pools}
+    first = next((flag for flag in (GFP_DMA32, GFP_DMA) if gfp & flag and flag in pools), 0)
+    order = {0: (0, GFP_DMA32, GFP_DMA), GFP_DMA32: (GFP_DMA32, GFP_DMA), GFP_DMA: (GFP_DMA,)}[first]
+    return [pools[flag] for flag in order if flag in pools]
+
+
+def _from_pool(device: Device, size: int, gfp: int, owner: str) -> DmaBuffer | None:
+    """``dma_direct_alloc_from_pool()``; afterwards a pool is filled up where this kernel does that."""
+    machine, count = device.machine, page_count(device, size)
+    for pool in dma_guess_pool(machine, gfp | dma_direct_optimal_gfp_mask(device)):
+        if not pool.chunks:
+            atomic_pool_expand(machine, pool, pool.initial.bit_length() - 1)
+        pfn = pool.alloc(count)
+        if pfn is None:
+            continue
+        if dma_coherent_ok(device, pfn, size):
+            atomic_pool_work_fn(machine)
+            return new_buffer(device, pfn, size, FROM_POOL, owner)
+        pool.free(pfn, count)
+    machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
+    return None
 
 
 def atomic_pool_work_fn(machine: DriverMachine) -> None:
-    """``atomic_pool_resize()``: once less than its first size is free, the pool doubles."""
-    pool = machine.atomic_pool
-    if pool is None or not machine.abi.dma.pool_grows or pool.avail >= pool.initial:
-        return
-    order = min((pool.size - 1).bit_length(), machine.memory.layout.max_page_order)
-    pool_add_pages(machine, pool, order)
+    """``atomic_pool_resize()``: once less than its first size is free, a pool doubles."""
+    for pool in machine.atomic_pools if machine.abi.dma.pool_grows else ():
+        if pool.chunks and pool.avail < pool.initial:
+            order = min((pool.size - 1).bit_length(), machine.memory.layout.max_page_order)
+            atomic_pool_expand(machine, pool, order)
 
 
-def pool_add_pages(machine: DriverMachine, pool: AtomicPool, order: int) -> None:
+def cma_in_zone(machine: DriverMachine, gfp: int) -> bool:
+    """``cma_in_zone()``: whether the default area lies where a pool's pages must."""
+    default = machine.cma.default
+    if default is None or not default.count:
+        return False
+    last = (default.ranges[-1].end_pfn << machine.config.page_shift) - 1
+    if gfp & GFP_DMA:
+        return last <= machine.zone_dma_limit
+    return not gfp & GFP_DMA32 or last <= max(dma_bit_mask(32), machine.zone_dma_limit)
+
+
+def pool_pages_from_cma(machine: DriverMachine, gfp: int, order: int) -> int | None:
+    """2^order pages of the default area for a pool, aligned as the DMA API does; their pfn or None."""
+    default = machine.cma.default
+    if default is None or not cma_in_zone(machine, gfp):
+        return None
+    return cma_alloc(default, 1 << order, min(order, machine.config.number("CMA_ALIGNMENT")))
+
+
+def atomic_pool_expand(machine: DriverMachine, pool: AtomicPool, order: int) -> None:
     """``atomic_pool_expand()``: 2^order pages more, or as many as there are in one piece."""
     for smaller in range(order, -1, -1):
-        pfn = _pool_pages(machine, smaller)
-        if pfn is not None:
-            pool.add(pfn, 1 << smaller)
-            return
-
-
-def _pool_pages(machine: DriverMachine, order: int) -> int | None:
-    default = machine.cma.default
-    pfn = None
-    if default is not None:
-        pfn = cma_alloc(default, 1 << order, min(order, machine.config.number("CMA_ALIGNMENT")))
-    if pfn is None:
-        try:
-            pfn = alloc_pages(machine.memory, GFP_KERNEL, order)
-        except OutOfMemory:
-            return None
-        occupant = machine.memory.owners.add("dma_atomic_pool", KIND_KERNEL, visible=False)
-        machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << order)])
-    return pfn
+        pfn = pool_pages_from_cma(machine, pool.gfp, smaller)
+        if pfn is None:
+            try:
+                pfn = alloc_pages(machine.memory, GFP_KERNEL | pool.gfp, smaller)
+            except OutOfMemory:
+                continue
+            occupant = machine.memory.owners.add("dma_atomic_pool", KIND_KERNEL, visible=False)
+            machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << smaller)])
+        pool.add(pfn, 1 << smaller)
+        return
 
 
 def area_of(machine: DriverMachine, pfn: int) -> str:

@@ -1,4 +1,4 @@
-"""The atomic pool: pages set aside at boot for devices that need remapping and callers that may not sleep.
+"""The atomic pools: pages set aside at boot for devices that need remapping and callers that may not sleep.
 
 Source: ``kernel/dma/pool.c@v5.10`` on ``lib/genalloc.c``.
 """
@@ -29,9 +29,10 @@ class GenPoolChunk:
 
 @dataclass(eq=False)
 class AtomicPool:
-    """``atomic_pool``: ``initial`` pages at boot, chunks youngest first."""
+    """One ``struct gen_pool``: ``initial`` pages at boot, ``gfp``: of which zone, chunks youngest first."""
 
     initial: int
+    gfp: int = 0
     chunks: list[GenPoolChunk] = field(default_factory=list)
 
     def add(self, pfn: int, count: int) -> None:

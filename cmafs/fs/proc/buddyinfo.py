@@ -34,22 +34,25 @@ def buddyinfo(memory: Memory) -> bytes:
     return "".join(lines).encode()
 
 
-def pagetypeinfo(memory: Memory, abi: ProcAbi) -> bytes:
-    """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype."""
+def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...]) -> bytes:
+    """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype.
+
+    ``migratetypes``: those of this configuration.
+    """
     orders = range(memory.layout.max_page_order + 1)
     title = "Free pages count per migrate type at order"
     text = f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
     text += f"{title:<43} " + "".join(f"{order:6d} " for order in orders) + "\n"
     for zone in populated(memory):
-        for name in abi.migratetypes:
+        for name in migratetypes:
             migratetype = _MIGRATETYPES[name]
             counts = (_freecount(zone.nr_free_blocks(o, migratetype), abi.freecount_limit) for o in orders)
             text += f"Node {0:4d}, zone {zone.name:>8}, type {name:>12} " + "".join(counts) + "\n"
-    names = "".join(f"{name:>12} " for name in abi.migratetypes)
+    names = "".join(f"{name:>12} " for name in migratetypes)
     text += f"\n{'Number of blocks type ':<23}{names}\n"
     for zone in populated(memory):
         blocks = pageblock_counts(memory, zone)
-        counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in abi.migratetypes)
+        counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in migratetypes)
         text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
     return text.encode()
 

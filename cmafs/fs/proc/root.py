@@ -56,7 +56,12 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
-    _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, partial(pagetypeinfo, memory, abi))
+    _add_text(
+        proc,
+        "pagetypeinfo",
+        abi.pagetypeinfo_mode,
+        partial(pagetypeinfo, memory, abi, tuple(files.names(abi.migratetypes))),
+    )
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
     _add_text(proc, "version", 0o444, lambda: banner)

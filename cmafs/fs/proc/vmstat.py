@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from cmafs.mm.gfp import ZONE_OPTIONS
 from cmafs.mm.mmzone import MIGRATE_ISOLATE, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from cmafs.mm.page_owner import NODE_STATES
 from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO
@@ -14,14 +15,6 @@ from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-#: ``enum zone_type``: names, and the option that a zone needs.
-ZONES = (
-    ("DMA", "ZONE_DMA"),
-    ("DMA32", "ZONE_DMA32"),
-    ("Normal", None),
-    ("HighMem", "HIGHMEM"),
-    ("Movable", None),
-)
 #: ``nr_dirty_threshold`` and the background one: vm_dirty_ratio and dirty_background_ratio, in percent.
 DIRTY_RATIO = {"nr_dirty_threshold": 20, "nr_dirty_background_threshold": 10}
 #: With one node every allocation is a hit and local.
@@ -65,8 +58,8 @@ class VmstatFiles:
         order = self.machine.memory.layout.max_page_order
         return [
             known[name] if name in known else empty_zone(name, index, order)
-            for index, (name, option) in enumerate(ZONES)
-            if name in known or option is None or option in self.options
+            for index, (name, option) in enumerate(ZONE_OPTIONS.items())
+            if name in known or not option or option in self.options
         ]
 
     def value(self, name: str) -> int:

@@ -1,0 +1,100 @@
+"""Addresses of the device tree: from a bus to its parent, up to the CPU (``drivers/of/address.c@v6.12``).
+
+All numbers are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cmafs.of.base import DeviceNode, of_read_number
+
+_CELL = 4
+_U64 = (1 << 64) - 1
+
+#: PHYS_ADDR_MAX: no bus limits anything.
+PHYS_ADDR_MAX = _U64
+
+
+def of_translate_address(node: DeviceNode) -> int | None:
+    """``of_translate_address()``: the CPU address of a node's first ``reg``; None where there is none."""
+    bus = node.parent
+    if bus is None or len(node.props.get("reg", b"")) < (bus.address_cells() + bus.size_cells()) * _CELL:
+        return None
+    if not bus.size_cells():
+        return None  # a bus such as I2C: not an address of memory
+    address = node.read_number("reg", bus.address_cells())
+    while bus.parent is not None:
+        translated = _translate_one(bus, "ranges", address)
+        if translated is None:
+            return None
+        address, bus = translated, bus.parent
+    return address
+
+
+def _translate_one(bus: DeviceNode, prop: str, address: int) -> int | None:
+    """An address of a bus in its parent's terms: the same if the property is empty, None without it."""
+    if prop not in bus.props:
+        return None
+    if not bus.props[prop]:
+        return address
+    for child, parent, size in _ranges(bus, prop):
+        if child <= address < child + size:
+            return parent + address - child
+    return None
+
+
+def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
+    """The entries of ``ranges`` or ``dma-ranges``: (address on the bus, on its parent, bytes)."""
+    assert bus.parent is not None
+    na, pna, ns = bus.address_cells(), bus.parent.address_cells(), bus.size_cells()
+    data = bus.props[prop]
+    step = (na + pna + ns) * _CELL
+    for offset in range(0, len(data) - step + 1, step) if step else ():
+        yield (
+            of_read_number(data, na, offset),
+            of_read_number(data, pna, offset + na * _CELL),
+            of_read_number(data, ns, offset + (na + pna) * _CELL),
+        )
+
+
+def of_dma_get_range(node: DeviceNode) -> list[tuple[int, int, int]]:
+    """``of_dma_get_range()``: (CPU address, bus address, bytes) of the nearest ``dma-ranges`` above."""
+    bus = node.parent
+    while bus is not None and bus.parent is not None and not bus.props.get("dma-ranges"):
+        bus = bus.parent
+    if bus is None or bus.parent is None:
+        return []
+    found = ((_to_cpu(bus.parent, address), dma, size) for dma, address, size in _ranges(bus, "dma-ranges"))
+    return [(cpu, dma, size) for cpu, dma, size in found if cpu is not None and size]
+
+
+def of_dma_get_max_cpu_address(root: DeviceNode) -> int:
+    """``of_dma_get_max_cpu_address()``: the highest address that every bus master below a node reaches."""
+    highest, stack = PHYS_ADDR_MAX, [root]
+    while stack:
+        node = stack.pop()
+        if node.parent is not None and node.props.get("dma-ranges"):
+            highest = min(highest, _dma_ranges_end(node, node.parent))
+        stack += [child for child in node.children.values() if child.is_available()]
+    return highest
+
+
+def _dma_ranges_end(bus: DeviceNode, parent: DeviceNode) -> int:
+    """The last CPU address of a bus's ranges; what cannot be translated is OF_BAD_ADDR, which wraps."""
+    end = 0
+    for _, address, size in _ranges(bus, "dma-ranges"):
+        cpu = _to_cpu(parent, address)
+        cpu = _U64 if cpu is None else cpu
+        if (cpu + size) & _U64 > end:
+            end = (cpu + size - 1) & _U64
+    return end
+
+
+def _to_cpu(bus: DeviceNode, address: int) -> int | None:
+    while bus.parent is not None:
+        translated = _translate_one(bus, "dma-ranges", address) if "dma-ranges" in bus.props else address
+        if translated is None:
+            return None
+        address, bus = translated, bus.parent
+    return address
