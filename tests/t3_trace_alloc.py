@@ -26,10 +26,10 @@ def test_an_idle_range_is_isolated_taken_and_undone(capsys):
         0,
         [
             "__cma_alloc(reserved, 600 pages)",
-            "  alloc_contig_range(0x60020, 0x60278)",
+            "  alloc_contig_range(0x60060, 0x602b8)",
             "    start_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_CMA -> MIGRATE_ISOLATE",
-            "    __alloc_contig_migrate_range(0x60020, 0x60278): 0 pages to move",
-            "    isolate_freepages_range(0x60020, 0x60278): 600 pages taken",
+            "    __alloc_contig_migrate_range(0x60060, 0x602b8): 0 pages to move",
+            "    isolate_freepages_range(0x60060, 0x602b8): 600 pages taken",
             "    undo_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_ISOLATE -> MIGRATE_CMA",
             "= done",
         ],
@@ -61,7 +61,7 @@ def test_a_pinned_page_is_in_the_way(capsys):
     options = ("--cmdline", "cma=4M@0x60000000", "--do", "pin pfn 0x60100")
     status, lines = walk(capsys, *options, "reserved", "900")
     assert status == 1
-    assert "    test_pages_isolated(0x60020, 0x603a4): -EBUSY, 0x60100 is in the way" in lines
+    assert "    test_pages_isolated(0x60060, 0x603e4): -EBUSY, 0x60100 is in the way" in lines
     assert "= Cannot allocate memory" in lines
     assert lines[-2].endswith("alloc failed, req-size: 900 pages, ret: -16")
 

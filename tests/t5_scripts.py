@@ -47,7 +47,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def program(path: Path, kernel: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return cmafs("run", "--cmdline", "cma=16M", "--kernel", kernel, "--", str(path), *arguments)
+    words = ["--config", "tiny", "--cmdline", "cma=16M", "--kernel", kernel]
+    return cmafs("run", *words, "--", str(path), *arguments)
 
 
 @pytest.mark.parametrize("kernel", [OLD, NEWEST])
