@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmafs.lib import bitmap as bitmap_module
 from cmafs.lib.bitmap import Bitmap
 
 
@@ -23,9 +27,16 @@ def find_slowly(bits: list[bool], start: int, nr: int, mask: int, offset: int) -
         place = taken[0] + 1
 
 
+@pytest.mark.parametrize("bucket", [128, 2])
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_first_fit_agrees_with_the_bits(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_first_fit_agrees_with_the_bits(bucket: int, data: st.DataObject) -> None:
+    """With buckets of two holes nearly every step splits, merges or empties one."""
+    with mock.patch.object(bitmap_module, "_BUCKET", bucket):
+        use_at_random(data)
+
+
+def use_at_random(data: st.DataObject) -> None:
     nbits = data.draw(st.integers(1, 700))
     bitmap, plain = Bitmap(nbits), [False] * nbits
     for _ in range(data.draw(st.integers(1, 60))):

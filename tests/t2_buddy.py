@@ -186,3 +186,17 @@ def test_merge_likely_goes_to_the_tail() -> None:
     assert lists(zone)[1, MIGRATE_MOVABLE] == [2]
     free_one_page(memory, zone, 11, 0, MIGRATE_MOVABLE)
     assert lists(zone)[0, MIGRATE_MOVABLE] == [11, 1, 9]
+
+
+def test_only_a_whole_larger_buddy_makes_a_merge_likely() -> None:
+    """The buddy of the pair 2, 3 is the pair 0, 1: free as one block, free in part, or far away."""
+    for free, waits in (((0, 1), True), ((0,), False), ((1,), False), ((4, 5), False)):
+        booted, _ = machine("6.12", [])
+        memory, zone = booted.memory, booted.memory.zones[0]
+        for _ in range(8):
+            rmqueue(memory, zone, 0, MIGRATE_MOVABLE, alloc_cma=False)
+        for pfn in (9, *free, 2):
+            free_one_page(memory, zone, pfn, 0, MIGRATE_MOVABLE)
+        singles = lists(zone)[0, MIGRATE_MOVABLE]
+        assert singles.index(9) == (0 if waits else len(singles) - 1), free
+        assert (singles[-1] == 2) == waits, free

@@ -252,3 +252,21 @@ def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:
             split += [(part, part + step, migratetype) for part in range(low, high, step)]
         assert split == found
         assert len(found) > 5 or start == base
+
+
+@pytest.mark.parametrize(
+    ("kernel", "at_the_head"), [("4.4", True), ("5.4", True), ("5.10", False), ("7.2", False)]
+)
+def test_where_isolated_blocks_return_to(kernel: str, at_the_head: bool) -> None:
+    """Free blocks around a range that stays busy: on the lists' heads until 5.9, at their tails since."""
+    machine = small(kernel)
+    memory, zone, base = machine.memory, machine.memory.zones[0], machine.area.base_pfn
+    largest = 1 << zone.max_page_order
+    wanted, beside = base + largest, base + 3 * largest
+    pin_pfn(memory, base + 2 * largest)
+    before = list(zone.top_area[MIGRATE_CMA])
+    assert before == [beside, wanted, base]
+    with pytest.raises(ContigBusy):
+        alloc_contig_range(memory, wanted + 5, beside - 5)
+    after = list(zone.top_area[MIGRATE_CMA])
+    assert after == ([wanted, beside, base] if at_the_head else [beside, base, wanted])

@@ -72,13 +72,23 @@ def test_watermarks_by_row(kernel: str) -> None:
 
 
 def test_lower_zones_keep_a_reserve() -> None:
+    """A request that may use Normal leaves DMA32 its reserve above the watermark; one for DMA32 does not."""
     memory = mm_init(layout(8 * GIB), kernel_abi("6.12").mm)
     dma32, normal = memory.zones
     assert dma32.lowmem_reserve == [0, normal.managed_pages // 256]
+    assert normal.lowmem_reserve == [0, 0]
     workload.spawn(memory, "a", "anon", normal.managed_pages + 1000)
     assert normal.nr_free == normal.watermark[1]
-    workload.grow(memory, "a", dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1])
-    assert dma32.nr_free > dma32.lowmem_reserve[1]
+    room = normal.nr_free - normal.watermark[0]
+    room += dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1]
+    with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available"):
+        workload.grow(memory, "a", room + 1)
+    workload.grow(memory, "a", room)
+    assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[1]
+    for order in (0, 3):
+        with pytest.raises(OutOfMemory):
+            alloc_pages(memory, GFP_ATOMIC, order)
+        free_pages(memory, alloc_pages(memory, GFP_DMA32, order), order)
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
@@ -94,20 +104,65 @@ def test_unmovable_requests_claim_whole_page_blocks(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
-def test_movable_requests_borrow_without_claiming(kernel: str) -> None:
-    """Small remains of unmovable page blocks serve movable requests at last, and stay unmovable."""
+@pytest.mark.parametrize(("held", "becomes"), [(256, MIGRATE_MOVABLE), (257, MIGRATE_UNMOVABLE)])
+def test_half_a_page_block_free_is_claimed(kernel: str, held: int, becomes: int) -> None:
+    """A page block of the kernel's turns movable when movable pages need it and half of it is free."""
     machine = boot(layout(16384), (), kernel)
     memory = machine.memory
-    workload.spawn(memory, "k", "kernel", 1)
-    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0] - 1)
-    unmovable = memory.owners.by_name("k")
-    assert unmovable is not None
-    workload.kill(memory, "a")
+    for name, pages in (("k", held), ("gap", 512 - held), ("other", 256)):
+        workload.spawn(memory, name, "kernel", pages)
+    workload.kill(memory, "gap")
+    block = memory.owners.by_name("k").frames[0] >> 9  # type: ignore[union-attr]
+    assert memory.pageblock_flags[block] == MIGRATE_UNMOVABLE
+    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0])
+    assert memory.pageblock_flags[block] == becomes
     machine.check()
-    block = unmovable.frames[0] >> 9
-    if kernel != "4.4":
-        assert memory.pageblock_flags[block] in (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)
-    workload.kill(memory, "k")
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
+@pytest.mark.parametrize(("pages", "claims"), [(8, False), (16, True)])
+def test_only_large_pieces_let_a_movable_request_claim(kernel: str, pages: int, claims: bool) -> None:
+    """Two page blocks, half of each free, in pieces below or at half the order of a page block (4 of 9)."""
+    machine = boot(layout(16384), (), kernel)
+    memory = machine.memory
+    for i in range(1024 // pages):
+        workload.spawn(memory, f"k{i}", "kernel", pages)
+    for i in range(0, 1024 // pages, 2):
+        workload.kill(memory, f"k{i}")
+    blocks = {pfn >> 9 for task in workload.tasks(memory) for pfn, _ in task.ranges}
+    assert len(blocks) == 2
+    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0])
+    assert (MIGRATE_MOVABLE in {memory.pageblock_flags[block] for block in blocks}) == claims
+    machine.check()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "taken", "left"),
+    [
+        *((kernel, [168, 0], [212, 44]) for kernel in ("4.4", "5.4", "5.10", "6.1")),
+        *((kernel, [84, 84], [256, 0]) for kernel in ("6.12", "6.18", "7.2")),
+    ],
+)
+def test_movable_requests_borrow_without_claiming(kernel: str, taken: list[int], left: list[int]) -> None:
+    """Less than half of two unmovable page blocks is free: both stay unmovable, whoever uses them. Until 6.9
+    all that is free in the first moves to the movable lists, from 6.10 on only what is taken.
+    """
+    machine = boot(layout(16384), (), kernel)
+    memory, zone = machine.memory, machine.memory.zones[0]
+    for name, pages in (("k1", 300), ("gap", 212), ("k2", 300)):
+        workload.spawn(memory, name, "kernel", pages)
+    workload.kill(memory, "gap")
+    workload.spawn(memory, "a", "anon", machine.free() - zone.watermark[0])
+    held, borrowed = (memory.owners.by_name(name) for name in ("k1", "a"))
+    assert held is not None and borrowed is not None
+    first = held.frames[0] >> 9
+    used = [sum(pfn >> 9 == block for pfn in borrowed.pfns()) for block in (first, first + 1)]
+    assert used == taken
+    assert [memory.pageblock_flags[block] for block in (first, first + 1)] == [MIGRATE_UNMOVABLE] * 2
+    assert [zone.nr_free_of(mt) for mt in (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)] == left
+    machine.check()
+    for name in ("k1", "k2", "a"):
+        workload.kill(memory, name)
     machine.check()
     assert machine.free() == 16384
 
@@ -152,6 +207,22 @@ def test_compaction_makes_large_blocks(kernel: str) -> None:
     assert sum(zone.nr_free_blocks(0, mt) for mt in range(3)) < 256  # only where the scanners met
     for item in ("compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "pgmigrate_success"):
         assert memory.vmstat.vm_event(item) > 0
+    machine.check()
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 5])
+def test_compaction_moves_pages_up_until_its_scanners_meet(tasks: int) -> None:
+    """No page block gives pages away and takes some: what moves comes from below all that it goes to."""
+    machine = fragmented(tasks=tasks)
+    memory = machine.memory
+    before = {task.name: memory.owners.by_name(task.name).frames[:] for task in workload.tasks(memory)}  # type: ignore[union-attr]
+    compact_memory(memory)
+    moved = []
+    for name, frames in before.items():
+        now = memory.owners.by_name(name).frames  # type: ignore[union-attr]
+        moved += [(old, new) for old, new in zip(frames, now, strict=True) if old != new]
+    assert len(moved) == memory.vmstat.vm_event("pgmigrate_success") > 500
+    assert max(old for old, _ in moved) >> 9 < min(new for _, new in moved) >> 9
     machine.check()
 
 

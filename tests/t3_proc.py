@@ -115,15 +115,16 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("kernel", ROWS)
 @pytest.mark.parametrize("arch", ["arm64", "x86_64"])
 def test_vmstat_names(kernel: str, arch: str) -> None:
-    names = list(Proc(kernel, arch).vmstat())
-    assert len(names) == len(set(names))
+    pairs = [line.split(" ") for line in Proc(kernel, arch).read("vmstat").splitlines()]
+    names = [name for name, _ in pairs]
+    assert len(names) == len(set(names)) > 80
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]+", name) and value.isdigit() for name, value in pairs)
     assert names[0] == "nr_free_pages"
-    assert not any("?" in name or "*" in name for name in names)
     assert ("cma_alloc_success" in names) == (kernel not in ("4.4", "4.15", "4.19", "5.4", "5.10"))
     assert ("pgalloc_dma32" in names) == (arch == "x86_64")
-    assert ("nr_unstable" in names) == (
-        kernel in ("4.4", "4.15", "4.19", "5.4") or names[-1] == "nr_unstable"
-    )
+    # a counter of NFS until 5.7, then a line of the file itself (mm/vmstat.c:vmstat_show()@v5.10)
+    assert "nr_unstable" in names
+    assert (names[-1] == "nr_unstable") == (kernel not in ("4.4", "4.15", "4.19", "5.4"))
 
 
 def test_vmstat_order_of_a_real_kernel() -> None:
