@@ -210,18 +210,20 @@ def test_compaction_makes_large_blocks(kernel: str) -> None:
     machine.check()
 
 
-@pytest.mark.parametrize("tasks", [2, 3, 5])
-def test_compaction_moves_pages_up_until_its_scanners_meet(tasks: int) -> None:
+@pytest.mark.parametrize(("tasks", "killed"), [(2, 1), (5, 1), (5, 4), (10, 9)])
+def test_compaction_moves_pages_up_until_its_scanners_meet(tasks: int, killed: int) -> None:
     """No page block gives pages away and takes some: what moves comes from below all that it goes to."""
     machine = fragmented(tasks=tasks)
     memory = machine.memory
+    for i in range(1, killed):
+        workload.kill(memory, f"t{i}")
     before = {task.name: memory.owners.by_name(task.name).frames[:] for task in workload.tasks(memory)}  # type: ignore[union-attr]
     compact_memory(memory)
     moved = []
     for name, frames in before.items():
         now = memory.owners.by_name(name).frames  # type: ignore[union-attr]
         moved += [(old, new) for old, new in zip(frames, now, strict=True) if old != new]
-    assert len(moved) == memory.vmstat.vm_event("pgmigrate_success") > 500
+    assert len(moved) == memory.vmstat.vm_event("pgmigrate_success") > 200
     assert max(old for old, _ in moved) >> 9 < min(new for _, new in moved) >> 9
     machine.check()
 

@@ -82,4 +82,8 @@ def undo_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int, mi
         else:
             order = (high - low).bit_length() - 1
             del_page_from_free_list(zone, low, order, MIGRATE_ISOLATE)
-            free_one_page(memory, zone, low, order, migratetype, tail)
+            if order >= memory.pageblock_order:  # may merge with what was not isolated
+                free_one_page(memory, zone, low, order, migratetype, tail)
+            else:
+                account_freepages(zone, high - low, migratetype)
+                add_to_free_list(zone, low, order, migratetype, tail)
