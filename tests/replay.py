@@ -46,9 +46,9 @@ TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 #: (mm/page_alloc.c:pageset_set_batch()@v5.10: 340 recorded); later kernels keep more of what was freed
 #: since the last allocation drained the lists: 788 in the walk of 6.12 on arm64.
 LAG = 800
-#: Where one free of the whole area is the last step, so that nothing drains the lists: from 5.14 on they hold as
-#: much as the zone's low watermark (mm/page_alloc.c:zone_highsize()@v5.14). khugepaged has made that 7040 pages
-#: in these guests: 1.25 times 11 page blocks (mm/khugepaged.c:set_recommended_min_free_kbytes()@v6.1).
+#: Where one free of the whole area is the last step, so that nothing drains the lists: from 5.14 on they hold
+#: as much as the zone's low watermark (mm/page_alloc.c:zone_highsize()@v5.14). khugepaged has made that 7040
+#: pages in these guests: 1.25 times 11 page blocks (mm/khugepaged.c:set_recommended_min_free_kbytes()@v6.1).
 PARKED = {"6.1/exhaust-1-16M": 4095, "6.1/exhaust-2-64M": 6366}
 #: The recorder read the log into so many bytes, ``<N>[time] `` before each line.
 RECORDER_BYTES, RECORDER_PREFIX = 1 << 17, 19

@@ -43,7 +43,8 @@ def fill(there: Recorded) -> None:
 
 def allocations(there: Recorded) -> list[tuple[int, bool, int, int]]:
     """(pages, whether it succeeded, MemFree before, CmaFree after) of each allocation of the script."""
-    found = []
+    found: list[tuple[int, bool, int, int]] = []
+    mem_free = 0
     for line in there.output:
         state, alloc = STEP.match(line), re.match(r"alloc (\d+) rc=(\d)", line)
         if alloc:

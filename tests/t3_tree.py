@@ -13,7 +13,7 @@ import pytest
 
 from cmafs.api import Machine
 
-#: A directory, then one line for each mode: the names that have it. A directory's own mode is its parent's line.
+#: A directory, then each mode with the names that have it. A directory's own mode stands with its parent.
 TREES = {
     "6.12": """
 /               drwxr-xr-x boot dev sim            dr-xr-xr-x proc sys
@@ -37,11 +37,13 @@ TREES = {
 /sys/kernel/debug/dynamic_debug    -rw-r--r-- control
 /sys/kernel/tracing                -r--r----- available_events available_tracers buffer_total_size_kb
                                    -r--r----- saved_cmdlines
-                                   -rw-r----- buffer_size_kb current_tracer error_log set_event trace tracing_on
+                                   -rw-r----- buffer_size_kb current_tracer error_log set_event
+                                   -rw-r----- trace tracing_on
                                    --w--w---- trace_marker pr--r----- trace_pipe
                                    drwxr-xr-x events       drwxr-x--- instances
 /sys/kernel/tracing/events         drwxr-xr-x cma migrate page_isolation -rw-r----- enable
-/sys/kernel/tracing/events/cma     drwxr-xr-x cma_alloc_busy_retry cma_alloc_finish cma_alloc_start cma_release
+/sys/kernel/tracing/events/cma     drwxr-xr-x cma_alloc_busy_retry cma_alloc_finish cma_alloc_start
+                                   drwxr-xr-x cma_release
                                    -rw-r----- enable filter
 /sys/kernel/tracing/events/cma/cma_release -rw-r----- enable filter -r--r----- format id
 /sys/kernel/tracing/events/migrate drwxr-xr-x mm_migrate_pages -rw-r----- enable filter

@@ -100,8 +100,8 @@ def test_a_kernel_that_dies_at_boot_is_125(tmp_path: Path) -> None:
     dts.write_text(
         """/dts-v1/; / { #address-cells = <1>; #size-cells = <1>;
         memory@40000000 { device_type = "memory"; reg = <0x40000000 0x10000000>; };
-        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges;
-            pool@80000000 { compatible = "shared-dma-pool"; reusable; reg = <0x80000000 0x1000000>; }; }; };"""
+        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges; pool@80000000 {
+            compatible = "shared-dma-pool"; reusable; reg = <0x80000000 0x1000000>; }; }; };"""
     )
     done = cmafs("run", "--dts", str(dts), "--", "echo", "alive")
     *log, last = done.stderr.splitlines()
