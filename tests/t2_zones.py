@@ -327,3 +327,73 @@ def test_high_memory_is_used_first_and_only_by_those_who_may() -> None:
         workload.grow(machine.memory, "k", 2000)
     workload.grow(machine.memory, "a", 5000)
     machine.check()
+
+
+@pytest.mark.parametrize(
+    ("pages", "kbytes"), [(256, 128), (1024, 256), (16384, 1024), (GIB, 4096), (16 * GIB, 16384)]
+)
+def test_min_free_kbytes_is_the_root_of_16_times_low_memory(pages: int, kbytes: int) -> None:
+    assert mm_init(layout(pages), kernel_abi("6.12").mm).min_free_kbytes == kbytes
+
+
+@pytest.mark.parametrize(("kernel", "most"), [("5.4", 65536), ("6.12", 262144)])
+def test_min_free_kbytes_has_a_limit(kernel: str, most: int) -> None:
+    memory = mm_init(layout(1 << 32, dma32_end=0), kernel_abi(kernel).mm)
+    assert memory.min_free_kbytes == most
+
+
+def test_high_memory_has_watermarks_of_its_own() -> None:
+    """__setup_per_zone_wmarks(): a thousandth of the zone, from 32 to 128 pages; no share of the rest."""
+    for high, least in ((1024, 32), (65536, 64), (4 * GIB, 128)):
+        zones = (("Normal", 0, 16384), ("HighMem", 16384, 16384 + high))
+        memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384 + high),), ()), kernel_abi("5.10").mm)
+        normal, highmem = memory.zones
+        assert (memory.min_free_kbytes, normal.watermark[0]) == (1024, 256)
+        share = 256 * high // 16384
+        step = max(share // 4, high // 1000)
+        assert highmem.watermark == [least, least + step, least + 2 * step]
+        assert normal.lowmem_reserve == [0, high // 32]
+
+
+def test_direct_compaction_counts_what_became_of_it() -> None:
+    machine = fragmented()
+    memory = machine.memory
+    held = [alloc_pages(memory, GFP_KERNEL, 9)]
+    counts = {item: memory.vmstat.vm_event(f"compact_{item}") for item in ("stall", "success", "fail")}
+    assert counts == {"stall": 1, "success": 1, "fail": 0}
+    with pytest.raises(OutOfMemory):
+        while True:
+            held.append(alloc_pages(memory, GFP_KERNEL, 9))
+    assert memory.vmstat.vm_event("compact_fail") > 0
+    assert memory.vmstat.vm_event("compact_stall") == memory.vmstat.vm_event(
+        "compact_success"
+    ) + memory.vmstat.vm_event("compact_fail")
+    for pfn in held:
+        free_pages(memory, pfn, 9)
+    machine.check()
+
+
+@pytest.mark.parametrize("order", [1, 4, 9])
+def test_a_block_of_an_order_is_aligned_and_comes_back(order: int) -> None:
+    machine = boot(layout(16384), (), "6.12")
+    memory, zone = machine.memory, machine.memory.zones[0]
+    before = machine.free()
+    freed = memory.vmstat.vm_event("pgfree")
+    blocks = [alloc_pages(memory, GFP_KERNEL, order) for _ in range(5)]
+    assert [pfn % (1 << order) for pfn in blocks] == [0] * 5
+    assert len({pfn >> order for pfn in blocks}) == 5
+    assert machine.free() == before - (5 << order)
+    assert memory.vmstat.vm_event(f"pgalloc_{zone.item}") == 5 << order
+    for pfn in blocks:
+        free_pages(memory, pfn, order)
+    assert (machine.free(), memory.vmstat.vm_event("pgfree") - freed) == (before, 5 << order)
+
+
+def test_the_first_and_the_last_page_are_memory() -> None:
+    memory = boot(layout(16384, start=4096), (), "6.12").memory
+    assert [memory.in_memory(pfn) for pfn in (4095, 4096, 20479, 20480)] == [False, True, True, False]
+    with pytest.raises(LookupError, match="pfn 0xfff is in no zone"):
+        memory.zone_of(4095)
+    assert memory.zone_of(20479) is memory.zone_of(4096) is memory.zones[0]
+    with pytest.raises(LookupError):
+        memory.zone_of(20480)
