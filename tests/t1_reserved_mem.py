@@ -1,4 +1,4 @@
-"""/reserved-memory kernel by kernel: the rules of facts that no recorded boot shows alone, and trees of
+"""/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
 """
 
