@@ -12,8 +12,8 @@ test file says once which functions it runs, and a mutant meets only the files t
 quickest tests first, up to the first failure.
 
 Everything happens in copies of the tree, one a job. A mutant that does not end in time is dead. Not mutated,
-because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``, protocols, and
-what ``SPEED`` names. ``t0_layering.py`` and ``t0_documents.py`` judge the text, and are not asked.
+because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``, protocols, names
+of codecs, and what ``SPEED`` names. ``t0_layering.py`` and ``t0_documents.py`` judge the text, and are not asked.
 """
 
 from __future__ import annotations
@@ -235,6 +235,9 @@ class Places(ast.NodeVisitor):
             return isinstance(target, ast.Name) and target.id in ("__slots__", "__all__", *SPEED)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
             return node.test.id == "TYPE_CHECKING"
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            return name == "TypeVar" or (name in ("encode", "decode") and len(node.args) > 0)
         return isinstance(node, ast.Assert | ast.Import | ast.ImportFrom)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import dts_support as dts
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from soak_support import examples
 
 from cmafs.of import fdt, fdt_compile
 from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
@@ -411,15 +412,22 @@ def test_every_truncation(tmp_path: Path) -> None:
         assert str(path) in refusal(str(path))
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_any_damage_gives_a_tree_or_one_line(data: st.DataObject) -> None:
+EDITS = st.lists(
+    st.tuples(
+        st.integers(4, len(BLOB) - 4),
+        st.sampled_from((0, 1, 2, 3, 4, 9, 0xFFFFFFFF)) | st.integers(0, 1 << 31),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@examples(300)
+@given(EDITS)
+def test_any_damage_gives_a_tree_or_one_line(edits: list[tuple[int, int]]) -> None:
     blob = bytearray(BLOB)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(4, len(blob) - 4))
-        blob[at : at + 4] = struct.pack(
-            ">I", data.draw(st.sampled_from((0, 1, 2, 3, 4, 9, 0xFFFFFFFF)) | st.integers(0, 1 << 31))
-        )
+    for at, word in edits:
+        blob[at : at + 4] = struct.pack(">I", word)
     try:
         tree = fdt._unflatten("x", fdt._checked("x", bytes(blob)))
     except DtError as error:

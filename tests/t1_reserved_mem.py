@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 from boot_support import areas, boot, cells, lines_with, tree_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from soak_support import examples
 
 from cmafs.abi.rows import RELEASES
 from cmafs.init.main import KernelPanic
@@ -396,7 +397,7 @@ def test_what_was_never_no_map_stays_mapped() -> None:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     nodes=st.lists(NODES, max_size=6),
     kernel=st.sampled_from(list(RELEASES)),

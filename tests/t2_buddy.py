@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mm_support import Booted, boot, layout
+from soak_support import examples
 
 from cmafs.mm.buddy import carve, free_one_page, free_range
 from cmafs.mm.contig_alloc import alloc_contig_range, alloc_contig_range_slowly
@@ -93,7 +94,7 @@ def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, tail=st.booleans())
 def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int]], tail: bool) -> None:
     booted, held = machine(kernel, steps)
@@ -106,7 +107,7 @@ def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, kind=st.integers(0, 2), pages=st.integers(1, PAGES))
 def test_rmqueue_bulk_is_page_by_page(
     kernel: str, steps: list[tuple[int, int, int]], kind: int, pages: int
@@ -127,7 +128,7 @@ def test_rmqueue_bulk_is_page_by_page(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, start=st.integers(0, CMA_PAGES - 1), pages=st.integers(1, CMA_PAGES))
 def test_carve_is_the_long_path(
     kernel: str, steps: list[tuple[int, int, int]], start: int, pages: int

@@ -1,0 +1,23 @@
+"""How far property tests look: the same examples each time in the suite, many new ones in `make soak`."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+SOAK = bool(os.environ.get("CMAFS_SOAK"))
+#: How many times as many examples a soak looks at.
+FACTOR = 50
+
+
+def load_profile() -> None:
+    """Before any test is collected. What fails in a soak stays in .hypothesis/ and is tried first next time."""
+    settings.register_profile("suite", derandomize=True, deadline=None)
+    settings.register_profile("soak", deadline=None, print_blob=True)
+    settings.load_profile("soak" if SOAK else "suite")
+
+
+def examples(number: int) -> settings:
+    """A decorator: so many examples in the suite."""
+    return settings(max_examples=number * (FACTOR if SOAK else 1))
