@@ -13,7 +13,8 @@ quickest tests first, up to the first failure.
 
 Everything happens in copies of the tree, one a job. A mutant that does not end in time is dead. Not mutated,
 because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``, protocols, names
-of codecs, and what ``SPEED`` names. ``t0_layering.py`` and ``t0_documents.py`` judge the text, and are not asked.
+of codecs, and what ``SPEED`` names. ``t0_layering.py`` and ``t0_documents.py`` judge the text, and are not
+asked.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ FACTOR = 50
 
 
 def load_profile() -> None:
-    """Before any test is collected. What fails in a soak stays in .hypothesis/ and is tried first next time."""
+    """Before tests are collected. What fails in a soak is kept in .hypothesis/, and tried first next time."""
     settings.register_profile("suite", derandomize=True, deadline=None)
     settings.register_profile("soak", deadline=None, print_blob=True)
     settings.load_profile("soak" if SOAK else "suite")
