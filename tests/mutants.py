@@ -358,7 +358,7 @@ class Copy:
         scratch = self.top.with_suffix(".tmp")
         scratch.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(scratch), **variables}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "CMAFS_EXAMPLES": "0.25"}
         environment.pop("CMAFS_SOAK", None)
         command = [
             sys.executable,

@@ -23,7 +23,7 @@ from cmafs.of.base import DeviceTree
 KERNELS = ("4.15", "5.10", "6.1", "6.12", "7.2")
 EFFECTS = {EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED}
 #: Boards by number: the first ones in the suite, others each time in a soak.
-FIRST_BOARD, BOARDS = (random.randrange(1 << 32), 300 * FACTOR) if SOAK else (0, 300)
+FIRST_BOARD, BOARDS = (random.randrange(1 << 32), round(300 * FACTOR)) if SOAK else (0, 300)
 GROUPS = 10
 #: Boards that a soak found wrong once.
 BOARD_CASES: tuple[int, ...] = ()
