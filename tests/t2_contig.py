@@ -145,6 +145,13 @@ def test_a_page_of_another_area_keeps_a_range_busy() -> None:
     areas = ((base, 2048), (base + 1024, 2048))
     machine = boot(layout(16384, areas), areas)
     assert cma_alloc(machine.areas[1], 100) == base + 1024
+    for end in (base + 1025, base + 1100, base + 1124):
+        with pytest.raises(ContigBusy) as busy:
+            alloc_contig_range(machine.memory, base + 900, end)
+        assert (busy.value.pfn, busy.value.until) == (end - 1, end - 1)
+    with pytest.raises(ContigBusy) as busy:
+        alloc_contig_range(machine.memory, base + 900, base + 3000)
+    assert busy.value.pfn == base + 1123
     assert cma_alloc(machine.areas[0], 1100) is None
     assert cma_alloc(machine.areas[0], 1024) == base
     assert cma_alloc(machine.areas[0], 900) == base + 1024 + 100

@@ -106,10 +106,12 @@ def test_unmovable_requests_claim_whole_page_blocks(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
 @pytest.mark.parametrize(("held", "becomes"), [(256, MIGRATE_MOVABLE), (257, MIGRATE_UNMOVABLE)])
 def test_half_a_page_block_free_is_claimed(kernel: str, held: int, becomes: int) -> None:
-    """A page block of the kernel's turns movable when movable pages need it and half of it is free."""
-    machine = boot(layout(16384), (), kernel)
+    """A page block of the kernel's turns movable when movable pages need it and half of it is free: here from
+    page 200 on, in blocks of many orders side by side.
+    """
+    machine = boot(layout(4096), (), kernel)
     memory = machine.memory
-    for name, pages in (("k", held), ("gap", 512 - held), ("other", 256)):
+    for name, pages in (("k", 200), ("gap", 512 - held), ("behind", held - 200), ("other", 512)):
         workload.spawn(memory, name, "kernel", pages)
     workload.kill(memory, "gap")
     block = memory.owners.by_name("k").frames[0] >> 9  # type: ignore[union-attr]
@@ -167,11 +169,11 @@ def test_movable_requests_borrow_without_claiming(kernel: str, taken: list[int],
     assert machine.free() == 16384
 
 
-def fragmented(kernel: str = "6.12", tasks: int = 2) -> Booted:
+def fragmented(kernel: str = "6.12", tasks: int = 2, start: int = 0) -> Booted:
     """Memory full of single pages of ``t0``, ``t1``, … in turns, and ``t0`` killed: no two free pages side
     by side.
     """
-    machine = boot(layout(8192), (), kernel)
+    machine = boot(layout(8192, start=start), (), kernel)
     memory = machine.memory
     for i in range(tasks):
         workload.spawn(memory, f"t{i}", "anon", 0)
@@ -213,7 +215,7 @@ def test_compaction_makes_large_blocks(kernel: str) -> None:
 @pytest.mark.parametrize(("tasks", "killed"), [(2, 1), (5, 1), (5, 4), (10, 9)])
 def test_compaction_moves_pages_up_until_its_scanners_meet(tasks: int, killed: int) -> None:
     """No page block gives pages away and takes some: what moves comes from below all that it goes to."""
-    machine = fragmented(tasks=tasks)
+    machine = fragmented(tasks=tasks, start=510 * 512)
     memory = machine.memory
     for i in range(1, killed):
         workload.kill(memory, f"t{i}")
