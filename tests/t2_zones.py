@@ -39,6 +39,12 @@ def test_gfp_flags_to_migratetype() -> None:
     assert {gfp: gfp_migratetype(memory, gfp) for gfp in expected} == expected
 
 
+def test_gfp_flags_are_those_of_5_10() -> None:
+    """include/linux/gfp.h@v5.10"""
+    assert (GFP_DMA, GFP_DMA32, GFP_ATOMIC, GFP_KERNEL) == (0x1, 0x4, 0x820, 0xCC0)
+    assert (GFP_HIGHUSER_MOVABLE, GFP_SLAB_RECLAIMABLE) == (0xCCA, 0xCD0)
+
+
 def test_zonelists() -> None:
     zones = (("DMA", 0, 4096), ("DMA32", 4096, 4 * GIB), ("Normal", 4 * GIB, 6 * GIB))
     memory = mm_init(MemoryLayout(12, 9, 10, zones, ((0, 6 * GIB),), ()), kernel_abi("6.12").mm)
