@@ -236,6 +236,8 @@ class Places(ast.NodeVisitor):
             return isinstance(target, ast.Name) and target.id in ("__slots__", "__all__", *SPEED)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
             return node.test.id == "TYPE_CHECKING"
+        if isinstance(node, ast.keyword):
+            return node.arg == "strict"  # of zip(): an assertion
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             return name == "TypeVar" or (name in ("encode", "decode") and len(node.args) > 0)

@@ -528,6 +528,21 @@ def test_what_hugetlb_says() -> None:
     assert "7.2" in with_size and "5.4" not in with_size
 
 
+def test_options_of_2010_are_for_2010_only() -> None:
+    for options in (MachineOptions(profile="v5"), MachineOptions(strict_quirks=True)):
+        with pytest.raises(
+            ConfigError, match=r"^--profile and --strict-quirks are for --kernel 2010; this is 6.12$"
+        ):
+            start_kernel(tree_of(), options, ManualClock())
+
+
+def test_a_node_area_says_so_where_cma_debug_is_built_in() -> None:
+    machine = boot(parse_dts(NUMA), "5.10", "cma=16M cma_pernuma=8M", config=["CMA_DEBUG=y"])
+    assert lines_with(machine, "pernuma_cma_reserve") == [
+        f"cma: dma_pernuma_cma_reserve: reserved 8 MiB on node {nid}" for nid in (0, 1)
+    ]
+
+
 def test_a_node_area_that_does_not_fit_leaves_the_others() -> None:
     machine = boot(parse_dts(NUMA), "6.12", "cma=16M numa_cma=0:8G,1:32M,7:4M cma_pernuma=3G")
     assert [(name, size) for name, _, size in areas(machine)] == [

@@ -383,7 +383,8 @@ def test_memory_given_back_but_not_mapped_kills(base: int, size: int, cmdline: s
     tree = tree_of(node("p", f"{body} {reg(base, size)}"))
     with pytest.raises(
         KernelPanic,
-        match=r"/reserved-memory/p: .* is given back but not mapped, and the kernel writes there$",
+        match=f"/reserved-memory/p: {base:#x}-{base + size - 1:#x} is given back but not mapped, and the kernel "
+        "writes there$",
     ) as caught:
         boot(tree, "6.12", cmdline)
     event = caught.value.events[-1]

@@ -93,6 +93,36 @@ def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None
             assert (runs.find(pfn) is not None) == (pfn // 8 * 8 in model)
 
 
+def test_runs_that_continue_each_other_are_one() -> None:
+    """Blocks of 8 in list order: a run goes up or down, a single block either way."""
+    runs = RunList(8)
+
+    def shape() -> list[tuple[int, int, bool]]:
+        return [(run.start, run.end, run.down) for run in iterate(runs)]
+
+    def iterate(of: RunList):
+        run = of._root.next
+        while run is not of._root:
+            yield run
+            run = run.next
+
+    runs.add(8, 24)
+    runs.add_tail(24, 40)
+    assert (list(runs), shape()) == ([16, 8, 24, 32], [(8, 24, True), (24, 40, False)])
+    runs.add(24 + 16, 48)
+    assert list(runs) == [40, 16, 8, 24, 32]
+    runs.discard(16, 24)
+    runs.discard(24, 32)
+    runs.add_tail(80, 88)
+    runs.add_tail(88, 96)
+    assert (list(runs), shape()[-1]) == ([40, 8, 32, 80, 88], (80, 96, False))
+    runs.add(48, 64)
+    assert (list(runs), shape()[0]) == ([56, 48, 40, 8, 32, 80, 88], (40, 64, True))
+    assert [run and run.start for run in map(runs.first_from, (0, 8, 9, 16, 63, 64, 96))] == [
+        8, 8, 8, 32, 40, 80, None,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @examples(25)
 @given(steps=SINGLE_STEPS, tail=st.booleans())

@@ -12,6 +12,7 @@ from cmafs.mm.gfp import (
     GFP_ATOMIC,
     GFP_DMA,
     GFP_DMA32,
+    GFP_HIGHMEM_BIT,
     GFP_HIGHUSER_MOVABLE,
     GFP_KERNEL,
     GFP_SLAB_RECLAIMABLE,
@@ -65,6 +66,31 @@ def test_watermarks_are_those_a_real_kernel_printed() -> None:
     assert zone.managed_pages == 242192 // 4
     free_reserved_range(machine.memory, end - 158, end)
     assert [pages * 4 for pages in zone.watermark] == [1968, 2460, 2952]
+
+
+def test_movable_memory_is_for_movable_requests_only() -> None:
+    zones = (("Normal", 0, 8192), ("HighMem", 8192, 12288), ("Movable", 12288, 16384))
+    memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384),), ()), kernel_abi("5.10").mm)
+    order = {
+        GFP_KERNEL: ["Normal"],
+        GFP_KERNEL | GFP_HIGHMEM_BIT: ["HighMem", "Normal"],
+        GFP_HIGHUSER_MOVABLE: ["Movable", "HighMem", "Normal"],
+        GFP_DMA: ["Normal"],
+    }
+    assert {gfp: [zone.name for zone in zonelist(memory, gfp)] for gfp in order} == order
+
+
+@pytest.mark.parametrize("reserved", [0, 100])
+def test_pages_that_boot_frees_are_counted(reserved: int) -> None:
+    base = 8192
+    taken = ((64, 64 + reserved),) if reserved else ()
+    machine = boot(layout(16384, ((base, 1024),), taken), ((base, 1024),), "6.12")
+    assert machine.memory.zones[0].managed_pages == 16384 - reserved
+    assert machine.memory.vmstat.vm_event("pgfree") == 16384 - reserved
+    if reserved:
+        free_reserved_range(machine.memory, 64, 164)
+        assert machine.memory.zones[0].managed_pages == machine.memory.vmstat.vm_event("pgfree") == 16384
+    machine.check()
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "6.12"])

@@ -157,6 +157,24 @@ def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     assert (calls.pwrite(both, b"at", 7), store.data) == (2, b"at")
 
 
+def test_what_cannot_be_removed(calls: Syscalls) -> None:
+    for path, code in (
+        ("/", errno.EBUSY),
+        ("/a/.", errno.EINVAL),
+        ("/a/b/..", errno.ENOTEMPTY),
+        ("/none", errno.ENOENT),
+        ("/none/.", errno.ENOENT),
+    ):
+        refused(code, calls.rmdir, path)
+    refused(errno.EEXIST, calls.mkdir, "/a/b/")
+
+
+def test_directories_have_no_ioctl(calls: Syscalls) -> None:
+    fd = calls.open("/a", O_RDONLY)
+    refused(errno.ENOTTY, calls.ioctl, fd, 0x5401, bytearray())
+    assert stat.S_ISDIR(calls.fstat(fd).st_mode)
+
+
 def test_seeking(calls: Syscalls) -> None:
     fd = calls.open("/file", O_RDONLY)
     assert calls.lseek(fd, 3) == 3

@@ -324,6 +324,31 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
 
 
+def test_thresholds_of_dirty_pages_follow_free_memory() -> None:
+    """vm_dirty_ratio 20 and dirty_background_ratio 10, of free memory and file cache."""
+    proc = Proc("6.12")
+    proc.control("spawn f file 40M")
+    counts = proc.vmstat()
+    pages = counts["nr_free_pages"] + counts["nr_inactive_file"]
+    assert counts["nr_dirty_threshold"] == pages * 20 // 100
+    assert counts["nr_dirty_background_threshold"] == pages * 10 // 100
+    assert counts["numa_local"] == counts["numa_hit"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "zones"),
+    [
+        ("arm64", (), ["Normal", "Movable"]),
+        ("x86_64", ("ZONE_DMA=y",), ["DMA", "DMA32", "Normal", "Movable"]),
+        ("arm", ("HIGHMEM=y",), ["Normal", "HighMem", "Movable"]),
+    ],
+)
+def test_zones_that_the_kernel_was_built_with(arch: str, config: tuple[str, ...], zones: list[str]) -> None:
+    machine = boot(tree_of(), "6.12", "cma=16M", arch, config)
+    text = Syscalls(build_tree(machine)).read_file("/proc/zoneinfo").decode()
+    assert re.findall(r"^Node 0, zone {1,8}(\w+)$", text, re.MULTILINE) == zones
+
+
 def test_direct_map_covers_memory() -> None:
     figures = Proc("6.12", "x86_64", "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x0 0x40000000>").meminfo()
     assert figures["DirectMap1G"] == 3 << 20

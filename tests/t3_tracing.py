@@ -261,6 +261,19 @@ def test_set_event(traced: Traced) -> None:
     assert traced.read("set_event") == "cma:cma_release\n"
     refused(errno.EINVAL, traced.append, "set_event", "nosuch\n")
     assert traced.append("set_event", "  cma_alloc_start cma_alloc_finish\n") == len("  cma_alloc_start ")
+    for text, events in (
+        ("*:cma_release", 1),
+        ("cma:*", 4),
+        ("cma:", 4),
+        (":cma_release", 1),
+        ("*:*", 6),
+        ("*:", 6),
+        ("cma_release", 1),
+    ):
+        assert traced.write("set_event", text + "\n") == len(text) + 1
+        assert len(traced.read("set_event").split()) == events, text
+    for text in ("migrate:cma_release", "*", "cma*"):
+        refused(errno.EINVAL, traced.append, "set_event", text + "\n")
     traced.write("set_event", "page_isolation:\n")
     assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
     traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
