@@ -6,8 +6,7 @@ from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.printk import LOGLEVEL_DEBUG
 
 #: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
-_KNOWN = frozenset(
-    """
+_WORDS = """
     acpi apic boot_delay console crashkernel debug default_hugepagesz dyndbg earlycon earlyprintk
     efi elevator ftrace hugepages hugepagesz idle ignore_loglevel init init_on_alloc init_on_free
     initcall_debug initrd iommu ip isolcpus keep_bootcon kernelcore kgdboc log_buf_len loglevel lpj
@@ -16,8 +15,8 @@ _KNOWN = frozenset(
     profile quiet rdinit reboot resume ro root rootdelay rootflags rootfstype rootwait rw selinux
     slab_nomerge slub_debug swiotlb threadirqs trace_buf_size trace_event trace_options
     transparent_hugepage tsc user_debug vmalloc
-    """.split()
-)
+"""
+_KNOWN = frozenset(_WORDS.split())
 
 
 def _known(boot: EarlyBoot) -> frozenset[str]:
