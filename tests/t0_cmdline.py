@@ -88,6 +88,15 @@ def test_early_parameters() -> None:
     assert (params.numa_cma, params.log_buf_len) == ({1: 4 * M}, M)
 
 
+def test_the_last_value_counts_and_a_parameter_without_one_does_not() -> None:
+    line = "coherent-pool=1M coherent_pool=2M coherent_pool init=/a init init=/b dyndbg=+p dyndbg dyndbg=-p"
+    params = parse_early_params(line, hugetlb_per_node=True)
+    assert (params.coherent_pool, params.init, params.dyndbg) == (2 * M, "/b", ["+p", "-p"])
+    assert params.values("coherent-pool") == params.values("coherent_pool") == ["1M", "2M", None]
+    nothing = parse_early_params("", hugetlb_per_node=True)
+    assert (nothing.coherent_pool, nothing.init, nothing.cma.size, nothing.words) == (0, "/init", None, [])
+
+
 def test_hugetlb_cma_by_node_needs_5_16() -> None:
     assert parse_early_params("hugetlb_cma=0:1G,1:2G", True).hugetlb_cma == 3 * G
     assert parse_early_params("hugetlb_cma=0:1G,1:2G", False).hugetlb_cma == 0

@@ -145,6 +145,13 @@ def test_a_page_of_another_area_keeps_a_range_busy() -> None:
     areas = ((base, 2048), (base + 1024, 2048))
     machine = boot(layout(16384, areas), areas)
     assert cma_alloc(machine.areas[1], 100) == base + 1024
+    for end in (base + 1025, base + 1100, base + 1124):
+        with pytest.raises(ContigBusy) as busy:
+            alloc_contig_range(machine.memory, base + 900, end)
+        assert (busy.value.pfn, busy.value.until) == (end - 1, end - 1)
+    with pytest.raises(ContigBusy) as busy:
+        alloc_contig_range(machine.memory, base + 900, base + 3000)
+    assert busy.value.pfn == base + 1123
     assert cma_alloc(machine.areas[0], 1100) is None
     assert cma_alloc(machine.areas[0], 1024) == base
     assert cma_alloc(machine.areas[0], 900) == base + 1024 + 100
@@ -252,3 +259,27 @@ def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:
             split += [(part, part + step, migratetype) for part in range(low, high, step)]
         assert split == found
         assert len(found) > 5 or start == base
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "7.2"])
+def test_where_isolated_blocks_return_to(kernel: str) -> None:
+    """Free blocks around a range that stays busy: on the lists' heads until 5.9, at their tails since."""
+    machine = small(kernel)
+    memory, zone, base = machine.memory, machine.memory.zones[0], machine.area.base_pfn
+    largest = 1 << zone.max_page_order
+    wanted, busy, beside = base + largest, base + 2 * largest, base + 3 * largest
+    for pfn in (busy, base + 512):
+        pin_pfn(memory, pfn)
+
+    def of_order(order: int) -> list[int]:
+        return list(reversed(zone.free_area[order << 3 | MIGRATE_CMA]))
+
+    assert (sorted(of_order(9)), sorted(of_order(6))) == ([base, busy + 512], [base + 576, busy + 64])
+    with pytest.raises(ContigBusy):
+        alloc_contig_range(memory, wanted + 5, beside - 5)
+    found = list(zone.top_area[MIGRATE_CMA]), of_order(9), of_order(6)
+    if kernel in ("4.4", "5.4"):
+        assert found == ([wanted, beside], [busy + 512, base], [busy + 64, base + 576])
+    else:
+        assert found == ([beside, wanted], [base, busy + 512], [base + 576, busy + 64])
+    machine.check()

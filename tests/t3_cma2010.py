@@ -241,6 +241,14 @@ def test_map_writes():
     assert refused(machine.cma2010.cma_alloc, "bar", None, 1) == "ENOENT"
 
 
+def test_a_write_is_cut_one_byte_short_of_a_page():
+    """fs/sysfs/file.c:fill_write_buffer()@2.6.36"""
+    tree = Tree(boot())
+    assert tree.write(f"{TOP}/map", "a=" + "b" * 4093) == 4095
+    assert tree.write(f"{TOP}/map", "c=" + "d" * 5000) == 4095
+    assert tree.read(f"{TOP}/map") == "c=" + "d" * 4093 + "\n"
+
+
 def test_map_is_cut_to_a_page_when_read():
     machine = boot()
     assert machine.cma2010 is not None

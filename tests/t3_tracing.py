@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,19 @@ def test_set_event(traced: Traced) -> None:
     assert traced.read("set_event") == "cma:cma_release\n"
     refused(errno.EINVAL, traced.append, "set_event", "nosuch\n")
     assert traced.append("set_event", "  cma_alloc_start cma_alloc_finish\n") == len("  cma_alloc_start ")
+    for text, events in (
+        ("*:cma_release", 1),
+        ("cma:*", 4),
+        ("cma:", 4),
+        (":cma_release", 1),
+        ("*:*", 6),
+        ("*:", 6),
+        ("cma_release", 1),
+    ):
+        assert traced.write("set_event", text + "\n") == len(text) + 1
+        assert len(traced.read("set_event").split()) == events, text
+    for text in ("migrate:cma_release", "*", "cma*"):
+        refused(errno.EINVAL, traced.append, "set_event", text + "\n")
     traced.write("set_event", "page_isolation:\n")
     assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
     traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
@@ -496,3 +510,24 @@ def test_compaction_in_the_trace(traced: Traced) -> None:
     traced.write("events/migrate/enable", "1")
     traced.calls.write_file("/proc/sys/vm/compact_memory", b"1")
     assert {line.rsplit(" ", 1)[1] for line in traced.lines()} == {"reason=compaction"}
+
+
+def test_a_page_that_does_not_migrate_is_tried_five_times(traced: Traced) -> None:
+    """A pinned tmpfs page in a window of full batches: what moves, then the tries of the page that fails."""
+    traced.calls.write_file("/sim/control", b"spawn filler tmpfs 978M\n")
+    pfn = traced.machine.cma[0].base_pfn + 40
+    traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
+    traced.write("set_event", "migrate\n")
+    traced.alloc(100)
+    figures = [re.findall(r"nr_(?:succeeded|failed)=(\d+)", line) for line in traced.lines()]
+    first = [tuple(map(int, found)) for found in figures][:6]
+    assert first == [(31, 0), *[(0, 1)] * 5]
+    assert sum(int(found[1]) for found in figures) % 5 == 0
+
+
+def test_the_only_tracer_is_nop(traced: Traced) -> None:
+    assert (traced.read("current_tracer"), traced.read("available_tracers")) == ("nop\n", "nop\n")
+    for text in ("nop", "nop\n", "nop  \n"):
+        assert traced.write("current_tracer", text) == len(text)
+    for text in ("function", "", "no", "nop x"):
+        refused(errno.EINVAL, traced.write, "current_tracer", text)

@@ -53,6 +53,21 @@ def test_everything_is_always_ready(machine: Path) -> None:
     os.close(fd)
 
 
+def test_the_end_of_the_log_is_an_end(machine: Path) -> None:
+    fd = os.open(machine / "dev/kmsg", os.O_RDONLY)
+    records = 0
+    while os.read(fd, 8192):
+        records += 1
+    assert records == len((machine / "sim/dmesg").read_text().splitlines())
+    os.close(fd)
+    fd = os.open(machine / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    for _ in range(records):
+        assert os.read(fd, 8192)
+    with pytest.raises(BlockingIOError):
+        os.read(fd, 8192)
+    os.close(fd)
+
+
 def test_a_simple_attribute_is_not_spliced(machine: Path, tmp_path: Path) -> None:
     source = os.open(machine / USED, os.O_RDONLY)
     with open(tmp_path / "copy", "wb") as copy, pytest.raises(OSError) as caught:

@@ -1,4 +1,4 @@
-"""Scripts and programs written for boards (docs: facts about users) run unmodified, on several kernels."""
+"""Scripts and programs written for boards run unmodified, on several kernels."""
 
 from __future__ import annotations
 

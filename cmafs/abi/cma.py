@@ -201,7 +201,7 @@ class CmaAbi:
     ``strict_numbers``: kstrtoull() parses what is written (5.10, T; P 488dac0c9237).
     ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
     ``files``: the files of an area.
-    ``used_kib``, ``raw_bitmap``, ``zero_frees_all``, ``size_file``: the dialect of seeds/000 (DESIGN 3).
+    ``used_kib``, ``raw_bitmap``, ``zero_frees_all``: the dialect of seeds/000 (docs/seeds.md).
     """
 
     sites: CmaSites

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, fail
 from cmafs.fs.seq_file import SeqFile, writes
 
-#: The file systems of the tree and how they answer what is not reading or writing (``facts/abi.md`` A.2; T).
+#: The file systems of the tree and how they answer what is not reading or writing: creation, removal,
+#: truncation, as the ``files`` transcripts recorded it.
 DEBUGFS = FileSystemType("debugfs")
 SYSFS = FileSystemType("sysfs", truncate_sets_size=False)
 

@@ -173,9 +173,12 @@ class Syscalls:
 
     def rmdir(self, path: str) -> None:
         """rmdir(2)."""
-        directory, name, _ = self._lookup(path.rstrip("/"), follow=False)
-        if name in ("", ".", ".."):
-            fail(errno.EBUSY if name == "" else errno.EINVAL if name == "." else errno.ENOTEMPTY)
+        directory, name, _ = self._lookup(path.rstrip("/") or "/", follow=False)
+        if path.rstrip("/").rpartition("/")[2] == ".":
+            self._existing(path)
+            fail(errno.EINVAL)
+        if name in ("", ".."):
+            fail(errno.ENOTEMPTY if name else errno.EBUSY)
         directory.rmdir(name)
 
     def unlink(self, path: str) -> None:

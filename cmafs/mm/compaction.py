@@ -126,14 +126,8 @@ def compact_memory(memory: Memory) -> None:
         compact_zone(memory, zone, -1)
 
 
-def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> bool:
-    """``try_to_compact_pages()``: direct compaction for a block of ``order``; whether one came free."""
+def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> None:
+    """``try_to_compact_pages()``: direct compaction for a block of ``order``, in every zone of a request."""
     memory.vmstat.count_vm_event("compact_stall")
-    done = False
     for zone in zones:
         compact_zone(memory, zone, order)
-        done = done or any(
-            zone.nr_free_blocks(o, mt) for o in range(order, zone.max_page_order + 1) for mt in (0, 1, 2)
-        )
-    memory.vmstat.count_vm_event("compact_success" if done else "compact_fail")
-    return done

@@ -200,16 +200,22 @@ def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
     return pfn
 
 
+def _alloc_pages_direct_compact(memory: Memory, ac: AllocContext, order: int) -> int | None:
+    """``__alloc_pages_direct_compact()``: a block, or None, and which of the two is counted."""
+    try_to_compact_pages(memory, ac.zones, order)
+    pfn = _get_block(memory, ac, order, WMARK_MIN)
+    memory.vmstat.count_vm_event("compact_fail" if pfn is None else "compact_success")
+    return pfn
+
+
 def _alloc_pages_slowpath(memory: Memory, ac: AllocContext, order: int) -> int | None:
     """``__alloc_pages_slowpath()``: compaction for blocks, then reclaim and compaction again."""
-    pfn = None
-    if order:
-        try_to_compact_pages(memory, ac.zones, order)
-        pfn = _get_block(memory, ac, order, WMARK_MIN)
+    pfn = _alloc_pages_direct_compact(memory, ac, order) if order else None
     if pfn is None and try_to_free_pages(memory, ac.highest, 1 << order):
         if order:
-            try_to_compact_pages(memory, ac.zones, order)
-        pfn = _get_block(memory, ac, order, WMARK_MIN)
+            pfn = _alloc_pages_direct_compact(memory, ac, order)
+        else:
+            pfn = _get_block(memory, ac, order, WMARK_MIN)
     return pfn
 
 

@@ -77,8 +77,13 @@ def undo_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int, mi
         if low not in zone.buddy:
             zone.top_area[MIGRATE_ISOLATE].discard(low, high)
             account_freepages(zone, high - low, migratetype)
-            zone.top_area[migratetype].add_tail(low, high)
+            area = zone.top_area[migratetype]
+            (area.add_tail if tail else area.add)(low, high)
         else:
             order = (high - low).bit_length() - 1
             del_page_from_free_list(zone, low, order, MIGRATE_ISOLATE)
-            free_one_page(memory, zone, low, order, migratetype, tail)
+            if order >= memory.pageblock_order:  # may merge with what was not isolated
+                free_one_page(memory, zone, low, order, migratetype, tail)
+            else:
+                account_freepages(zone, high - low, migratetype)
+                add_to_free_list(zone, low, order, migratetype, tail)

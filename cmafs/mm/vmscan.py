@@ -81,8 +81,6 @@ def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
     drained = drain_all_pages(memory)
     freed = 0
     for cache in _caches(memory):
-        if freed >= want:
-            break
         freed += _shrink_cache(memory, cache, want - freed, highest)
     if freed:
         for event in (f"pgscan_{who}", f"pgsteal_{who}", "pgscan_file", "pgsteal_file"):

@@ -10,7 +10,7 @@ from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
 _CELL = 4
 _SZ_1G = 1 << 30
 
-#: A byte a page block is kept from the first to the last address (facts of mm/): more would not be small.
+#: A byte a page block is kept from the first to the last address (docs/memory.md): more would not be small.
 LARGEST_SPAN = 1 << 44
 
 

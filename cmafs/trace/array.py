@@ -136,7 +136,8 @@ class TraceArray:
 def _is_clear(text: str) -> bool:
     """``0`` removes a filter; so does ``none``, which the file reads when there is no filter.
 
-    A kernel refuses ``none``; issue 5 asks for it, so that what was read can be written back.
+    A kernel refuses ``none``; here it is taken, so that what was read can be written back
+    (docs/exceptions.md).
     """
     return text.strip() in ("0", "none")
 
