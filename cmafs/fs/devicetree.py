@@ -5,6 +5,7 @@ A directory a node, a file a property with its raw bytes. ``proc/device-tree`` i
 
 from __future__ import annotations
 
+import errno
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.libfs import sysfs_directory
 from cmafs.fs.proc.root import PROC
-from cmafs.fs.seq_file import writes
+from cmafs.fs.seq_file import SeqFile, writes
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 #: Where the link of procfs leads, seen from there.
 BASE_FROM_PROC = "../sys/firmware/devicetree/base"
 SECURITY_PREFIX = "security-"
-
-EACCES = 13
-
-
-class PropertyFile(File):
-    """An open property."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def read(self, size: int, offset: int) -> bytes:
-        """``of_node_property_read()``"""
-        return self._value[offset : offset + size]
 
 
 @dataclass(frozen=True)
@@ -45,8 +33,8 @@ class Property:
     def open(self, inode: Inode, flags: int) -> File:
         """``kernfs_fop_open()``. Raises EACCES for writing."""
         if writes(flags):
-            fail(EACCES)
-        return PropertyFile(self.value)
+            fail(errno.EACCES)
+        return SeqFile(lambda: self.value, None, errno.EACCES)
 
 
 def properties(node: DeviceNode) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.kstrtox import c_string
 from cmafs.lib.printk import LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
             )
             machine.log.printk(f"{prefix}expected <{USER_BUF_PAGE} bytes into control", LOGLEVEL_WARNING)
             fail(errno.E2BIG)
-        debug.exec_queries(data.partition(b"\0")[0].decode("latin-1"))
+        debug.exec_queries(c_string(data))
         return len(data)
 
     control = SeqOperations(show=lambda: debug.control().encode("latin-1"), store=write)

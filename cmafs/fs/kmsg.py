@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, fail
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
 from cmafs.lib.ratelimit import Ratelimit
 
@@ -89,9 +90,8 @@ class KmsgFile(File):
         if not self._limit.allow_silently():
             return len(data)
         level, facility, text = DEFAULT_MESSAGE_LOGLEVEL, _LOG_USER, data.partition(b"\0")[0]
-        match = _PRIORITY.match(text)
-        if match:
-            number = int(match[1] or 0) & 0xFFFFFFFF
+        if match := _PRIORITY.match(text):
+            number, _ = simple_strtoull(match[1].decode(), 10)
             level, facility = number & 7, (number >> 3 & 0xFF) or _LOG_USER
             text = text[match.end() :]
         text = text.removesuffix(b"\n")

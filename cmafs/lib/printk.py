@@ -74,7 +74,7 @@ class Printk:
         self.ptr_key_filled = True
         self.debug_flags: dict[DebugSite, int] = {}
         self.current_pid: Callable[[], int] = lambda: 1
-        self._key = seed.to_bytes(16, "little", signed=True)
+        self._key = (seed & (1 << 128) - 1).to_bytes(16, "little")
         self._size = 1 << log_buf_shift
         self._records: deque[Record] = deque()
         self._head = 0

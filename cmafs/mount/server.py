@@ -99,10 +99,10 @@ def _current(proc: int) -> Task:
     pid = caller_pid()
     try:
         descriptor = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    except OSError:
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    except OSError:  # also while it is read, if the caller was killed
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
-    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
     return Task(int(status.get("NSpid", str(pid)).split()[-1]), status["Name"])
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 #: Lines kept; the oldest go first.
 MAX_LINES = 4096
@@ -21,10 +26,22 @@ class SimLog(deque[str]):
         """Add one line."""
         super().append(line)
         if self.sink:
-            self.sink(line)
+            with suppress(OSError, ValueError):  # a full disk is no answer to whoever wrote the line
+                self.sink(line)
 
     def report(self, trace: str) -> None:
         """Add the traceback of a bug of ours; sim/verify then says so."""
         self.internal_errors += 1
         for line in trace.rstrip("\n").split("\n"):
             self.append(line)
+
+    def guarded(self, listener: Callable[P, None]) -> Callable[P, None]:
+        """The call of one who only listens: a bug there is reported, and those it listens to go on."""
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                listener(*args, **kwargs)
+            except Exception:
+                self.report(traceback.format_exc())
+
+        return call

@@ -7,10 +7,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Field, TraceEvent, Value, Word
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
+
+if TYPE_CHECKING:
+    from cmafs.abi.trace import TraceAbi
 
 #: Bytes of the ring once it is used (``TRACE_BUF_SIZE_DEFAULT``), and before that (``ring_buf_size`` of 1:
 #: two pages).
@@ -63,7 +67,7 @@ class TraceArray:
     """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
 
     word: Word
-    events: tuple[TraceEvent, ...]
+    abi: TraceAbi
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
@@ -75,9 +79,9 @@ class TraceArray:
             event.name: TraceEventFile(
                 event, {f.name: f for f in (*event.common(self.word), *event.own(self.word))}
             )
-            for event in self.events
+            for event in self.abi.events
         }
-        systems = dict.fromkeys(event.system for event in self.events)
+        systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
             Subsystem(name, [f for f in self.files.values() if f.event.system == name]) for name in systems
         ]
@@ -102,7 +106,7 @@ class TraceArray:
         if _is_clear(text):
             return
         try:
-            file.predicate = parse_filter(text, file.fields)
+            file.predicate = parse_filter(text, file.fields, self.abi)
             file.filter_string = text
         except FilterError as error:
             file.filter_string = error.text(text)
@@ -119,7 +123,7 @@ class TraceArray:
                 continue
             file.filter_string = text
             try:
-                file.predicate = parse_filter(text, file.fields)
+                file.predicate = parse_filter(text, file.fields, self.abi)
             except FilterError:
                 failure = FilterError(BAD_SUBSYS_FILTER, 0)
                 file.filter_string = failure.text(text)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 from cmafs.abi.trace_event import Value, Word
+from cmafs.lib.kstrtox import c_integer
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 
@@ -61,13 +62,13 @@ class Tracer:
         self.current = current
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
-        self.arrays: list[TraceArray] = [TraceArray(self.word, abi.events)]
+        self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
         self.saved_cmdlines: dict[int, str] = {}
         self.on_change: Callable[[], None] = lambda: None
 
     def instance(self) -> TraceArray:
         """``trace_array_create()``: a further array; its ring has its size at once."""
-        array = TraceArray(self.word, self.abi.events, expanded=True)
+        array = TraceArray(self.word, self.abi, expanded=True)
         self.arrays.append(array)
         return array
 
@@ -133,8 +134,8 @@ class Tracer:
         }
         for field in file.event.own(self.word):
             value = values[field.name]
-            if isinstance(value, int) and not field.signed:
-                value &= (1 << 8 * field.size) - 1
+            if isinstance(value, int):
+                value = c_integer(value, 8 * field.size, field.signed)
             recorded[field.name] = value if value is not None else 0
         return recorded
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, fail
+from cmafs.fs.dentry import Directory, Inode, fail
 from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
 from cmafs.trace.filter import FilterError
 from cmafs.trace.tracer import Tracer
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 PAGE_SIZE = 4096
-_ULONG = re.compile(rb"\+?([0-9]+)\n?\Z")
 _WORD = re.compile(rb"\s*(\S*)\s?")
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
 _SYSTEM_FILTER = """\
@@ -30,17 +30,6 @@ _SYSTEM_FILTER = """\
 # Only events with the given fields will be affected.
 # If no events are modified, an error message will be displayed here
 """
-
-
-def kstrtoul(data: bytes) -> int:
-    """``kstrtoul_from_user()`` with base 10. Raises EINVAL, ERANGE."""
-    match = _ULONG.match(data.split(b"\0")[0])
-    if not match:
-        fail(errno.EINVAL)
-    value = int(match[1])
-    if value >= 1 << 64:
-        fail(errno.ERANGE)
-    return value
 
 
 def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> bool:
@@ -87,7 +76,7 @@ class EventFiles:
         lines = (f"{f.event.system}:{f.event.name}\n" for f in self.all() if f.enabled or not enabled)
         return "".join(lines).encode()
 
-    def open_set_event(self, flags: int) -> None:
+    def open_set_event(self, inode: Inode, flags: int) -> None:
         """``ftrace_event_set_open()``: O_TRUNC turns all events off."""
         if truncates(flags):
             self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
@@ -109,7 +98,7 @@ class EventFiles:
         """The ``enable`` file of some events."""
 
         def store(data: bytes) -> int:
-            value = kstrtoul(data)
+            value = kstrtoul_from_user(data, 10, self.tracer.word.bits)
             if value > 1:
                 fail(errno.EINVAL)
             self.tracer.enable(self.array, files(), value == 1)
@@ -141,7 +130,7 @@ class EventFiles:
         if len(data) >= PAGE_SIZE:
             fail(errno.EINVAL)
         try:
-            apply(data.split(b"\0")[0].decode("latin-1").rstrip(), self.machine.clock.now())
+            apply(c_string(data).rstrip(), self.machine.clock.now())
         except FilterError as error:
             fail(error.errno)
         return len(data)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
 from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
-from cmafs.fs.tracefs.events import add_events, kstrtoul, set_clr_event
+from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
+from cmafs.lib.kstrtox import c_integer, kstrtoul_from_user
 from cmafs.trace.array import TraceArray
 from cmafs.trace.tracer import Tracer
 
@@ -93,7 +94,7 @@ class TracingFiles:
     def _show(self) -> bytes:
         return self.tracer.text(self.array).encode()
 
-    def _open_trace(self, flags: int) -> None:
+    def _open_trace(self, inode: Inode, flags: int) -> None:
         """``tracing_open()``: opening for writing with O_TRUNC empties the buffer."""
         if truncates(flags):
             self.array.ring.reset()
@@ -114,10 +115,14 @@ class TracingFiles:
         return self._size()
 
     def _set_size(self, data: bytes) -> int:
-        """``tracing_entries_write()`` in KiB. Raises EINVAL for 0, ENOMEM for more than the machine has."""
-        size = kstrtoul(data) << 10
-        if not size:
+        """``tracing_entries_write()`` in KiB, which bytes wrap. Raises EINVAL for 0, ENOMEM for more than the
+        machine has.
+        """
+        bits = self.tracer.word.bits
+        kib = kstrtoul_from_user(data, 10, bits)
+        if not kib:
             fail(errno.EINVAL)
+        size = c_integer(kib << 10, bits, signed=False)
         memory = self.machine.memory
         if size > sum(zone.nr_free for zone in memory.zones) << memory.layout.page_shift:
             fail(errno.ENOMEM)
@@ -137,13 +142,13 @@ class TracingFiles:
 
     def _set_tracing_on(self, data: bytes) -> int:
         """``rb_simple_write()``: any number but 0 means on."""
-        self.array.tracing_on = kstrtoul(data) != 0
+        self.array.tracing_on = kstrtoul_from_user(data, 10, self.tracer.word.bits) != 0
         return len(data)
 
     def _error_log(self) -> bytes:
         return "".join(self.array.error_log).encode()
 
-    def _open_error_log(self, flags: int) -> None:
+    def _open_error_log(self, inode: Inode, flags: int) -> None:
         if truncates(flags):
             self.array.error_log.clear()
 
@@ -191,12 +196,15 @@ def tracing_directory(machine: BootedMachine) -> Directory:
     abi = machine.abi.trace
     tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
 
+    listener = machine.simlog.guarded(tracer)
+    tries_listener = machine.simlog.guarded(tracer.trace_tries)
+
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
-        machine.memory.trace = tracer if walks else None
+        machine.memory.trace = listener if walks else None
         listens = tracer.enabled("cma")
-        machine.cma.trace = tracer if listens else None
-        machine.cma.trace_tries = tracer.trace_tries if listens else None
+        machine.cma.trace = listener if listens else None
+        machine.cma.trace_tries = tries_listener if listens else None
 
     tracer.on_change = rehook
     root = new_directory(TRACEFS, 0o700)
