@@ -8,6 +8,7 @@ from __future__ import annotations
 from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.intervals import length, union
 from cmafs.lib.printk import LOGLEVEL_NOTICE
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
 from cmafs.of.memory import reg_ranges
@@ -103,12 +104,8 @@ def paging_init(boot: EarlyBoot) -> None:
 
 def _touched(boot: EarlyBoot, span: int) -> int:
     """How many aligned pieces of ``span`` bytes have mapped memory in them."""
-    count = done = 0
-    for region in boot.memblock.memory:
-        if not region.nomap:
-            first, end = max(region.base // span, done), -(-region.end // span)
-            count, done = count + max(end - first, 0), max(end, done)
-    return count
+    mapped = (region for region in boot.memblock.memory if not region.nomap)
+    return length(union((region.base // span, -(-region.end // span)) for region in mapped))
 
 
 def reserve(boot: EarlyBoot) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
+from cmafs.lib.intervals import length
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
@@ -63,7 +64,7 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
 def nr_kernel_pages(boot: EarlyBoot) -> int:
     """Pages that hash tables are sized by: all but the memmap, or what is free."""
     if boot.data.hash_counts_free:
-        return sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+        return length(boot.memblock.free_ranges()) >> boot.config.page_shift
     pages = boot.memblock.phys_mem_size() >> boot.config.page_shift
     return pages - pages * boot.struct_page_bytes // boot.page_size
 
@@ -116,8 +117,8 @@ def _pad_to_board(boot: EarlyBoot) -> None:
     if wanted is None:
         return
     layout = boot.layout(())
-    memory = sum(end - start for start, end in layout.memory)
-    free = sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+    memory = length(layout.memory)
+    free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
     missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
     for start, end in reversed(list(boot.memblock.free_ranges())):
         take = min(end - start, max(missing, 0) * boot.page_size)

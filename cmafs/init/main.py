@@ -25,6 +25,7 @@ from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.clock import Clock
 from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.intervals import within
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
 from cmafs.lib.panic import KernelPanic
 from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
@@ -249,10 +250,10 @@ def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:
 def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
     """(node's path, base, end) of what refused nodes have in common with the kernel image."""
     for region in boot.scan.regions:
-        for start, end in boot.image() if region.failed else ():
-            low, high = max(start, region.base), min(end, region.base + region.size)
-            if low < high:
-                yield region.node.path, low, high
+        for low, high in within(
+            boot.image() if region.failed else (), region.base, region.base + region.size
+        ):
+            yield region.node.path, low, high
 
 
 def _machine(boot: EarlyBoot, options: MachineOptions, clock: Clock, memory: Memory) -> BootedMachine:
