@@ -11,7 +11,6 @@ from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, union
 from cmafs.lib.printk import LOGLEVEL_NOTICE
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
-from cmafs.of.memory import reg_ranges
 
 SZ_2M = 1 << 21
 _SZ_1G = 1 << 30
@@ -76,8 +75,8 @@ def _place(boot: EarlyBoot, start: int, size: int) -> int:
 def _reserved_regs(boot: EarlyBoot) -> list[tuple[int, int]]:
     root = boot.tree.root
     parent = root.children.get("reserved-memory")
-    cells = root.address_cells(), root.size_cells()
-    return [pair for node in parent.children.values() for pair in reg_ranges(node, *cells)] if parent else []
+    nodes = parent.children.values() if parent else ()
+    return [(base, size) for node in nodes for base, size in node.entries("reg", *root.reg_cells())]
 
 
 def maps_pages(boot: EarlyBoot) -> bool:

@@ -71,7 +71,7 @@ def _drivers(early: EarlyMm, node: DeviceNode) -> list[tuple[str, Callable[[Earl
 
 
 def reserved_mem_init_node(early: EarlyMm, region: ReservedMem) -> bool:
-    """``__reserved_mem_init_node()``: True if a driver took the region or none knows it, not if all refuse."""
+    """``__reserved_mem_init_node()``: False only if a driver knows the region and none of them took it."""
     drivers = _drivers(early, region.node)
     if not drivers:
         early.event(region.node.path, "no-driver", EFFECT_IGNORED, "compatible")
