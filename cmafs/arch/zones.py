@@ -14,6 +14,7 @@ from cmafs.lib.intervals import length, within
 from cmafs.lib.printk import LOGLEVEL_DEBUG
 from cmafs.mm.gfp import ZONE_OPTIONS, ZONE_RANKS
 from cmafs.mm.mmzone import MIGRATE_TYPES
+from cmafs.mm.pcp import zone_batchsize
 
 #: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
 #: the recorded 5.10 guest.
@@ -149,7 +150,7 @@ def _zone_details(boot: EarlyBoot, nid: int) -> None:
         if name == first:
             log.printk(f"  {name} zone: {reserve} pages reserved", LOGLEVEL_DEBUG)
         free = present - reserve - (0 if name == "HighMem" else memmap)
-        batch = zone_batchsize(free, boot.page_size)
+        batch = zone_batchsize(free, boot.config.page_shift)
         log.printk(f"  {name} zone: {present} pages, LIFO batch:{batch}", LOGLEVEL_DEBUG)
 
 
@@ -183,10 +184,3 @@ def _memmap_pages(boot: EarlyBoot, spanned: int, present: int) -> int:
     """calc_memmap_size(): by the span unless more than a sixteenth of it are holes."""
     pages = present if spanned > present + (present >> 4) else spanned
     return -(-pages * boot.struct_page_bytes // boot.page_size)
-
-
-def zone_batchsize(managed: int, page_size: int) -> int:
-    """zone_batchsize()@v5.10: pages that per-CPU lists move at once."""
-    batch = min(managed // 1024, (1 << 20) // page_size) // 4
-    batch = max(batch, 1)
-    return (1 << ((batch + batch // 2).bit_length() - 1)) - 1

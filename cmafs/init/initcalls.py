@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from cmafs.arch.setup import EarlyBoot
 from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
-from cmafs.drivers.dma.contiguous import get_order
 from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.mm.cma import cma_alloc
-from cmafs.mm.gfp import GFP_DMA, GFP_DMA32
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, get_order
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine

@@ -42,6 +42,9 @@ __all__ = ["KernelPanic", "bootargs", "start_kernel"]
 
 _SZ_1K = 1 << 10
 
+#: Parameters that read their text without asking whether there is one.
+_READ_BLINDLY = ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+
 
 def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> BootedMachine:
     """Boot a machine; ``config`` has lines and names of sets, no files.
@@ -165,14 +168,13 @@ def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
 
 
 def _panic_without_value(boot: EarlyBoot) -> None:
-    """These parameters read their text without asking whether there is one. Raises KernelPanic."""
-    for name in ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool"):
-        if not boot.config.knows(name) or None not in boot.params.values(name):
-            continue
-        boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
-        raise boot.panic(
-            f"{name} without a value: the kernel follows a null pointer", "Attempted to kill the idle task!"
-        )
+    """Of parameters without a value the first that needs one. Raises KernelPanic."""
+    for word, value in boot.params.words:
+        name = word.replace("-", "_")
+        if value is None and name in _READ_BLINDLY and boot.config.knows(name):
+            boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
+            reason = f"{name} without a value: the kernel follows a null pointer"
+            raise boot.panic(reason, "Attempted to kill the idle task!")
 
 
 def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:

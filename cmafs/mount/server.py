@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import functools
 import gc
@@ -18,6 +17,7 @@ from cmafs.init.task import Task
 from cmafs.mount.mounts import NAME, announce, check_device, check_mountpoint, topmost
 from cmafs.mount.mounts import MountFailed as MountFailed
 from cmafs.mount.mounts import unmount as unmount
+from cmafs.mount.prctl import set_pdeathsig
 
 if TYPE_CHECKING:
     from socket import socket
@@ -30,9 +30,6 @@ _READY = b"ready"
 
 #: Objects: few cycles are made while serving, and a collection takes as long as a dozen calls.
 _GC_THRESHOLD = 100_000
-
-#: include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG = 1
 
 
 def parse_options(words: list[str]) -> dict[str, str | bool]:
@@ -239,7 +236,7 @@ def _own_descriptors(*keep: int) -> int:
 
 def _die_with(parent: int, number: int) -> None:
     if number:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        set_pdeathsig(number)
         if os.getppid() != parent:
             os.kill(os.getpid(), number)
 
