@@ -58,9 +58,7 @@ def load(boot: EarlyBoot) -> None:
 
 
 def _place(boot: EarlyBoot, start: int, size: int) -> int:
-    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; ``start`` itself on
-    QEMU.
-    """
+    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; on QEMU ``start``."""
     if boot.tree.root.is_compatible(_QEMU_VIRT):
         return start
     taken = [*boot.tree.memreserve, *_reserved_regs(boot)]

@@ -70,9 +70,7 @@ def nr_kernel_pages(boot: EarlyBoot) -> int:
 
 
 def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
-    """alloc_large_system_hash(): a bucket for each 2^scale bytes of memory, fewer above 64 GiB, a power of
-    two.
-    """
+    """alloc_large_system_hash(): a bucket for 2^scale bytes, fewer from 64 GiB on; a power of two."""
     unit = _SZ_1M >> page_shift
     entries = -(-pages // unit) * unit
     limit = _SZ_64G >> page_shift
@@ -84,9 +82,7 @@ def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
 
 
 def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
-    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket
-    count.
-    """
+    """KiB in use when the ``Memory:`` line is printed: measured; in between, proportional to the buckets."""
     table = boot.data.allocated_kib
     below = max((row for row in table if 1 << row[0] <= dentry_buckets), default=table[0])
     above = min((row for row in table if 1 << row[0] >= dentry_buckets), default=table[-1])

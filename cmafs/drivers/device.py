@@ -85,8 +85,7 @@ class Device:
     ``coherent_dma_mask``: highest bus address it can use; ``bus_dma_limit``: likewise for its bus, 0 for
     none; ``dma_range_map``: what ``dma-ranges`` translates, () for none; ``dma_coherent``: it sees the
     CPU's caches; ``numa_node``: its node, -1 for none; ``region_index``: which of its memory-region entries
-    it uses; ``cma_area``, ``dma_mem``: what its memory-region gave it; ``buffers``: what it holds, oldest
-    first.
+    it uses; ``cma_area``, ``dma_mem``: what that gave it; ``buffers``: what it holds, oldest first.
     """
 
     machine: DriverMachine

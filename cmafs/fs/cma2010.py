@@ -49,12 +49,12 @@ class CmaDeviceFile(File):
 
 @dataclass(frozen=True)
 class CmaDeviceOperations:
-    """``cma_fops``"""
+    """``cma_fops``: each open file stands for at most one chunk."""
 
     device: CmaDevice
 
     def open(self, inode: Inode, flags: int) -> File:
-        """``cma_file_open()``"""
+        """``cma_file_open()``: nothing is allocated yet."""
         return CmaDeviceFile(self.device.open())
 
 
@@ -79,9 +79,7 @@ def _contiguous(directory: Directory, cma: Cma2010) -> None:
 
 
 def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
-    """``__cma_sysfs_region_add()``: a directory called by its address, a link called by its name if that is
-    free.
-    """
+    """``__cma_sysfs_region_add()``: a directory by its address, and by its name, if that is free, a link."""
     address = cma.word.pointer(reg.start)
     if address in regions.children:
         return

@@ -19,18 +19,18 @@ class CmaTestFile(File):
         self._module = module
 
     def read(self, size: int, offset: int) -> bytes:
-        """``cma_test_read()``"""
+        """``cma_test_read()``: gives a buffer back; there is nothing to read."""
         self._module.read()
         return b""
 
     def write(self, data: bytes, offset: int) -> int:
-        """``cma_test_write()``"""
+        """``cma_test_write()``: takes a buffer; what was written counts as taken."""
         self._module.write()
         return len(data)
 
 
 class CmaTestOperations:
-    """``cma_test_fops``"""
+    """``cma_test_fops``: read and write alone."""
 
     def __init__(self, module: CmaTest) -> None:
         self._module = module

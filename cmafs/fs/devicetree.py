@@ -44,9 +44,7 @@ def properties(node: DeviceNode) -> dict[str, bytes]:
 
 
 def safe_name(directory: Directory, name: str) -> str:
-    """``safe_name()``: a name that is taken (a property called as a child node) gets ``#1`` and so on
-    behind it.
-    """
+    """``safe_name()``: a name that is taken, as by a property called like a child, gets ``#1``, ``#2``, …"""
     free, number = name, 1
     while free in directory.children:
         free, number = f"{name}#{number}", number + 1

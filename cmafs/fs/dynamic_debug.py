@@ -20,7 +20,7 @@ USER_BUF_PAGE = 4096
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
-    """``dynamic_debug_init_control()``, with CONFIG_DYNAMIC_DEBUG."""
+    """``dynamic_debug_init_control()``, with CONFIG_DYNAMIC_DEBUG: the file, and whom flag ``t`` means."""
     if not machine.config.on("DYNAMIC_DEBUG"):
         return
     machine.log.current_pid = lambda: machine.current().pid

@@ -30,8 +30,7 @@ _PRIORITY = re.compile(rb"<([0-9]*)>")
 def ext_format(record: Record) -> bytes:
     """One record as /dev/kmsg gives it: ``prio,seq,usec,flag;text`` and a newline.
 
-    What is not printable ASCII, and the backslash, is written ``\\xNN``.
-    Source: ``info_print_ext_header()``, ``msg_add_ext_text()@v6.1``.
+    Unprintable bytes and the backslash are ``\\xNN``. ``info_print_ext_header()``, ``msg_add_ext_text()@v6.1``.
     """
     priority = record.facility << 3 | record.level
     flag = "c" if record.continued else "-"
@@ -59,8 +58,7 @@ class KmsgFile(File):
         """The next record.
 
         At the end: EAGAIN for O_NONBLOCK, else nothing, where the kernel would wait. EPIPE when the record
-        was pushed out of the ring meanwhile, EINVAL when it does not fit. Reading at offset 0 again starts
-        over.
+        was pushed out of the ring meanwhile, EINVAL when it does not fit. Offset 0 starts over.
         """
         if offset == 0 and self._given:  # lseek() to the start
             self._seq, self._given = self._start, 0
@@ -108,12 +106,12 @@ class KmsgFile(File):
 
 @dataclass(frozen=True)
 class KmsgOperations:
-    """``kmsg_fops``"""
+    """``kmsg_fops``: each open file has its own place in the log."""
 
     machine: BootedMachine
 
     def open(self, inode: Inode, flags: int) -> File:
-        """``devkmsg_open()``"""
+        """``devkmsg_open()``: begins behind the last ``clear``."""
         return KmsgFile(self.machine, flags)
 
 

@@ -26,8 +26,7 @@ def simple_attribute(
 ) -> SeqOperations:
     """``DEFINE_SIMPLE_ATTRIBUTE``: a number read by ``get``, set by ``set``; ``strict``: which parser.
 
-    EACCES where one of the two is missing.
-    Source: ``fs/libfs.c:simple_attr_read()``, ``simple_attr_write_xsigned()@v5.10.223``.
+    EACCES where one of the two is missing. ``fs/libfs.c:simple_attr_write_xsigned()@v5.10.223``.
     """
 
     def store(data: bytes) -> int:

@@ -109,9 +109,7 @@ def _atomic_pools(boot: EarlyBoot, machine: BootedMachine) -> None:
 
 
 def _board_allocations(boot: EarlyBoot) -> None:
-    """What a board's drivers take from the default area: ``cmafs,boot-allocations`` of /chosen, in pages
-    each.
-    """
+    """What a board's drivers take of the default area: pages each, ``cmafs,boot-allocations`` of /chosen."""
     chosen = boot.tree.root.children.get("chosen")
     if chosen is None or boot.areas.default is None:
         return

@@ -198,9 +198,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
 
 
 def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
-    """Code, rwdata, rodata, init, bss in KiB; a board may bring its own (``cmafs,kernel-sizes-kib`` of
-    /chosen).
-    """
+    """Code, rwdata, rodata, init, bss in KiB: the kernel's, or ``cmafs,kernel-sizes-kib`` of /chosen."""
     chosen = boot.tree.root.children.get("chosen")
     own = (
         [chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
@@ -212,9 +210,7 @@ def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
 
 
 def _panic_if_outside_memory(boot: EarlyBoot) -> None:
-    """Activating an area touches the page struct of each of its pages; where there is no memory there is
-    none.
-    """
+    """Activating an area touches the struct of each page, and where there is no memory there is none."""
     shift = boot.config.page_shift
     nodes = {id(region.area): region.node.path for region in boot.scan.regions if region.area}
     for cma in boot.areas:

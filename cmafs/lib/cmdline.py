@@ -1,6 +1,4 @@
-"""The kernel command line: how its words are cut, what a size is, and the early parameters that concern
-memory.
-"""
+"""The kernel command line: how its words are cut, what a size is, what is said early about memory."""
 
 from __future__ import annotations
 
@@ -24,8 +22,7 @@ MAX_NUMNODES = 16
 def memparse(text: str) -> tuple[int, str]:
     """A size with an optional suffix K, M, G, T, P, E: (bytes, the text behind it). 0 if there is no number.
 
-    Base 0 (leading ``0`` octal, ``0x`` hex), no sign, no blank; wraps at 64 bits.
-    ``lib/cmdline.c:memparse()@v6.12``.
+    No sign and no blank before it; wraps at 64 bits. ``lib/cmdline.c:memparse()@v6.12``.
     """
     value, rest = simple_strtoull(text)
     shift = SIZE_SHIFTS.get(rest[:1].lower(), 0)
@@ -77,7 +74,7 @@ class CmaParam:
     limit: int = 0
 
     def parse(self, text: str) -> None:
-        """early_cma(): ``size[@base[-limit]]``."""
+        """early_cma(): takes ``size[@base[-limit]]`` and ignores what else there is."""
         size, rest = memparse(text)
         self.size = None if size == U64_MAX else size
         if not rest.startswith("@"):

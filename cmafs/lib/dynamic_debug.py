@@ -153,7 +153,7 @@ class DynamicDebug:
         return found
 
     def describe_flags(self, flags: int) -> str:
-        """``ddebug_describe_flags()``"""
+        """The letters of a call site's flags, ``_`` for none: ``ddebug_describe_flags()``."""
         return "".join(letter for bit, letter in enumerate(self._letters) if flags >> bit & 1) or "_"
 
     def control(self) -> str:

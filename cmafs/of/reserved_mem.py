@@ -212,9 +212,7 @@ class ReservedMemScan:
             self._save(ReservedMem(node, base, size))
 
     def _validate(self, node: DeviceNode) -> bool:
-        """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was
-        given.
-        """
+        """rmem_cma_validate()@7.2: with ``cma=`` a default node is refused before it is reserved."""
         default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
         bypassed = default and self.early.params.cma.given
         if bypassed:
@@ -302,9 +300,7 @@ class ReservedMemScan:
         return 0
 
     def _bottom_up(self, start: int, end: int) -> bool:
-        """__reserved_mem_alloc_in_range(): towards an existing region, if exactly one end of the range
-        touches one.
-        """
+        """__reserved_mem_alloc_in_range(): towards a region that one end of the range, and only one, touches."""
         if not self.abi.keeps_ranges_contiguous:
             return self.memblock.bottom_up
         placed = [region for region in self.regions if region.size]
@@ -313,7 +309,7 @@ class ReservedMemScan:
         return bottom_up if bottom_up != top_down else self.memblock.bottom_up
 
     def _alloc(self, size: int, align: int, start: int, end: int, nomap: bool) -> int:
-        """early_init_dt_alloc_reserved_memory_arch()."""
+        """early_init_dt_alloc_reserved_memory_arch(): take memory in [start, end), 0 if there is no room."""
         base = self.memblock.phys_alloc_range(size, align, start, end or MEMBLOCK_ALLOC_ANYWHERE)
         if base and nomap:
             if self.abi.nomap_removes:

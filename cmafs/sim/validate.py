@@ -27,8 +27,7 @@ from cmafs.sim.cma_owner import allocated
 def validate(memory: Memory, areas: Sequence[Cma] = (), before: dict[str, int] | None = None) -> list[str]:
     """All violations, one line each; an empty list is a clean machine.
 
-    ``areas``: the CMA areas; ``before``: the event counters of an earlier check, which must not have been
-    higher.
+    ``areas``: the CMA areas; ``before``: event counters of an earlier check, which cannot have been higher.
     """
     wrong: list[str] = []
     for zone in memory.zones:
@@ -55,9 +54,7 @@ def free_blocks(zone: Zone) -> Iterator[tuple[int, int, int]]:
 
 
 def check_free_lists(zone: Zone) -> Iterator[str]:
-    """Each block is on the list that its head says, aligned to its order, inside its zone, and on no other
-    list.
-    """
+    """Each block is on the list that its head says and on no other, aligned, and inside its zone."""
     listed = 0
     for code, blocks in enumerate(zone.free_area):
         listed += len(blocks)
@@ -136,9 +133,7 @@ def check_owners(memory: Memory) -> Iterator[str]:
 
 
 def check_content(memory: Memory) -> Iterator[str]:
-    """Every page's content is in memory once: what is found adds up to the witness that migration never
-    touches.
-    """
+    """Every page's content is in memory once: it adds up to the witness that migration never touches."""
     found: dict[int, list[int]] = {ident: [0, 0] for ident in memory.owners.occupants}
     for tags in memory.owners.tags.values():
         for tag in tags:

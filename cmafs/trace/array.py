@@ -1,6 +1,4 @@
-"""``struct trace_array``: a ring buffer and which events go into it. The top one, and one for each of
-``instances/``.
-"""
+"""``struct trace_array``: a ring buffer and which events go into it; the top one, and each instance."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ class TraceEntry:
 
 @dataclass
 class TraceEventFile:
-    """``struct trace_event_file``: one event in one trace array. ``filter_string`` None where there is no
-    filter.
-    """
+    """``struct trace_event_file``: one event in one trace array; ``filter_string`` None without a filter."""
 
     event: TraceEvent
     fields: Mapping[str, Field]
@@ -99,9 +95,7 @@ class TraceArray:
         self.ring.resize(size)
 
     def set_filter(self, file: TraceEventFile, text: str, ts: int) -> None:
-        """``apply_event_filter()``: a bad expression stays readable, with what is wrong. Raises
-        FilterError.
-        """
+        """``apply_event_filter()``: a bad filter can be read, with what is wrong. Raises FilterError."""
         file.clear_filter()
         if _is_clear(text):
             return
@@ -114,9 +108,7 @@ class TraceArray:
             raise
 
     def set_subsystem_filter(self, system: Subsystem, text: str, ts: int) -> None:
-        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not; never
-        refused.
-        """
+        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not."""
         for file in system.files:
             file.clear_filter()
             if _is_clear(text):
@@ -130,7 +122,7 @@ class TraceArray:
                 self.log_error(failure, text, ts)
 
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
-        """``tracing_log_err()``"""
+        """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
         caret = " " * (len("  Command: ") + pos) + "^"
         what = f"event filter parse error: error: {error.message or 'Errno'}"

@@ -73,12 +73,12 @@ class Tracer:
         return array
 
     def remove(self, array: TraceArray) -> None:
-        """``__remove_instance()``"""
+        """``__remove_instance()``: nobody hears of its events any more."""
         self.arrays.remove(array)
         self.on_change()
 
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``"""
+        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
         if on:
             array.expand()
         for file in files:

@@ -1,6 +1,4 @@
-"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them. Counts of free blocks and page
-blocks.
-"""
+"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them: free blocks and page blocks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""/proc/sys/vm/compact_memory and drop_caches: how ``kernel/sysctl.c`` reads a number, and what is done
-with it.
-"""
+"""/proc/sys/vm: how ``kernel/sysctl.c`` reads a number, and what two sysctls do with it."""
 
 from __future__ import annotations
 

@@ -114,12 +114,12 @@ class VmstatFiles:
         )
 
     def vmstat(self) -> bytes:
-        """``vmstat_show()``"""
+        """``vmstat_show()``: a counter a line."""
         listed = self.machine.abi.proc.vmstat.all()
         return "".join(f"{name} {self.value(name)}\n" for name in self.names(listed)).encode()
 
     def zoneinfo(self) -> bytes:
-        """``zoneinfo_show()``"""
+        """``zoneinfo_show()``: every zone; before 4.8 those with memory."""
         if not self.machine.abi.proc.zoneinfo_by_node:
             return "".join(self._zone_4_4(zone) for zone in self.zones() if zone.present_pages).encode()
         zones = self.zones()
@@ -178,7 +178,7 @@ class VmstatFiles:
         return text
 
     def _zone_4_4(self, zone: Zone) -> str:
-        """``zoneinfo_show_print()@4.4``"""
+        """``zoneinfo_show_print()@4.4``: all counters are the zones'."""
         pages = {
             "min": zone.watermark[WMARK_MIN],
             "low": zone.watermark[WMARK_LOW],
@@ -209,9 +209,7 @@ def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:
 
 
 def empty_zone(name: str, index: int, max_page_order: int) -> Zone:
-    """A zone without memory; above Normal it has watermarks all the same (``__setup_per_zone_wmarks()``;
-    H).
-    """
+    """A zone without memory, which above Normal has watermarks (``__setup_per_zone_wmarks()``; H)."""
     zone = Zone(index, name, 0, 0, max_page_order)
     if name in ("HighMem", "Movable"):
         zone.watermark = [EMPTY_HIGH_ZONE_WMARK] * 3

@@ -1,7 +1,6 @@
 """sim/control: the verbs that make occupants of memory and buffers of devices, one a line.
 
-Each happens whole or not at all. A refusal is an errno to the writer and one line ``VERB: reason`` in
-sim/log.
+Each happens whole or not at all; a refusal is an errno to the writer and ``VERB: reason`` in sim/log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""sim/why: for each area, what an allocation can get now, who is in the way, and what its last failure
-meant.
-"""
+"""sim/why: for each area what an allocation can get, who is in the way, what its last failure meant."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The events of a trace array as files: available_events, set_event, events/, as
-``kernel/trace/trace_events.c``.
-"""
+"""available_events, set_event and events/ of a trace array (``kernel/trace/trace_events.c``)."""
 
 from __future__ import annotations
 
@@ -68,7 +66,7 @@ class EventFiles:
     array: TraceArray
 
     def all(self) -> list[TraceEventFile]:
-        """Every event."""
+        """The files of every event of the array, in the order of the events' numbers."""
         return list(self.array.files.values())
 
     def names(self, enabled: bool) -> bytes:
@@ -82,9 +80,7 @@ class EventFiles:
             self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
 
     def store_set_event(self, data: bytes) -> int:
-        """``ftrace_event_write()``: one name a call; the rest of the write is left to the next. Raises
-        EINVAL.
-        """
+        """``ftrace_event_write()``: one name; what follows is left to the next write. Raises EINVAL."""
         match = _WORD.match(data)
         assert match
         word = match[1].decode("latin-1")

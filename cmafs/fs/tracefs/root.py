@@ -1,5 +1,4 @@
-"""sys/kernel/debug/tracing, and the same directory at sys/kernel/tracing: the tracer's files, as
-``kernel/trace/trace.c``.
+"""The tracer's files, below sys/kernel/debug/tracing and sys/kernel/tracing (``kernel/trace/trace.c``).
 
 Modes, answers and formats were compared with a running 6.18 and with the ``trace`` transcripts.
 """
@@ -50,7 +49,7 @@ class TracePipe(File):
 
 @dataclass(frozen=True)
 class TracePipeOperations:
-    """``tracing_pipe_fops``"""
+    """``tracing_pipe_fops``: whoever reads first has the line."""
 
     next_line: Callable[[], str]
 
@@ -68,7 +67,7 @@ class TracingFiles:
     array: TraceArray
 
     def populate(self, directory: Directory) -> None:
-        """``init_tracer_tracefs()``"""
+        """``init_tracer_tracefs()``: modes by kernel, ``error_log`` where it has one."""
         abi = self.tracer.abi
         read, both = (0o440, 0o640) if abi.restricts_others else (0o444, 0o644)
         add = directory.file
@@ -115,9 +114,7 @@ class TracingFiles:
         return self._size()
 
     def _set_size(self, data: bytes) -> int:
-        """``tracing_entries_write()`` in KiB, which bytes wrap. Raises EINVAL for 0, ENOMEM for more than the
-        machine has.
-        """
+        """``tracing_entries_write()``: KiB, which wrap as bytes. Raises EINVAL (0), ENOMEM (too much)."""
         bits = self.tracer.word.bits
         kib = kstrtoul_from_user(data, 10, bits)
         if not kib:
@@ -167,13 +164,13 @@ class Instances:
         self.directory.on_rmdir = self.rmdir
 
     def mkdir(self, name: str) -> None:
-        """``instance_mkdir()``"""
+        """``instance_mkdir()``: a trace array and its files."""
         made = self.directory.subdir(name, stat.S_IMODE(self.directory.mode))
         self._arrays[name] = array = self.tracer.instance()
         TracingFiles(self.machine, self.tracer, array).populate(made)
 
     def rmdir(self, name: str) -> None:
-        """``instance_rmdir()``"""
+        """``instance_rmdir()``: the trace array goes with its files."""
         self.tracer.remove(self._arrays.pop(name))
         self.directory.remove(name)
 
