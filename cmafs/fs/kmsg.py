@@ -30,7 +30,7 @@ _PRIORITY = re.compile(rb"<([0-9]*)>")
 def ext_format(record: Record) -> bytes:
     """One record as /dev/kmsg gives it: ``prio,seq,usec,flag;text`` and a newline.
 
-    Unprintable bytes and the backslash are ``\\xNN``. ``info_print_ext_header()``, ``msg_add_ext_text()@v6.1``.
+    Unprintable bytes and the backslash are ``\\xNN``: ``msg_add_ext_text()@v6.1``.
     """
     priority = record.facility << 3 | record.level
     flag = "c" if record.continued else "-"

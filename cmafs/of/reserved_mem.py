@@ -300,7 +300,7 @@ class ReservedMemScan:
         return 0
 
     def _bottom_up(self, start: int, end: int) -> bool:
-        """__reserved_mem_alloc_in_range(): towards a region that one end of the range, and only one, touches."""
+        """__reserved_mem_alloc_in_range(): towards a region that one end of the range alone touches."""
         if not self.abi.keeps_ranges_contiguous:
             return self.memblock.bottom_up
         placed = [region for region in self.regions if region.size]

@@ -107,7 +107,7 @@ def _foreign_pins(memory: Memory, occupant: Occupant) -> list[int]:
 
 
 def shrink(memory: Memory, name: str, pages: int) -> None:
-    """Frees the newest pages of a task. Raises OSError ENOENT, EINVAL (it has fewer), EBUSY (one is pinned)."""
+    """Frees a task's newest pages. Raises OSError ENOENT, EINVAL (it has fewer), EBUSY (one is pinned)."""
     occupant = _find(memory, name)
     if pages > occupant.resident:
         raise OSError(errno.EINVAL, f"task {name!r} has only {occupant.resident} pages")
