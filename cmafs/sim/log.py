@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec
-
-P = ParamSpec("P")
 
 #: Lines kept; the oldest go first.
 MAX_LINES = 4096
@@ -34,14 +30,3 @@ class SimLog(deque[str]):
         self.internal_errors += 1
         for line in trace.rstrip("\n").split("\n"):
             self.append(line)
-
-    def guarded(self, listener: Callable[P, None]) -> Callable[P, None]:
-        """The call of one who only listens: a bug there is reported, and those it listens to go on."""
-
-        def call(*args: P.args, **kwargs: P.kwargs) -> None:
-            try:
-                listener(*args, **kwargs)
-            except Exception:
-                self.report(traceback.format_exc())
-
-        return call

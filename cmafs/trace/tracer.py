@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, overload
 
 from cmafs.abi.trace_event import Value, Word
 from cmafs.lib.kstrtox import c_integer
@@ -13,12 +15,26 @@ from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
     from cmafs.init.task import Task
-    from cmafs.lib.clock import Clock
     from cmafs.lib.printk import Printk
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
+
+P = ParamSpec("P")
+
+
+def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Concatenate[Tracer, P], None]:
+    """What the memory manager calls: a bug there is reported, and is not the memory manager's."""
+
+    @wraps(method)
+    def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(tracer, *args, **kwargs)
+        except Exception:
+            tracer.report(traceback.format_exc())
+
+    return call
 
 
 class _Tries(Sequence[TraceEntry]):
@@ -51,15 +67,22 @@ class _Tries(Sequence[TraceEntry]):
 class Tracer:
     """All trace arrays of one machine. ``current`` is the task that runs; ``arrays[0]`` is the top one.
 
+    ``report`` gets the traceback of a bug of ours in a tracepoint: whoever passes one goes on.
     ``saved_cmdlines``: names of tasks seen while an event was on, as the kernel saves them at a task switch.
     """
 
     def __init__(
-        self, abi: TraceAbi, arch: str, clock: Clock, log: Printk, current: Callable[[], Task]
+        self,
+        abi: TraceAbi,
+        arch: str,
+        log: Printk,
+        current: Callable[[], Task],
+        report: Callable[[str], None],
     ) -> None:
         self.abi = abi
-        self.clock = clock
+        self.clock = log.clock
         self.current = current
+        self.report = report
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
         self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
@@ -93,6 +116,7 @@ class Tracer:
             for file in array.files.values()
         )
 
+    @_tracepoint
     def __call__(self, name: str, values: Mapping[str, int | str | None]) -> None:
         """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
         task = self.current()
@@ -107,6 +131,7 @@ class Tracer:
                 entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
                 array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
 
+    @_tracepoint
     def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
         """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
         kept.

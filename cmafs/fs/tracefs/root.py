@@ -191,17 +191,14 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
 def tracing_directory(machine: BootedMachine) -> Directory:
     """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
     abi = machine.abi.trace
-    tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
-
-    listener = machine.simlog.guarded(tracer)
-    tries_listener = machine.simlog.guarded(tracer.trace_tries)
+    tracer = Tracer(abi, machine.arch, machine.log, lambda: machine.current(), machine.simlog.report)
 
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
-        machine.memory.trace = listener if walks else None
+        machine.memory.trace = tracer if walks else None
         listens = tracer.enabled("cma")
-        machine.cma.trace = listener if listens else None
-        machine.cma.trace_tries = tries_listener if listens else None
+        machine.cma.trace = tracer if listens else None
+        machine.cma.trace_tries = tracer.trace_tries if listens else None
 
     tracer.on_change = rehook
     root = new_directory(TRACEFS, 0o700)
