@@ -18,7 +18,7 @@ from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
-from cmafs.fs.seq_file import SeqOperations, need_mode
+from cmafs.fs.seq_file import SeqOperations
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -106,4 +106,4 @@ def _operations(attribute: Attribute) -> SeqOperations:
     def show() -> bytes:
         return attribute.show().encode("latin-1")
 
-    return SeqOperations(show, store if attribute.store else None, errno.EIO, need_mode)
+    return SeqOperations(show, store if attribute.store else None, errno.EIO, needs_mode=True)

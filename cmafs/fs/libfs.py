@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 
 from cmafs.fs.dentry import Directory, FileSystemType
-from cmafs.fs.seq_file import SeqOperations, Show, need_mode
+from cmafs.fs.seq_file import SeqOperations, Show
 from cmafs.lib.kstrtox import c_string, kstrtoull, simple_strtoll
 
 #: The file systems of the tree and how they answer what is not reading or writing (T).
@@ -58,7 +58,7 @@ def sysfs_attribute(show: Show) -> SeqOperations:
 
     Source: ``lib/kobject.c:kobj_attr_store()``.
     """
-    return SeqOperations(show, missing=errno.EIO, on_open=need_mode)
+    return SeqOperations(show, missing=errno.EIO, needs_mode=True)
 
 
 def debugfs_root(root: Directory) -> Directory:

@@ -51,24 +51,27 @@ class SeqFile(File):
 
 @dataclass(frozen=True)
 class SeqOperations:
-    """A file of ``show`` and ``store``; either may be missing.
+    """A file of ``show`` and ``store``; either may be missing. ``on_open`` sees open(2)'s flags first.
 
-    ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO. ``on_open`` is
-    asked first, with the inode and open(2)'s flags. ``nonseekable``: lseek, pread and pwrite answer ESPIPE.
-    ``snapshot``: the text is made at open.
+    ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO. ``nonseekable``:
+    lseek, pread and pwrite answer ESPIPE. ``snapshot``: the text is made at open. ``needs_mode``: as
+    need_mode().
     """
 
     show: Show | None = None
     store: Store | None = None
     missing: int = errno.EINVAL
-    on_open: Callable[[Inode, int], None] | None = None
+    on_open: Callable[[int], None] | None = None
     nonseekable: bool = False
     snapshot: bool = False
+    needs_mode: bool = False
 
     def open(self, inode: Inode, flags: int) -> File:
-        """Raises OSError where ``on_open`` refuses."""
+        """Raises OSError where ``on_open`` or the mode refuses."""
+        if self.needs_mode:
+            need_mode(inode, flags)
         if self.on_open is not None:
-            self.on_open(inode, flags)
+            self.on_open(flags)
         show = self.show
         if self.snapshot and show is not None:
             show = partial(bytes, show())  # that text, whenever it is read

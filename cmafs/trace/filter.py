@@ -230,7 +230,7 @@ def filter_build_regex(pattern: str, abi: TraceAbi, comm: bool) -> tuple[Callabl
     pattern = pattern[inverted:]
     if abi.filter_index and pattern[:1] in _DIGITS:
         return pattern.__eq__, inverted
-    if not abi.filter_globs:
+    if not abi.filter_globs:  # up to the first star behind the first character
         pattern = pattern[: pattern.find("*", 1) + 1 or None]
     elif "*" in pattern[1:-1] or not {"[", "?", "\\"}.isdisjoint(pattern):
         return Glob(pattern).match, inverted

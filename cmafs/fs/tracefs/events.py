@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, Inode, fail
+from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
@@ -74,7 +74,7 @@ class EventFiles:
         lines = (f"{f.event.system}:{f.event.name}\n" for f in self.all() if f.enabled or not enabled)
         return "".join(lines).encode()
 
-    def open_set_event(self, inode: Inode, flags: int) -> None:
+    def open_set_event(self, flags: int) -> None:
         """``ftrace_event_set_open()``: O_TRUNC turns all events off."""
         if truncates(flags):
             self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)

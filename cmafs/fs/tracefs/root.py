@@ -93,7 +93,7 @@ class TracingFiles:
     def _show(self) -> bytes:
         return self.tracer.text(self.array).encode()
 
-    def _open_trace(self, inode: Inode, flags: int) -> None:
+    def _open_trace(self, flags: int) -> None:
         """``tracing_open()``: opening for writing with O_TRUNC empties the buffer."""
         if truncates(flags):
             self.array.ring.reset()
@@ -145,7 +145,7 @@ class TracingFiles:
     def _error_log(self) -> bytes:
         return "".join(self.array.error_log).encode()
 
-    def _open_error_log(self, inode: Inode, flags: int) -> None:
+    def _open_error_log(self, flags: int) -> None:
         if truncates(flags):
             self.array.error_log.clear()
 
