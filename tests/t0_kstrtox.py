@@ -123,7 +123,8 @@ def test_lenient_numbers(text: str, value: int, rest: str) -> None:
 
 
 def test_bases_and_types() -> None:
-    assert kstrtoull("0010", 10) == 10
+    assert (kstrtoull("0010", 10), kstrtoull("17\n", 8), kstrtoull("17", 16)) == (10, 15, 23)
+    assert code(kstrtoull, "19", 8) == errno.EINVAL
     assert code(kstrtoull, "0x10", 10) == errno.EINVAL
     assert simple_strtoull("0x", 16) == (0, "")
     assert kstrtoul("4294967295", 10, 32) == 0xFFFFFFFF

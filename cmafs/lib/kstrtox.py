@@ -17,6 +17,9 @@ U64_MAX = (1 << 64) - 1
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]")
 _DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdefABCDEF"}
 
+#: Decimal in base 0 and in base 10.
+_EVERYDAY = re.compile(r"[1-9][0-9]*\n?\Z")
+
 #: Digits that are converted at a time.
 _PIECE = 16
 
@@ -55,6 +58,8 @@ def _fail(code: int) -> NoReturn:
 
 
 def _kstrtoull(text: str, base: int) -> int:
+    if len(text) <= _PIECE and base in (0, 10) and _EVERYDAY.match(text):  # what nearly every write is
+        return int(text)
     parsed = parse_integer(text, base)
     if parsed.overflow:
         _fail(errno.ERANGE)
