@@ -11,6 +11,7 @@ from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, union
 from cmafs.lib.printk import LOGLEVEL_NOTICE
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
+from cmafs.of.memory import claimed
 
 SZ_2M = 1 << 21
 _SZ_1G = 1 << 30
@@ -61,20 +62,13 @@ def _place(boot: EarlyBoot, start: int, size: int) -> int:
     """The first multiple of 2 MiB from ``start`` on that the tree does not claim; on QEMU ``start``."""
     if boot.tree.root.is_compatible(_QEMU_VIRT):
         return start
-    taken = [*boot.tree.memreserve, *_reserved_regs(boot)]
+    taken = claimed(boot.tree)
     end = boot.memblock.end_of_dram()
     for place in range(start, max(end - size, start), SZ_2M):
         free = all(base + length <= place or base >= place + size for base, length in taken)
         if free and boot.memblock.is_region_memory(place, size):
             return place
     return start
-
-
-def _reserved_regs(boot: EarlyBoot) -> list[tuple[int, int]]:
-    root = boot.tree.root
-    parent = root.children.get("reserved-memory")
-    nodes = parent.children.values() if parent else ()
-    return [(base, size) for node in nodes for base, size in node.entries("reg", *root.reg_cells())]
 
 
 def maps_pages(boot: EarlyBoot) -> bool:

@@ -108,8 +108,7 @@ def mm_core_init(boot: EarlyBoot) -> None:
 
 def _pad_to_board(boot: EarlyBoot) -> None:
     """A board may say how much its kernel reported as reserved (``cmafs,boot-reserved-kib`` of /chosen)."""
-    chosen = boot.tree.root.children.get("chosen")
-    wanted = chosen.property_read_u32("cmafs,boot-reserved-kib") if chosen else None
+    wanted = boot.tree.chosen.property_read_u32("cmafs,boot-reserved-kib")
     if wanted is None:
         return
     layout = boot.layout(())

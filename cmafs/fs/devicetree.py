@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.libfs import sysfs_directory
 from cmafs.fs.proc.root import PROC
 from cmafs.fs.seq_file import SeqFile, writes
@@ -58,13 +58,8 @@ def add_node(directory: Directory, node: DeviceNode) -> None:
         place, current = todo.pop()
         for name, value in properties(current).items():
             secure = name.startswith(SECURITY_PREFIX)
-            inode = RegularFile(
-                place.fs,
-                stat.S_IFREG | (0o400 if secure else 0o444),
-                0 if secure else len(value),
-                fops=Property(value),
-            )
-            place.add(safe_name(place, name.replace("/", "!")), inode)
+            mode, size = (0o400, 0) if secure else (0o444, len(value))
+            place.file(safe_name(place, name.replace("/", "!")), mode, Property(value), size)
         for child in current.children.values():
             todo.append((place.subdir(safe_name(place, child.name.replace("/", "!"))), child))
 

@@ -29,12 +29,8 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     def write(data: bytes) -> int:
         """``ddebug_proc_write()``. Raises E2BIG, EINVAL."""
         if len(data) > USER_BUF_PAGE - 1:
-            prefix = (
-                "dynamic_debug:ddebug_proc_write: "
-                if machine.abi.printk.dyndbg_names_function
-                else "dyndbg: "
-            )
-            machine.log.printk(f"{prefix}expected <{USER_BUF_PAGE} bytes into control", LOGLEVEL_WARNING)
+            text = f"expected <{USER_BUF_PAGE} bytes into control"
+            machine.log.printk(debug.prefix("ddebug_proc_write") + text, LOGLEVEL_WARNING)
             fail(errno.E2BIG)
         debug.exec_queries(c_string(data))
         return len(data)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, fail
+from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, fail
+from cmafs.fs.namei import O_NONBLOCK
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 DEVTMPFS = FileSystemType("devtmpfs")
 SIMFS = FileSystemType("sim")
 
-_O_NONBLOCK = 0o4000
-_O_WRONLY = 1
 _NSEC_PER_USEC = 1000
 _LOG_USER = 1
 _PRIORITY = re.compile(rb"<([0-9]*)>")
@@ -47,7 +46,7 @@ class KmsgFile(File):
         self._log: Printk = machine.log
         self._seq = self._start
         self._given = 0
-        self._blocks = not flags & _O_NONBLOCK
+        self._blocks = not flags & O_NONBLOCK
         self._limit = Ratelimit(machine.log)
 
     @property
@@ -104,17 +103,6 @@ class KmsgFile(File):
             self._log.printk(line, LOGLEVEL_WARNING)
 
 
-@dataclass(frozen=True)
-class KmsgOperations:
-    """``kmsg_fops``: each open file has its own place in the log."""
-
-    machine: BootedMachine
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """``devkmsg_open()``: begins behind the last ``clear``."""
-        return KmsgFile(self.machine, flags)
-
-
 def populate(root: Directory, machine: BootedMachine) -> None:
     """dev/kmsg and sim/dmesg."""
 
@@ -126,5 +114,5 @@ def populate(root: Directory, machine: BootedMachine) -> None:
         return len(data)
 
     dmesg = SeqOperations(show=lambda: encode(machine.log.dmesg()), store=write)
-    root.subdir("dev", fs=DEVTMPFS).file("kmsg", 0o644, KmsgOperations(machine))
+    root.subdir("dev", fs=DEVTMPFS).file("kmsg", 0o644, OpenedBy(partial(KmsgFile, machine)))
     root.subdir("sim", fs=SIMFS).file("dmesg", 0o600, dmesg)

@@ -110,10 +110,6 @@ def _atomic_pools(boot: EarlyBoot, machine: BootedMachine) -> None:
 
 def _board_allocations(boot: EarlyBoot) -> None:
     """What a board's drivers take of the default area: pages each, ``cmafs,boot-allocations`` of /chosen."""
-    chosen = boot.tree.root.children.get("chosen")
-    if chosen is None or boot.areas.default is None:
-        return
-    index = 0
-    while (pages := chosen.property_read_u32("cmafs,boot-allocations", index)) is not None:
-        cma_alloc(boot.areas.default, pages, 0)
-        index += 1
+    if boot.areas.default is not None:
+        for (pages,) in boot.tree.chosen.entries("cmafs,boot-allocations", 1):
+            cma_alloc(boot.areas.default, pages, 0)

@@ -122,8 +122,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
 
 def bootargs(tree: DeviceTree) -> str:
     """/chosen/bootargs, empty if there is none."""
-    chosen = tree.root.children.get("chosen")
-    return (chosen.property_read_string("bootargs") if chosen else None) or ""
+    return tree.chosen.property_read_string("bootargs") or ""
 
 
 def board_config(tree: DeviceTree) -> list[str]:
@@ -199,12 +198,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
 
 def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
     """Code, rwdata, rodata, init, bss in KiB: the kernel's, or ``cmafs,kernel-sizes-kib`` of /chosen."""
-    chosen = boot.tree.root.children.get("chosen")
-    own = (
-        [chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
-        if chosen
-        else [None]
-    )
+    own = [boot.tree.chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
     given = tuple(value for value in own if value is not None)
     return given if len(given) == 5 else boot.data.kernel_sizes_kib
 

@@ -147,7 +147,7 @@ class DynamicDebug:
             except QueryError as error:
                 failed = True
                 for function, line in error.lines:
-                    self._log.printk(self._prefix(function) + line, LOGLEVEL_ERR)
+                    self._log.printk(self.prefix(function) + line, LOGLEVEL_ERR)
         if failed:
             raise OSError(errno.EINVAL, "bad dynamic debug query")
         return found
@@ -179,7 +179,8 @@ class DynamicDebug:
             except OSError:
                 continue
 
-    def _prefix(self, function: str) -> str:
+    def prefix(self, function: str) -> str:
+        """What stands before a message of a function of lib/dynamic_debug.c."""
         return f"dynamic_debug:{function}: " if self._log.abi.dyndbg_names_function else "dyndbg: "
 
     def _exec_query(self, text: str, module: str | None) -> int:

@@ -206,15 +206,7 @@ class Printk:
 
     def _emit_prefix(self, site: DebugSite, flags: int) -> str:
         shown = {letter for bit, letter in enumerate(self.abi.dyndbg_flags) if flags >> bit & 1}
-        parts = [
-            f"{value}:"
-            for letter, value in (
-                ("m", site.module),
-                ("f", site.function),
-                ("s", site.filename),
-                ("l", site.lineno),
-            )
-            if letter in shown
-        ]
+        parts = {"m": site.module, "f": site.function, "s": site.filename, "l": site.lineno}
+        place = "".join(f"{value}:" for letter, value in parts.items() if letter in shown)
         thread = f"[{self.current_pid()}] " if "t" in shown else ""
-        return thread + "".join(parts) + (" " if parts else "")
+        return thread + (f"{place} " if place else "")

@@ -179,6 +179,11 @@ class DeviceTree:
         return next((node for node in self.walk() if node.phandle() == phandle), None)
 
     @property
+    def chosen(self) -> DeviceNode:
+        """/chosen, where the boot loader speaks to the kernel; without properties if there is none."""
+        return self.root.children.get("chosen") or DeviceNode("chosen")
+
+    @property
     def model(self) -> str:
         """What the root calls the machine; empty if it does not."""
         return self.root.property_read_string("model") or ""

@@ -43,15 +43,17 @@ def of_numa_init(nodes: list[DeviceNode], max_numnodes: int) -> dict[str, int]:
 
 def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
     """Where ``--memory`` begins: the tree's memory, else what it reserves rounded down to 1 GiB, else 0."""
-    cells = tree.root.reg_cells()
-    bases = [base for node in nodes for base, _ in node.entries("reg", *cells)]
+    bases = [base for node in nodes for base, _ in node.entries("reg", *tree.root.reg_cells())]
     if bases:
         return min(bases)
+    return min((base for base, _ in claimed(tree)), default=0) // _SZ_1G * _SZ_1G
+
+
+def claimed(tree: DeviceTree) -> list[tuple[int, ...]]:
+    """(base, size) of what the tree keeps from the loader: /memreserve/ and ``reg`` in /reserved-memory."""
     parent = tree.root.children.get("reserved-memory")
-    regions = parent.children.values() if parent else ()
-    bases = [base for node in regions for base, _ in node.entries("reg", *cells)]
-    bases += [base for base, _ in tree.memreserve]
-    return min(bases, default=0) // _SZ_1G * _SZ_1G
+    nodes = parent.children.values() if parent else ()
+    return [*tree.memreserve, *(row for n in nodes for row in n.entries("reg", *tree.root.reg_cells()))]
 
 
 def early_init_dt_scan_memory(

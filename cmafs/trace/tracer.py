@@ -196,6 +196,10 @@ class Tracer:
         address = page_address(pfn or None)
         return self._hash_ptr(address) if self.abi.hashes_pointers else f"{address:016x}"
 
+    def cmdlines(self) -> str:
+        """What ``saved_cmdlines`` reads."""
+        return "".join(f"{pid} {comm}\n" for pid, comm in self.saved_cmdlines.items())
+
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""
         return self.header(array) + "".join(map(self.line, array.ring))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
+from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, RegularFile, fail, new_directory
 from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracefs.events import add_events, set_clr_event
@@ -35,7 +35,7 @@ class TracePipe(File):
 
     nonseekable = True
 
-    def __init__(self, next_line: Callable[[], str]) -> None:
+    def __init__(self, next_line: Callable[[], str], flags: int) -> None:
         self._next_line = next_line
         self._rest = b""
 
@@ -45,17 +45,6 @@ class TracePipe(File):
             self._rest += line.encode()
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
-
-
-@dataclass(frozen=True)
-class TracePipeOperations:
-    """``tracing_pipe_fops``: whoever reads first has the line."""
-
-    next_line: Callable[[], str]
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """Each open file consumes for itself."""
-        return TracePipe(self.next_line)
 
 
 @dataclass
@@ -74,7 +63,7 @@ class TracingFiles:
         add("available_tracers", read, SeqOperations(lambda: b"nop\n"))
         add("current_tracer", both, SeqOperations(lambda: b"nop\n", self._set_tracer))
         add("trace", both, SeqOperations(self._show, len, on_open=self._open_trace))
-        pipe = TracePipeOperations(partial(self.tracer.consume, self.array))
+        pipe = OpenedBy(partial(TracePipe, partial(self.tracer.consume, self.array)))
         directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe))
         add("buffer_size_kb", both, SeqOperations(self._size, self._set_size))
         add("buffer_total_size_kb", read, SeqOperations(self._total_size))
@@ -205,13 +194,7 @@ def tracing_directory(machine: BootedMachine) -> Directory:
     TracingFiles(machine, tracer, tracer.arrays[0]).populate(root)
     _boot_parameters(machine, tracer)
     read = 0o440 if abi.restricts_others else 0o444
-    root.file(
-        "saved_cmdlines",
-        read,
-        SeqOperations(
-            lambda: "".join(f"{pid} {comm}\n" for pid, comm in tracer.saved_cmdlines.items()).encode()
-        ),
-    )
+    root.file("saved_cmdlines", read, SeqOperations(lambda: tracer.cmdlines().encode()))
     Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_others else 0o755))
     return root
 
