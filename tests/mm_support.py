@@ -37,10 +37,10 @@ class Booted(NamedTuple):
         assert validate(self.memory, list(self.areas), before) == []
 
     def free(self) -> int:
-        return self.memory.vmstat.global_zone_page_state("nr_free_pages")
+        return self.memory.global_zone_page_state("nr_free_pages")
 
     def cma_free(self) -> int:
-        return self.memory.vmstat.global_zone_page_state("nr_free_cma")
+        return self.memory.global_zone_page_state("nr_free_cma")
 
 
 def layout(

@@ -73,11 +73,13 @@ def test_early_cma(texts: list[str], size: int | None, base: int, limit: int, fi
 
 
 def test_per_node_lists_stop_where_they_are_wrong() -> None:
-    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], "")
-    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], "x:32M")
-    assert per_node_sizes("99:16M") == ([], "99:16M")
-    assert per_node_sizes("+0:16M") == ([], "+0:16M")
-    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], "1:2M")
+    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], False)
+    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], False)
+    assert per_node_sizes("99:16M") == ([], False)
+    assert per_node_sizes("+0:16M") == ([], False)
+    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], False)
+    assert per_node_sizes("0:1M,2M") == ([(0, M)], True)
+    assert per_node_sizes("010:1M, 18446744073709551617:2M") == ([(10, M), (1, 2 * M)], False)
 
 
 def test_early_parameters() -> None:

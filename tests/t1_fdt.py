@@ -95,7 +95,14 @@ def test_second_node_of_a_name_is_numbered() -> None:
 
 def test_readers() -> None:
     node = DeviceNode(
-        "n", {"u": bytes([0, 0, 0, 5, 0, 0, 1, 0]), "s": b"one\0two", "e": b"", "short": b"\1\2"}
+        "n",
+        {
+            "u": bytes([0, 0, 0, 5, 0, 0, 1, 0]),
+            "s": b"one\0two",
+            "e": b"",
+            "short": b"\1\2",
+            "three": bytes([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
+        },
     )
     assert (node.property_read_u32("u"), node.property_read_u32("u", 1), node.property_read_u32("u", 2)) == (
         5,
@@ -109,13 +116,18 @@ def test_readers() -> None:
     assert node.property_match_string("s", "tw") == -1
     assert node.property_read_string("e") is None
     assert (node.property_read_bool("e"), node.property_read_bool("missing")) == (True, False)
-    assert (node.read_number("u", 2), node.read_number("u", 1, 4), node.read_number("u", 0)) == (
+    assert (node.read_number("u", 2), node.read_number("u", 1), node.read_number("u", 0)) == (
         0x500000100,
-        256,
+        5,
         0,
     )
     with pytest.raises(ValueError):
-        node.read_number("u", 2, 4)
+        node.read_number("u", 3)
+    assert node.entries("u", 1) == [(5,), (256,)]
+    assert node.entries("u", 1, 0, 1) == [(5, 0, 256)]
+    assert (node.entries("u", 2, 1), node.entries("u", 0, 0), node.entries("missing", 1)) == ([], [], [])
+    assert node.entries("three", 1, 1) == [(1, 2)]
+    assert node.entries("three", 1, 1, whole=True) == []
     assert (node.address_cells(), node.size_cells()) == (1, 1)
     assert of_read_number(b"\1\0\0\0" + b"\0\0\0\2" + b"\0\0\0\3", 3) == 0x200000003
 

@@ -14,7 +14,6 @@ from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
     dma_alloc_from_contiguous,
     dma_release_from_contiguous,
-    get_order,
 )
 from cmafs.drivers.dma.mapping import (
     dma_alloc,
@@ -30,7 +29,7 @@ from cmafs.drivers.of_reserved_mem import (
 )
 from cmafs.fs.cma_debug import CmaDebugfs
 from cmafs.init.machine import BootedMachine
-from cmafs.mm.gfp import GFP_ATOMIC, GFP_KERNEL
+from cmafs.mm.gfp import GFP_ATOMIC, GFP_KERNEL, get_order
 from cmafs.sim.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
 
 ROWS = ["4.4", "4.15", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2"]

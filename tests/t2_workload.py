@@ -126,7 +126,7 @@ def test_pages_in_a_range_are_counted_anew_when_frames_change() -> None:
     workload.shrink(memory, "a", 50)
     assert count(0, 1 << 20) == everywhere - 50
     workload.grow(memory, "a", 70)
-    assert count(0, 1 << 20) == everywhere + 20 == memory.vmstat.global_zone_page_state("nr_mlock")
+    assert count(0, 1 << 20) == everywhere + 20 == memory.global_zone_page_state("nr_mlock")
     assert cma_alloc(machine.area, 100) == base  # migrates
     assert (in_use, count(base, base + 100)) == (100, 0)
 

@@ -303,6 +303,11 @@ def test_read_only_files_refuse_writing_at_open():
     assert refused(tree.write, f"{TOP}/allocators", "bf") == "EACCES"
 
 
+def test_a_file_may_be_read_in_the_middle_first():
+    node = Tree(boot()).at(f"{TOP}/regions/a/name")
+    assert node.fops.open(node, os.O_RDONLY).read(10, 1) == b"\n"
+
+
 def test_regions_registered_later_and_private_ones_appear():
     machine = boot()
     tree, cma = Tree(machine), machine.cma2010

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from cmafs.init.task import Task
 from cmafs.lib.clock import ManualClock
 from cmafs.trace.filter import FilterError, parse_filter
 from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
+from cmafs.trace.tracer import Tracer
 
 TRACING = "/sys/kernel/tracing"
 ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
@@ -90,7 +92,7 @@ def parse(event: TraceEvent, text: str) -> str:
     """What ``filter`` reads after a write of ``text``."""
     fields = {field.name: field for field in (*event.common(WORD), *event.own(WORD))}
     try:
-        parse_filter(text, fields)
+        parse_filter(text, fields, kernel_abi("6.12").trace)
     except FilterError as error:
         return error.text(text)
     return text
@@ -168,7 +170,112 @@ def test_filters_refused_without_a_message(text: str) -> None:
 )
 def test_what_a_filter_lets_through(text: str, values: dict[str, int | str], passes: bool) -> None:
     fields = {field.name: field for field in NAMED.own(WORD)}
-    assert parse_filter(text, fields)(values) is passes
+    assert parse_filter(text, fields, kernel_abi("6.12").trace)(values) is passes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("ab", ["ab"], ["abc", "xab"]),
+        ("ab*", ["ab", "abc"], ["xab"]),
+        ("*ab", ["ab", "xab"], ["abc"]),
+        ("*ab*", ["ab", "xaby"], ["ba"]),
+        ("*", ["", "x"], []),
+        ("**", ["", "x"], []),
+        ("", [""], ["x"]),
+        ("!*ab", ["abc"], ["xab"]),
+        ("!", ["x"], [""]),
+        ("a*b", ["ab", "axxb"], ["abc"]),
+        ("a?", ["ab"], ["a", "abc"]),
+        ("[z-a]*", [], ["", "a", "z"]),
+        ("[]", ["[]"], [""]),
+        ("[!]", ["[!]"], ["a"]),
+        ("[!a-c]*", ["dog"], ["cat"]),
+        ("a\\*", ["a*"], ["ab"]),
+        ("1*", ["1*"], ["1", "12"]),  # MATCH_INDEX
+        ("*1", ["1", "x1"], ["1x"]),
+    ],
+)
+def test_what_a_tilde_matches(pattern: str, yes: list[str], no: list[str]) -> None:
+    fields = {field.name: field for field in NAMED.own(WORD)}
+    passes = parse_filter(f'name ~ "{pattern}"', fields, kernel_abi("6.12").trace)
+    assert [name for name in [*yes, *no] if passes({"name": name})] == yes
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pattern", "yes", "no"),
+    [
+        ("4.4", "a*b", ["a", "ab", "ac"], ["ba"]),  # the first star ends it
+        ("4.4", "*a*b", ["xay"], ["b"]),
+        ("4.4", "a?[b]", ["a?[b]"], ["axb"]),
+        ("4.4", "1*", ["1", "12"], ["21"]),
+        ("4.15", "a*b", ["ab", "axb"], ["a"]),
+        ("4.19", "1*", ["1", "12"], ["1x"[::-1]]),
+        ("5.4", "1*", ["1*"], ["12"]),
+    ],
+)
+def test_what_a_tilde_matched_before(kernel: str, pattern: str, yes: list[str], no: list[str]) -> None:
+    fields = {field.name: field for field in NAMED.own(WORD)}
+    passes = parse_filter(f'name ~ "{pattern}"', fields, kernel_abi(kernel).trace)
+    assert [name for name in [*yes, *no] if passes({"name": name})] == yes
+
+
+def test_the_end_of_a_task_s_name_is_behind_its_zeros() -> None:
+    passes = parse_filter('comm ~ "*sh"', {}, kernel_abi("6.12").trace)
+    assert [name for name in ("sh", "x" * 13 + "sh") if passes({"comm": name})] == ["x" * 13 + "sh"]
+    assert parse_filter('comm ~ "*s?"', {}, kernel_abi("6.12").trace)({"comm": "sh"})
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "passes"),
+    [
+        ("error == 0x1fffffff0", -16, True),  # an int keeps 32 bits of it
+        ("error > 4294967295", 0, True),
+        ("error == -9223372036854775808", 0, True),
+        ("common_type == 65537", 1, False),
+    ],
+)
+def test_a_number_is_cut_to_its_field(text: str, error: int, passes: bool) -> None:
+    fields = {field.name: field for field in (*NAMED.common(WORD), *NAMED.own(WORD))}
+    values = {"error": error, "common_type": 2}
+    assert parse_filter(text, fields, kernel_abi("6.12").trace)(values) is passes
+
+
+def test_a_pattern_of_many_stars_costs_nothing() -> None:
+    name = "a" * 60
+    pool = 'NAME { compatible = "shared-dma-pool"; reusable; size = <0x0 0x1000000>; };'.replace("NAME", name)
+    machine = boot(tree_of(pool), "6.12", "")
+    calls = Syscalls(build_tree(machine))
+    calls.write_file(f"{TRACING}/events/cma/cma_alloc_start/filter", b'name ~ "*a*a*a*a*a*a*a*ab"')
+    calls.write_file(f"{TRACING}/events/cma/enable", b"1")
+    start = time.process_time()
+    calls.write_file(f"/sys/kernel/debug/cma/{name}/alloc", b"1")
+    assert time.process_time() - start < 2
+    assert b"cma_alloc_start" not in calls.read_file(f"{TRACING}/trace")
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]*", "[]", "[!]", "[", "\\", "[a-", "!", "!!", "1"])
+def test_no_pattern_disturbs_an_allocation(traced: Traced, pattern: str) -> None:
+    traced.write("events/cma/filter", f'name ~ "{pattern}"')
+    traced.write("events/cma/enable", "1")
+    traced.alloc(4)
+    traced.calls.write_file(ALLOC.replace("alloc", "free"), b"4")
+    assert traced.calls.read_file(ALLOC.replace("alloc", "used")) == b"32\n"  # the atomic pool's
+    assert traced.calls.read_file("/sim/verify") == b"ok\n"
+
+
+def test_a_bug_of_the_tracer_is_not_the_allocator_s(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*args: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Tracer, "_record", bug)
+    traced.write("events/enable", "1")
+    traced.calls.write_file("/sim/control", b"pin pfn %d\n" % (traced.machine.cma[0].base_pfn + 40))
+    traced.alloc(100)
+    assert traced.calls.read_file(ALLOC.replace("alloc", "used")) == b"132\n"
+    assert traced.calls.read_file("/sim/verify") == b"internal error: see sim/log\n"
+    assert b"KeyError: 'a bug'" in traced.calls.read_file("/sim/log")
+    assert traced.lines() == []
 
 
 def test_filter_file(traced: Traced) -> None:

@@ -46,6 +46,11 @@ class Word:
     size: int
     char_signed: bool
 
+    @property
+    def bits(self) -> int:
+        """BITS_PER_LONG."""
+        return 8 * self.size
+
 
 @dataclass(frozen=True)
 class Field:

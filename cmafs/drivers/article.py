@@ -13,6 +13,7 @@ from cmafs.drivers.device import Device
 from cmafs.drivers.dma import contiguous as dma_contiguous
 from cmafs.drivers.dma.direct import area_of, dma_coherent_ok, new_buffer
 from cmafs.drivers.dma.mapping import dma_free_coherent, probe
+from cmafs.mm.gfp import get_order
 
 
 @dataclass
@@ -38,7 +39,7 @@ def dma_alloc_from_contiguous(device: Device, size: int, dma_handle: DmaAddr, gf
         return None
     probe(device)
     machine = device.machine
-    order = dma_contiguous.get_order(size, machine.config.page_shift)
+    order = get_order(size, machine.config.page_shift)
     pfn = dma_contiguous.dma_alloc_from_contiguous(device, dma_contiguous.page_count(device, size), order)
     if pfn is None:
         return None

@@ -18,47 +18,13 @@ from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
-from cmafs.fs.seq_file import O_ACCMODE
+from cmafs.fs.seq_file import SeqOperations
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 #: One write to a sysfs file of 2.6.36 takes at most so many bytes (fs/sysfs/file.c:fill_write_buffer()).
 _WRITE_MAX = SYSFS_FILE_SIZE - 1
-
-
-class SysfsFile(File):
-    """An open attribute: shown anew at each read at offset 0; each write is one store."""
-
-    def __init__(self, attribute: Attribute) -> None:
-        self._attribute = attribute
-        self._text = b""
-
-    def read(self, size: int, offset: int) -> bytes:
-        """``sysfs_read_file()``"""
-        if offset == 0:
-            self._text = self._attribute.show().encode("latin-1")
-        return self._text[offset : offset + size]
-
-    def write(self, data: bytes, offset: int) -> int:
-        """``sysfs_write_file()``. Raises what the attribute's store answers."""
-        assert self._attribute.store is not None
-        taken = data[:_WRITE_MAX]
-        self._attribute.store(taken.decode("latin-1"))
-        return len(taken)
-
-
-@dataclass(frozen=True)
-class SysfsOperations:
-    """``sysfs_open_file()``: writing needs a store, also for root."""
-
-    attribute: Attribute
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """Raises EACCES for writing what cannot be written."""
-        if flags & O_ACCMODE and self.attribute.store is None:
-            fail(errno.EACCES)
-        return SysfsFile(self.attribute)
 
 
 class CmaDeviceFile(File):
@@ -83,12 +49,12 @@ class CmaDeviceFile(File):
 
 @dataclass(frozen=True)
 class CmaDeviceOperations:
-    """``cma_fops``"""
+    """``cma_fops``: each open file stands for at most one chunk."""
 
     device: CmaDevice
 
     def open(self, inode: Inode, flags: int) -> File:
-        """``cma_file_open()``"""
+        """``cma_file_open()``: nothing is allocated yet."""
         return CmaDeviceFile(self.device.open())
 
 
@@ -113,9 +79,7 @@ def _contiguous(directory: Directory, cma: Cma2010) -> None:
 
 
 def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
-    """``__cma_sysfs_region_add()``: a directory called by its address, a link called by its name if that is
-    free.
-    """
+    """``__cma_sysfs_region_add()``: a directory by its address, and by its name, if that is free, a link."""
     address = cma.word.pointer(reg.start)
     if address in regions.children:
         return
@@ -127,4 +91,19 @@ def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
 def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
     for name, attribute in attributes.items():
         mode = 0o444 if attribute.store is None else 0o644
-        directory.file(name, mode, SysfsOperations(attribute), SYSFS_FILE_SIZE)
+        directory.file(name, mode, _operations(attribute), SYSFS_FILE_SIZE)
+
+
+def _operations(attribute: Attribute) -> SeqOperations:
+    """``sysfs_open_file()``, ``sysfs_read_file()``, ``sysfs_write_file()``: each write is one store."""
+
+    def store(data: bytes) -> int:
+        assert attribute.store is not None
+        taken = data[:_WRITE_MAX]
+        attribute.store(taken.decode("latin-1"))
+        return len(taken)
+
+    def show() -> bytes:
+        return attribute.show().encode("latin-1")
+
+    return SeqOperations(show, store if attribute.store else None, errno.EIO, needs_mode=True)

@@ -18,15 +18,13 @@ _WORDS = """
 """
 _KNOWN = frozenset(_WORDS.split())
 
-
-def _known(boot: EarlyBoot) -> frozenset[str]:
-    own = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
-    return _KNOWN | {name for name in own if boot.config.knows(name)}
+#: And those that a configuration brings.
+_CONFIGURED = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
 
 
 def unknown_words(boot: EarlyBoot) -> tuple[list[str], list[str]]:
     """unknown_bootoption(): (arguments, environment) for init; a name with a dot is a module's business."""
-    known = _known(boot)
+    known = {*_KNOWN, *filter(boot.config.knows, _CONFIGURED)}
     arguments, environment = [], []
     for name, value in boot.params.words:
         if "." in name or name.replace("-", "_") in known:

@@ -74,7 +74,7 @@ class Printk:
         self.ptr_key_filled = True
         self.debug_flags: dict[DebugSite, int] = {}
         self.current_pid: Callable[[], int] = lambda: 1
-        self._key = seed.to_bytes(16, "little", signed=True)
+        self._key = (seed & (1 << 128) - 1).to_bytes(16, "little")
         self._size = 1 << log_buf_shift
         self._records: deque[Record] = deque()
         self._head = 0
@@ -206,15 +206,7 @@ class Printk:
 
     def _emit_prefix(self, site: DebugSite, flags: int) -> str:
         shown = {letter for bit, letter in enumerate(self.abi.dyndbg_flags) if flags >> bit & 1}
-        parts = [
-            f"{value}:"
-            for letter, value in (
-                ("m", site.module),
-                ("f", site.function),
-                ("s", site.filename),
-                ("l", site.lineno),
-            )
-            if letter in shown
-        ]
+        parts = {"m": site.module, "f": site.function, "s": site.filename, "l": site.lineno}
+        place = "".join(f"{value}:" for letter, value in parts.items() if letter in shown)
         thread = f"[{self.current_pid()}] " if "t" in shown else ""
-        return thread + "".join(parts) + (" " if parts else "")
+        return thread + (f"{place} " if place else "")

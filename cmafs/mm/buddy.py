@@ -50,7 +50,7 @@ def del_page_from_free_list(zone: Zone, pfn: int, order: int, migratetype: int) 
         del zone.free_area[zone.buddy.pop(pfn)][pfn]
 
 
-def _may_merge(memory: Memory, zone: Zone, pfn: int, buddy: int, order: int, migratetype: int) -> bool:
+def _may_merge(memory: Memory, buddy: int, order: int, migratetype: int) -> bool:
     """Whether two page blocks (or more) may become one block; retypes the other one where the kernel does."""
     buddy_mt = memory.pageblock_migratetype(buddy)
     if buddy_mt == migratetype:
@@ -88,7 +88,7 @@ def free_one_page(
         code = buddies.get(buddy)
         if code is None or code >> CODE_SHIFT != order:
             break
-        if order >= block_order and not _may_merge(memory, zone, pfn, buddy, order, migratetype):
+        if order >= block_order and not _may_merge(memory, buddy, order, migratetype):
             break
         del buddies[buddy]
         del zone.free_area[code][buddy]

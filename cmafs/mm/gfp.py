@@ -38,6 +38,11 @@ ZONE_OPTIONS = {"DMA": "ZONE_DMA", "DMA32": "ZONE_DMA32", "Normal": "", "HighMem
 ZONE_RANKS = {name: rank for rank, name in enumerate(ZONE_OPTIONS)}
 
 
+def get_order(size: int, page_shift: int) -> int:
+    """``get_order()``: the smallest order whose pages hold ``size`` bytes; 0 for one page."""
+    return max((size - 1) >> page_shift, 0).bit_length()
+
+
 def gfp_migratetype(memory: Memory, gfp: int) -> int:
     """``gfp_migratetype()``: on whose lists a request looks first (seeds/002: GFP flag to migratetype)."""
     if memory.page_group_by_mobility_disabled:

@@ -148,7 +148,7 @@ class Memory:
     start_pfn: int
     pageblock_flags: bytearray
     owners: PageOwners
-    vmstat: Vmstat = field(init=False)
+    vmstat: Vmstat = field(default_factory=Vmstat)
     pins: dict[int, int] = field(default_factory=dict)
     totalcma_pages: int = 0
     cma_allocated: int = 0
@@ -161,7 +161,6 @@ class Memory:
     trace: TraceHook | None = None
 
     def __post_init__(self) -> None:
-        self.vmstat = Vmstat(self.zones, self.owners)
         self.pageblock_order = self.layout.pageblock_order
         self.pageblock_nr_pages = 1 << self.layout.pageblock_order
         self.block_base = self.start_pfn >> self.pageblock_order
@@ -172,6 +171,18 @@ class Memory:
             if zone.start_pfn <= pfn < zone.end_pfn:
                 return zone
         raise LookupError(f"pfn {pfn:#x} is in no zone")
+
+    def zone_page_state(self, zone: Zone, item: str) -> int:
+        """``zone_page_state()`` in pages; 0 for what is not modelled."""
+        if item == "nr_mlock":
+            return sum(o.pages_in(zone.start_pfn, zone.end_pfn) for o in self.owners.mlocked())
+        return {"nr_free_pages": zone.nr_free, "nr_free_cma": zone.nr_free_cma}.get(item, 0)
+
+    def global_zone_page_state(self, item: str) -> int:
+        """``global_zone_page_state()`` in pages: the sum over all zones."""
+        if item == "nr_mlock":
+            return sum(o.resident for o in self.owners.mlocked())
+        return sum(self.zone_page_state(zone, item) for zone in self.zones)
 
     def in_memory(self, pfn: int) -> bool:
         """``pfn_valid()``: whether there is memory at a pfn."""

@@ -176,7 +176,7 @@ def _fits(memory: Memory, ac: AllocContext, pages: int) -> bool:
 
 def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int | None:
     for zone in ac.zones:
-        if zone_watermark_ok(zone, order, mark, ac.highest, ac.migratetype, ac.alloc_cma):
+        if zone_watermark_ok(zone, order, mark, ac.highest, ac.alloc_cma):
             pfn = rmqueue(memory, zone, order, ac.migratetype, ac.alloc_cma)
             if pfn is not None:
                 memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", 1 << order)

@@ -15,6 +15,15 @@ from cmafs.mm.page_owner import KIND_PCP
 #: No task can have this name.
 PCP = "[pcp]"
 
+#: From at most so many bytes a batch is derived.
+_BATCH_BYTES = 1 << 20
+
+
+def zone_batchsize(managed: int, page_shift: int) -> int:
+    """``zone_batchsize()@v5.10``: pages of a zone of ``managed`` pages that the lists move at once."""
+    batch = max(min(managed >> 10, _BATCH_BYTES >> page_shift) // 4, 1)
+    return (1 << (batch + batch // 2).bit_length() - 1) - 1
+
 
 def park_cma_block(memory: Memory) -> None:
     """Puts a page block of CMA on the per-CPU list, if this kernel does so and nothing of CMA is

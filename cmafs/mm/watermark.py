@@ -10,7 +10,15 @@ from itertools import accumulate
 from math import isqrt
 
 from cmafs.mm.gfp import ZONE_RANKS
-from cmafs.mm.mmzone import WMARK_HIGH, WMARK_LOW, WMARK_MIN, Memory, Zone
+from cmafs.mm.mmzone import (
+    MIGRATE_CMA,
+    MIGRATE_PCPTYPES,
+    WMARK_HIGH,
+    WMARK_LOW,
+    WMARK_MIN,
+    Memory,
+    Zone,
+)
 
 #: ``sysctl_lowmem_reserve_ratio``
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0}
@@ -60,14 +68,12 @@ def headroom(zone: Zone, mark: int, highest: Zone, alloc_cma: bool) -> int:
     return usable - zone.watermark[mark] - zone.lowmem_reserve[highest.index]
 
 
-def zone_watermark_ok(
-    zone: Zone, order: int, mark: int, highest: Zone, migratetype: int, alloc_cma: bool
-) -> bool:
+def zone_watermark_ok(zone: Zone, order: int, mark: int, highest: Zone, alloc_cma: bool) -> bool:
     """``zone_watermark_ok()``: enough free pages above the mark, and one free block that is large enough."""
     if headroom(zone, mark, highest, alloc_cma) - (1 << order) + 1 <= 0:
         return False
     return order == 0 or any(
         zone.nr_free_blocks(o, mt)
         for o in range(order, zone.max_page_order + 1)
-        for mt in (0, 1, 2, *((4,) if alloc_cma else ()))
+        for mt in (*range(MIGRATE_PCPTYPES), *((MIGRATE_CMA,) if alloc_cma else ()))
     )

@@ -1,5 +1,4 @@
-"""Regions of /reserved-memory and the drivers of ``shared-dma-pool``: an area of CMA, or a pool for one
-device.
+"""The drivers of ``shared-dma-pool``: a region becomes an area of CMA, or a pool that one device owns.
 
 Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rmem_dma_setup()``,
 ``kernel/dma/swiotlb.c:rmem_swiotlb_setup()``.

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmafs.lib.intervals import Interval, union, without
+
 if TYPE_CHECKING:
     from cmafs.drivers.device import DriverMachine
-    from cmafs.mm.cma import Cma, CmaMemrange
+    from cmafs.mm.cma import Cma
 
 DEBUGFS, ATOMIC_POOL, BOOT = "debugfs", "dma_atomic_pool", "boot"
 
@@ -37,9 +39,8 @@ def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
         if cmr.base_pfn <= pfn < cmr.end_pfn
     )
     holders = list(known)
-    for cmr in cma.ranges:
-        for start, end in _used_runs(cma, cmr):
-            holders += [PageHolder(low, high - low, BOOT) for low, high in _gaps(known, start, end)]
+    spoken_for = union((holder.pfn, holder.pfn + holder.count) for holder in known)
+    holders += [PageHolder(low, high - low, BOOT) for low, high in without(allocated(cma), spoken_for)]
     return sorted(holders)
 
 
@@ -60,23 +61,8 @@ def _whole_bits(cma: Cma, count: int) -> int:
     return cma.pages_to_bits(count) << cma.order_per_bit
 
 
-def _used_runs(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, int]]:
-    """(first pfn, pfn behind the last) of each run of used bits."""
-    position = 0
-    for start, length in [*cmr.bitmap.holes, (cmr.bitmap.nbits, 0)]:
-        if position < start:
-            shift = cma.order_per_bit
-            yield cmr.base_pfn + (position << shift), cmr.base_pfn + (start << shift)
-        position = start + length
-
-
-def _gaps(known: list[PageHolder], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """What of a run no taker speaks for."""
-    for holder in known:
-        if holder.pfn >= end or holder.pfn + holder.count <= start:
-            continue
-        if start < holder.pfn:
-            yield start, holder.pfn
-        start = max(start, holder.pfn + holder.count)
-    if start < end:
-        yield start, end
+def allocated(cma: Cma) -> Iterator[Interval]:
+    """What an area's bitmaps say is allocated, in whole bits: (start, end) as pfns."""
+    for cmr in cma.ranges:
+        for start, end in cmr.bitmap.runs():
+            yield cmr.base_pfn + (start << cma.order_per_bit), cmr.base_pfn + (end << cma.order_per_bit)

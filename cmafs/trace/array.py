@@ -1,16 +1,18 @@
-"""``struct trace_array``: a ring buffer and which events go into it. The top one, and one for each of
-``instances/``.
-"""
+"""``struct trace_array``: a ring buffer and which events go into it; the top one, and each instance."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Field, TraceEvent, Value, Word
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
+
+if TYPE_CHECKING:
+    from cmafs.abi.trace import TraceAbi
 
 #: Bytes of the ring once it is used (``TRACE_BUF_SIZE_DEFAULT``), and before that (``ring_buf_size`` of 1:
 #: two pages).
@@ -35,9 +37,7 @@ class TraceEntry:
 
 @dataclass
 class TraceEventFile:
-    """``struct trace_event_file``: one event in one trace array. ``filter_string`` None where there is no
-    filter.
-    """
+    """``struct trace_event_file``: one event in one trace array; ``filter_string`` None without a filter."""
 
     event: TraceEvent
     fields: Mapping[str, Field]
@@ -63,7 +63,7 @@ class TraceArray:
     """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
 
     word: Word
-    events: tuple[TraceEvent, ...]
+    abi: TraceAbi
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
@@ -75,9 +75,9 @@ class TraceArray:
             event.name: TraceEventFile(
                 event, {f.name: f for f in (*event.common(self.word), *event.own(self.word))}
             )
-            for event in self.events
+            for event in self.abi.events
         }
-        systems = dict.fromkeys(event.system for event in self.events)
+        systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
             Subsystem(name, [f for f in self.files.values() if f.event.system == name]) for name in systems
         ]
@@ -95,14 +95,12 @@ class TraceArray:
         self.ring.resize(size)
 
     def set_filter(self, file: TraceEventFile, text: str, ts: int) -> None:
-        """``apply_event_filter()``: a bad expression stays readable, with what is wrong. Raises
-        FilterError.
-        """
+        """``apply_event_filter()``: a bad filter can be read, with what is wrong. Raises FilterError."""
         file.clear_filter()
         if _is_clear(text):
             return
         try:
-            file.predicate = parse_filter(text, file.fields)
+            file.predicate = parse_filter(text, file.fields, self.abi)
             file.filter_string = text
         except FilterError as error:
             file.filter_string = error.text(text)
@@ -110,23 +108,21 @@ class TraceArray:
             raise
 
     def set_subsystem_filter(self, system: Subsystem, text: str, ts: int) -> None:
-        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not; never
-        refused.
-        """
+        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not."""
         for file in system.files:
             file.clear_filter()
             if _is_clear(text):
                 continue
             file.filter_string = text
             try:
-                file.predicate = parse_filter(text, file.fields)
+                file.predicate = parse_filter(text, file.fields, self.abi)
             except FilterError:
                 failure = FilterError(BAD_SUBSYS_FILTER, 0)
                 file.filter_string = failure.text(text)
                 self.log_error(failure, text, ts)
 
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
-        """``tracing_log_err()``"""
+        """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
         caret = " " * (len("  Command: ") + pos) + "^"
         what = f"event filter parse error: error: {error.message or 'Errno'}"

@@ -1,7 +1,6 @@
 """The tracer's ring buffer: pages of records, the oldest page overwritten first.
 
-What fits is counted as the kernel does, so that the numbers in ``entries-in-buffer/entries-written`` are
-the kernel's.
+What fits is counted as by the kernel, so that ``entries-in-buffer/entries-written`` are its numbers.
 """
 
 from __future__ import annotations
@@ -119,9 +118,7 @@ class RingBuffer(Generic[T]):
         self._pages = deque([_Page()])
 
     def consume(self) -> tuple[int, T] | None:
-        """``ring_buffer_consume()``: how many were lost before the oldest record, and that record; None
-        when empty.
-        """
+        """``ring_buffer_consume()``: how many were lost before the oldest record, and that; None if empty."""
         while not self._pages[0].records:
             if len(self._pages) == 1:
                 return None

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, overload
 
 from cmafs.abi.trace_event import Value, Word
+from cmafs.lib.kstrtox import c_integer
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
     from cmafs.init.task import Task
-    from cmafs.lib.clock import Clock
     from cmafs.lib.printk import Printk
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
+
+P = ParamSpec("P")
+
+
+def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Concatenate[Tracer, P], None]:
+    """What the memory manager calls: a bug there is reported, and is not the memory manager's."""
+
+    @wraps(method)
+    def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(tracer, *args, **kwargs)
+        except Exception:
+            tracer.report(traceback.format_exc())
+
+    return call
 
 
 class _Tries(Sequence[TraceEntry]):
@@ -50,34 +67,41 @@ class _Tries(Sequence[TraceEntry]):
 class Tracer:
     """All trace arrays of one machine. ``current`` is the task that runs; ``arrays[0]`` is the top one.
 
+    ``report`` gets the traceback of a bug of ours in a tracepoint: whoever passes one goes on.
     ``saved_cmdlines``: names of tasks seen while an event was on, as the kernel saves them at a task switch.
     """
 
     def __init__(
-        self, abi: TraceAbi, arch: str, clock: Clock, log: Printk, current: Callable[[], Task]
+        self,
+        abi: TraceAbi,
+        arch: str,
+        log: Printk,
+        current: Callable[[], Task],
+        report: Callable[[str], None],
     ) -> None:
         self.abi = abi
-        self.clock = clock
+        self.clock = log.clock
         self.current = current
+        self.report = report
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
-        self.arrays: list[TraceArray] = [TraceArray(self.word, abi.events)]
+        self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
         self.saved_cmdlines: dict[int, str] = {}
         self.on_change: Callable[[], None] = lambda: None
 
     def instance(self) -> TraceArray:
         """``trace_array_create()``: a further array; its ring has its size at once."""
-        array = TraceArray(self.word, self.abi.events, expanded=True)
+        array = TraceArray(self.word, self.abi, expanded=True)
         self.arrays.append(array)
         return array
 
     def remove(self, array: TraceArray) -> None:
-        """``__remove_instance()``"""
+        """``__remove_instance()``: nobody hears of its events any more."""
         self.arrays.remove(array)
         self.on_change()
 
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``"""
+        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
         if on:
             array.expand()
         for file in files:
@@ -92,6 +116,7 @@ class Tracer:
             for file in array.files.values()
         )
 
+    @_tracepoint
     def __call__(self, name: str, values: Mapping[str, int | str | None]) -> None:
         """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
         task = self.current()
@@ -106,6 +131,7 @@ class Tracer:
                 entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
                 array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
 
+    @_tracepoint
     def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
         """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
         kept.
@@ -133,8 +159,8 @@ class Tracer:
         }
         for field in file.event.own(self.word):
             value = values[field.name]
-            if isinstance(value, int) and not field.signed:
-                value &= (1 << 8 * field.size) - 1
+            if isinstance(value, int):
+                value = c_integer(value, 8 * field.size, field.signed)
             recorded[field.name] = value if value is not None else 0
         return recorded
 
@@ -169,6 +195,10 @@ class Tracer:
         """``%p`` of a page: as in the log, or plain; 0 is no page."""
         address = page_address(pfn or None)
         return self._hash_ptr(address) if self.abi.hashes_pointers else f"{address:016x}"
+
+    def cmdlines(self) -> str:
+        """What ``saved_cmdlines`` reads."""
+        return "".join(f"{pid} {comm}\n" for pid, comm in self.saved_cmdlines.items())
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""

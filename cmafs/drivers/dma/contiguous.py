@@ -10,14 +10,9 @@ from collections.abc import Iterator
 
 from cmafs.drivers.device import Device
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
-from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32
+from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32, get_order
 
 _UINT_MAX = (1 << 32) - 1
-
-
-def get_order(size: int, page_shift: int) -> int:
-    """``get_order()``: the smallest order of pages that holds ``size`` bytes, at least 1."""
-    return max((size - 1) >> page_shift, 0).bit_length()
 
 
 def page_count(device: Device, size: int) -> int:

@@ -12,13 +12,12 @@ from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
 from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
     dma_free_contiguous,
-    get_order,
     gfpflags_allow_blocking,
     page_count,
 )
 from cmafs.lib.printk import LOGLEVEL_WARNING
 from cmafs.mm.cma import cma_alloc
-from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL, get_order
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
 from cmafs.mm.page_owner import KIND_KERNEL
 

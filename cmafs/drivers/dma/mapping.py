@@ -11,10 +11,9 @@ import errno
 from contextlib import suppress
 
 from cmafs.drivers.device import Device, DmaBuffer, DriverMachine
-from cmafs.drivers.dma.contiguous import get_order
 from cmafs.drivers.dma.direct import FROM_COHERENT, dma_direct_alloc, dma_direct_free, new_buffer
 from cmafs.drivers.of_reserved_mem import of_reserved_mem_device_init_by_idx
-from cmafs.mm.gfp import GFP_KERNEL
+from cmafs.mm.gfp import GFP_KERNEL, get_order
 
 
 def probe(device: Device) -> None:

@@ -1,12 +1,11 @@
-"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them. Counts of free blocks and page
-blocks.
-"""
+"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them: free blocks and page blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cmafs.lib.intervals import union, within
 from cmafs.mm.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
 
 if TYPE_CHECKING:
@@ -72,14 +71,11 @@ def pageblock_counts(memory: Memory, zone: Zone) -> list[int]:
     order, flags = memory.pageblock_order, memory.pageblock_flags
     first = (zone.start_pfn >> order) - memory.block_base
     last = first + (zone.end_pfn - zone.start_pfn - 1 >> order)
+    bits, base = SECTION_SIZE_BITS - memory.layout.page_shift, memory.block_base
+    sections = union((start >> bits, -(-end >> bits)) for start, end in memory.layout.memory)
+    blocks = [((low << bits >> order) - base, (high << bits >> order) - base) for low, high in sections]
     counts = [0] * MIGRATE_TYPES
-    done = first
-    for start, end in sorted(memory.layout.memory):
-        section = SECTION_SIZE_BITS - memory.layout.page_shift
-        low, high = start >> section << section, -(-end >> section) << section
-        at = max(done, (low >> order) - memory.block_base)
-        until = min(last + 1, (high >> order) - memory.block_base, len(flags))
+    for low, high in within(blocks, first, min(last + 1, len(flags))):
         for migratetype in range(MIGRATE_TYPES):
-            counts[migratetype] += flags.count(migratetype, at, max(at, until))
-        done = max(done, until)
+            counts[migratetype] += flags.count(migratetype, low, high)
     return counts
