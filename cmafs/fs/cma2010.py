@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.drivers.cma2010.chardev import CmaDevice, CmaFile
+from cmafs.drivers.cma2010.chardev import CmaFile
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import KernelOops
 from cmafs.drivers.cma2010.regions import CmaRegion
@@ -18,13 +18,34 @@ from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
-from cmafs.fs.seq_file import SeqOperations
+from cmafs.fs.seq_file import SeqOperations, writes
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-#: One write to a sysfs file of 2.6.36 takes at most so many bytes (fs/sysfs/file.c:fill_write_buffer()).
-_WRITE_MAX = SYSFS_FILE_SIZE - 1
+#: The text of one read or write of a sysfs file of 2.6.36: a page less its NUL
+#: (``fs/sysfs/file.c:fill_write_buffer()``).
+_TEXT_MAX = SYSFS_FILE_SIZE - 1
+
+
+def _operations(attribute: Attribute) -> SeqOperations:
+    """``sysfs_file_operations`` of 2.6.36: each write is one store; writing needs a store, also for root."""
+    store = attribute.store
+
+    def show() -> bytes:
+        text = attribute.show().encode("utf-8", "surrogateescape")
+        return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + b"\n"
+
+    def write(data: bytes) -> int:
+        assert store is not None
+        store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        return min(len(data), _TEXT_MAX)
+
+    def on_open(flags: int) -> None:
+        if writes(flags) and store is None:
+            fail(errno.EACCES)
+
+    return SeqOperations(show, write, on_open=on_open)
 
 
 class CmaDeviceFile(File):
@@ -43,19 +64,19 @@ class CmaDeviceFile(File):
         return 0
 
     def release(self) -> None:
-        """The last close gives the chunk back."""
+        """``cma_file_release()``: the last close gives the chunk back."""
         self._file.release()
 
 
 @dataclass(frozen=True)
 class CmaDeviceOperations:
-    """``cma_fops``: each open file stands for at most one chunk."""
+    """``cma_fops``"""
 
-    device: CmaDevice
+    cma: Cma2010
 
     def open(self, inode: Inode, flags: int) -> File:
-        """``cma_file_open()``: nothing is allocated yet."""
-        return CmaDeviceFile(self.device.open())
+        """``cma_file_open()``: an open file holds no chunk yet."""
+        return CmaDeviceFile(CmaFile(self.cma))
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
@@ -63,7 +84,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     cma = machine.cma2010
     if cma is None:
         return
-    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
+    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(cma))
     if machine.config.on("CMA_SYSFS"):
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 
@@ -79,12 +100,15 @@ def _contiguous(directory: Directory, cma: Cma2010) -> None:
 
 
 def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
-    """``__cma_sysfs_region_add()``: a directory by its address, and by its name, if that is free, a link."""
+    """``__cma_sysfs_region_add()``: a directory called by its address, and a link called by its name.
+
+    There is no second link of a name, and none where no path could reach it: ``.``, ``..``, or with a slash.
+    """
     address = cma.word.pointer(reg.start)
     if address in regions.children:
         return
     _files(regions.subdir(address), region_attributes(cma, reg))
-    if reg.name and reg.name not in regions.children:
+    if reg.name and "/" not in reg.name and reg.name not in (".", "..", *regions.children):
         regions.add(reg.name, Symlink(SYSFS, stat.S_IFLNK | 0o777, target=address))
 
 
@@ -92,18 +116,3 @@ def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
     for name, attribute in attributes.items():
         mode = 0o444 if attribute.store is None else 0o644
         directory.file(name, mode, _operations(attribute), SYSFS_FILE_SIZE)
-
-
-def _operations(attribute: Attribute) -> SeqOperations:
-    """``sysfs_open_file()``, ``sysfs_read_file()``, ``sysfs_write_file()``: each write is one store."""
-
-    def store(data: bytes) -> int:
-        assert attribute.store is not None
-        taken = data[:_WRITE_MAX]
-        attribute.store(taken.decode("latin-1"))
-        return len(taken)
-
-    def show() -> bytes:
-        return attribute.show().encode("latin-1")
-
-    return SeqOperations(show, store if attribute.store else None, errno.EIO, needs_mode=True)

@@ -66,6 +66,8 @@ def _regions(cma: Cma2010) -> Iterator[str]:
             yield f"region {reg.label}: free and used bytes are not its size"
         if any(chunk.start < reg.start or chunk.start + chunk.size > reg.end for chunk in own):
             yield f"region {reg.label}: a chunk lies outside"
-    for one, two in pairwise(chunks):
+        if not cma.quirks.q17_rounding_wraps and not all(chunk.size for chunk in own):
+            yield f"region {reg.label}: a chunk of no bytes"
+    for one, two in pairwise(chunk for chunk in chunks if chunk.size):
         if one.start + one.size > two.start:
             yield f"chunks at {one.start:#x} and {two.start:#x} overlap"
