@@ -300,6 +300,48 @@ def test_an_empty_chunk_is_no_sound_state_where_no_quirk_made_it():
     assert validate_2010(cma) == ["region r: a chunk of no bytes"]
 
 
+numbers = st.one_of(
+    st.sampled_from(
+        ["", "0", "1", "4K", "64k", "1M", "4G", "0x40000000", "010", "0xffffffff", "0xffffffffffffffff"]
+    ),
+    st.integers(0, 1 << 66).map(str),
+    st.integers(0, 1 << 66).map(hex),
+)
+entries = st.builds(
+    lambda name, size, start, alignment, rest: f"{name}={size}{start}{alignment}{rest}",
+    st.text("ab-=,;", max_size=2),
+    numbers,
+    st.just("") | numbers.map("@{}".format),
+    st.just("") | numbers.map("/{}".format),
+    st.sampled_from(["", "", ":", ":bf", ":x(y)", ":x(", "x"]),
+)
+
+
+@given(
+    st.sampled_from(list(PROFILES)),
+    st.booleans(),
+    st.sampled_from([32, 64]),
+    st.lists(entries, max_size=18).map(";".join) | st.text("a=@/:;()-0x9KMG\n\0", max_size=20),
+)
+def test_any_cma_parameter_makes_sound_regions_or_is_refused(profile, strict, bits, text):
+    cma = framework(profile, strict, bits)
+    try:
+        cma.cma_param(text)
+    except OSError as error:
+        assert error.errno in (errno.EINVAL, errno.ENOSPC)
+    kept = len(cma.early.regions)
+    cma.early.reserve_all(boot_memory(0x40000000, 64 * M))
+    cma.cma_init()
+    with_bf(cma)
+    assert len(cma.regions) <= kept <= PROFILES[profile].regions_limit
+    place = 1
+    for reg in sorted(cma.regions, key=lambda reg: reg.start):
+        assert place <= reg.start < reg.end <= cma.word.mask
+        assert reg.start % PAGE == reg.size % PAGE == 0
+        place = reg.end
+    assert validate_2010(cma) == []
+
+
 # Any sequence of opens and closes
 
 EDGES = [0, 1, PAGE, 64 * K, M, 1 << 31, TOP32, 1 << 63, TOP64 - 1]
