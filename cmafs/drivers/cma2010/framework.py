@@ -101,9 +101,10 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.EINVAL, "size 0 or alignment no power of two")
 
     def _round_request(self, size: int, alignment: int, pads: bool = False) -> tuple[int, int]:
-        """Up to whole pages; meizu adds one alignment too many to a list's (Q14); v1 does neither (Q15).
+        """Up to whole pages; with ``pads`` (meizu) to the alignment, and then one alignment more (Q14).
 
-        A result beyond the word is more than any region has; with Q17 it wraps instead, mostly to 0.
+        The code of v1 rounds nothing (Q15). A size that becomes too large for the word is more than any
+        region has; with Q17 it wraps instead, mostly to 0.
         """
         if self.quirks.q15_sizes_not_rounded:
             return size, alignment or 1
