@@ -28,26 +28,6 @@ if TYPE_CHECKING:
 _TEXT_MAX = SYSFS_FILE_SIZE - 1
 
 
-def _operations(attribute: Attribute) -> SeqOperations:
-    """``sysfs_file_operations`` of 2.6.36: each write is one store; writing needs a store, also for root."""
-    store = attribute.store
-
-    def show() -> bytes:
-        text = attribute.show().encode("utf-8", "surrogateescape")
-        return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + b"\n"
-
-    def write(data: bytes) -> int:
-        assert store is not None
-        store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
-        return min(len(data), _TEXT_MAX)
-
-    def on_open(flags: int) -> None:
-        if writes(flags) and store is None:
-            fail(errno.EACCES)
-
-    return SeqOperations(show, write, on_open=on_open)
-
-
 class CmaDeviceFile(File):
     """An open ``/dev/cma``; it can neither be read nor written."""
 
@@ -116,3 +96,23 @@ def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
     for name, attribute in attributes.items():
         mode = 0o444 if attribute.store is None else 0o644
         directory.file(name, mode, _operations(attribute), SYSFS_FILE_SIZE)
+
+
+def _operations(attribute: Attribute) -> SeqOperations:
+    """``sysfs_file_operations`` of 2.6.36: each write is one store; writing needs a store, also for root."""
+    store = attribute.store
+
+    def show() -> bytes:
+        text = attribute.show().encode("utf-8", "surrogateescape")
+        return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + b"\n"
+
+    def write(data: bytes) -> int:
+        assert store is not None
+        store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        return min(len(data), _TEXT_MAX)
+
+    def on_open(flags: int) -> None:
+        if writes(flags) and store is None:
+            fail(errno.EACCES)
+
+    return SeqOperations(show, write, on_open=on_open)
