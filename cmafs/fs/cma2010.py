@@ -18,7 +18,7 @@ from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
-from cmafs.fs.seq_file import SeqOperations, writes
+from cmafs.fs.seq_file import SeqOperations
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -99,7 +99,10 @@ def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
 
 
 def _operations(attribute: Attribute) -> SeqOperations:
-    """``sysfs_file_operations`` of 2.6.36: each write is one store; writing needs a store, also for root."""
+    """``sysfs_file_operations`` of 2.6.36: each write is one store.
+
+    Where there is none, and chmod allowed the write, the framework's code calls a null pointer: EIO.
+    """
     store = attribute.store
 
     def show() -> bytes:
@@ -111,8 +114,4 @@ def _operations(attribute: Attribute) -> SeqOperations:
         store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
         return min(len(data), _TEXT_MAX)
 
-    def on_open(flags: int) -> None:
-        if writes(flags) and store is None:
-            fail(errno.EACCES)
-
-    return SeqOperations(show, write, on_open=on_open)
+    return SeqOperations(show, write if store else None, errno.EIO, needs_mode=True)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmafs.drivers.cma2010.profile import Profile, Quirks, Word, is_power_of_two_or_zero
+from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
 from cmafs.mm.memblock import round_up
 
-_DIGITS = "0123456789abcdef"
-_U64 = (1 << 64) - 1
 _SUFFIX_SHIFT = {"k": 10, "m": 20, "g": 30}
 
 
@@ -91,21 +90,6 @@ class CmaAllocator:
     free: Callable[[CmaChunk], None] | None = None
 
 
-def simple_strtoull(text: str) -> tuple[int, str]:
-    """A number in base 0 at the start of a text, and the text behind it: 0 and all of it without a digit.
-
-    It wraps at 64 bits, and takes any number of digits. Source: ``lib/vsprintf.c:simple_strtoull()@v2.6.36``.
-    """
-    base, start = 10, 0
-    if text.startswith("0"):
-        is_hex = text[1:2].lower() == "x" and text[2:3].lower() in set(_DIGITS)
-        base, start = (16, 2) if is_hex else (8, 0)
-    value, end = 0, start
-    while end < len(text) and (digit := _DIGITS.find(text[end].lower(), 0, base)) >= 0:
-        value, end = (value * base + digit) & _U64, end + 1
-    return value, text[end:]
-
-
 def memparse(text: str) -> tuple[int, str]:
     """A size in bytes with at most one suffix K, M or G, and the text behind it; wraps at 64 bits.
 
@@ -116,7 +100,7 @@ def memparse(text: str) -> tuple[int, str]:
     """
     value, rest = simple_strtoull(text)
     shift = _SUFFIX_SHIFT.get(rest[:1].lower(), 0)
-    return (value << shift) & _U64, rest[1:] if shift else rest
+    return (value << shift) & U64_MAX, rest[1:] if shift else rest
 
 
 def strict_strtoul(text: str, word: Word) -> int | None:
