@@ -386,7 +386,7 @@ def test_many_records_at_once_are_as_one_by_one(count: int, before: int) -> None
             ring.write(0, 50, -index)
     for index in range(count):
         one.write(0, 36, index)
-    many.write_many(0, 36, range(count))
+    many.write_many(0, count, lambda index: [(36, index)])
     assert list(one) == list(many)
     assert (len(one), one.overrun) == (len(many), many.overrun)
     assert one.consume() == many.consume()
@@ -486,8 +486,11 @@ def test_a_pinned_page_in_the_walk(traced: Traced) -> None:
     traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
     traced.write("set_event", "page_isolation\n")
     traced.alloc(10)
-    failed, done = (line.split("fin_pfn=")[1] for line in traced.lines())
-    assert failed == f"{pfn:#x} ret=fail"
+    *failed, done = (line.split("test_pages_isolated: ")[1] for line in traced.lines())
+    assert failed == [
+        f"start_pfn={start:#x} end_pfn={pfn + 2 + i:#x} fin_pfn={pfn:#x} ret=fail"
+        for i, start in enumerate([pfn - 8] * 8 + [pfn])
+    ]
     assert done.endswith(" ret=success")
 
 

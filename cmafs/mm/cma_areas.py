@@ -6,9 +6,9 @@ Positions are pfns and counts pages, unless a name says bits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
@@ -17,10 +17,7 @@ from cmafs.lib.ratelimit import Ratelimit
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
     from cmafs.lib.printk import Printk
-    from cmafs.mm.mmzone import Memory
-
-#: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
-TraceFields: TypeAlias = Mapping[str, int | str | None]
+    from cmafs.mm.mmzone import Memory, TraceHook
 
 #: Where cma_areas[0] stands, for ``%p``, and how big one is.
 _CMA_AREAS = 0xFFFFFFFF83000000
@@ -124,10 +121,9 @@ class CmaAreas:
     """``cma_areas[]`` of one machine, in slot order, and what all areas share.
 
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
-    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
-    group ``cma`` with its fields; None while nobody listens. ``trace_tries``, if not None, gets an event
-    of many pfns at once. ``failure_limit``, ``pfns_busy_limit``: the rate
-    limits of two call sites, which all areas share.
+    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets the events of the
+    group ``cma``; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
+    call sites, which all areas share.
     """
 
     def __init__(
@@ -148,8 +144,7 @@ class CmaAreas:
         self.ulong_max = (1 << log.bits_per_long) - 1
         self.default: Cma | None = None
         self.totalcma_pages = 0
-        self.trace: Callable[[str, TraceFields], None] | None = None
-        self.trace_tries: Callable[[str, TraceFields, range], None] | None = None
+        self.trace: TraceHook | None = None
         self.memory: Memory
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)

@@ -30,6 +30,12 @@ def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
     return MOVABLE
 
 
+def migration_fails(memory: Memory, pfn: int) -> bool:
+    """Whether migrate_pages() fails on a page; not so for one that is free, or not even isolated."""
+    occupant = memory.owners.owner_at(pfn)
+    return occupant is not None and movability(memory, pfn, occupant) in (FAILING, LOCKED)
+
+
 def all_movable(memory: Memory, pages: list[Page]) -> bool:
     """Whether nothing but a pin can hold any of these pages: all their owners' pages move."""
     locks = memory.abi.mlock_stops_migration

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from cmafs.abi.mm import MmAbi
 from cmafs.mm.page_owner import Occupant, PageOwners
@@ -36,8 +37,10 @@ CODE_MASK = (1 << CODE_SHIFT) - 1
 
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
-#: A tracepoint's listener: the event's name and its fields.
-TraceHook = Callable[[str, Mapping[str, int | str | None]], None]
+#: An event's fields by name: numbers, a name, and ``page``: a pfn, or None for a NULL page.
+TraceFields: TypeAlias = Mapping[str, int | str | None]
+#: An event: its name, its fields.
+Event: TypeAlias = tuple[str, TraceFields]
 
 FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
 
@@ -57,6 +60,16 @@ class MemoryLayout:
     zones: tuple[tuple[str, int, int], ...]
     memory: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
+
+
+class TraceHook(Protocol):
+    """Who listens at tracepoints."""
+
+    def __call__(self, name: str, fields: TraceFields, /) -> None:
+        """One event."""
+
+    def repeat(self, pfns: range, events: Callable[[int], list[Event]], /) -> None:
+        """The events of each of ``pfns``, in turn; the same events for each, only their fields differ."""
 
 
 class Zone:

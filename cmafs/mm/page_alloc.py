@@ -20,10 +20,14 @@ from cmafs.mm.watermark import headroom, zone_watermark_ok
 
 
 class OutOfMemory(OSError):
-    """ENOMEM: what is free above the watermarks and what can be reclaimed do not suffice."""
+    """ENOMEM: what is free above the watermarks and what can be reclaimed do not suffice.
 
-    def __init__(self, reason: str) -> None:
+    ``pfn``: the page that found no place to move to, if pages were to move.
+    """
+
+    def __init__(self, reason: str, pfn: int | None = None) -> None:
         super().__init__(errno.ENOMEM, reason)
+        self.pfn = pfn
 
 
 @dataclass(frozen=True)

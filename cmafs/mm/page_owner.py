@@ -110,6 +110,12 @@ class Occupant:
         return found
 
 
+def _in_use(tags: array[int]) -> tuple[int, int]:
+    """(first, behind the last) of the entries that are not 0, as bits of one number: a pin is often alone."""
+    bits = int.from_bytes(tags.tobytes(), "little")
+    return ((bits & -bits).bit_length() - 1) // 64, (bits.bit_length() + 63) // 64
+
+
 class PageOwners:
     """All used pages of a machine; ``order``: that of a page block."""
 
@@ -215,8 +221,9 @@ class PageOwners:
             blocks = [block for block in range(first, last + 1) if block in self.tags]
         for block in blocks:
             base = block << self.order
-            low, high = max(start - base, 0), min(end - base, self.block_pages)
-            for pfn, tag in enumerate(self.tags[block][low:high], base + low):
+            tags = self.tags[block][max(start - base, 0) : end - base]
+            low, high = _in_use(tags)
+            for pfn, tag in enumerate(tags[low:high], max(start, base) + low):
                 if tag:
                     yield pfn, tag
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Value, Word
 from cmafs.mm.cma_report import page_address
@@ -14,37 +14,11 @@ if TYPE_CHECKING:
     from cmafs.init.task import Task
     from cmafs.lib.clock import Clock
     from cmafs.lib.printk import Printk
+    from cmafs.mm.mmzone import Event, TraceFields
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
-
-
-class _Tries(Sequence[TraceEntry]):
-    """The entries of tries that differ in their pfn, made when they are asked for; filtered ones are left
-    out.
-    """
-
-    def __init__(self, file: TraceEventFile, first: dict[str, Value], tries: range, ts: int) -> None:
-        self._file, self._first, self._ts = file, first, ts
-        passes = file.predicate
-        self._tries: Sequence[int] = tries
-        if passes is not None:
-            self._tries = [pfn for pfn in tries if passes({**first, "pfn": pfn, "page": pfn})]
-
-    def __len__(self) -> int:
-        return len(self._tries)
-
-    @overload
-    def __getitem__(self, index: int) -> TraceEntry: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TraceEntry]: ...
-    def __getitem__(self, index: int | slice) -> TraceEntry | list[TraceEntry]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        pfn = self._tries[index]
-        pid = int(self._first["common_pid"])
-        return TraceEntry(self._ts, pid, 0, self._file.event, {**self._first, "pfn": pfn, "page": pfn})
 
 
 class Tracer:
@@ -92,35 +66,42 @@ class Tracer:
             for file in array.files.values()
         )
 
-    def __call__(self, name: str, values: Mapping[str, int | str | None]) -> None:
+    def __call__(self, name: str, values: TraceFields) -> None:
         """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
-        task = self.current()
-        recorded: dict[str, Value] | None = None
         for array in self.arrays:
-            file = array.files.get(name)
-            if file is None or not file.enabled or not array.tracing_on:
-                continue
-            if recorded is None:
-                recorded = self._record(file, values, task)
-            if file.predicate is None or file.predicate(recorded):
-                entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
-                array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
+            for length, entry in self._entries(array, [(name, values)]):
+                array.ring.write(entry.ts, length, entry)
 
-    def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
-        """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
-        kept.
+    def repeat(self, pfns: range, events: Callable[[int], list[Event]]) -> None:
+        """The tracepoints that are passed for each of ``pfns``, in turn: the same ones with other fields.
+
+        As one call after the other; but there can be millions, of which the ring holds the last.
         """
         for array in self.arrays:
-            file = array.files[name]
-            if not file.enabled or not array.tracing_on:
-                continue
-            first = self._record(file, {**values, "pfn": tries[0], "page": tries[0]}, self.current())
-            ts, length = self.clock.now(), file.event.record_size(self.word, first)
-            array.ring.write_many(ts, length, _Tries(file, first, tries, ts))
+            self._repeat(array, pfns, events)
 
-    def _record(
-        self, file: TraceEventFile, values: Mapping[str, int | str | None], task: Task
-    ) -> dict[str, Value]:
+    def _repeat(self, array: TraceArray, pfns: range, events: Callable[[int], list[Event]]) -> None:
+        def group(index: int) -> list[tuple[int, TraceEntry]]:
+            return self._entries(array, events(pfns[index]))
+
+        files = [file for name, _ in events(pfns[0]) if (file := array.listening(name)) is not None]
+        if any(file.predicate for file in files):  # it has to see them all
+            for index in range(len(pfns)):
+                for length, entry in group(index):
+                    array.ring.write(entry.ts, length, entry)
+        elif files:
+            array.ring.write_many(self.clock.now(), len(pfns), group)
+
+    def _entries(self, array: TraceArray, events: list[Event]) -> list[tuple[int, TraceEntry]]:
+        """What an instance records of some events, with the length of each."""
+        ts, task, entries = self.clock.now(), self.current(), []
+        for name, values in events:
+            file = array.listening(name)
+            if file is not None and file.passes(record := self._record(file, values, task)):
+                entries.append((file.record_size(record), TraceEntry(ts, task.pid, 0, file.event, record)))
+        return entries
+
+    def _record(self, file: TraceEventFile, values: TraceFields, task: Task) -> dict[str, Value]:
         """The record of an event, with what filters see beside its own fields."""
         self.saved_cmdlines[task.pid] = task.comm
         recorded: dict[str, Value] = {
@@ -131,7 +112,7 @@ class Tracer:
             **dict.fromkeys(("comm", "COMM"), task.comm),
             **dict.fromkeys(("cpu", "CPU", "common_cpu"), 0),
         }
-        for field in file.event.own(self.word):
+        for field in file.own:
             value = values[field.name]
             if isinstance(value, int) and not field.signed:
                 value &= (1 << 8 * field.size) - 1

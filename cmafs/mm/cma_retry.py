@@ -1,0 +1,157 @@
+"""The retries of ``cma_alloc()`` near a page that cannot move: many windows that stay busy, in one step.
+
+After -EBUSY the kernel tries the next window, one alignment step on. Every window that holds the page in the
+way is busy as well, and one pin in a large area is in the way of millions. Of such a row of windows only the
+first is tried (``Retries.pass_by``).
+
+Why the others cannot end otherwise: nothing runs between the tries that could let go of the page. What they
+would have moved out on the way is moved at once, for the whole row (``migrate_contig_range()``).
+
+What each of them leaves behind follows from where it begins, and from how many there are:
+
+- ``pgmigrate_fail``: five for each window with a page on which migration fails;
+- events: the tracer is given the row as a whole, and makes only what its ring still holds in the end;
+- ``PFNs busy`` lines: ``___ratelimit()`` says at once how many of the row it lets through, ten at most;
+- debug lines: the row is kept until the search is over; then the log makes only those that its ring still
+  holds, and counts the others.
+
+A window is given by its first pfn, a row of windows as a range of those.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO
+from cmafs.mm.cma_report import page_address
+from cmafs.mm.contig_alloc import (
+    COMPACT_CLUSTER_MAX,
+    MIGRATE_TRIES,
+    ContigBusy,
+    migrate_contig_range,
+    tested_pages,
+)
+from cmafs.mm.migrate import migration_fails
+from cmafs.mm.page_alloc import OutOfMemory
+from cmafs.mm.walk import MR_CONTIG_RANGE, migrate_pages_event, test_pages_isolated_event
+
+if TYPE_CHECKING:
+    from cmafs.mm.cma_areas import Cma
+    from cmafs.mm.mmzone import Event, Memory, TraceFields
+
+
+class Retries:
+    """The busy tries of one search for ``count`` pages, aligned to ``align`` (an order)."""
+
+    def __init__(self, cma: Cma, count: int, align: int) -> None:
+        self._cma, self._count, self._align = cma, count, align
+        self._memory, self._log = cma.areas.memory, cma.areas.log
+        self._debug = self._log.debug(cma.areas.abi.sites.busy)
+        #: Of each row, oldest first: how many lines, and (text, level) of each, newest first.
+        self._lines: list[tuple[int, Iterable[tuple[str, int]]]] = []
+
+    def pass_by(self, busy: ContigBusy, windows: range) -> tuple[int, int]:
+        """Goes past the page that kept the first of ``windows`` busy: (the window tried last, an errno).
+
+        EBUSY: the search goes on with the window after that. ENOMEM, for lack of room to move to, ends it.
+        """
+        if busy.locked:
+            locked = f"cma: migrate_pages failed, page {busy.pfn:#x} is locked"
+            self._lines.append((1, [(locked, LOGLEVEL_ERR)]))
+        self._leave_behind(windows[:1], self._retry_events)
+        row = windows[1 : len(range(windows[0], _busy_until(self._memory, busy) + 1, windows.step))]
+        if not row:
+            return windows[0], errno.EBUSY
+        failing = busy.pfn if busy.failing else None
+        try:
+            ahead = migrate_contig_range(self._memory, row[-1], row[-1] + self._count, tries=len(row))
+        except OutOfMemory as error:
+            assert error.pfn is not None
+            reached = self._ending_before(row, error.pfn)
+            self._stay_busy(reached, failing)
+            return row[len(reached)], errno.ENOMEM
+        if failing is None and ahead.failing is not None:
+            failing = ahead.failing[0]
+        self._stay_busy(row, failing)
+        return row[-1], errno.EBUSY
+
+    def print(self) -> None:
+        """The lines of all tries, once the search is over."""
+        newest_first = chain.from_iterable(lines for _, lines in reversed(self._lines))
+        self._log.printk_many(sum(count for count, _ in self._lines), newest_first)
+
+    def _ending_before(self, row: range, pfn: int) -> range:
+        """The windows of a row that do not reach a page."""
+        return row[: len(range(row.start, pfn - self._count + 1, row.step))]
+
+    def _stay_busy(self, row: range, failing: int | None) -> None:
+        """What windows that are not tried leave behind.
+
+        ``failing``: the page on which migration fails in each window that reaches it, None: in no window.
+        """
+        quiet = row if failing is None else self._ending_before(row, failing)
+        failed = row[len(quiet) :]
+        self._leave_behind(quiet, lambda window: self._walk_events(window, 0) + self._retry_events(window))
+        self._leave_behind(
+            failed, lambda window: self._walk_events(window, MIGRATE_TRIES) + self._retry_events(window)
+        )
+        self._memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES * len(failed))
+
+    def _leave_behind(self, row: range, events: Callable[[int], list[Event]]) -> None:
+        """The events and the lines of a row of windows."""
+        trace = self._cma.areas.trace or self._memory.trace
+        if trace is not None and row:
+            trace.repeat(row, events)
+        printed = 0
+        if self._memory.abi.reports_pfns_busy and row:
+            printed = self._cma.areas.pfns_busy_limit.allow("alloc_contig_range", len(row))
+        for window in row[:printed]:
+            self._lines.append((1, [self._pfns_busy_line(window)]))
+            self._keep_debug_lines(range(window, window + 1))
+        self._keep_debug_lines(row[printed:])
+
+    def _retry_events(self, window: int) -> list[Event]:
+        areas = self._cma.areas
+        if areas.trace is None or areas.abi.alloc_event:
+            return []
+        pages: TraceFields = {"pfn": window, "page": window, "count": self._count, "align": self._align}
+        return [("cma_alloc_busy_retry", {"name": self._cma.name, **pages})]
+
+    def _walk_events(self, window: int, failed: int) -> list[Event]:
+        """Those of alloc_contig_range(), where migrate_pages() fails so many times on one page."""
+        if self._memory.trace is None:
+            return []
+        tested = self._tested(window)
+        return [migrate_pages_event(0, 1, MR_CONTIG_RANGE)] * failed + [test_pages_isolated_event(*tested)]
+
+    def _tested(self, window: int) -> tuple[int, int, int]:
+        return tested_pages(self._memory, self._memory.zone_of(window), window, window + self._count)
+
+    def _pfns_busy_line(self, window: int) -> tuple[str, int]:
+        start, end, _ = self._tested(window)
+        return f"alloc_contig_range: [{start:x}, {end:x}) PFNs busy", LOGLEVEL_INFO
+
+    def _keep_debug_lines(self, row: range) -> None:
+        if self._debug:
+            self._lines.append((len(row), map(self._debug_line, reversed(row))))
+
+    def _debug_line(self, window: int) -> tuple[str, int]:
+        site, shows_pfn = self._cma.areas.abi.sites.busy, self._cma.areas.abi.busy_shows_pfn
+        page = self._log.hash_ptr(page_address(window))
+        values = (site.function, window, page) if shows_pfn else (site.function, page)
+        return self._log.debug_text(site, *values), LOGLEVEL_DEBUG
+
+
+def _busy_until(memory: Memory, busy: ContigBusy) -> int:
+    """The last pfn at which a window can begin that is busy for the same reason.
+
+    As a rule this is the page in the way. But where many pages in a row fail to migrate, the first batch of a
+    window that begins among them is full of such pages: it fails as well, and moves nothing.
+    """
+    end = busy.pfn
+    while busy.failing and migration_fails(memory, end):
+        end += 1
+    return max(busy.pfn, end - COMPACT_CLUSTER_MAX)
