@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import Event, Memory, MemoryLayout, TraceFields
+from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields
 from cmafs.sim.validate import validate
 
 TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
@@ -53,10 +52,10 @@ class Listener:
     def __call__(self, name: str, fields: TraceFields) -> None:
         self.events.append((name, dict(fields)))
 
-    def repeat(self, pfns: range, events: Callable[[int], list[Event]]) -> None:
+    def repeat(self, pfns: range, events: list[RepeatedEvent]) -> None:
         for pfn in pfns:
-            for name, fields in events(pfn):
-                self(name, fields)
+            for name, same, others in events:
+                self(name, {**same, **others(pfn)})
 
 
 def layout(

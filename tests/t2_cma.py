@@ -102,7 +102,7 @@ def test_no_hole(kernel: str, line: str, ret: int) -> None:
     assert cma_alloc(areas[0], 4096) is None
     assert line in areas.log.lines()
     name, last = events[-1]
-    assert last["page"] is None
+    assert last["page"] == 0
     assert last["pfn"] == (0 if areas.abi.failed_pfn_is_zero else (1 << 64) - 1)
     if areas.abi.finish_errno:
         assert (name, last["errorno"]) == ("cma_alloc_finish", ret)

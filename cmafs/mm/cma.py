@@ -154,18 +154,16 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         if place is None:
             break
         tried = cmr.base_pfn + (place << cma.order_per_bit)
-        error, busy = _take(cma, tried, count)
-        if busy is not None:
-            retries = retries or Retries(cma, count, align)
-            tried, error = retries.pass_by(busy, _windows(cma, cmr, place, bits, mask))
+        error, busy = _take(cma, cmr, place, bits, count)
+        if busy is None:
+            break
+        retries = retries or Retries(cma, count, align)
+        tried, error = retries.pass_by(busy, _windows(cma, cmr, place, bits, mask))
         if error != errno.EBUSY:
             break
         start = ((tried - cmr.base_pfn) >> cma.order_per_bit) + mask + 1
     if retries is not None:
         retries.print()
-    if not error:
-        cmr.bitmap.set((tried - cmr.base_pfn) >> cma.order_per_bit, bits)
-        cma.available_count -= count
     return tried, error
 
 
@@ -185,14 +183,17 @@ def _alignment(cma: Cma, cmr: CmaMemrange, align: int) -> tuple[int, int]:
     return mask, (cmr.base_pfn & ((1 << align) - 1)) >> cma.order_per_bit
 
 
-def _take(cma: Cma, pfn: int, count: int) -> tuple[int, ContigBusy | None]:
-    """``alloc_contig_range()``: (0 or an errno, for EBUSY with who is in the way)."""
+def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, ContigBusy | None]:
+    """Claims bits and their pages: (0 or an errno, for EBUSY with who is in the way)."""
+    pfn = cmr.base_pfn + (place << cma.order_per_bit)
     try:
         alloc_contig_range(cma.areas.memory, pfn, pfn + count)
     except ContigBusy as busy:
         return errno.EBUSY, busy
     except OutOfMemory:
         return errno.ENOMEM, None
+    cmr.bitmap.set(place, bits)
+    cma.available_count -= count
     return 0, None
 
 

@@ -90,7 +90,7 @@ def _holes(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, str]]:
 def trace_start(cma: Cma, count: int, align: int) -> None:
     """The event cma_alloc_start."""
     assert cma.areas.trace is not None
-    fields: dict[str, int | str | None] = {"name": cma.name, "count": count, "align": align}
+    fields: dict[str, int | str] = {"name": cma.name, "count": count, "align": align}
     if cma.areas.abi.start_counts:
         fields["request_count"] = fields.pop("count")
         fields.update(available_count=cma.available_count, total_count=cma.count)
@@ -101,7 +101,7 @@ def _trace_finish(cma: Cma, count: int, align: int, tried: int, error: int) -> N
     areas, abi = cma.areas, cma.areas.abi
     assert areas.trace is not None
     pfn = 0 if error and abi.failed_pfn_is_zero else tried & areas.ulong_max
-    fields: dict[str, int | str | None] = {"pfn": pfn, "page": None if error else tried}
+    fields: dict[str, int | str] = {"pfn": pfn, "page": 0 if error else tried}
     if abi.alloc_event:
         areas.trace("cma_alloc", {**fields, "count": count, "align": align})
         return

@@ -21,7 +21,7 @@ A window is given by its first pfn, a row of windows as a range of those.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -35,12 +35,15 @@ from cmafs.mm.contig_alloc import (
     tested_pages,
 )
 from cmafs.mm.migrate import migration_fails
+from cmafs.mm.mmzone import RepeatedEvent
 from cmafs.mm.page_alloc import OutOfMemory
-from cmafs.mm.walk import MR_CONTIG_RANGE, migrate_pages_event, test_pages_isolated_event
+from cmafs.mm.walk import MR_CONTIG_RANGE, migrate_pages_event, step, test_pages_isolated_event
 
 if TYPE_CHECKING:
     from cmafs.mm.cma_areas import Cma
-    from cmafs.mm.mmzone import Event, Memory, TraceFields
+    from cmafs.mm.mmzone import Memory, TraceFields
+
+_MIGRATION_FAILED = RepeatedEvent(*migrate_pages_event(0, 1, MR_CONTIG_RANGE), lambda _window: {})
 
 
 class Retries:
@@ -61,10 +64,11 @@ class Retries:
         if busy.locked:
             locked = f"cma: migrate_pages failed, page {busy.pfn:#x} is locked"
             self._lines.append((1, [(locked, LOGLEVEL_ERR)]))
-        self._leave_behind(windows[:1], self._retry_events)
+        self._leave_behind(windows[:1], [])
         row = windows[1 : len(range(windows[0], _busy_until(self._memory, busy) + 1, windows.step))]
         if not row:
             return windows[0], errno.EBUSY
+        step(self._memory, 0, f"cma_alloc(): {len(row)} more windows, up to {row[-1]:#x}, are busy as well")
         failing = busy.pfn if busy.failing else None
         try:
             ahead = migrate_contig_range(self._memory, row[-1], row[-1] + self._count, tries=len(row))
@@ -94,38 +98,37 @@ class Retries:
         """
         quiet = row if failing is None else self._ending_before(row, failing)
         failed = row[len(quiet) :]
-        self._leave_behind(quiet, lambda window: self._walk_events(window, 0) + self._retry_events(window))
-        self._leave_behind(
-            failed, lambda window: self._walk_events(window, MIGRATE_TRIES) + self._retry_events(window)
-        )
+        self._leave_behind(quiet, [self._tested_event()])
+        self._leave_behind(failed, [_MIGRATION_FAILED] * MIGRATE_TRIES + [self._tested_event()])
         self._memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES * len(failed))
 
-    def _leave_behind(self, row: range, events: Callable[[int], list[Event]]) -> None:
-        """The events and the lines of a row of windows."""
-        trace = self._cma.areas.trace or self._memory.trace
-        if trace is not None and row:
-            trace.repeat(row, events)
+    def _leave_behind(self, row: range, walk: list[RepeatedEvent]) -> None:
+        """The events and the lines of a row of windows; ``walk``: the events of alloc_contig_range()."""
+        if not row:
+            return
+        self._trace(row, walk)
         printed = 0
-        if self._memory.abi.reports_pfns_busy and row:
+        if self._memory.abi.reports_pfns_busy:
             printed = self._cma.areas.pfns_busy_limit.allow("alloc_contig_range", len(row))
         for window in row[:printed]:
             self._lines.append((1, [self._pfns_busy_line(window)]))
             self._keep_debug_lines(range(window, window + 1))
         self._keep_debug_lines(row[printed:])
 
-    def _retry_events(self, window: int) -> list[Event]:
-        areas = self._cma.areas
-        if areas.trace is None or areas.abi.alloc_event:
-            return []
-        pages: TraceFields = {"pfn": window, "page": window, "count": self._count, "align": self._align}
-        return [("cma_alloc_busy_retry", {"name": self._cma.name, **pages})]
+    def _trace(self, row: range, walk: list[RepeatedEvent]) -> None:
+        areas, events = self._cma.areas, walk if self._memory.trace is not None else []
+        if areas.trace is not None and not areas.abi.alloc_event:
+            same: TraceFields = {"name": self._cma.name, "count": self._count, "align": self._align}
+            retry = RepeatedEvent("cma_alloc_busy_retry", same, lambda pfn: {"pfn": pfn, "page": pfn})
+            events = [*events, retry]
+        trace = areas.trace or self._memory.trace
+        if trace is not None and events:
+            trace.repeat(row, events)
 
-    def _walk_events(self, window: int, failed: int) -> list[Event]:
-        """Those of alloc_contig_range(), where migrate_pages() fails so many times on one page."""
-        if self._memory.trace is None:
-            return []
-        tested = self._tested(window)
-        return [migrate_pages_event(0, 1, MR_CONTIG_RANGE)] * failed + [test_pages_isolated_event(*tested)]
+    def _tested_event(self) -> RepeatedEvent:
+        return RepeatedEvent(
+            "test_pages_isolated", {}, lambda window: test_pages_isolated_event(*self._tested(window))[1]
+        )
 
     def _tested(self, window: int) -> tuple[int, int, int]:
         return tested_pages(self._memory, self._memory.zone_of(window), window, window + self._count)

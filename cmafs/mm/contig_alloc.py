@@ -5,7 +5,7 @@ pages.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -56,9 +56,12 @@ class Scan(NamedTuple):
     migration fails; ``staying``: the last page that is left alone, being pinned or unmovable.
     """
 
-    pages: list[Page]
+    pages: Sequence[Page] = ()
     failing: tuple[int, int] | None = None
     staying: int | None = None
+
+
+_NOBODY = Scan()
 
 
 def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
@@ -74,11 +77,12 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     if memory.pcp is not None:
         drain_all_pages(memory)
-    scan = scan_range(memory, start, end) if memory.owners.any_in(start, end) else Scan([])
+    scan = scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
     if scan.pages or memory.walk is not None:
         alloc_contig_range_slowly(memory, zone, start, end, scan)
     else:
-        _count_failing(memory, scan)
+        if scan.failing is not None:
+            _count_failing(memory)
         _take(memory, zone, start, end, scan)
 
 
@@ -89,7 +93,8 @@ def alloc_contig_range_slowly(
     with _isolated(memory, zone, start, end):
         scan = scan or scan_range(memory, start, end)
         _migrate(memory, start, end, scan.pages)
-        _count_failing(memory, scan)
+        if scan.failing is not None:
+            _count_failing(memory)
         _take(memory, zone, start, end, scan)
 
 
@@ -130,13 +135,14 @@ def _take(memory: Memory, zone: Zone, start: int, end: int, scan: Scan) -> None:
     """``test_pages_isolated()`` and ``isolate_freepages_range()``. Raises ContigBusy."""
     if memory.trace is not None:
         memory.trace(*test_pages_isolated_event(*tested_pages(memory, zone, start, end)))
-    held = scan.failing is not None or scan.staying is not None
-    if held or not carve(zone, start, end):
-        busy = _busy(memory, zone, end, scan)
-        step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
-        raise busy
-    step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
-    memory.cma_allocated += end - start
+    if scan.failing is None and scan.staying is None and carve(zone, start, end):
+        memory.cma_allocated += end - start
+        if memory.walk is not None:
+            step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
+        return
+    busy = _busy(memory, zone, end, scan)
+    step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
+    raise busy
 
 
 def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int, int]:
@@ -155,7 +161,7 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     return max(first[0], low) if first else start, end, pfn
 
 
-def _migrate(memory: Memory, start: int, end: int, pages: list[Page]) -> None:
+def _migrate(memory: Memory, start: int, end: int, pages: Sequence[Page]) -> None:
     """``__alloc_contig_migrate_range()``, for the pages that move. Raises OutOfMemory."""
     pages = _drop_clean(memory, pages)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
@@ -174,14 +180,13 @@ def _migrate(memory: Memory, start: int, end: int, pages: list[Page]) -> None:
         raise OutOfMemory(f"{len(pages)} pages to move, room for {got}", pages[got][0])
 
 
-def _count_failing(memory: Memory, scan: Scan) -> None:
+def _count_failing(memory: Memory) -> None:
     """What ``migrate_pages()`` leaves behind where it fails on a page."""
-    if scan.failing is not None:
-        trace_migrate_pages(memory, 0, MIGRATE_TRIES, MR_CONTIG_RANGE)
-        memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
+    trace_migrate_pages(memory, 0, MIGRATE_TRIES, MR_CONTIG_RANGE)
+    memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
 
 
-def _drop_clean(memory: Memory, pages: list[Page]) -> list[Page]:
+def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
     kept = reclaim_clean_pages_from_list(memory, pages)
     if len(kept) < len(pages):
         step(

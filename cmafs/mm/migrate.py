@@ -5,6 +5,7 @@ are pfns.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from cmafs.mm.mmzone import Memory
 from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
@@ -43,7 +44,7 @@ def all_movable(memory: Memory, pages: list[Page]) -> bool:
     return all(o.movable and not (o.mlocked and locks) for o in owners)
 
 
-def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
+def move_pages(memory: Memory, pages: Sequence[Page], targets: array[int]) -> None:
     """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to
     free.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from cmafs.abi.mm import MmAbi
 from cmafs.mm.page_owner import Occupant, PageOwners
@@ -37,10 +37,19 @@ CODE_MASK = (1 << CODE_SHIFT) - 1
 
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
-#: An event's fields by name: numbers, a name, and ``page``: a pfn, or None for a NULL page.
-TraceFields: TypeAlias = Mapping[str, int | str | None]
+#: An event's fields by name: numbers, a name, and ``page``: a pfn, 0 for a NULL page.
+TraceFields: TypeAlias = Mapping[str, int | str]
 #: An event: its name, its fields.
 Event: TypeAlias = tuple[str, TraceFields]
+
+
+class RepeatedEvent(NamedTuple):
+    """An event for each of many pfns: the fields that are the ``same``, and the ``others`` for a pfn."""
+
+    name: str
+    same: TraceFields
+    others: Callable[[int], TraceFields]
+
 
 FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
 
@@ -68,8 +77,8 @@ class TraceHook(Protocol):
     def __call__(self, name: str, fields: TraceFields, /) -> None:
         """One event."""
 
-    def repeat(self, pfns: range, events: Callable[[int], list[Event]], /) -> None:
-        """The events of each of ``pfns``, in turn; the same events for each, only their fields differ."""
+    def repeat(self, pfns: range, events: list[RepeatedEvent], /) -> None:
+        """All of ``events`` for each of ``pfns``, in turn."""
 
 
 class Zone:

@@ -90,7 +90,7 @@ def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
     return freed + drained
 
 
-def reclaim_clean_pages_from_list(memory: Memory, pages: list[Page]) -> list[Page]:
+def reclaim_clean_pages_from_list(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
     """``reclaim_clean_pages_from_list()``: clean page cache that must leave a range is dropped, not moved.
 
     ``pages``: (pfn, tag), ascending; the rest of them is returned (mm/page_alloc.c at v5.10, v6.12).

@@ -7,7 +7,7 @@ Positions are pfns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cmafs.mm.mmzone import MIGRATETYPE_NAMES
@@ -49,7 +49,7 @@ def step_isolate(memory: Memory, verb: str, low: int, high: int, migratetype: in
 def step_migrate(
     memory: Memory,
     window: tuple[int, int],
-    moving: list[tuple[int, int]],
+    moving: Sequence[tuple[int, int]],
     segments: Iterable[Segment],
     reclaimed: int,
 ) -> None:

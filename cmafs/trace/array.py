@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
+from typing import NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
@@ -21,8 +22,7 @@ LOG_ERRS_MAX = 8
 SET, CLEAR = "1\n", "0\n"
 
 
-@dataclass(frozen=True)
-class TraceEntry:
+class TraceEntry(NamedTuple):
     """One record: ``ts`` in nanoseconds; ``event`` None for a write to trace_marker (``text``)."""
 
     ts: int

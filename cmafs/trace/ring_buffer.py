@@ -71,7 +71,9 @@ class RingBuffer(Generic[T]):
         ``group`` makes one when it is written. Those that the last ones overwrite are only counted: how full
         the page is where a group begins comes back after some groups, so that whole periods can be left out.
         """
-        one = sum(record_length(length) for length, _ in group(0))
+        one = sum(record_length(length) for length, _ in group(0)) if count else 0
+        if not one:
+            return
         last = (self.nr_pages + 1) * BUF_PAGE_SIZE // one + 1
         began: dict[int, int] = {}
         index = 0

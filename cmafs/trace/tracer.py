@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Value, Word
@@ -14,11 +17,44 @@ if TYPE_CHECKING:
     from cmafs.init.task import Task
     from cmafs.lib.clock import Clock
     from cmafs.lib.printk import Printk
-    from cmafs.mm.mmzone import Event, TraceFields
+    from cmafs.mm.mmzone import RepeatedEvent, TraceFields
+    from cmafs.trace.ring_buffer import RingBuffer
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What ``Tracer.repeat`` records in one instance.
+
+    ``alike``: of each event that is on its file, the record of the first pfn, what differs for another one.
+    """
+
+    ts: int
+    pid: int
+    alike: list[tuple[TraceEventFile, dict[str, Value], Callable[[int], TraceFields]]]
+
+    def write(self, ring: RingBuffer[TraceEntry], pfns: range) -> None:
+        """Into the ring: at once, as far as the same events pass their filters."""
+        filtered = [alike for alike in self.alike if alike[0].predicate]
+
+        def passing(pfn: int) -> list[bool]:
+            return [file.passes({**record, **others(pfn)}) for file, record, others in filtered]
+
+        runs = (list(run) for _, run in groupby(pfns, passing)) if filtered else iter([pfns])
+        for run in runs:
+            ring.write_many(self.ts, len(run), partial(self._entries, run))
+
+    def _entries(self, pfns: Sequence[int], index: int) -> list[tuple[int, TraceEntry]]:
+        """Those of one pfn, with their lengths."""
+        made = ((file, {**record, **others(pfns[index])}) for file, record, others in self.alike)
+        return [
+            (file.record_size(record), TraceEntry(self.ts, self.pid, 0, file.event, record))
+            for file, record in made
+            if file.passes(record)
+        ]
 
 
 class Tracer:
@@ -67,39 +103,31 @@ class Tracer:
         )
 
     def __call__(self, name: str, values: TraceFields) -> None:
-        """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
+        """A tracepoint: the event's own fields. ``page`` is a pfn, 0 for no page."""
+        task = self.current()
+        record: dict[str, Value] | None = None
         for array in self.arrays:
-            for length, entry in self._entries(array, [(name, values)]):
-                array.ring.write(entry.ts, length, entry)
+            file = array.listening(name)
+            if file is not None:
+                record = record or self._record(file, values, task)
+                if file.passes(record):
+                    entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, record)
+                    array.ring.write(entry.ts, file.record_size(record), entry)
 
-    def repeat(self, pfns: range, events: Callable[[int], list[Event]]) -> None:
-        """The tracepoints that are passed for each of ``pfns``, in turn: the same ones with other fields.
+    def repeat(self, pfns: range, events: list[RepeatedEvent]) -> None:
+        """The tracepoints that are passed for each of ``pfns``, in turn.
 
         As one call after the other; but there can be millions, of which the ring holds the last.
         """
+        task = self.current()
         for array in self.arrays:
-            self._repeat(array, pfns, events)
-
-    def _repeat(self, array: TraceArray, pfns: range, events: Callable[[int], list[Event]]) -> None:
-        def group(index: int) -> list[tuple[int, TraceEntry]]:
-            return self._entries(array, events(pfns[index]))
-
-        files = [file for name, _ in events(pfns[0]) if (file := array.listening(name)) is not None]
-        if any(file.predicate for file in files):  # it has to see them all
-            for index in range(len(pfns)):
-                for length, entry in group(index):
-                    array.ring.write(entry.ts, length, entry)
-        elif files:
-            array.ring.write_many(self.clock.now(), len(pfns), group)
-
-    def _entries(self, array: TraceArray, events: list[Event]) -> list[tuple[int, TraceEntry]]:
-        """What an instance records of some events, with the length of each."""
-        ts, task, entries = self.clock.now(), self.current(), []
-        for name, values in events:
-            file = array.listening(name)
-            if file is not None and file.passes(record := self._record(file, values, task)):
-                entries.append((file.record_size(record), TraceEntry(ts, task.pid, 0, file.event, record)))
-        return entries
+            alike = [
+                (file, self._record(file, {**same, **others(pfns[0])}, task), others)
+                for name, same, others in events
+                if (file := array.listening(name)) is not None
+            ]
+            if alike:
+                _Row(self.clock.now(), task.pid, alike).write(array.ring, pfns)
 
     def _record(self, file: TraceEventFile, values: TraceFields, task: Task) -> dict[str, Value]:
         """The record of an event, with what filters see beside its own fields."""
@@ -116,7 +144,7 @@ class Tracer:
             value = values[field.name]
             if isinstance(value, int) and not field.signed:
                 value &= (1 << 8 * field.size) - 1
-            recorded[field.name] = value if value is not None else 0
+            recorded[field.name] = value
         return recorded
 
     def mark(self, array: TraceArray, text: str) -> None:
