@@ -121,7 +121,8 @@ class CmaAreas:
     """``cma_areas[]`` of one machine, in slot order, and what all areas share.
 
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
-    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets the events of the
+    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``; ``node_areas``: those of
+    ``cma_pernuma=`` and ``numa_cma=``, by (``pernuma`` or ``numa``, node). ``trace``: gets the events of the
     group ``cma``; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
     call sites, which all areas share.
     """
@@ -143,6 +144,7 @@ class CmaAreas:
         self.cma_debug = cma_debug
         self.ulong_max = (1 << log.bits_per_long) - 1
         self.default: Cma | None = None
+        self.node_areas: dict[tuple[str, int], Cma] = {}
         self.totalcma_pages = 0
         self.trace: TraceHook | None = None
         self.memory: Memory
@@ -160,10 +162,6 @@ class CmaAreas:
 
     def __getitem__(self, slot: int) -> Cma:
         return self._areas[slot]
-
-    def by_name(self, name: str) -> Cma | None:
-        """The first area of that name."""
-        return next((cma for cma in self._areas if cma.name == name), None)
 
     def cma_new_area(self, name: str | None, count: int, order_per_bit: int) -> Cma:
         """``cma_new_area()``: takes the next slot, for an area of ``count`` pages without ranges yet.
