@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.fs.dentry import Directory, FileSystemType
 from cmafs.fs.proc.buddyinfo import buddyinfo, pagetypeinfo
 from cmafs.fs.proc.iomem import iomem
@@ -56,12 +57,10 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
-    _add_text(
-        proc,
-        "pagetypeinfo",
-        abi.pagetypeinfo_mode,
-        partial(pagetypeinfo, memory, abi, tuple(files.names(abi.migratetypes))),
-    )
+    migratetypes = tuple(files.names(abi.migratetypes))
+    section_bits = ARCH_ROWS[machine.arch][machine.abi.row].section_bits
+    show_types = partial(pagetypeinfo, memory, abi, migratetypes, section_bits)
+    _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, show_types)
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
     _add_text(proc, "version", 0o444, lambda: banner)
