@@ -9,11 +9,11 @@ import errno
 import pytest
 from mm_support import Booted, boot, layout, small
 
+from cmafs.mm.buddy import free_blocks
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
 from cmafs.mm.mmzone import MIGRATE_CMA
 from cmafs.mm.page_alloc import OutOfMemory
-from cmafs.mm.page_isolation import free_blocks
 from cmafs.sim.workload import kill, mlock, pin, pin_pfn, shrink, spawn, tasks
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.2", "article")

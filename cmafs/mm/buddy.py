@@ -195,6 +195,28 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
     return stop
 
 
+def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
+    """The free blocks that begin in ``[start, end)``, ascending: (start, end, migratetype of the list).
+
+    Neighbours of the largest order are one entry. Costs by what is free, or by the range, not by what is
+    used.
+    """
+    buddy, top = zone.buddy, zone.max_page_order
+    if len(buddy) < end - start:
+        heads = [pfn for pfn in buddy if start <= pfn < end]
+    else:
+        heads = list(filter(buddy.__contains__, range(start, end)))
+    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    for migratetype, area in enumerate(zone.top_area):
+        run = area.first_from(start)
+        while run is not None and run.start < end:
+            low = max(run.start, start >> top << top)
+            stop = max(low + (1 << top), min(run.end, end >> top << top))
+            found.append((low, stop, migratetype))
+            run = area.first_from(run.end)
+    return sorted(found)
+
+
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
     """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high``, lists the rest, largest
     first.

@@ -10,8 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
-from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_range
-from cmafs.mm.fallback import free_blocks_in
+from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_blocks, free_range
 from cmafs.mm.migrate import MOVABLE, movability, move_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
 from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
@@ -61,11 +60,10 @@ def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
     while len(cc.freepages) < wanted and cc.targets and cc.targets[-1] > above:
         cc.free_block = cc.targets.pop()
         start = cc.free_block << order
-        blocks = free_blocks_in(zone, start, start + memory.pageblock_nr_pages)
-        for pfn, block_order, migratetype in blocks:
-            del_page_from_free_list(zone, pfn, block_order, migratetype)
-            account_freepages(zone, -(1 << block_order), migratetype)
-            cc.freepages.extend(range(pfn, pfn + (1 << block_order)))
+        for low, high, migratetype in free_blocks(zone, start, start + memory.pageblock_nr_pages):
+            del_page_from_free_list(zone, low, (high - low).bit_length() - 1, migratetype)
+            account_freepages(zone, low - high, migratetype)
+            cc.freepages.extend(range(low, high))
         memory.vmstat.count_vm_event("compact_free_scanned", memory.pageblock_nr_pages)
 
 

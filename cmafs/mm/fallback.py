@@ -12,10 +12,10 @@ from cmafs.mm.buddy import (
     add_to_free_list,
     del_page_from_free_list,
     expand,
+    free_blocks,
     rmqueue_smallest,
 )
 from cmafs.mm.mmzone import (
-    CODE_MASK,
     CODE_SHIFT,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
@@ -56,23 +56,6 @@ def _first(zone: Zone, order: int, migratetype: int) -> int:
     return next(reversed(zone.free_area[order << CODE_SHIFT | migratetype]))
 
 
-def free_blocks_in(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """The free blocks below the largest order in ``[start, end)``, one page block or more: (pfn, order, list
-    type).
-    """
-    found = []
-    get = zone.buddy.get
-    pfn = start
-    while pfn < end:
-        code = get(pfn)
-        if code is None:
-            pfn += 1
-        else:
-            found.append((pfn, code >> CODE_SHIFT, code & CODE_MASK))
-            pfn += 1 << (code >> CODE_SHIFT)
-    return found
-
-
 def _pageblock(memory: Memory, zone: Zone, pfn: int) -> tuple[int, int]:
     """``prep_move_freepages_block()``: the page block around a pfn, (0, 0) if it leaves the zone."""
     start = pfn >> memory.pageblock_order << memory.pageblock_order
@@ -93,11 +76,16 @@ def _worth_claiming(memory: Memory, start: int, end: int, free: int, old_type: i
     return free + alike >= 1 << (memory.pageblock_order - 1) or memory.page_group_by_mobility_disabled
 
 
+def _pages(blocks: list[tuple[int, int, int]]) -> int:
+    return sum(end - start for start, end, _ in blocks)
+
+
 def _move_freepages(memory: Memory, zone: Zone, blocks: list[tuple[int, int, int]], migratetype: int) -> None:
     """``move_freepages()``: onto the lists of another type."""
-    for pfn, order, old in blocks:
-        del_page_from_free_list(zone, pfn, order, old)
-        add_to_free_list(zone, pfn, order, migratetype, tail=memory.abi.moves_to_tail)
+    for start, end, old in blocks:
+        order = (end - start).bit_length() - 1
+        del_page_from_free_list(zone, start, order, old)
+        add_to_free_list(zone, start, order, migratetype, tail=memory.abi.moves_to_tail)
 
 
 def steal_suitable_fallback(
@@ -114,14 +102,14 @@ def steal_suitable_fallback(
         memory.set_pageblock_migratetype(pfn, pfn + (1 << order), migratetype)
     elif whole:
         start, end = _pageblock(memory, zone, pfn)
-        blocks = free_blocks_in(zone, start, end)
+        blocks = free_blocks(zone, start, end)
         if blocks:
             old_type = memory.pageblock_migratetype(pfn)
             _move_freepages(memory, zone, blocks, migratetype)
-            if _worth_claiming(memory, start, end, sum(1 << o for _, o, _ in blocks), old_type, migratetype):
+            if _worth_claiming(memory, start, end, _pages(blocks), old_type, migratetype):
                 memory.set_pageblock_migratetype(start, end, migratetype)
             return
-    _move_freepages(memory, zone, [(pfn, order, found)], migratetype)
+    _move_freepages(memory, zone, [(pfn, pfn + (1 << order), found)], migratetype)
 
 
 def try_to_claim_block(
@@ -135,9 +123,8 @@ def try_to_claim_block(
         memory.set_pageblock_migratetype(pfn, pfn + (1 << current_order), migratetype)
         return _take(zone, pfn, order, current_order, found, migratetype)
     start, end = _pageblock(memory, zone, pfn)
-    blocks = free_blocks_in(zone, start, end)
-    free = sum(1 << o for _, o, _ in blocks)
-    if not blocks or not _worth_claiming(memory, start, end, free, found, migratetype):
+    blocks = free_blocks(zone, start, end)
+    if not blocks or not _worth_claiming(memory, start, end, _pages(blocks), found, migratetype):
         return None
     _move_freepages(memory, zone, blocks, migratetype)
     memory.set_pageblock_migratetype(start, end, migratetype)

@@ -6,29 +6,14 @@ Positions are pfns; ranges are whole page blocks of one zone.
 
 from __future__ import annotations
 
-from cmafs.mm.buddy import account_freepages, add_to_free_list, del_page_from_free_list, free_one_page
-from cmafs.mm.mmzone import CODE_MASK, CODE_SHIFT, MIGRATE_ISOLATE, Memory, Zone
-
-
-def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Free blocks whose head is in ``[start, end)``, ascending: (start, end, migratetype).
-
-    A run of the largest order is one. Costs by what is free, or by the range, not by what is used.
-    """
-    buddy, top = zone.buddy, zone.max_page_order
-    if len(buddy) < end - start:
-        heads = [pfn for pfn in buddy if start <= pfn < end]
-    else:
-        heads = list(filter(buddy.__contains__, range(start, end)))
-    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
-    for migratetype, area in enumerate(zone.top_area):
-        run = area.first_from(start)
-        while run is not None and run.start < end:
-            low = max(run.start, start >> top << top)
-            stop = max(low + (1 << top), min(run.end, end >> top << top))
-            found.append((low, stop, migratetype))
-            run = area.first_from(run.end)
-    return sorted(found)
+from cmafs.mm.buddy import (
+    account_freepages,
+    add_to_free_list,
+    del_page_from_free_list,
+    free_blocks,
+    free_one_page,
+)
+from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
 
 
 def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
