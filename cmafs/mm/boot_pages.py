@@ -1,5 +1,4 @@
-"""What is in memory before anybody does anything: pages of the kernel, of the first processes, of the page
-cache.
+"""What is in memory before anybody does anything: pages of the kernel, the first processes, the page cache.
 
 The amounts are measured on the guests of the ``pressure`` transcripts (``MmAbi.boot_*``). The cache goes
 under memory pressure and comes back when memory is free again, so that a machine whose tasks are gone is as
@@ -32,6 +31,7 @@ def populate_boot_pages(memory: Memory) -> None:
 
 
 def _hold(memory: Memory, name: str, kind: str, gfp: int, kib: int) -> Occupant:
+    """A new occupant with so many KiB, or its share of a small machine."""
     occupant = memory.owners.add(name, kind, visible=False)
     most = sum(zone.managed_pages for zone in memory.zones) // SMALL_SHARE
     pages = min(kib >> (memory.layout.page_shift - 10), most)
@@ -49,8 +49,9 @@ def _places(memory: Memory, cache: Occupant) -> dict[tuple[int, bool], int]:
 
 
 def settle(memory: Memory) -> None:
-    """What happens once memory was given back: the cache reads in what it lost, a CMA block rests on a
-    per-CPU list.
+    """What follows once memory was given back.
+
+    The cache reads in what it lost, and a page block of CMA comes to rest on a per-CPU list.
     """
     cache = memory.cache
     if cache is not None and cache.resident < len(cache.frames):
@@ -59,9 +60,7 @@ def settle(memory: Memory) -> None:
 
 
 def _read_in(memory: Memory, cache: Occupant) -> None:
-    """Fills the cache's holes with pages of the same zones and kinds as at boot, where memory is
-    plentiful.
-    """
+    """Fills the cache's holes, where memory is plentiful, with pages of the zones and kinds as at boot."""
     there = _places(memory, cache)
     for (index, in_cma), pages in memory.boot_cache.items():
         zone = memory.zones[index]

@@ -45,8 +45,8 @@ __all__ = [
 def cma_init_reserved_mem(areas: CmaAreas, base: int, size: int, order_per_bit: int, name: str | None) -> Cma:
     """Make an area of memory that memblock has reserved; ``base`` and ``size`` in bytes.
 
-    Raises ENOSPC (no slot) or EINVAL (size 0, or not aligned).
-    Source: ``mm/cma.c:cma_init_reserved_mem()@v6.12``.
+    Raises ENOSPC (no slot) or EINVAL (size 0, or not aligned). Source:
+    ``mm/cma.c:cma_init_reserved_mem()@v6.12``.
     """
     if len(areas) < areas.max_areas and (not size or (base | size) % areas.min_alignment):
         raise OSError(errno.EINVAL, "CMA region is empty or not aligned")
@@ -103,9 +103,9 @@ def _activation_failed(cma: Cma) -> None:
 def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:
     """The first of ``count`` contiguous pages aligned to ``align`` (an order), or None.
 
-    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events, counters and lines as
-    this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10, v6.1``, ``__cma_alloc()@v6.12``,
-    ``__cma_alloc_frozen()@v7.2``.
+    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events,
+    counters and lines as this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10,
+    v6.1``, ``__cma_alloc()@v6.12``, ``__cma_alloc_frozen()@v7.2``.
     """
     if not _accepts(cma, count, align):
         if cma.areas.abi.early_counts:

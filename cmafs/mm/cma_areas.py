@@ -51,10 +51,9 @@ class CmaMemrange:
 class Cma:
     """``struct cma``: an area.
 
-    ``slot``: its place in the table; ``available_count``: pages not handed out; ``nid``: its node, -1 for
-    any;
-    ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what sysfs shows, modulo 2^64;
-    ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
+    ``slot``: its place in the table; ``count``: its pages; ``available_count``: those not handed out;
+    ``nid``: its node, -1 for any; ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what
+    sysfs shows, modulo 2^64; ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
     """
 
     areas: CmaAreas

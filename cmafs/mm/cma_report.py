@@ -88,7 +88,7 @@ def _holes(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, str]]:
 
 
 def trace_start(cma: Cma, count: int, align: int) -> None:
-    """The event cma_alloc_start."""
+    """The event cma_alloc_start, with the fields that this kernel gives it."""
     assert cma.areas.trace is not None
     fields: dict[str, int | str] = {"name": cma.name, "count": count, "align": align}
     if cma.areas.abi.start_counts:

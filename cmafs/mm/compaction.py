@@ -1,5 +1,4 @@
-"""Two-scanner compaction (``mm/compaction.c``): used pages move from the bottom of a zone to free pages at
-its top.
+"""Two-scanner compaction (``mm/compaction.c``): used pages move from the bottom of a zone to its top.
 
 Both scanners visit only page blocks that were touched: one without used pages has nothing to move, one that
 is wholly free is not a target anyway. Positions are pfns, sizes pages.
@@ -15,15 +14,15 @@ from cmafs.mm.migrate import MOVABLE, movability, move_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
 from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
 from cmafs.mm.walk import MR_COMPACTION, trace_migrate_pages
-from cmafs.mm.watermark import zone_watermark_ok
+from cmafs.mm.watermark import has_free_block, zone_watermark_ok
 
 
 class CompactControl:
-    """``struct compact_control``: one run over one zone; ``order`` of the block wanted, -1 for
-    compact_memory.
+    """``struct compact_control``: one run over one zone.
 
-    ``freepages``: frames isolated for use, the lowest of the highest page block first; ``free_block``: the
-    page block that the free scanner is in.
+    ``order``: of the block that is wanted, -1 for compact_memory; ``freepages``: frames isolated for use, the
+    lowest of the highest page block first; ``targets``: page blocks that the free scanner has yet to visit,
+    ascending; ``free_block``: the one that it is in.
     """
 
     def __init__(self, memory: Memory, zone: Zone, order: int) -> None:
@@ -51,8 +50,7 @@ def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
 
 
 def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
-    """``isolate_freepages()``: takes page blocks' free pages, from the top down, until enough frames are
-    there.
+    """``isolate_freepages()``: takes free pages of page blocks, from the top down, until there are enough.
 
     ``above``: the page block of the migration scanner, which stops this one.
     """
@@ -101,6 +99,7 @@ def compact_zone(memory: Memory, zone: Zone, order: int) -> int:
 
 
 def _migrate(cc: CompactControl, pages: list[Page]) -> int:
+    """Moves pages into frames that were isolated, of which there are enough; how many."""
     if not pages:
         return 0
     targets = cc.freepages[: len(pages)]
@@ -130,8 +129,6 @@ def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> b
     done = False
     for zone in zones:
         compact_zone(memory, zone, order)
-        done = done or any(
-            zone.nr_free_blocks(o, mt) for o in range(order, zone.max_page_order + 1) for mt in (0, 1, 2)
-        )
+        done = done or has_free_block(zone, order, alloc_cma=False)
     memory.vmstat.count_vm_event("compact_success" if done else "compact_fail")
     return done

@@ -1,5 +1,6 @@
-"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``). Positions are pfns, sizes
-pages.
+"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``).
+
+Positions are pfns, sizes pages.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
 
     Where nobody moves, isolating and undoing cancel out: what is free is carved out of the free lists at once
     (same lists and counters; positions inside a list may differ). Raises ContigBusy, or OutOfMemory when
-    there is no room to move pages to; part of them may have moved by then. Source:
-    ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
+    there is no room to move pages to; part of them may have moved by then.
+    Source: ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
     """
     zone = memory.zone_of(start)
     if memory.walk is not None:

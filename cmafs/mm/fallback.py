@@ -34,8 +34,9 @@ FALLBACKS = (
 
 
 def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
-    """``can_steal_fallback()``: whether a request may take the whole page block around a block of
-    ``order``.
+    """``can_steal_fallback()``: whether a request may take all of the page block that a block is in.
+
+    ``order``: of that block; ``migratetype``: of the request.
     """
     if order >= memory.pageblock_order // 2 or memory.page_group_by_mobility_disabled:
         return True
@@ -43,9 +44,7 @@ def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
 
 
 def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly
-    ``order``.
-    """
+    """``find_suitable_fallback()``: the first fallback type that has a block of exactly ``order``."""
     return next((mt for mt in FALLBACKS[migratetype] if zone.nr_free_blocks(order, mt)), None)
 
 
@@ -91,11 +90,10 @@ def _move_freepages(memory: Memory, zone: Zone, blocks: list[tuple[int, int, int
 def steal_suitable_fallback(
     memory: Memory, zone: Zone, order: int, found: int, migratetype: int, whole: bool
 ) -> None:
-    """``steal_suitable_fallback()`` until 6.9: puts a foreign block, or all its page block, on the wanted
-    lists.
+    """``steal_suitable_fallback()``, until 6.9: puts a foreign block on the lists of the wanted type.
 
-    ``order``: of the foreign block; ``found``: the type of its list; ``whole``: whether its page block may be
-    claimed.
+    ``order``: of that block; ``found``: the type of its list; ``whole``: whether all free blocks of its page
+    block may go along, and the page block itself be claimed.
     """
     pfn = _first(zone, order, found)
     if order >= memory.pageblock_order:
@@ -115,8 +113,9 @@ def steal_suitable_fallback(
 def try_to_claim_block(
     memory: Memory, zone: Zone, order: int, current_order: int, found: int, migratetype: int
 ) -> int | None:
-    """``try_to_claim_block()``, from 6.10: retypes the page block around a foreign block and allocates from
-    it.
+    """``try_to_claim_block()``, from 6.10: retypes the page block of a foreign block and allocates from it.
+
+    ``current_order``: of the foreign block; ``found``: the type of its list. None where that is not worth it.
     """
     pfn = _first(zone, current_order, found)
     if current_order >= memory.pageblock_order:
@@ -149,6 +148,7 @@ def _smallest_foreign(zone: Zone, order: int, migratetype: int) -> tuple[int, in
 
 
 def _largest_foreign(zone: Zone, order: int, migratetype: int) -> tuple[int, int] | None:
+    """The largest foreign block, if it fits: (its order, its type)."""
     for current_order in range(zone.max_page_order, order - 1, -1):
         found = find_suitable_fallback(zone, current_order, migratetype)
         if found is not None:

@@ -21,9 +21,7 @@ _PHYS_ADDR_MAX = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class MemblockRegion:
-    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and
-    MEMBLOCK_NOMAP.
-    """
+    """``struct memblock_region``: ``[base, end)`` in bytes, its node, and whether it has MEMBLOCK_NOMAP."""
 
     base: int
     end: int
@@ -32,14 +30,12 @@ class MemblockRegion:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """How many bytes it has."""
         return self.end - self.base
 
 
 def round_down(address: int, align: int) -> int:
-    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives
-    there.
-    """
+    """The kernel's round_down(): a mask, and so as wrong as there for what is no power of two."""
     return address & ~(align - 1)
 
 
@@ -105,7 +101,7 @@ class Memblock:
     bottom_up: bool = False
 
     def add(self, base: int, size: int, nid: int = 0) -> None:
-        """memblock_add_node()."""
+        """memblock_add_node(): the range is memory of a node, as far as it was not memory before."""
         if size := min(size, _PHYS_ADDR_MAX - base):
             self.memory = _add(self.memory, MemblockRegion(base, base + size, nid))
 
@@ -137,7 +133,7 @@ class Memblock:
         self._set_nomap(base, base + size, True)
 
     def clear_nomap(self, base: int, size: int) -> None:
-        """memblock_clear_nomap()."""
+        """memblock_clear_nomap(): the kernel may use it after all."""
         self._set_nomap(base, base + size, False)
 
     def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
@@ -184,9 +180,7 @@ class Memblock:
         return any(region.base < base + size and region.end > base for region in self.reserved)
 
     def free_ranges(self, nid: int = NUMA_NO_NODE) -> Iterator[tuple[int, int]]:
-        """for_each_free_mem_range(): (start, end) of memory that is neither taken nor no-map, lowest
-        first.
-        """
+        """for_each_free_mem_range(): (start, end) of memory neither taken nor no-map, the lowest first."""
         ends = [region.end for region in self.reserved]
         for region in self.memory:
             if region.nomap or nid not in (NUMA_NO_NODE, region.nid):
@@ -243,9 +237,7 @@ class Memblock:
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
     def alloc_pages(self, count: int, page_size: int) -> None:
-        """As many single pages, each as alloc() would place it: the highest that are free below
-        ``current_limit``.
-        """
+        """``count`` single pages, each where alloc() would place it: the highest ones that are free."""
         for low, high in reversed(list(self.free_ranges())):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)

@@ -1,6 +1,4 @@
-"""Moving pages with their content (``mm/migrate.c``): tags and reverse map go along, counters move. Positions
-are pfns.
-"""
+"""Moving pages with their content (``mm/migrate.c``): tags and reverse map go along. Positions are pfns."""
 
 from __future__ import annotations
 
@@ -17,10 +15,10 @@ LOCKED = 3  # as FAILING, by mlock; only the dialect ``article``
 
 
 def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
-    """How migration takes a page: one of the constants above.
+    """What migration makes of a page: MOVABLE, SKIPPED, FAILING or LOCKED.
 
     Anonymous pages with an extra reference are left alone before isolation, file pages fail in
-    ``migrate_page_move_mapping()`` (``mm/compaction.c:isolate_migratepages_block()@v5.10``).
+    migrate_page_move_mapping(). Source: ``mm/compaction.c:isolate_migratepages_block()@v5.10``.
     """
     if not occupant.movable:
         return SKIPPED
@@ -45,8 +43,9 @@ def all_movable(memory: Memory, pages: list[Page]) -> bool:
 
 
 def move_pages(memory: Memory, pages: Sequence[Page], targets: array[int]) -> None:
-    """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to
-    free.
+    """Moves pages, ascending, into frames that the caller took off the free lists.
+
+    Their old frames are the caller's to free.
     """
     owners = memory.owners
     occupants = owners.occupants

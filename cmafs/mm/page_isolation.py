@@ -1,5 +1,4 @@
-"""Isolating page blocks (``mm/page_isolation.c``): their free pages are out of reach, their used ones can be
-moved out.
+"""Isolating page blocks (``mm/page_isolation.c``), so that nobody takes their free pages meanwhile.
 
 Positions are pfns; ranges are whole page blocks of one zone.
 """
@@ -17,9 +16,7 @@ from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
 
 
 def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
-    """Splits a free block of several page blocks that a page block boundary cuts
-    (``isolate_single_pageblock()``).
-    """
+    """``isolate_single_pageblock()``: splits a free block of several page blocks that a boundary cuts."""
     found = zone.find_free(pfn) if zone.start_pfn <= pfn < zone.end_pfn else None
     if found is None or found[0] == pfn:
         return
@@ -30,9 +27,7 @@ def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
 
 
 def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -> None:
-    """``start_isolate_page_range()``: page blocks become ISOLATE, their free blocks leave the lists of their
-    type.
-    """
+    """``start_isolate_page_range()``: page blocks and their free blocks become MIGRATE_ISOLATE."""
     _split_straddling(memory, zone, start)
     _split_straddling(memory, zone, end)
     for low, high, migratetype in free_blocks(zone, start, end):
@@ -43,6 +38,7 @@ def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -
 
 
 def _relist(zone: Zone, low: int, high: int, migratetype: int) -> None:
+    """Moves a free block, or a run of the largest order, to the tail of the isolated ones."""
     code = zone.buddy.get(low)
     if code is None:
         zone.top_area[migratetype].discard(low, high)

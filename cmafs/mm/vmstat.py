@@ -38,8 +38,9 @@ class Vmstat:
         return self.events.get(item, 0)
 
     def zone_page_state(self, zone: ZoneCounters, item: str) -> int:
-        """``zone_page_state()`` in pages: ``nr_free_pages``, ``nr_free_cma``, ``nr_mlock``; 0 for what is not
-        modelled.
+        """``zone_page_state()`` in pages; 0 for what is not modelled.
+
+        Modelled are ``nr_free_pages``, ``nr_free_cma`` and ``nr_mlock``.
         """
         if item == "nr_free_pages":
             return zone.nr_free
@@ -56,7 +57,5 @@ class Vmstat:
         return sum(self.zone_page_state(zone, item) for zone in self._zones)
 
     def global_node_page_state(self, item: str) -> int:
-        """``global_node_page_state()`` in pages: ``nr_anon_pages``, ``nr_file_pages``, ``nr_shmem``, the LRU
-        lists, slab.
-        """
+        """``global_node_page_state()`` in pages; 0 for what is not modelled (``NODE_STATES``)."""
         return self._owners.node_page_state(item)

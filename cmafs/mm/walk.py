@@ -1,8 +1,8 @@
 """The steps of an allocation from CMA in the names of the kernel's functions: ``cmafs trace-alloc``.
 
-``Memory.walk`` collects the lines; while it is None nothing is made of them. ``Memory.trace`` gets the
-kernel's own events of the same steps (``include/trace/events/migrate.h``, ``page_isolation.h``).
-Positions are pfns.
+Positions are pfns. ``Memory.walk`` collects the lines; while it is None nothing is made of them.
+``Memory.trace`` gets the kernel's own events of the same steps, those of ``include/trace/events/migrate.h``
+and ``page_isolation.h``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""``struct trace_array``: a ring buffer and which events go into it. The top one, and one for each of
-``instances/``.
-"""
+"""``struct trace_array``: a ring buffer, and which events go into it. One at the top, one an instance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The tracer's ring buffer: pages of records, the oldest page overwritten first.
 
-What fits is counted as the kernel does, so that the numbers in ``entries-in-buffer/entries-written`` are
-the kernel's.
+What fits is counted as the kernel does: its are the numbers in ``entries-in-buffer/entries-written``.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ class _Page(Generic[T]):
 
 
 def record_length(length: int) -> int:
-    """Bytes that a record of ``length`` takes, header and rounding included
-    (``rb_calculate_event_length()``).
-    """
+    """``rb_calculate_event_length()``: bytes that a record takes, its header and rounding included."""
     return -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
 
 
@@ -126,9 +123,7 @@ class RingBuffer(Generic[T]):
         self._pages = deque([_Page()])
 
     def consume(self) -> tuple[int, T] | None:
-        """``ring_buffer_consume()``: how many were lost before the oldest record, and that record; None
-        when empty.
-        """
+        """``ring_buffer_consume()``: takes the oldest record: (how many were lost before it, the record)."""
         while not self._pages[0].records:
             if len(self._pages) == 1:
                 return None

@@ -77,8 +77,9 @@ def _falls_back(device: Device) -> bool:
 
 
 def _alloc_pages(device: Device, size: int, gfp: int) -> Occupant | None:
-    """The page allocator, in lower and lower zones until the device can address what it gives: who holds it
-    then.
+    """The page allocator, in lower and lower zones until the device can address what it gives.
+
+    The result is the occupant that stands for the device.
     """
     machine = device.machine
     order = get_order(size, machine.config.page_shift)
