@@ -1,8 +1,7 @@
 """What is in memory before anybody does anything: pages of the kernel, the first processes, the page cache.
 
-The amounts are measured on the guests of the ``pressure`` transcripts (``MmAbi.boot_*``). The cache goes
-under memory pressure and comes back when memory is free again, so that a machine whose tasks are gone is as
-it was. Sizes in pages.
+The amounts are fitted to one guest (``MmAbi.boot_*``). The cache goes under memory pressure and comes back
+when memory is free again, so that a machine whose tasks are gone is as it was. Sizes are pages.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from cmafs.mm.pcp import park_cma_block
 
 #: No task can have these names.
 KERNEL, USER, CACHE = "[kernel]", "[user]", "[cache]"
-#: A small machine's kernel, processes and cache take at most 1/16 of it each.
+#: Kernel, processes and cache take at most 1/16 each of what the page allocator has. Chosen, not measured: it
+#: keeps one guest's amounts from filling a machine of 16 MiB, and no recorded guest is small enough (below
+#: 76 MiB) to show it. It would be derived with those amounts: none of them grows with memory.
 SMALL_SHARE = 16
 
 
