@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cmafs.lib.printk import Printk
     from cmafs.mm.mmzone import Memory, TraceHook
 
-#: Where cma_areas[0] stands, for ``%p``, and how big one is. Made up, and alike for all kernels: only 4.4 shows
-#: it unhashed. To be derived from the System.map and the ``struct cma`` of a configuration.
+#: Where cma_areas[0] stands, for ``%p``, and how big one is. Made up, and alike for all kernels: only 4.4
+#: shows it unhashed. To be derived from the System.map and the ``struct cma`` of a configuration.
 _CMA_AREAS = 0xFFFFFFFF83000000
 _STRUCT_CMA_BYTES = 256
 

@@ -16,8 +16,8 @@ from cmafs.mm.mmzone import TraceFields
 _U64 = (1 << 64) - 1
 
 #: Where struct page of pfn 0 stands, for ``%p``, and how big one is: as on x86_64 with vmemmap and without
-#: KASLR, for all machines; only 4.4 shows it unhashed. To be derived from the memory model (``abi.boot_arch``)
-#: and the place of the memmap.
+#: KASLR, for all machines; only 4.4 shows it unhashed. To be derived from the memory model
+#: (``abi.boot_arch``) and the place of the memmap.
 _VMEMMAP_START = 0xFFFFEA0000000000
 _STRUCT_PAGE_BYTES = 64
 

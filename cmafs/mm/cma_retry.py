@@ -1,21 +1,22 @@
-"""The retries of ``cma_alloc()`` near a page that cannot move: many windows that stay busy, in one step.
+"""The retries of ``cma_alloc()``: many windows that one page keeps busy, passed in one step.
 
-After -EBUSY the kernel tries the next window, one alignment step on. Every window that holds the page in the
-way is busy as well, and one pin in a large area is in the way of millions. Of such a row of windows only the
-first is tried (``Retries.pass_by``).
+A window is the range of pages that one try asks alloc_contig_range() for; after -EBUSY the next one begins an
+alignment step further on. As long as it still holds the page in the way it is busy as well: one pin in a
+large area is in the way of millions of windows. Of such a row of windows only the first is tried
+(``Retries.pass_by``).
 
-Why the others cannot end otherwise: nothing runs between the tries that could let go of the page. What they
-would have moved out on the way is moved at once, for the whole row (``migrate_contig_range()``).
+Why the others cannot end differently: nothing runs between the tries that could let go of the page. What they
+would move out of their way all the same is moved at once, for the whole row (``migrate_contig_range()``).
 
-What each of them leaves behind follows from where it begins, and from how many there are:
+What each of them leaves behind follows from where it begins, and how many there are:
 
-- ``pgmigrate_fail``: five for each window with a page on which migration fails;
+- ``pgmigrate_fail``: five for each window that holds a page on which migration fails;
 - events: the tracer is given the row as a whole, and makes only what its ring still holds in the end;
 - ``PFNs busy`` lines: ``___ratelimit()`` says at once how many of the row it lets through, ten at most;
 - debug lines: the row is kept until the search is over; then the log makes only those that its ring still
   holds, and counts the others.
 
-A window is given by its first pfn, a row of windows as a range of those.
+Here a window is its first pfn, a row of windows a range of those.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _MIGRATION_FAILED = RepeatedEvent(*migrate_pages_event(0, 1, MR_CONTIG_RANGE), l
 
 
 class Retries:
-    """The busy tries of one search for ``count`` pages, aligned to ``align`` (an order)."""
+    """The busy tries of one search, for ``count`` pages aligned to ``align`` (an order)."""
 
     def __init__(self, cma: Cma, count: int, align: int) -> None:
         self._cma, self._count, self._align = cma, count, align
@@ -59,7 +60,7 @@ class Retries:
     def pass_by(self, busy: ContigBusy, windows: range) -> tuple[int, int]:
         """Goes past the page that kept the first of ``windows`` busy: (the window tried last, an errno).
 
-        EBUSY: the search goes on with the window after that. ENOMEM, for lack of room to move to, ends it.
+        EBUSY: the search goes on with the window after that one. ENOMEM: there was no room to move to.
         """
         if busy.locked:
             locked = f"cma: migrate_pages failed, page {busy.pfn:#x} is locked"
@@ -88,13 +89,13 @@ class Retries:
         self._log.printk_many(sum(count for count, _ in self._lines), newest_first)
 
     def _ending_before(self, row: range, pfn: int) -> range:
-        """The windows of a row that do not reach a page."""
+        """The windows of a row that do not reach so far as a page."""
         return row[: len(range(row.start, pfn - self._count + 1, row.step))]
 
     def _stay_busy(self, row: range, failing: int | None) -> None:
-        """What windows that are not tried leave behind.
+        """What windows leave behind that are not tried.
 
-        ``failing``: the page on which migration fails in each window that reaches it, None: in no window.
+        ``failing``: the page on which migration fails in every window that reaches it, None: there is none.
         """
         quiet = row if failing is None else self._ending_before(row, failing)
         failed = row[len(quiet) :]

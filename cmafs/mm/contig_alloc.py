@@ -38,9 +38,9 @@ MIGRATE_TRIES = 5
 class ContigBusy(OSError):
     """EBUSY: a page of the range cannot move.
 
-    ``pfn``: that page, the last of the range if there are several. ``failing``: it was isolated and
-    migrate_pages() failed on it, which ends the scan; such a page is the first of its kind. ``locked``: it
-    is mlocked or pinned, in a dialect that calls both a lock.
+    ``failing``: migrate_pages() failed on a page, which ends the scan, else a page was not even isolated.
+    ``pfn``: the first page of that kind if failing, else the last. ``locked``: it is mlocked or pinned, in a
+    dialect that calls both a lock.
     """
 
     def __init__(self, pfn: int, failing: bool, locked: bool) -> None:
@@ -78,7 +78,7 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     if memory.pcp is not None:
         drain_all_pages(memory)
-    scan = scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
+    scan = _scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
     if scan.pages or memory.walk is not None:
         alloc_contig_range_slowly(memory, zone, start, end, scan)
     else:
@@ -92,7 +92,7 @@ def alloc_contig_range_slowly(
 ) -> None:
     """The definition of ``alloc_contig_range()``: every step, also where nobody moves."""
     with _isolated(memory, zone, start, end):
-        scan = scan or scan_range(memory, start, end)
+        scan = scan or _scan_range(memory, start, end)
         _migrate(memory, start, end, scan.pages)
         if scan.failing is not None:
             _count_failing(memory)
@@ -100,11 +100,11 @@ def alloc_contig_range_slowly(
 
 
 def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Scan:
-    """Only the moving of so many tries of ``alloc_contig_range()``, all of which will stay busy; their scan.
+    """Moves what so many tries of ``alloc_contig_range()`` move of a range that stays busy; what they find.
 
-    Raises OutOfMemory, naming the first page for which there was no room.
+    Raises OutOfMemory, which names the first page for which there was no room.
     """
-    scan = scan_range(memory, start, end, tries)
+    scan = _scan_range(memory, start, end, tries)
     if scan.pages:
         with _isolated(memory, memory.zone_of(start), start, end):
             _migrate(memory, start, end, scan.pages)
@@ -114,7 +114,7 @@ def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Sc
 @contextmanager
 def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None]:
     """The page blocks of a range are MIGRATE_ISOLATE, and afterwards what they were."""
-    low, high = isolated_range(memory, zone, start, end)
+    low, high = _isolated_range(memory, zone, start, end)
     migratetype = memory.pageblock_migratetype(start)
     start_isolate_page_range(memory, zone, low, high)
     step_isolate(memory, "start", low, high, migratetype)
@@ -125,7 +125,7 @@ def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None
         undo_isolate_page_range(memory, zone, low, high, migratetype)
 
 
-def isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
+def _isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
     """The page blocks around a range, or on older kernels the blocks of the largest order."""
     unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
     unit = max(unit, memory.pageblock_order)
@@ -152,7 +152,7 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     It starts with the free block that the range begins in, and walks from block to block up to a page that is
     not free, or out of the range. Isolation cuts blocks at its own bounds.
     """
-    low, high = isolated_range(memory, zone, start, end)
+    low, high = _isolated_range(memory, zone, start, end)
     first = zone.find_free(start)
     pfn = start
     while pfn < end and (found := zone.find_free(pfn)) is not None:
@@ -188,18 +188,16 @@ def _count_failing(memory: Memory) -> None:
 
 
 def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
+    """The pages that are not clean page cache, which need not move."""
     kept = reclaim_clean_pages_from_list(memory, pages)
-    if len(kept) < len(pages):
-        step(
-            memory,
-            2,
-            f"reclaim_clean_pages_from_list(): {len(pages) - len(kept)} pages of page cache dropped",
-        )
+    dropped = len(pages) - len(kept)
+    if dropped:
+        step(memory, 2, f"reclaim_clean_pages_from_list(): {dropped} pages of page cache dropped")
     return kept
 
 
-def scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
-    """What of a range moves in so many tries, and where that ends."""
+def _scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
+    """What of a range would move in so many tries, and what would not."""
     used = memory.owners.used_in(start, end)
     if memory.pins:
         return _until_failing(memory, used, tries)
@@ -238,9 +236,11 @@ def _until_failing(memory: Memory, used: Iterable[Page], tries: int) -> Scan:
 
 
 def _busy(memory: Memory, zone: Zone, end: int, scan: Scan) -> ContigBusy:
-    """Who is to blame when the range is not free after all; else a page of another area."""
-    staying = _last_in_use(zone, end) if scan.staying is None else scan.staying
-    pfn, kind = scan.failing or (staying, SKIPPED)
+    """Who is in the way: a page that the scan found, else one that another area has handed out."""
+    if scan.failing is not None:
+        pfn, kind = scan.failing
+    else:
+        pfn, kind = _last_in_use(zone, end) if scan.staying is None else scan.staying, SKIPPED
     locked = kind == LOCKED or (memory.abi.mlock_stops_migration and pfn in memory.pins)
     return ContigBusy(pfn, kind != SKIPPED, locked)
 

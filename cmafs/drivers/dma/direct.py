@@ -21,8 +21,8 @@ from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
 from cmafs.mm.page_owner import KIND_KERNEL, Occupant
 
-#: Where the linear map begins (4.4, whose %p shows it; later kernels print a hash): on x86_64 without KASLR, on
-#: arm64 with CONFIG_ARM64_VA_BITS=39, on arm with VMSPLIT_3G. To be derived from those options.
+#: Where the linear map begins (4.4, whose %p shows it; later kernels print a hash): on x86_64 without KASLR,
+#: on arm64 with CONFIG_ARM64_VA_BITS=39, on arm with VMSPLIT_3G. To be derived from those options.
 _PAGE_OFFSET = {"x86_64": 0xFFFF880000000000, "arm64": 0xFFFFFFC000000000, "arm": 0xC0000000}
 
 
