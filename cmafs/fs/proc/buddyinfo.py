@@ -31,10 +31,10 @@ def buddyinfo(memory: Memory) -> bytes:
     return "".join(lines).encode()
 
 
-def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], section_bits: int) -> bytes:
+def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], section: int) -> bytes:
     """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype.
 
-    ``migratetypes``: those of this configuration; ``section_bits``: bytes of a memory section, log2.
+    ``migratetypes``: those of this configuration; ``section``: pages of a memory section.
     """
     orders = range(memory.layout.max_page_order + 1)
     title = "Free pages count per migrate type at order"
@@ -48,7 +48,7 @@ def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], se
     names = "".join(f"{name:>12} " for name in migratetypes)
     text += f"\n{'Number of blocks type ':<23}{names}\n"
     for zone in populated(memory):
-        blocks = pageblock_counts(memory, zone, section_bits - memory.layout.page_shift)
+        blocks = pageblock_counts(memory, zone, section)
         counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in migratetypes)
         text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
     return text.encode()
@@ -65,7 +65,7 @@ def pageblock_counts(memory: Memory, zone: Zone, section: int) -> list[int]:
     """``pagetypeinfo_showblockcount_print()``: page blocks of a zone by migratetype.
 
     Every block counts whose section has memory, holes inside the section too: they have page structs.
-    ``section``: pages of a section, log2.
+    ``section``: pages of a section.
     """
     order, flags = memory.pageblock_order, memory.pageblock_flags
     first = (zone.start_pfn >> order) - memory.block_base
@@ -73,7 +73,7 @@ def pageblock_counts(memory: Memory, zone: Zone, section: int) -> list[int]:
     counts = [0] * MIGRATE_TYPES
     done = first
     for start, end in sorted(memory.layout.memory):
-        low, high = start >> section << section, -(-end >> section) << section
+        low, high = start // section * section, -(-end // section) * section
         at = max(done, (low >> order) - memory.block_base)
         until = min(last + 1, (high >> order) - memory.block_base, len(flags))
         for migratetype in range(MIGRATE_TYPES):
