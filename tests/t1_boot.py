@@ -222,8 +222,7 @@ def test_hugetlb_in_several_ranges() -> None:
     """6.15 and later put one area together from pieces above 4 GiB."""
     ranges = [(0x40000000, 0x40000000), (4 * G, 2 * G), (8 * G, 2 * G), (12 * G, 2 * G)]
     machine = boot(pc(*ranges), "7.2", "cma=0 hugetlb_cma=3G", "x86_64")
-    cma = machine.cma.by_name("hugetlb0")
-    assert cma is not None
+    cma = next(cma for cma in machine.cma if cma.name == "hugetlb0")
     assert [(cmr.base_pfn << 12, cmr.count << 12) for cmr in cma.ranges] == [(4 * G, 2 * G), (8 * G, G)]
     assert lines_with(machine, "in 2") == ["cma: Reserved 3072 MiB in 2 ranges"]
     assert lines_with(boot(pc(*ranges), "6.12", "hugetlb_cma=3G", "x86_64"), "err")[-1].endswith(

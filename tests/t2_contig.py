@@ -9,12 +9,11 @@ import errno
 import pytest
 from mm_support import Booted, boot, layout, small
 
-from cmafs.mm import contig_alloc
+from cmafs.mm.buddy import free_blocks
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
 from cmafs.mm.mmzone import MIGRATE_CMA
 from cmafs.mm.page_alloc import OutOfMemory
-from cmafs.mm.page_isolation import free_blocks
 from cmafs.sim.workload import kill, mlock, pin, pin_pfn, shrink, spawn, tasks
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.2", "article")
@@ -158,14 +157,19 @@ def test_a_page_of_another_area_keeps_a_range_busy() -> None:
     assert cma_release(machine.areas[1], base + 1024, 100)
 
 
-def test_5_10_names_the_range_that_was_busy() -> None:
-    for kernel, expected in (("5.10", True), ("6.1", False)):
-        machine = small(kernel)
-        base = machine.area.base_pfn
-        pin_pfn(machine.memory, base + 600)
-        with pytest.raises(ContigBusy) as busy:
-            alloc_contig_range(machine.memory, base + 520, base + 700)
-        assert busy.value.pfns_busy == ((base + 512, base + 700) if expected else None)
+@pytest.mark.parametrize(("kernel", "printed"), [("4.4", 10), ("5.10", 10), ("6.1", 0)])
+def test_ranges_that_were_busy_are_named_until_5_12(kernel: str, printed: int) -> None:
+    """From the free block on that each begins in, ten in five seconds."""
+    machine = small(kernel)
+    base = machine.area.base_pfn
+    assert cma_alloc(machine.area, 520) == base
+    assert cma_release(machine.area, base + 512, 8)
+    pin_pfn(machine.memory, base + 600)
+    assert cma_alloc(machine.area, 180) == base + 601
+    ranges = [(base + 512, base + 692)] + [(base + 512 + i // 64 * 64, base + 692 + i) for i in range(1, 10)]
+    lines = [f"alloc_contig_range: [{start:x}, {end:x}) PFNs busy" for start, end in ranges]
+    assert [line for line in machine.log.lines() if "PFNs" in line] == lines[:printed]
+    assert machine.areas.pfns_busy_limit.missed == (89 - 10 if printed else 0)
 
 
 def test_mlock_stops_migration_only_in_the_article() -> None:
@@ -209,35 +213,6 @@ def test_pins_of_a_task_hold_its_lowest_pages() -> None:
     first = machine.memory.owners.occupants[2].frames[:2].tolist()
     for pfn in first:
         assert machine.memory.pins[pfn] == 1
-
-
-@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "article"])
-@pytest.mark.parametrize("held", ["pin", "mlock"])
-def test_many_held_pages_in_a_row_are_passed_in_one_step(
-    kernel: str, held: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same windows, lines and moves as from one page of the row to the next."""
-
-    def run() -> tuple[object, ...]:
-        machine = full_area(kernel, "tmpfs")
-        memory, area = machine.memory, machine.area
-        task = next(o for o in memory.owners.occupants.values() if o.visible)
-        in_area = sorted(pfn for pfn in task.pfns() if area.base_pfn <= pfn < area.base_pfn + area.count)
-        for pfn in [*in_area[100:400], *in_area[401:410], *in_area[600:640]]:
-            pin_pfn(memory, pfn)
-        if held == "mlock":
-            mlock(memory, task.name)
-        found = [cma_alloc(area, pages) for pages in (500, 20, 150)]
-        machine.check()
-        return found, machine.log.lines(), machine.log.next_seq, task.frames.tobytes()
-
-    quick = run()
-    monkeypatch.setattr(contig_alloc, "_held_until", lambda _memory, _zone, pfn: pfn)
-    stepwise = run()
-    assert quick[0] == stepwise[0]
-    assert quick[3] == stepwise[3]
-    if kernel != "article":  # which says it once for a row
-        assert quick[1:3] == stepwise[1:3]
 
 
 def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:

@@ -289,9 +289,28 @@ def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     assert ">" not in Proc("4.19", memory="<0x0 0x40000000 0x70 0x0>").read("pagetypeinfo")
 
 
-def test_page_blocks_of_a_hole_do_not_count() -> None:
-    last = Proc("6.12", memory=TWO_BANKS).read("pagetypeinfo").splitlines()[-1]
-    assert sum(map(int, last.split()[4:])) == 512
+@pytest.mark.parametrize(
+    ("kernel", "arch", "blocks"),
+    [
+        ("6.12", "arm64", 512),  # sections of 128 MiB: none of the hole is in one with memory
+        ("5.15", "arm64", 512),
+        ("5.10", "arm64", 768),  # of 1 GiB: all of it is
+        ("4.4", "arm64", 768),
+        ("6.12", "arm", 256),  # no sections, and page blocks of 4 MiB
+    ],
+)
+def test_page_blocks_of_a_hole_count_where_a_section_has_memory(kernel: str, arch: str, blocks: int) -> None:
+    zones = Proc(kernel, memory=TWO_BANKS, arch=arch).read("pagetypeinfo").split("Number of blocks")[1]
+    assert sum(int(n) for line in zones.splitlines()[1:] for n in line.split()[4:]) == blocks
+
+
+def test_a_bank_that_is_less_than_a_section_counts_as_one() -> None:
+    small = "<0x0 0x40000000 0x0 0x8000000>, <0x0 0x60000000 0x0 0x8000000>"
+    counts = {}
+    for kernel, arch in (("6.12", "arm64"), ("6.12", "arm"), ("5.10", "arm64")):
+        text = Proc(kernel, memory=small, arch=arch).read("pagetypeinfo").split("Number of blocks")[1]
+        counts[kernel, arch] = sum(int(n) for line in text.splitlines()[1:] for n in line.split()[4:])
+    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 320}
 
 
 # figures

@@ -20,6 +20,8 @@ from cmafs.fs.tree import build_tree
 from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
 from cmafs.lib.clock import ManualClock
+from cmafs.mm.mmzone import RepeatedEvent
+from cmafs.mm.walk import migrate_pages_event
 from cmafs.trace.filter import FilterError, parse_filter
 from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
 from cmafs.trace.tracer import Tracer
@@ -498,16 +500,26 @@ def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
     assert pipe.startswith(f"CPU:0 [LOST {2 * per_page} EVENTS]\n")
 
 
-@pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 123457])
+@pytest.mark.parametrize("lengths", [[36], [36, 36], [60, 60, 60, 24, 51], [3000, 2000]])
+@pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 40_009])
 @pytest.mark.parametrize("before", [0, 1, 300])
-def test_many_records_at_once_are_as_one_by_one(count: int, before: int) -> None:
+def test_many_records_at_once_are_as_one_by_one(lengths: list[int], count: int, before: int) -> None:
     one, many = RingBuffer[int](5 * BUF_PAGE_SIZE), RingBuffer[int](5 * BUF_PAGE_SIZE)
     for ring in (one, many):
         for index in range(before):
             ring.write(0, 50, -index)
+    made = []
+
+    def group(index: int) -> list[tuple[int, int]]:
+        made.append(index)
+        return [(length, 10 * index + place) for place, length in enumerate(lengths)]
+
     for index in range(count):
-        one.write(0, 36, index)
-    many.write_many(0, 36, range(count))
+        for length, record in group(index):
+            one.write(0, length, record)
+    made.clear()
+    many.write_many(0, count, group)
+    assert len(made) < 1000
     assert list(one) == list(many)
     assert (len(one), one.overrun) == (len(many), many.overrun)
     assert one.consume() == many.consume()
@@ -522,6 +534,49 @@ def test_busy_retries_near_a_pin(traced: Traced) -> None:
     first = traced.machine.cma[0].base_pfn + 32
     assert f"pfn={first:#x} " in lines[0]
     assert f"pfn={first + 968:#x} " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"cma_alloc_busy_retry": "count > 5"},
+        {"cma_alloc_busy_retry": "count < 5"},
+        {"cma_alloc_busy_retry": "pfn > 5000"},
+        {"cma_alloc_busy_retry": "pfn & 1", "mm_migrate_pages": "failed == 0"},
+        {"cma_alloc_busy_retry": "pfn & 64", "test_pages_isolated": "fin_pfn > 7000 || start_pfn == 4444"},
+    ],
+)
+def test_events_of_many_pfns_are_as_one_call_after_the_other(filters: dict[str, str]) -> None:
+    events = [
+        RepeatedEvent(*migrate_pages_event(0, 1, 6), lambda _pfn: {}),
+        RepeatedEvent("test_pages_isolated", {"fin_pfn": 9999}, lambda pfn: {"start_pfn": pfn, "end_pfn": 9}),
+        RepeatedEvent(
+            "cma_alloc_busy_retry",
+            {"name": "reserved", "count": 7, "align": 0},
+            lambda pfn: {"pfn": pfn, "page": pfn},
+        ),
+    ]
+    seen = []
+    for at_once in (True, False):
+        traced = Traced()
+        traced.write("events/enable", "1")
+        traced.calls.mkdir(f"{TRACING}/instances/mine")
+        traced.write("instances/mine/events/cma/enable", "1")
+        traced.write("buffer_size_kb", "32")
+        for name, text in filters.items():
+            system = {"m": "migrate", "t": "page_isolation", "c": "cma"}[name[0]]
+            traced.write(f"events/{system}/{name}/filter", text)
+        trace, pfns = traced.machine.memory.trace, range(1000, 8000, 2)
+        assert trace is not None
+        if at_once:
+            trace.repeat(pfns, events)
+        else:
+            for pfn in pfns:
+                for name, same, others in events:
+                    trace(name, {**same, **others(pfn)})
+        seen.append((traced.read("trace"), traced.read("instances/mine/trace")))
+    assert seen[0] == seen[1]
 
 
 # instances, modes, rows
@@ -607,8 +662,11 @@ def test_a_pinned_page_in_the_walk(traced: Traced) -> None:
     traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
     traced.write("set_event", "page_isolation\n")
     traced.alloc(10)
-    failed, done = (line.split("fin_pfn=")[1] for line in traced.lines())
-    assert failed == f"{pfn:#x} ret=fail"
+    *failed, done = (line.split("test_pages_isolated: ")[1] for line in traced.lines())
+    assert failed == [
+        f"start_pfn={start:#x} end_pfn={pfn + 2 + i:#x} fin_pfn={pfn:#x} ret=fail"
+        for i, start in enumerate([pfn - 8] * 8 + [pfn])
+    ]
     assert done.endswith(" ret=success")
 
 

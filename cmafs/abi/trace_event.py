@@ -118,12 +118,6 @@ class TraceEvent:
         own = "".join(field.line() for field in self.own(word))
         return f"name: {self.name}\nID: {self.id}\nformat:\n{common}\n{own}\nprint fmt: {self.print_fmt}\n"
 
-    def record_size(self, word: Word, values: Mapping[str, Value]) -> int:
-        """Bytes of the record, strings included."""
-        own = self.own(word)
-        fixed = own[-1].offset + own[-1].size
-        return fixed + sum(len(str(values[f.name])) + 1 for f in own if f.is_string)
-
     @cached_property
     def text(self) -> Callable[[Mapping[str, Value]], str]:
         """Values -> the text after ``name: ``. Pointers are given as text, ready to be shown."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cmafs.drivers.device import Device
 from cmafs.drivers.dma import contiguous as dma_contiguous
-from cmafs.drivers.dma.direct import area_of, dma_coherent_ok, new_buffer
+from cmafs.drivers.dma.direct import dma_coherent_ok, new_buffer
 from cmafs.drivers.dma.mapping import dma_free_coherent, probe
 from cmafs.mm.gfp import get_order
 
@@ -46,7 +46,9 @@ def dma_alloc_from_contiguous(device: Device, size: int, dma_handle: DmaAddr, gf
     if not dma_coherent_ok(device, pfn, size):
         dma_contiguous.dma_release_from_contiguous(device, pfn, dma_contiguous.page_count(device, size))
         return None
-    buffer = new_buffer(device, pfn, size, area_of(machine, pfn), device.name)
+    cma = dma_contiguous.dev_get_cma_area(device)
+    assert cma is not None, "it gave the pages"
+    buffer = new_buffer(device, pfn, size, cma)
     device.buffers.append(buffer)
     dma_handle.value = buffer.dma_handle
     return buffer.cpu_addr

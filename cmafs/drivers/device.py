@@ -6,20 +6,26 @@ Source: ``include/linux/device.h``, ``include/linux/dma-direct.h@v6.12``. Addres
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from cmafs.drivers.dma.coherent import DmaCoherentMem
+from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.mm.page_owner import Occupant
 from cmafs.of.base import DeviceNode
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
-    from cmafs.drivers.dma.coherent import DmaCoherentMem
-    from cmafs.drivers.dma.pool import AtomicPool
     from cmafs.lib.kconfig import Kconfig
     from cmafs.lib.printk import Printk
     from cmafs.mm.cma import Cma, CmaAreas
     from cmafs.mm.mmzone import Memory
     from cmafs.of.base import DeviceTree
     from cmafs.of.reserved_mem import ReservedMem
+
+
+#: Where a buffer's pages are from: an area, the atomic pool, a pool of the device's own, or the page
+#: allocator, of whose pages every user is an occupant.
+Origin: TypeAlias = "Cma | AtomicPool | DmaCoherentMem | Occupant"
 
 
 @dataclass(kw_only=True)
@@ -65,8 +71,7 @@ class DmaBuffer:
     """What one dma_alloc_coherent() gave out.
 
     ``pfn``: first page; ``size`` bytes as asked for; ``dma_handle``: the bus address; ``cpu_addr``: the
-    kernel's virtual address; ``origin``: the area's name, ``pool``, ``coherent`` (a pool of the device's
-    own), or ``-`` for ordinary pages; ``owner``: who holds it.
+    kernel's virtual address; ``origin``: where the pages are from, and go back to.
     """
 
     device: Device
@@ -74,8 +79,19 @@ class DmaBuffer:
     size: int
     dma_handle: int
     cpu_addr: int
-    origin: str
-    owner: str
+    origin: Origin
+
+    @property
+    def area(self) -> str:
+        """Its origin for people: an area's name, ``pool``, ``coherent``, or ``-`` for ordinary pages."""
+        match self.origin:
+            case AtomicPool():
+                return "pool"
+            case DmaCoherentMem():
+                return "coherent"
+            case Occupant():
+                return "-"
+        return self.origin.name.rstrip()
 
 
 @dataclass(eq=False)

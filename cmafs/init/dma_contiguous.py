@@ -94,14 +94,14 @@ def _refused(early: EarlyMm, request: CmaRequest, refused: CmaRefused) -> None:
 
 
 def _node_requests(early: EarlyMm, nid: int) -> list[tuple[str, int]]:
-    """The areas a node gets: (name, bytes)."""
+    """The areas a node gets: (kind, bytes)."""
     abi, params = early.abi.boot, early.params
     pernuma, own = params.cma_pernuma, params.numa_cma.get(nid, 0) if abi.numa_cma_param else 0
     if abi.numa_cma_single_name:
         if early.config.on("CMA_SIZE_PERNUMA") and len(early.nodes()) > 1 and not pernuma:
             pernuma = params.cma.size if params.cma.size is not None else config_size(early)
-        return [(f"numa{nid}", own or pernuma)]
-    return [(f"pernuma{nid}", pernuma), (f"numa{nid}", own)]
+        return [("numa", own or pernuma)]
+    return [("pernuma", pernuma), ("numa", own)]
 
 
 def dma_numa_cma_reserve(early: EarlyMm) -> None:
@@ -111,15 +111,17 @@ def dma_numa_cma_reserve(early: EarlyMm) -> None:
     if not early.config.knows("cma_pernuma"):
         return
     for nid in early.nodes():
-        for name, size in _node_requests(early, nid):
+        for kind, size in _node_requests(early, nid):
             if not size:
                 continue
+            name = f"{kind}{nid}"
             try:
-                cma_declare_contiguous_nid(early, CmaRequest(size, name, nid=nid))
+                cma = cma_declare_contiguous_nid(early, CmaRequest(size, name, nid=nid))
+                early.areas.node_areas[kind, nid] = cma
             except CmaRefused as refused:
                 text = f"cma: {function}: reservation failed: err -{refused.errno}, node {nid}"
                 log.printk(text, LOGLEVEL_WARNING)
-                parameter = "numa_cma=" if name.startswith("numa") else "cma_pernuma="
+                parameter = "numa_cma=" if kind == "numa" else "cma_pernuma="
                 early.event(None, refused.reason, EFFECT_REFUSED, parameter, name)
                 continue
             if not abi.numa_cma_param:

@@ -14,8 +14,8 @@ SIZE_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 #: What ``sscanf("%lu%n")`` finds of a per-node list, and the colon behind a node.
 _NODE = re.compile(r"\s*([0-9]+)(:?)")
 
-#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this
-#: (CONFIG_NODES_SHIFT=4 of the guests); 1 without CONFIG_NUMA.
+#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this; 1 without CONFIG_NUMA. It
+#: is 2^CONFIG_NODES_SHIFT, and that is 4 on arm64 and on the guests, but 6 or 10 on x86_64.
 MAX_NUMNODES = 16
 
 

@@ -22,9 +22,7 @@ _PHYS_ADDR_MAX = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class MemblockRegion:
-    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and
-    MEMBLOCK_NOMAP.
-    """
+    """``struct memblock_region``: ``[base, end)`` in bytes, its node, and whether it has MEMBLOCK_NOMAP."""
 
     base: int
     end: int
@@ -33,14 +31,12 @@ class MemblockRegion:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """How many bytes it has."""
         return self.end - self.base
 
 
 def round_down(address: int, align: int) -> int:
-    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives
-    there.
-    """
+    """The kernel's round_down(): a mask, and so as wrong as there for what is no power of two."""
     return address & ~(align - 1)
 
 
@@ -94,7 +90,7 @@ class Memblock:
     bottom_up: bool = False
 
     def add(self, base: int, size: int, nid: int = 0) -> None:
-        """memblock_add_node()."""
+        """memblock_add_node(): the range is memory of a node, as far as it was not memory before."""
         if size := min(size, _PHYS_ADDR_MAX - base):
             self.memory = _add(self.memory, MemblockRegion(base, base + size, nid))
 
@@ -126,7 +122,7 @@ class Memblock:
         self._set_nomap(base, base + size, True)
 
     def clear_nomap(self, base: int, size: int) -> None:
-        """memblock_clear_nomap()."""
+        """memblock_clear_nomap(): the kernel may use it after all."""
         self._set_nomap(base, base + size, False)
 
     def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
@@ -213,9 +209,7 @@ class Memblock:
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
     def alloc_pages(self, count: int, page_size: int) -> None:
-        """As many single pages, each as alloc() would place it: the highest that are free below
-        ``current_limit``.
-        """
+        """``count`` single pages, each where alloc() would place it: the highest ones that are free."""
         for low, high in reversed(list(self.free_ranges())):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)

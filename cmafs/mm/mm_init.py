@@ -1,5 +1,6 @@
-"""From memblock to the page allocator (``mm/mm_init.c``, ``mm/page_alloc.c``). Positions are pfns, sizes
-pages.
+"""From memblock to the page allocator (``mm/mm_init.c``, ``mm/page_alloc.c``).
+
+Positions are pfns, sizes pages.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from cmafs.mm.watermark import init_per_zone_wmark_min
 
 
 def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
-    """``free_area_init()`` and ``memblock_free_all()``: zones, page blocks, all memory not reserved on the
-    free lists.
-    """
+    """``free_area_init()`` and ``memblock_free_all()``: zones and page blocks, what is free on the lists."""
     unit = max(layout.max_page_order, layout.pageblock_order)
     start = min(s for s, _ in layout.memory) >> unit << unit
     end = -(-max(e for _, e in layout.memory) >> unit << unit)
@@ -45,11 +44,10 @@ def memblock_free_all(memory: Memory) -> None:
 
 
 def init_cma_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
-    """``init_cma_reserved_pageblock()`` of every page block of an area: MIGRATE_CMA, its pages freed and
-    counted.
+    """``init_cma_reserved_pageblock()`` of an area's page blocks: they become MIGRATE_CMA, their pages free.
 
-    Pages that an overlapping area has handed over before are counted again, as the kernel does, but not freed
-    twice.
+    Pages that an overlapping area has handed over before are counted once more, as the kernel does, but not
+    freed a second time.
     """
     zone = memory.zone_of(start_pfn)
     fresh = list(_not_cma(memory, start_pfn, end_pfn))
@@ -65,9 +63,7 @@ def init_cma_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> Non
 
 
 def free_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
-    """``free_reserved_page()`` of every page: what an area that could not be activated gives to the
-    system.
-    """
+    """``free_reserved_page()`` of every page of an area that could not be activated."""
     while start_pfn < end_pfn:
         zone = memory.zone_of(start_pfn)
         stop = min(end_pfn, zone.end_pfn)

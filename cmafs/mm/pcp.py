@@ -1,9 +1,7 @@
-"""The one thing of the per-CPU lists that is modelled: a page block of CMA that rests there while none is
-allocated.
+"""What is modelled of the per-CPU lists: a page block of CMA that rests there while nothing is allocated.
 
 Newer kernels free whole page blocks to the per-CPU list. Until something drains it, such a block is free but
-on no buddy list and in no counter: CmaFree is short of it (T: 2 MiB on 7.2 at boot and after everything was
-freed).
+on no buddy list and in no counter: CmaFree is short of it (T: 2 MiB on 7.2, at boot and once all is freed).
 """
 
 from __future__ import annotations
@@ -26,9 +24,7 @@ def zone_batchsize(managed: int, page_shift: int) -> int:
 
 
 def park_cma_block(memory: Memory) -> None:
-    """Puts a page block of CMA on the per-CPU list, if this kernel does so and nothing of CMA is
-    allocated.
-    """
+    """Puts a page block of CMA on the per-CPU list, where this kernel does so and no CMA is allocated."""
     if not memory.abi.parks_cma_block or memory.cma_allocated or memory.pcp is not None:
         return
     for zone in memory.zones:
@@ -40,6 +36,7 @@ def park_cma_block(memory: Memory) -> None:
 
 
 def _pageblock(memory: Memory, zone: Zone) -> int | None:
+    """A page block of CMA that a zone can spare: its first pfn."""
     if zone.nr_free <= zone.watermark[WMARK_HIGH] + memory.pageblock_nr_pages:
         return None
     return rmqueue_smallest(zone, memory.pageblock_order, MIGRATE_CMA)

@@ -12,19 +12,27 @@ from typing import TYPE_CHECKING
 from cmafs.lib.intervals import Interval, union, without
 
 if TYPE_CHECKING:
-    from cmafs.drivers.device import DriverMachine
+    from cmafs.drivers.device import Device, DriverMachine
     from cmafs.mm.cma import Cma
 
-DEBUGFS, ATOMIC_POOL, BOOT = "debugfs", "dma_atomic_pool", "boot"
+
+@dataclass(frozen=True)
+class Taker:
+    """Who takes pages of an area without being a device."""
+
+    name: str
 
 
-@dataclass(frozen=True, order=True)
+DEBUGFS, ATOMIC_POOL, BOOT = Taker("debugfs"), Taker("dma_atomic_pool"), Taker("boot")
+
+
+@dataclass(frozen=True)
 class PageHolder:
-    """``count`` pages from ``pfn`` on, and who holds them: a device's name or one of the words above."""
+    """``count`` pages from ``pfn`` on, and who holds them."""
 
     pfn: int
     count: int
-    owner: str
+    owner: Taker | Device
 
 
 def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
@@ -32,26 +40,26 @@ def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
 
     Pages are those of whole bits: what is taken of the last bit of a buffer belongs to it.
     """
-    known = sorted(
-        PageHolder(pfn, _whole_bits(cma, count), owner)
-        for cmr in cma.ranges
-        for pfn, count, owner in _takers(machine, cma)
-        if cmr.base_pfn <= pfn < cmr.end_pfn
-    )
+    taken = [PageHolder(pfn, _whole_bits(cma, count), owner) for pfn, count, owner in _takers(machine, cma)]
+    known = sorted((holder for holder in taken if cma.find_range(holder.pfn)), key=_pfn)
     holders = list(known)
     spoken_for = union((holder.pfn, holder.pfn + holder.count) for holder in known)
     holders += [PageHolder(low, high - low, BOOT) for low, high in without(allocated(cma), spoken_for)]
-    return sorted(holders)
+    return sorted(holders, key=_pfn)
 
 
-def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, str]]:
+def _pfn(holder: PageHolder) -> int:
+    return holder.pfn
+
+
+def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, Taker | Device]]:
     for pfn, count in cma.mem_head:
         yield pfn, count, DEBUGFS
     shift = machine.config.page_shift
     for device in machine.devices.values():
         for buffer in device.buffers:
-            if buffer.origin == cma.name:
-                yield buffer.pfn, -(-buffer.size >> shift), buffer.owner
+            if buffer.origin is cma:
+                yield buffer.pfn, -(-buffer.size >> shift), device
     for pool in machine.atomic_pools:
         for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL

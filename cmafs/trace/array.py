@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from cmafs.abi.trace_event import Field, TraceEvent, Value, Word
+from cmafs.abi.trace_event import TraceEvent, Value, Word
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
 
@@ -23,8 +23,7 @@ LOG_ERRS_MAX = 8
 SET, CLEAR = "1\n", "0\n"
 
 
-@dataclass(frozen=True)
-class TraceEntry:
+class TraceEntry(NamedTuple):
     """One record: ``ts`` in nanoseconds; ``event`` None for a write to trace_marker (``text``)."""
 
     ts: int
@@ -37,13 +36,30 @@ class TraceEntry:
 
 @dataclass
 class TraceEventFile:
-    """``struct trace_event_file``: one event in one trace array; ``filter_string`` None without a filter."""
+    """``struct trace_event_file``: one event in one trace array, with its ``own`` fields.
+
+    ``filter_string``: None where there is no filter.
+    """
 
     event: TraceEvent
-    fields: Mapping[str, Field]
+    word: InitVar[Word]
     enabled: bool = False
     filter_string: str | None = None
     predicate: Predicate | None = None
+
+    def __post_init__(self, word: Word) -> None:
+        self.own = self.event.own(word)
+        self.fields = {field.name: field for field in (*self.event.common(word), *self.own)}
+        self._fixed_size = self.own[-1].offset + self.own[-1].size
+        self._strings = [field.name for field in self.own if field.is_string]
+
+    def record_size(self, values: Mapping[str, Value]) -> int:
+        """Bytes of a record, strings included."""
+        return self._fixed_size + sum(len(str(values[name])) + 1 for name in self._strings)
+
+    def passes(self, values: Mapping[str, Value]) -> bool:
+        """Whether the filter, if there is one, lets a record through."""
+        return self.predicate is None or self.predicate(values)
 
     def clear_filter(self) -> None:
         """No filter any more."""
@@ -71,16 +87,16 @@ class TraceArray:
 
     def __post_init__(self) -> None:
         self.ring: RingBuffer[TraceEntry] = RingBuffer(self.buf_size if self.expanded else 1)
-        self.files = {
-            event.name: TraceEventFile(
-                event, {f.name: f for f in (*event.common(self.word), *event.own(self.word))}
-            )
-            for event in self.abi.events
-        }
+        self.files = {event.name: TraceEventFile(event, self.word) for event in self.abi.events}
         systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
             Subsystem(name, [f for f in self.files.values() if f.event.system == name]) for name in systems
         ]
+
+    def listening(self, name: str) -> TraceEventFile | None:
+        """An event that is recorded here now, None if it is not."""
+        file = self.files.get(name)
+        return file if file is not None and file.enabled and self.tracing_on else None
 
     def expand(self) -> None:
         """``tracing_update_buffers()``: the ring gets its size with its first use."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, overload
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from itertools import groupby
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from cmafs.abi.trace_event import Value, Word
 from cmafs.lib.kstrtox import c_integer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
     from cmafs.init.task import Task
     from cmafs.lib.printk import Printk
+    from cmafs.mm.mmzone import RepeatedEvent, TraceFields
+    from cmafs.trace.ring_buffer import RingBuffer
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
@@ -37,31 +41,36 @@ def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Conc
     return call
 
 
-class _Tries(Sequence[TraceEntry]):
-    """The entries of tries that differ in their pfn, made when they are asked for; filtered ones are left
-    out.
+@dataclass(frozen=True)
+class _Row:
+    """What ``Tracer.repeat`` records in one instance.
+
+    ``alike``: of each event that is on its file, the record of the first pfn, what differs for another one.
     """
 
-    def __init__(self, file: TraceEventFile, first: dict[str, Value], tries: range, ts: int) -> None:
-        self._file, self._first, self._ts = file, first, ts
-        passes = file.predicate
-        self._tries: Sequence[int] = tries
-        if passes is not None:
-            self._tries = [pfn for pfn in tries if passes({**first, "pfn": pfn, "page": pfn})]
+    ts: int
+    pid: int
+    alike: list[tuple[TraceEventFile, dict[str, Value], Callable[[int], TraceFields]]]
 
-    def __len__(self) -> int:
-        return len(self._tries)
+    def write(self, ring: RingBuffer[TraceEntry], pfns: range) -> None:
+        """Into the ring: at once, as far as the same events pass their filters."""
+        filtered = [alike for alike in self.alike if alike[0].predicate]
 
-    @overload
-    def __getitem__(self, index: int) -> TraceEntry: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TraceEntry]: ...
-    def __getitem__(self, index: int | slice) -> TraceEntry | list[TraceEntry]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        pfn = self._tries[index]
-        pid = int(self._first["common_pid"])
-        return TraceEntry(self._ts, pid, 0, self._file.event, {**self._first, "pfn": pfn, "page": pfn})
+        def passing(pfn: int) -> list[bool]:
+            return [file.passes({**record, **others(pfn)}) for file, record, others in filtered]
+
+        runs = (list(run) for _, run in groupby(pfns, passing)) if filtered else iter([pfns])
+        for run in runs:
+            ring.write_many(self.ts, len(run), partial(self._entries, run))
+
+    def _entries(self, pfns: Sequence[int], index: int) -> list[tuple[int, TraceEntry]]:
+        """Those of one pfn, with their lengths."""
+        made = ((file, {**record, **others(pfns[index])}) for file, record, others in self.alike)
+        return [
+            (file.record_size(record), TraceEntry(self.ts, self.pid, 0, file.event, record))
+            for file, record in made
+            if file.passes(record)
+        ]
 
 
 class Tracer:
@@ -117,36 +126,35 @@ class Tracer:
         )
 
     @_tracepoint
-    def __call__(self, name: str, values: Mapping[str, int | str | None]) -> None:
-        """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
+    def __call__(self, name: str, values: TraceFields) -> None:
+        """A tracepoint: the event's own fields. ``page`` is a pfn, 0 for no page."""
         task = self.current()
-        recorded: dict[str, Value] | None = None
+        record: dict[str, Value] | None = None
         for array in self.arrays:
-            file = array.files.get(name)
-            if file is None or not file.enabled or not array.tracing_on:
-                continue
-            if recorded is None:
-                recorded = self._record(file, values, task)
-            if file.predicate is None or file.predicate(recorded):
-                entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
-                array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
+            file = array.listening(name)
+            if file is not None:
+                record = record or self._record(file, values, task)
+                if file.passes(record):
+                    entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, record)
+                    array.ring.write(entry.ts, file.record_size(record), entry)
 
     @_tracepoint
-    def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
-        """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
-        kept.
-        """
-        for array in self.arrays:
-            file = array.files[name]
-            if not file.enabled or not array.tracing_on:
-                continue
-            first = self._record(file, {**values, "pfn": tries[0], "page": tries[0]}, self.current())
-            ts, length = self.clock.now(), file.event.record_size(self.word, first)
-            array.ring.write_many(ts, length, _Tries(file, first, tries, ts))
+    def repeat(self, pfns: range, events: list[RepeatedEvent]) -> None:
+        """The tracepoints that are passed for each of ``pfns``, in turn.
 
-    def _record(
-        self, file: TraceEventFile, values: Mapping[str, int | str | None], task: Task
-    ) -> dict[str, Value]:
+        As one call after the other; but there can be millions, of which the ring holds the last.
+        """
+        task = self.current()
+        for array in self.arrays:
+            alike = [
+                (file, self._record(file, {**same, **others(pfns[0])}, task), others)
+                for name, same, others in events
+                if (file := array.listening(name)) is not None
+            ]
+            if alike:
+                _Row(self.clock.now(), task.pid, alike).write(array.ring, pfns)
+
+    def _record(self, file: TraceEventFile, values: TraceFields, task: Task) -> dict[str, Value]:
         """The record of an event, with what filters see beside its own fields."""
         self.saved_cmdlines[task.pid] = task.comm
         recorded: dict[str, Value] = {
@@ -157,11 +165,11 @@ class Tracer:
             **dict.fromkeys(("comm", "COMM"), task.comm),
             **dict.fromkeys(("cpu", "CPU", "common_cpu"), 0),
         }
-        for field in file.event.own(self.word):
+        for field in file.own:
             value = values[field.name]
             if isinstance(value, int):
                 value = c_integer(value, 8 * field.size, field.signed)
-            recorded[field.name] = value if value is not None else 0
+            recorded[field.name] = value
         return recorded
 
     def mark(self, array: TraceArray, text: str) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from cmafs.lib.intervals import Interval, union, without
 from cmafs.mm.page_owner import TAG_SHIFT
-from cmafs.sim.cma_owner import page_holders
+from cmafs.sim.cma_owner import Taker, page_holders
 
 if TYPE_CHECKING:
+    from cmafs.drivers.device import Device
     from cmafs.init.machine import BootedMachine
     from cmafs.mm.cma import Cma
 
@@ -56,10 +57,10 @@ def _occupants(machine: BootedMachine, cma: Cma) -> str:
 
 def _holders(machine: BootedMachine, cma: Cma) -> str:
     """Who holds the allocated pages, and how many."""
-    counts: Counter[str] = Counter()
+    counts: Counter[Taker | Device] = Counter()
     for holder in page_holders(machine, cma):
         counts[holder.owner] += holder.count
-    return _named([f"{owner} {pages}" for owner, pages in counts.most_common()]) or "nobody"
+    return _named([f"{owner.name} {pages}" for owner, pages in counts.most_common()]) or "nobody"
 
 
 def _failure(cma: Cma, longest: int) -> str:

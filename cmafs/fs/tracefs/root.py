@@ -185,9 +185,7 @@ def tracing_directory(machine: BootedMachine) -> Directory:
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
         machine.memory.trace = tracer if walks else None
-        listens = tracer.enabled("cma")
-        machine.cma.trace = tracer if listens else None
-        machine.cma.trace_tries = tracer.trace_tries if listens else None
+        machine.cma.trace = tracer if tracer.enabled("cma") else None
 
     tracer.on_change = rehook
     root = new_directory(TRACEFS, 0o700)
