@@ -6,12 +6,12 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from cmafs.board.areas import PLACES
 from cmafs.cli.options import CommandFailed, Commands, boot_from
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
 
-_AREAS = "/sys/kernel/debug/cma"
 
 _EXAMPLES = """\
 examples:
@@ -62,12 +62,12 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
 
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:
     """Write to the area's alloc; what the kernel answered. Raises CommandFailed without such an area."""
-    areas = machine.listdir(_AREAS) if machine.booted.cma2010 is None else []
+    areas = machine.listdir(PLACES[0]) if machine.booted.cma2010 is None else []
     if area not in areas:
         known = ", ".join(areas) or "none"
         raise CommandFailed(f"no area {area}: there are {known}")
     try:
-        machine.write(f"{_AREAS}/{area}/alloc", pages)
+        machine.write(f"/{PLACES[0]}/{area}/alloc", pages)
     except OSError as error:
         return error
     return None
