@@ -87,8 +87,8 @@ class TarRoot:
     def __init__(self, name: str) -> None:
         self.name = name
         try:
-            self._tar = tarfile.open(name)  # noqa: SIM115
-            self._members = {posixpath.normpath(member.name): member for member in self._tar.getmembers()}
+            with tarfile.open(name) as tar:
+                self._members = {posixpath.normpath(member.name): member for member in tar}
         except _DAMAGED as error:
             raise self._damaged(error) from None
         self._below = self._top()
@@ -109,8 +109,9 @@ class TarRoot:
         if member is None or not member.isfile():
             return None
         try:
-            file = self._tar.extractfile(member)
-            data = file.read(MAX_FILE) if file else b""
+            with tarfile.open(self.name) as tar:
+                file = tar.extractfile(member)
+                data = file.read(MAX_FILE) if file else b""
         except _DAMAGED as error:
             raise self._damaged(error) from None
         if len(data) < min(member.size, MAX_FILE):
