@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "check",
     "ctl",
+    "map",
     "trace_alloc",
     "boards",
     "doctor",
