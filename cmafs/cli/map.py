@@ -6,10 +6,9 @@ import argparse
 import os
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands
+from cmafs.cli.options import CommandFailed, Commands, write_out
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
@@ -98,18 +97,3 @@ def in_colour(choice: str) -> bool:
     if choice != "auto":
         return choice == "always"
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def write_out(name: str, text: str) -> None:
-    """Write a file whole or not at all; ``-`` is standard output. Raises CommandFailed."""
-    if name == "-":
-        sys.stdout.write(text)
-        return
-    path = Path(name)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CommandFailed(f"{name}: {error.strerror}") from None

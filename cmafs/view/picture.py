@@ -36,6 +36,8 @@ BLOCK_COLOURS = {
 OTHER_BLOCKS = ("#bbbbbb", 247)
 
 Colour = tuple[str, int]
+#: How the pages of a state and an owner are drawn: a letter and a colour.
+Glyphs = dict[tuple[str, str], tuple[str, Colour]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class AreaPicture:
     scale: int
     strips: list[Strip]
     keys: list[Key]
-    glyphs: dict[tuple[str, str], tuple[str, Colour]] = field(repr=False)
+    glyphs: Glyphs = field(repr=False)
 
     def glyph(self, cell: Cell) -> tuple[str, Colour]:
         """How a cell is drawn."""
@@ -89,7 +91,7 @@ def picture_of(area: Area, extents: Sequence[Extent], page_size: int) -> AreaPic
     """The picture of one area."""
     hole = largest_hole(area.holes())
     scale = pages_per_cell(sum(one.count for one in area.ranges), 1 << area.order_per_bit)
-    glyphs, keys = _keys(extents)
+    glyphs, keys = keys_of(extents)
     strips = [
         Strip(one.base_pfn, cells(extents, one.base_pfn, one.end_pfn, scale, hole)) for one in area.ranges
     ]
@@ -122,13 +124,13 @@ def _facts(area: Area, hole: tuple[int, int], page_size: int) -> list[str]:
     return [*facts, f"{len(holes)} hole{'s' * (len(holes) != 1)}, {largest}"]
 
 
-def _keys(extents: Sequence[Extent]) -> tuple[dict[tuple[str, str], tuple[str, Colour]], list[Key]]:
+def keys_of(extents: Sequence[Extent]) -> tuple[Glyphs, list[Key]]:
     """A glyph and a colour for each owner, the one with most pages first; the legend of them."""
     pages: Counter[tuple[str, str]] = Counter()
     for extent in extents:
         if extent.state != FREE:
             pages[extent.state, extent.owner] += extent.pages
-    glyphs: dict[tuple[str, str], tuple[str, Colour]] = {}
+    glyphs: Glyphs = {(ALLOCATED, ""): (UNNAMED[ALLOCATED], PALETTES[ALLOCATED][-1])}
     keys = []
     for state in (ALLOCATED, MOVABLE, PINNED):
         owners = [key for key, _ in pages.most_common() if key[0] == state]
