@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
+#: The log of the machine that cmafs runs on.
+KMSG = "/dev/kmsg"
 #: Bytes of one file that are read; what is longer is not what these files are.
 MAX_FILE = 1 << 30
 
@@ -138,3 +140,45 @@ def open_root(name: str) -> Root:
             "sys/kernel/debug/cma and proc, or a tar of `cmafs record`"
         ) from None
     return TarRoot(name)
+
+
+#: Where a root has its kernel log: a simulated machine, a tar of `cmafs record`, copies.
+LOGS = ("sim/dmesg", "dmesg", "dmesg.txt", "var/log/dmesg")
+
+
+def kernel_log(root: Root) -> str | None:
+    """The kernel log of a board, None where there is none; of a running machine its own. Raises RootError."""
+    if isinstance(root, DirectoryRoot) and Path(root.name).resolve() == Path("/"):
+        return _own_log()
+    for name in LOGS:
+        data = root.read(name)
+        if data is not None:
+            return data.decode("utf-8", "replace")
+    return None
+
+
+def _own_log() -> str:
+    """What is in /dev/kmsg now, as dmesg prints it."""
+    lines = []
+    try:
+        log = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise RootError(f"{KMSG}: {error.strerror}; try sudo, or --dmesg FILE") from None
+    try:
+        while True:
+            try:
+                record = os.read(log, 8192)
+            except BlockingIOError:
+                break
+            except BrokenPipeError:  # overwritten while it was read: the next read goes on behind it
+                continue
+            if not record:
+                break
+            head, _, text = record.partition(b"\n")[0].decode("utf-8", "replace").partition(";")
+            stamp = int(head.split(",")[2])
+            lines.append(f"[{stamp // 1000000:5d}.{stamp % 1000000:06d}] {text}")
+    except (OSError, IndexError, ValueError) as error:
+        raise RootError(f"{KMSG}: {error}; try --dmesg FILE") from None
+    finally:
+        os.close(log)
+    return "\n".join(lines)

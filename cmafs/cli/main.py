@@ -22,6 +22,8 @@ COMMANDS = (
     "check",
     "ctl",
     "map",
+    "why",
+    "record",
     "trace_alloc",
     "boards",
     "doctor",
