@@ -152,12 +152,12 @@ class _Reader:
 
     def _returned(self, number: int, text: str, found: re.Match[str]) -> None:
         """A page: what was busy was passed by. None: before 4.11 the only sign of a failure."""
-        if not found["page"].strip("0x") or found["page"] == "(null)":
-            if self._entry and not self._answered:
-                self._failed(number, text, self._entry, 0)
-                failure, listed = self.report.failures[-1], self._unnamed
-                if listed is not None:
-                    failure.holes, failure.free, failure.total = listed.holes, listed.free, listed.total
+        none = not found["page"].strip("0x") or found["page"] == "(null)"
+        if none and self._entry and not self._answered:
+            self._failed(number, text, self._entry, 0)
+            failure, listed = self.report.failures[-1], self._unnamed
+            if listed is not None:
+                failure.holes, failure.free, failure.total = listed.holes, listed.free, listed.total
         self._entry, self._busy = None, 0
 
     def _holes(self, text: str) -> None:
@@ -180,6 +180,8 @@ def read_log(text: str) -> LogReport:
     for number, line in enumerate(lines, 1):
         reader.line(number, line)
     for failure in reader.report.failures:
+        if failure.holes is not None and failure.free is None:
+            failure.free = sum(pages for pages, _ in failure.holes)
         failure.asked_by = _who(lines, failure) or failure.asked_by
     return reader.report
 
@@ -194,5 +196,5 @@ def _who(lines: Sequence[str], failure: LogFailure) -> str:
             pid = f", pid {found['pid']}" if found["pid"] else ""
             return f"{found['comm'] or found['only']}{pid}"
         if not said and _COMPLAINT.search(line) and "cma: " not in line and not _PFNS_BUSY.search(line):
-            said = f"the log goes on: {_CALLER.sub('', _STAMP.sub('', line)).strip()!r}"
+            said = f"the log goes on: {_CALLER.sub('', _STAMP.split(line)[-1]).strip()!r}"
     return said

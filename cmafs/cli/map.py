@@ -6,6 +6,8 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands, write_out
@@ -57,9 +59,10 @@ def main(args: argparse.Namespace) -> int:
 
     if args.width is not None and not MIN_WIDTH <= args.width <= MAX_WIDTH:
         raise CommandFailed(f"map: --width {args.width}: wanted are {MIN_WIDTH} to {MAX_WIDTH} columns", 2)
-    root, areas = areas_of(args.root, args.area)
-    size = page_size(root, areas)
-    pictures, zones = [_picture(root, area, size) for area in areas], zone_blocks(root)
+    with root_is_read():
+        root, areas = areas_of(args.root, args.area)
+        size = page_size(root, areas)
+        pictures, zones = [_picture(root, area, size) for area in areas], zone_blocks(root)
     if args.svg:
         title = " ".join(filter(None, ("CMA areas of", args.root, release(root))))
         write_out(args.svg, draw_svg(pictures, zones, size, title))
@@ -76,16 +79,24 @@ def _picture(root: Root, area: Area, page_size: int) -> AreaPicture:
     return picture_of(area, read_extents(root, area), page_size)
 
 
-def areas_of(name: str, wanted: list[str] | None = None) -> tuple[Root, list[Area]]:
-    """A root and its areas, or those of these names. Raises CommandFailed."""
-    from cmafs.board.areas import read_areas
-    from cmafs.board.root import RootError, open_root
+@contextmanager
+def root_is_read() -> Iterator[None]:
+    """What cannot be read of a root ends the command in one line."""
+    from cmafs.board.root import RootError
 
     try:
-        root = open_root(name)
-        areas = read_areas(root)
+        yield
     except RootError as error:
         raise CommandFailed(str(error)) from None
+
+
+def areas_of(name: str, wanted: list[str] | None = None) -> tuple[Root, list[Area]]:
+    """A root and its areas, or those of these names. Raises CommandFailed, RootError."""
+    from cmafs.board.areas import read_areas
+    from cmafs.board.root import open_root
+
+    root = open_root(name)
+    areas = read_areas(root)
     known = [area.name for area in areas]
     for unknown in (area for area in wanted or () if area not in known):
         raise CommandFailed(f"{name}: no area {unknown}: there are {', '.join(known)}")

@@ -75,18 +75,14 @@ def _of_log(text: str, last: int, release: str = "") -> Iterator[str]:
 
 def _of_root(name: str, last: int) -> Iterator[str]:
     """A simulated machine explains itself; of others their areas now, and their log."""
-    from cmafs.board.root import RootError, open_root
+    from cmafs.board.root import open_root
 
-    try:
-        root = open_root(name)
-        texts = [root.read(f"sim/{file}") for file in ("why", "advice")]
-        if texts[0] is not None:
-            for text in texts:
-                yield from (text or b"").decode("utf-8", "replace").splitlines()
-            return
+    root = open_root(name)
+    texts = [root.read(f"sim/{file}") for file in ("why", "advice")]
+    if texts[0] is None:
         yield from _of_board(root, last)
-    except RootError as error:
-        raise CommandFailed(str(error)) from None
+    for text in texts:
+        yield from (text or b"").decode("utf-8", "replace").splitlines()
 
 
 def _of_board(root: Root, last: int) -> Iterator[str]:

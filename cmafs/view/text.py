@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from cmafs.board.extents import FREE
 from cmafs.board.memory import ZoneBlocks
@@ -61,7 +62,7 @@ def _area(area: AreaPicture, page_size: int, width: int, colour: bool) -> Iterat
             yield f"{address:#{MARGIN - 1}x} |{_row(drawn[first : first + per_row], colour)}|"
             yield from _underlined(strip.cells[first : first + per_row])
     for fact in area.facts:
-        yield f"  {fact}"
+        yield from wrap(fact, max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="    ")
     if area.strips:
         pages = f"{area.scale} page{'s' * (area.scale != 1)}"
         yield f"  a cell is {size(area.scale, page_size)}, {pages}"
@@ -100,4 +101,5 @@ def _zones(zones: Sequence[ZoneBlocks], width: int, colour: bool) -> Iterator[st
         cells = [(name[0], BLOCK_COLOURS.get(name, OTHER_BLOCKS)) for name, n in share for _ in range(n)]
         yield f"{zone.zone:>{MARGIN - 1}} |{_row(cells, colour)}|"
         counts = ", ".join(f"{name[0]} {name} {zone.blocks[name]}" for name, _ in share)
-        yield f"{'':{MARGIN}} {counts}"
+        indent = " " * (MARGIN + 1)
+        yield from wrap(counts, max(width, MIN_WIDTH), initial_indent=indent, subsequent_indent=indent)

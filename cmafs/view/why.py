@@ -101,8 +101,8 @@ def explain_log(report: LogReport, last: int) -> Iterator[str]:
         yield f"{report.suppressed} more failure lines were suppressed by the kernel's rate limit"
     if report.busy:
         yield (
-            f"{report.busy} windows were busy in requests without a failure line: harmless by themselves, the "
-            "kernel goes on to the next place; if there are many, pages in the area are pinned"
+            f"{report.busy} windows were busy in requests without a failure line: harmless by themselves, "
+            "the kernel goes on to the next place; if there are many, pages in the area are pinned"
         )
     if not (shown or report.boot_problems or report.busy):
         yield "no failed request to CMA in this log"
@@ -119,7 +119,8 @@ def explain_failure(failure: LogFailure, release: str) -> Iterator[str]:
     if failure.asked_by:
         yield f"  by: {failure.asked_by}"
     if failure.free is not None:
-        yield f"  free: {failure.free} of {failure.total} pages"
+        of = f" of {failure.total}" if failure.total is not None else ""
+        yield f"  free: {failure.free}{of} pages"
     if failure.holes is not None:
         holes = len(failure.holes)
         yield f"  holes: {holes}, the largest {failure.largest} pages"
