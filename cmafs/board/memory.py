@@ -10,7 +10,8 @@ from cmafs.board.areas import Area
 from cmafs.board.root import Root
 from cmafs.lib.kstrtox import simple_strtoull
 
-MEMINFO, VMSTAT, PAGETYPEINFO, VERSION = "proc/meminfo", "proc/vmstat", "proc/pagetypeinfo", "proc/version"
+#: Where sysfs has its counters of areas.
+SYSFS = "sys/kernel/mm/cma"
 #: Bytes of a page that kernels can have.
 PAGE_SIZES = (4096, 16384, 65536)
 
@@ -23,18 +24,19 @@ class ZoneBlocks:
     blocks: dict[str, int]
 
 
-def _text(root: Root, path: str) -> str:
-    return (root.read(path) or b"").decode("latin-1")
+def _proc(root: Root, name: str) -> str:
+    """A file of /proc, empty where there is none."""
+    return (root.read(f"proc/{name}") or b"").decode("latin-1")
 
 
 def meminfo(root: Root) -> dict[str, int]:
     """The lines of /proc/meminfo, in kB."""
-    return _named_numbers(_text(root, MEMINFO), ":")
+    return _named_numbers(_proc(root, "meminfo"), ":")
 
 
 def vmstat(root: Root) -> dict[str, int]:
     """The counters of /proc/vmstat."""
-    return _named_numbers(_text(root, VMSTAT), " ")
+    return _named_numbers(_proc(root, "vmstat"), " ")
 
 
 def _named_numbers(text: str, separator: str) -> dict[str, int]:
@@ -44,7 +46,7 @@ def _named_numbers(text: str, separator: str) -> dict[str, int]:
 
 def release(root: Root) -> str:
     """The kernel's release, empty if the root does not say."""
-    found = re.match(r"Linux version (\S+)", _text(root, VERSION))
+    found = re.match(r"Linux version (\S+)", _proc(root, "version"))
     return found[1] if found else ""
 
 
@@ -57,7 +59,7 @@ def page_size(root: Root, areas: Sequence[Area]) -> int:
 
 def zone_blocks(root: Root) -> list[ZoneBlocks]:
     """The table at the end of /proc/pagetypeinfo; nothing where the kernel has no such file."""
-    return list(_zone_blocks(_text(root, PAGETYPEINFO)))
+    return list(_zone_blocks(_proc(root, "pagetypeinfo")))
 
 
 def _zone_blocks(text: str) -> Iterator[ZoneBlocks]:
@@ -75,5 +77,5 @@ def _zone_blocks(text: str) -> Iterator[ZoneBlocks]:
 
 def failed_pages(root: Root, area: str) -> int | None:
     """Pages that an area could not give, as sysfs counts; None before 5.13 or without CONFIG_CMA_SYSFS."""
-    data = root.read(f"sys/kernel/mm/cma/{area}/alloc_pages_fail")
+    data = root.read(f"{SYSFS}/{area}/alloc_pages_fail")
     return None if data is None else simple_strtoull(data.decode("latin-1"), 10)[0]

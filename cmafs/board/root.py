@@ -13,8 +13,6 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
-#: The log of the machine that cmafs runs on.
-KMSG = "/dev/kmsg"
 #: Bytes of one file that are read; what is longer is not what these files are.
 MAX_FILE = 1 << 30
 
@@ -149,7 +147,7 @@ LOGS = ("sim/dmesg", "dmesg", "dmesg.txt", "var/log/dmesg")
 def kernel_log(root: Root) -> str | None:
     """The kernel log of a board, None where there is none; of a running machine its own. Raises RootError."""
     if isinstance(root, DirectoryRoot) and Path(root.name).resolve() == Path("/"):
-        return _own_log()
+        return _own_log(Path(root.name, "dev", "kmsg"))
     for name in LOGS:
         data = root.read(name)
         if data is not None:
@@ -157,13 +155,13 @@ def kernel_log(root: Root) -> str | None:
     return None
 
 
-def _own_log() -> str:
+def _own_log(kmsg: Path) -> str:
     """What is in /dev/kmsg now, as dmesg prints it."""
     lines = []
     try:
-        log = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK)
+        log = os.open(kmsg, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise RootError(f"{KMSG}: {error.strerror}; try sudo, or --dmesg FILE") from None
+        raise RootError(f"{kmsg}: {error.strerror}; try sudo, or --dmesg FILE") from None
     try:
         while True:
             try:
@@ -178,7 +176,7 @@ def _own_log() -> str:
             stamp = int(head.split(",")[2])
             lines.append(f"[{stamp // 1000000:5d}.{stamp % 1000000:06d}] {text}")
     except (OSError, IndexError, ValueError) as error:
-        raise RootError(f"{KMSG}: {error}; try --dmesg FILE") from None
+        raise RootError(f"{kmsg}: {error}; try --dmesg FILE") from None
     finally:
         os.close(log)
     return "\n".join(lines)
