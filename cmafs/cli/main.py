@@ -24,6 +24,7 @@ COMMANDS = (
     "map",
     "why",
     "record",
+    "top",
     "trace_alloc",
     "boards",
     "doctor",
