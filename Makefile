@@ -7,7 +7,7 @@ STAMP := $(VENV)/.cmafs-setup
 # fixture is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo shell test soak bench lint
+.PHONY: help setup demo shell test soak mutants bench lint
 
 help:
 	@echo 'make demo    the walkthroughs of README.md on mounted machines, printed as a transcript'
@@ -15,7 +15,8 @@ help:
 	@echo 'make shell   a shell on the bundled board (ARGS="--dts rpi4 --kernel 5.10" for another)'
 	@echo 'make lint    ruff, mypy --strict, shellcheck'
 	@echo 'make bench   every budget, measured as ratios in one run'
-	@echo 'make soak    the property tests and the stress tests, much longer'
+	@echo 'make soak    the property tests with new examples and the stress tests, much longer'
+	@echo 'make mutants a sample of changes of the program: do the fast tests notice?'
 	@echo 'make setup   system packages where missing, then .venv with cmafs in it'
 
 setup: $(STAMP)
@@ -41,6 +42,9 @@ test: lint
 
 soak: setup
 	CMAFS_SOAK=1 $(PYTEST) tests --timeout 3600 $(ARGS)
+
+mutants: setup
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 bench: setup
 	$(BIN)/python tests/bench.py $(ARGS)

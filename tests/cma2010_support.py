@@ -1,4 +1,4 @@
-"""Shared by the tests of the 2010 framework: a log that is a list, boot memory that is a list of ranges."""
+"""Shared by the tests of the 2010 framework: a log that is a list, frameworks without a machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from cmafs.drivers.cma2010.bestfit import BestFit
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.cma2010.regions import CmaRegion
+from cmafs.mm.memblock import Memblock
 
 M = 1 << 20
 K = 1 << 10
@@ -20,45 +21,11 @@ class ListLog:
         self.lines.append(text)
 
 
-class BootMemory:
-    """Memblock (``reserve`` takes any range, ``find`` the highest free one) over one bank of memory."""
-
-    def __init__(self, base: int, size: int) -> None:
-        self.base, self.end = base, base + size
-        self.reserved: list[tuple[int, int]] = []
-
-    def is_region_reserved(self, base: int, size: int) -> bool:
-        return any(b < base + size and base < b + s for b, s in self.reserved)
-
-    def reserve(self, base: int, size: int) -> None:
-        self.reserved.append((base, size))
-
-    def free(self, base: int, size: int) -> None:
-        self.reserved.remove((base, size))
-
-    def find(self, size: int, alignment: int, below: int | None) -> int | None:
-        top = min(below or self.end, self.end)
-        candidates = [top, *(b for b, _ in self.reserved if b <= top)]
-        fits = [(c - size) & -alignment for c in candidates]
-        return max((f for f in fits if f >= self.base and not self.is_region_reserved(f, size)), default=None)
-
-
-class HintMemory:
-    """Bootmem: the lowest free aligned range at or above the goal, else anywhere."""
-
-    def __init__(self, base: int, size: int) -> None:
-        self.memory = BootMemory(base, size)
-
-    def alloc(self, size: int, alignment: int, goal: int) -> int | None:
-        for low in (max(goal, self.memory.base), self.memory.base):
-            starts = [low, *(b + s for b, s in self.memory.reserved)]
-            aligned = [(s + alignment - 1) & -alignment for s in starts]
-            fits = [a for a in aligned if a >= low and a + size <= self.memory.end]
-            free = [a for a in fits if not self.memory.is_region_reserved(a, size)]
-            if free:
-                self.memory.reserve(min(free), size)
-                return min(free)
-        return None
+def boot_memory(base: int, size: int) -> Memblock:
+    """Memblock over one bank of memory."""
+    memory = Memblock()
+    memory.add(base, size)
+    return memory
 
 
 def framework(profile: str = "vendor", strict: bool = False, bits: int = 32) -> Cma2010:
@@ -68,8 +35,7 @@ def framework(profile: str = "vendor", strict: bool = False, bits: int = 32) -> 
 
 def with_bf(cma: Cma2010) -> Cma2010:
     """The same with best-fit registered."""
-    bf = BestFit(cma.pr_warn, cma.quirks.q6_bestfit_null_advance)
-    cma.cma_allocator_register(bf.allocator())
+    cma.cma_allocator_register(BestFit(cma.quirks, cma.word, cma.pr_warn).allocator())
     return cma
 
 

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from run_support import cmafs
+from soak_support import load_profile
 
 Mount = Callable[..., Path]
 
-# The suite answers the same each time; `make soak` looks elsewhere every time.
-settings.register_profile("suite", derandomize=True, deadline=None)
-settings.register_profile("soak", deadline=None)
-settings.load_profile("soak" if os.environ.get("CMAFS_SOAK") else "suite")
+load_profile()
 
 
 @pytest.fixture(scope="session")

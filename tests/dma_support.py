@@ -10,6 +10,7 @@ from cmafs.init.machine import BootedMachine
 from cmafs.init.main import start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
+from cmafs.mm.cma import Cma
 from cmafs.of.fdt import load
 
 M = 1 << 20
@@ -81,8 +82,11 @@ def device(machine: BootedMachine, name: str) -> Device:
     return found
 
 
+def area_of(machine: BootedMachine, name: str) -> Cma:
+    """The area of that name."""
+    return next(cma for cma in machine.cma if cma.name == name)
+
+
 def used(machine: BootedMachine, name: str) -> int:
     """Used pages of an area."""
-    area = machine.cma.by_name(name)
-    assert area is not None, name
-    return area.used()
+    return area_of(machine, name).used()

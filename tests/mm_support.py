@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import boot_support
 
@@ -15,7 +15,7 @@ from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import Memory, MemoryLayout
+from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields
 from cmafs.sim.validate import validate
 
 TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
@@ -37,10 +37,25 @@ class Booted(NamedTuple):
         assert validate(self.memory, list(self.areas), before) == []
 
     def free(self) -> int:
-        return self.memory.vmstat.global_zone_page_state("nr_free_pages")
+        return self.memory.global_zone_page_state("nr_free_pages")
 
     def cma_free(self) -> int:
-        return self.memory.vmstat.global_zone_page_state("nr_free_cma")
+        return self.memory.global_zone_page_state("nr_free_cma")
+
+
+class Listener:
+    """Listens at tracepoints: what it heard, in turn."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, name: str, fields: TraceFields) -> None:
+        self.events.append((name, dict(fields)))
+
+    def repeat(self, pfns: range, events: list[RepeatedEvent]) -> None:
+        for pfn in pfns:
+            for name, same, others in events:
+                self(name, {**same, **others(pfn)})
 
 
 def layout(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from unittest import mock
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from soak_support import examples
+
+from cmafs.lib import bitmap as bitmap_module
 from cmafs.lib.bitmap import Bitmap
 
 
@@ -23,17 +28,32 @@ def find_slowly(bits: list[bool], start: int, nr: int, mask: int, offset: int) -
         place = taken[0] + 1
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_first_fit_agrees_with_the_bits(data: st.DataObject) -> None:
-    nbits = data.draw(st.integers(1, 700))
+#: (whether to look for a place, where, pages, order of the alignment, its offset), the numbers as they come.
+STEPS = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 699), st.integers(1, 40), st.integers(0, 5), st.integers(0, 31)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("bucket", [128, 2])
+@examples(60)
+@given(nbits=st.integers(1, 700), steps=STEPS)
+def test_first_fit_agrees_with_the_bits(
+    bucket: int, nbits: int, steps: list[tuple[bool, int, int, int, int]]
+) -> None:
+    """With buckets of two holes nearly every step splits, merges or empties one."""
+    with mock.patch.object(bitmap_module, "_BUCKET", bucket):
+        use(nbits, steps)
+
+
+def use(nbits: int, steps: list[tuple[bool, int, int, int, int]]) -> None:
+    """The bitmap and a list of booleans side by side."""
     bitmap, plain = Bitmap(nbits), [False] * nbits
-    for _ in range(data.draw(st.integers(1, 60))):
-        nr = data.draw(st.integers(1, 40))
-        if data.draw(st.booleans()):
-            start = data.draw(st.integers(0, nbits - 1))
-            mask = (1 << data.draw(st.integers(0, 5))) - 1
-            offset = data.draw(st.integers(0, mask))
+    for take, where, nr, order, shift in steps:
+        start, mask = where % nbits, (1 << order) - 1
+        if take:
+            offset = shift & mask
             place = bitmap.bitmap_find_next_zero_area_off(start, nr, mask, offset)
             assert place == find_slowly(plain, start, nr, mask, offset)
             if place is None:
@@ -42,13 +62,13 @@ def test_first_fit_agrees_with_the_bits(data: st.DataObject) -> None:
             bitmap.set(place, nr)
             plain[place : place + nr] = [True] * nr
         else:
-            start = data.draw(st.integers(0, nbits - 1))
             end = start
             while end < min(start + nr, nbits) and plain[end]:
                 end += 1
             bitmap.clear(start, end - start)
             plain[start:end] = [False] * (end - start)
         assert bitmap.weight == sum(plain)
+        assert bitmap.all_set(start, nr) == all(plain[start : start + nr])
     assert bitmap.check() == []
     assert bitmap.to_bytes() == bytes(
         sum(bit << i for i, bit in enumerate(plain[at : at + 8])) for at in range(0, nbits, 8)
@@ -80,4 +100,12 @@ def test_the_check_sees_sabotage() -> None:
     bitmap = Bitmap(64)
     bitmap.set(3, 5)
     bitmap._words[0] ^= 1
-    assert len(bitmap.check()) == 2
+    assert bitmap.check() == ["index of holes differs from the bitmap", "weight differs from the bitmap"]
+    bitmap._words[0] ^= 1
+    assert bitmap.check() == []
+    with mock.patch.object(bitmap_module, "_BUCKET", 2):
+        for bit in (10, 20, 30, 50):
+            bitmap.set(bit, 1)
+    assert (bitmap.check(), bitmap.holes.longest) == ([], 19)
+    bitmap.holes._at_most[-1] = bitmap.holes._at_most[-2] = 0
+    assert bitmap.check() == ["longest hole differs from the index"]

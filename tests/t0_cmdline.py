@@ -73,11 +73,13 @@ def test_early_cma(texts: list[str], size: int | None, base: int, limit: int, fi
 
 
 def test_per_node_lists_stop_where_they_are_wrong() -> None:
-    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], "")
-    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], "x:32M")
-    assert per_node_sizes("99:16M") == ([], "99:16M")
-    assert per_node_sizes("+0:16M") == ([], "+0:16M")
-    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], "1:2M")
+    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], False)
+    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], False)
+    assert per_node_sizes("99:16M") == ([], False)
+    assert per_node_sizes("+0:16M") == ([], False)
+    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], False)
+    assert per_node_sizes("0:1M,2M") == ([(0, M)], True)
+    assert per_node_sizes("010:1M, 18446744073709551617:2M") == ([(10, M), (1, 2 * M)], False)
 
 
 def test_early_parameters() -> None:
@@ -86,6 +88,15 @@ def test_early_parameters() -> None:
     assert params.cma_seen == ["1M", None]
     assert (params.cma.size, params.hugetlb_cma, params.cma_pernuma) == (M, 2 * G, 8 * M)
     assert (params.numa_cma, params.log_buf_len) == ({1: 4 * M}, M)
+
+
+def test_the_last_value_counts_and_a_parameter_without_one_does_not() -> None:
+    line = "coherent-pool=1M coherent_pool=2M coherent_pool init=/a init init=/b dyndbg=+p dyndbg dyndbg=-p"
+    params = parse_early_params(line, hugetlb_per_node=True)
+    assert (params.coherent_pool, params.init, params.dyndbg) == (2 * M, "/b", ["+p", "-p"])
+    assert params.values("coherent-pool") == params.values("coherent_pool") == ["1M", "2M", None]
+    nothing = parse_early_params("", hugetlb_per_node=True)
+    assert (nothing.coherent_pool, nothing.init, nothing.cma.size, nothing.words) == (0, "/init", None, [])
 
 
 def test_hugetlb_cma_by_node_needs_5_16() -> None:

@@ -1,7 +1,10 @@
-"""What documents say about the repository itself: modules of the table, tests by name."""
+"""What documents say about the repository itself: modules of the table, tests and code by name, and that
+nothing is cited that is not here.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -45,3 +48,61 @@ def test_tests_that_a_document_names_exist(document: Path):
         assert not file or file[1] in TESTS, quoted
         end = "" if "…" in quoted else r"\b"
         assert not name or any(re.search(f"def {name[1]}{end}", text) for text in texts), quoted
+
+
+def resolves(dotted: str) -> bool:
+    """Whether ``cmafs.a.b.name`` is a module, or a name in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            if not hasattr(found, name):
+                return False
+            found = getattr(found, name)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_code_that_a_document_names_exists(document: Path):
+    """Paths of the repository, dotted names, and what an example in Python imports."""
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:cmafs|tests|docs|dts|\.github)/[\w/.*-]+)`", text):
+        assert list(TOP.glob(path.rstrip("/"))), path
+    names = re.findall(r"`(cmafs(?:\.\w+)+)", text)
+    for module, imported in re.findall(r"^from (cmafs[\w.]*) import (.+)$", text, re.MULTILINE):
+        names += [f"{module}.{name.strip()}" for name in imported.split(",")]
+    assert [name for name in names if not resolves(name)] == []
+
+
+#: What only those who wrote it could look up.
+ELSEWHERE = re.compile(r"\bfacts/|\bfindings/|\bshared/|\bDESIGN \d|\bissue \d")
+
+
+def test_nothing_is_cited_that_is_not_in_the_repository():
+    sections = re.findall(
+        r"^## (seeds/\d+)", (TOP / "docs/seeds.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(sections) == 4
+    texts = [
+        path
+        for pattern in (
+            "*.md",
+            "docs/*.md",
+            "cmafs/**/*.py",
+            "tests/*.py",
+            "tests/*/*.md",
+            "dts/*.dts",
+            "Makefile",
+        )
+        for path in TOP.glob(pattern)
+        if path != Path(__file__)
+    ]
+    assert len(texts) > 200
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not ELSEWHERE.findall(text), path
+        assert set(re.findall(r"seeds/\d+", text)) <= set(sections), path

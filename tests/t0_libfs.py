@@ -1,156 +1,76 @@
-"""fs/libfs.c: numbers as they are parsed, text as it is kept."""
+"""fs/libfs.c: what a write may be, and when the text of a file is made."""
 
 from __future__ import annotations
 
-import doctest
 import errno
 
 import pytest
 
-import cmafs.fs.libfs
 from cmafs.fs.dentry import new_directory
-from cmafs.fs.libfs import (
-    SYSFS,
-    SimpleAttribute,
-    SysfsAttribute,
-    kstrtoull,
-    simple_strtoll,
-    to_int,
-    u32_array_text,
-)
+from cmafs.fs.libfs import SYSFS, simple_attribute, snapshot_file, sysfs_attribute, u32_array_text
+from cmafs.fs.seq_file import SeqOperations
 
-UINT64 = 1 << 64
-
-
-def test_examples() -> None:
-    assert doctest.testmod(cmafs.fs.libfs).failed == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (b"5", 5),
-        (b"5\n", 5),
-        (b"+5\n", 5),
-        (b"0x10", 16),
-        (b"0X1f\n", 31),
-        (b"+0x5", 5),
-        (b"010", 8),
-        (b"0", 0),
-        (b"00", 0),
-        (b"18446744073709551615", UINT64 - 1),
-        (b"0xffffffffffffffff\n", UINT64 - 1),
-    ],
-)
-def test_strict_numbers(text: bytes, value: int) -> None:
-    assert kstrtoull(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"\n",
-        b" 5",
-        b"5 ",
-        b"\t5",
-        b"5\r\n",
-        b"-1",
-        b"-0",
-        b"++1",
-        b"0x",
-        b"0xg",
-        b"08",
-        b"0b11",
-        b"0o7",
-        b"1k",
-        b"1e3",
-        b"1.0",
-        b"1_0",
-        b"'5'",
-        b"5\n\n",
-        b"1\n2\n",
-        b"+",
-        b"+-5",
-        b"5;",
-    ],
-)
-def test_strict_parser_refuses(text: bytes) -> None:
-    with pytest.raises(OSError) as refused:
-        kstrtoull(text)
-    assert refused.value.errno == errno.EINVAL
-
-
-@pytest.mark.parametrize(
-    "text", [b"18446744073709551616", b"0x10000000000000000\n", b"99999999999999999999 x"]
-)
-def test_too_large_is_told_before_what_follows_it(text: bytes) -> None:
-    with pytest.raises(OSError) as refused:
-        kstrtoull(text)
-    assert refused.value.errno == errno.ERANGE
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (b"", 0),
-        (b"junk", 0),
-        (b"12abc", 12),
-        (b" 5", 0),
-        (b"+5", 0),
-        (b"0x10\n", 16),
-        (b"0xg", 0),
-        (b"010", 8),
-        (b"08", 0),
-        (b"-5", UINT64 - 5),
-        (b"--5", 0),
-        (b"1\n2\n", 1),
-        (b"18446744073709551617", 1),
-    ],
-)
-def test_lenient_numbers(text: bytes, value: int) -> None:
-    assert simple_strtoll(text) == value
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (0, 0),
-        (1 << 32, 0),
-        ((1 << 32) + 1, 1),
-        (1 << 31, -(1 << 31)),
-        (UINT64 - 1, -1),
-        ((1 << 31) - 1, (1 << 31) - 1),
-    ],
-)
-def test_an_int_keeps_32_bits(value: int, kept: int) -> None:
-    assert to_int(value) == kept
+NO_INODE = new_directory(SYSFS)
 
 
 def test_a_write_is_parsed_to_23_bytes_and_counts_whole() -> None:
     seen: list[int] = []
-    attr = SimpleAttribute(set=seen.append)
-    assert attr.store(b"00000000000000000000012junk and more") == 36
-    assert attr.store(b"000000000000000000000012") == 24
-    assert attr.store(b"7\0anything") == 10
-    assert seen == [10, 1, 7]
+    file = simple_attribute(set=seen.append).open(NO_INODE, 1)
+    assert file.write(b"00000000000000000000012junk and more", 0) == 36
+    assert file.write(b"000000000000000000000012", 0) == 24
+    assert file.write(b"7\0anything", 0) == 10
+    assert file.write(b"0" * 5000, 0) == 5000
+    assert seen == [10, 1, 7, 0]
+    with pytest.raises(OSError) as refused:
+        file.write(b"9" * 5000, 0)
+    assert refused.value.errno == errno.ERANGE
+
+
+def test_lenient_writes() -> None:
+    seen: list[int] = []
+    file = simple_attribute(set=seen.append, strict=False).open(NO_INODE, 1)
+    for text in (b"junk", b"-5", b"12x", b"9" * 5000):
+        assert file.write(text, 0) == len(text)
+    wrapped = int("9" * 23) % (1 << 64)
+    assert seen == [0, -5, 12, wrapped - (1 << 64) * (wrapped >> 63)]
 
 
 def test_a_value_is_fixed_at_the_first_read_of_an_open_file() -> None:
     state = [1234]
-    attr = SimpleAttribute(get=lambda: state[0])
-    inode: object = None
-    file = attr.open(inode, 0)  # type: ignore[arg-type]
+    attr = simple_attribute(get=lambda: state[0])
+    file = attr.open(NO_INODE, 0)
     state[0] = 5678
     assert file.read(2, 0) == b"56"
     state[0] = 9
     assert file.read(100, 2) == b"78\n"
     assert file.read(100, 5) == b""
     assert file.nonseekable
-    for call in (lambda: SimpleAttribute().render(), lambda: attr.store(b"1")):
+    for call in (lambda: simple_attribute().open(NO_INODE, 0).read(1, 0), lambda: file.write(b"1", 0)):
         with pytest.raises(OSError) as refused:
             call()
         assert refused.value.errno == errno.EACCES
+
+
+def test_a_snapshot_is_made_at_open() -> None:
+    state = [b"first"]
+    file = snapshot_file(lambda: state[0]).open(NO_INODE, 0)
+    state[0] = b"second"
+    assert (file.read(100, 0), file.read(2, 0), file.read(100, 2)) == (b"first", b"fi", b"rst")
+    assert file.nonseekable
+
+
+def test_a_text_is_made_anew_at_its_start_and_elsewhere_than_where_the_last_read_ended() -> None:
+    made: list[int] = []
+
+    def show() -> bytes:
+        made.append(0)
+        return b"%d: text" % len(made)
+
+    file = SeqOperations(show).open(NO_INODE, 0)
+    assert file.read(4, 3) == b"text"  # before any other read: traverse()
+    assert (file.read(3, 0), file.read(2, 3), file.read(9, 5), file.read(9, 7)) == (b"2: ", b"te", b"xt", b"")
+    assert (file.read(1, 0), file.read(1, 2)) == (b"3", b" ")
+    assert len(made) == 4
 
 
 def test_a_full_array_loses_its_newline() -> None:
@@ -164,9 +84,17 @@ def test_a_full_array_loses_its_newline() -> None:
 
 @pytest.mark.parametrize("flags", [1, 2, 0o1001])
 def test_a_sysfs_attribute_refuses_to_be_opened_for_writing(flags: int) -> None:
-    attr = SysfsAttribute(lambda: b"5\n")
+    attr = sysfs_attribute(lambda: b"5\n")
     inode = new_directory(SYSFS).file("attr", 0o444, attr)
     with pytest.raises(OSError) as refused:
         attr.open(inode, flags)
     assert refused.value.errno == errno.EACCES
     assert attr.open(inode, 0).read(10, 0) == b"5\n"
+    inode.chmod(0o666)
+    with pytest.raises(OSError) as refused:
+        attr.open(inode, flags).write(b"1", 0)
+    assert refused.value.errno == errno.EIO
+    inode.chmod(0)
+    with pytest.raises(OSError) as refused:
+        attr.open(inode, 0)
+    assert refused.value.errno == errno.EACCES

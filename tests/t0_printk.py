@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from cmafs.abi.printk import ROWS, DebugSite
@@ -62,10 +64,17 @@ def test_a_bigger_ring_keeps_more() -> None:
 def test_skipped_records_have_numbers() -> None:
     log = make(shift=12)
     log.printk("before")
-    log.skip(1_000_000)
-    for _ in range(log.room_for("y" * 100)):
-        log.printk("y" * 100)
-    assert log.first_seq > 1_000_000
+    made = []
+
+    def newest_first() -> Iterator[tuple[str, int]]:
+        for number in reversed(range(1_000_000)):
+            made.append(number)
+            yield f"{number:0100}", 4
+
+    log.printk_many(1_000_000, newest_first())
+    assert log.next_seq == 1_000_001
+    assert 4096 // 112 <= len(made) <= 4096 // 112 + 2
+    assert log.lines() == [f"{number:0100}" for number in range(1_000_000 - len(log.lines()), 1_000_000)]
     assert log.record(5) is next(log.records())
 
 
@@ -73,8 +82,7 @@ def test_record_by_number() -> None:
     log = make()
     for text in "abc":
         log.printk(text)
-    log.skip(4)
-    log.printk("d")
+    log.printk_many(5, [("d", 4)])
     texts = [found.text if (found := log.record(seq)) else None for seq in range(9)]
     assert texts == ["a", "b", "c", "d", "d", "d", "d", "d", None]
 

@@ -19,11 +19,7 @@ def ranges(tree: DeviceTree) -> list[tuple[int, int]]:
     found = []
     for node in tree.root.children.values():
         if node.property_read_string("device_type") == "memory":
-            step = 4 * (address + size)
-            for at in range(0, len(node.props["reg"]), step):
-                found.append(
-                    (node.read_number("reg", address, at), node.read_number("reg", size, at + 4 * address))
-                )
+            found += [(base, length) for base, length in node.entries("reg", address, size)]
     return found
 
 
@@ -86,8 +82,7 @@ def test_the_articles_examples_as_printed() -> None:
         "size": b"\x10\0\0\0",
         "alignment": b"\0\x10\0\0",
     }
-    assert second.read_number("reg", 2) == 0x80000000
-    assert second.read_number("reg", 2, 8) == 1 << 30
+    assert second.entries("reg", 2, 2) == [(0x80000000, 1 << 30)]
     assert second.property_read_bool("linux,cma-default")
 
 

@@ -222,8 +222,7 @@ def test_hugetlb_in_several_ranges() -> None:
     """6.15 and later put one area together from pieces above 4 GiB."""
     ranges = [(0x40000000, 0x40000000), (4 * G, 2 * G), (8 * G, 2 * G), (12 * G, 2 * G)]
     machine = boot(pc(*ranges), "7.2", "cma=0 hugetlb_cma=3G", "x86_64")
-    cma = machine.cma.by_name("hugetlb0")
-    assert cma is not None
+    cma = next(cma for cma in machine.cma if cma.name == "hugetlb0")
     assert [(cmr.base_pfn << 12, cmr.count << 12) for cmr in cma.ranges] == [(4 * G, 2 * G), (8 * G, G)]
     assert lines_with(machine, "in 2") == ["cma: Reserved 3072 MiB in 2 ranges"]
     assert lines_with(boot(pc(*ranges), "6.12", "hugetlb_cma=3G", "x86_64"), "err")[-1].endswith(
@@ -483,3 +482,118 @@ def test_the_article_boots_as_6_12() -> None:
 
 def test_same_seed_same_log() -> None:
     assert boot(tree_of(), "5.10").log.dmesg() == boot(tree_of(), "5.10").log.dmesg()
+
+
+def refusals(machine) -> list[tuple[str, str | None, str]]:
+    """(reason, parameter, detail) of what was refused or ignored."""
+    return [(e.reason, e.property, e.detail) for e in machine.boot_events if e.effect != "note"]
+
+
+def test_refusals_of_hugetlb_are_told_to_check() -> None:
+    def told(kernel: str, text: str) -> list[tuple[str, str | None, str]]:
+        return refusals(boot(parse_dts(NUMA), kernel, f"cma=0 {text}"))
+
+    assert told("6.1", "hugetlb_cma=1:1G,3:1G,0:4M") == [
+        ("bad-node", "hugetlb_cma=", "node 0"),
+        ("bad-node", "hugetlb_cma=", "node 3"),
+    ]
+    assert told("6.12", "hugetlb_cma=1023M") == [("too-small", "hugetlb_cma=", "")]
+    assert told("6.12", "hugetlb_cma=1G") == []
+    assert told("7.2", "hugetlb_cma=1536M") == [("not-a-multiple", "hugetlb_cma=", "")]
+    assert told("6.12", "hugetlb_cma=0:8G,1:1G") == [("no-room", "hugetlb_cma=", "node 0")]
+
+
+def test_what_hugetlb_says() -> None:
+    def lines(kernel: str, text: str) -> list[str]:
+        return lines_with(
+            boot(parse_dts(NUMA), kernel, f"cma=0 {text}"), "ugetlb_cma: ", "HugeTLB: hugetlb_cma"
+        )
+
+    assert lines("7.2", "hugetlb_cma=1536M") == ["hugetlb_cma: cma area must be a multiple of 1024 MiB"]
+    assert lines("6.12", "hugetlb_cma=0:8G,1:1G") == [
+        "hugetlb_cma: reservation failed: err -12, node 0",
+        "hugetlb_cma: reserved 1024 MiB on node 1",
+    ]
+    assert lines("6.12", "hugetlb_cma=1G") == [
+        "hugetlb_cma: reserve 1024 MiB, up to 1024 MiB per node",
+        "hugetlb_cma: reserved 1024 MiB on node 0",
+    ]
+    skipped = "HugeTLB: hugetlb_cma is enabled, skip boot time allocation"
+    assert skipped not in lines("7.2", "hugetlb_cma=1G hugepagesz=2M")
+    with_size = [k for k in RELEASES if skipped in lines(k, "hugetlb_cma=1G hugepagesz=1G")]
+    with_default = [k for k in RELEASES if skipped in lines(k, "hugetlb_cma=1G default_hugepagesz=1G")]
+    assert with_size == with_default
+    assert "7.2" in with_size and "5.4" not in with_size
+
+
+def test_options_of_2010_are_for_2010_only() -> None:
+    for options in (MachineOptions(profile="v5"), MachineOptions(strict_quirks=True)):
+        with pytest.raises(
+            ConfigError, match=r"^--profile and --strict-quirks are for --kernel 2010; this is 6.12$"
+        ):
+            start_kernel(tree_of(), options, ManualClock())
+
+
+def test_a_node_area_says_so_where_cma_debug_is_built_in() -> None:
+    machine = boot(parse_dts(NUMA), "5.10", "cma=16M cma_pernuma=8M", config=["CMA_DEBUG=y"])
+    assert lines_with(machine, "pernuma_cma_reserve") == [
+        f"cma: dma_pernuma_cma_reserve: reserved 8 MiB on node {nid}" for nid in (0, 1)
+    ]
+
+
+def test_a_node_area_that_does_not_fit_leaves_the_others() -> None:
+    machine = boot(parse_dts(NUMA), "6.12", "cma=16M numa_cma=0:8G,1:32M,7:4M cma_pernuma=3G")
+    assert [(name, size) for name, _, size in areas(machine)] == [
+        ("pernuma1", 3 * G),
+        ("numa1", 32 * M),
+        ("reserved", 16 * M),
+    ]
+    assert refusals(machine) == [
+        ("no-room", "cma_pernuma=", "pernuma0"),
+        ("no-room", "numa_cma=", "numa0"),
+        ("no-such-node", "numa_cma=", "node 7"),
+    ]
+    assert (
+        lines_with(machine, "err -") == ["cma: dma_numa_cma_reserve: reservation failed: err -12, node 0"] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "kib"),
+    [
+        ("", 128),
+        ("log_buf_len=64K", 128),
+        ("log_buf_len=128K", 128),
+        ("log_buf_len=131073", 256),
+        ("log_buf_len=256K", 256),
+        ("log_buf_len=1M", 1024),
+        ("log_buf_len=0", 128),
+    ],
+)
+def test_the_size_of_the_log(words: str, kib: int) -> None:
+    """log_buf_len_update(): rounded up to a power of two, never below CONFIG_LOG_BUF_SHIFT's."""
+    log = boot(tree_of(), "5.4", words).log
+    for _ in range(20_000):
+        log.printk("x" * 84)  # 100 bytes with its header: whole records fill the ring
+    assert abs(len(log.lines()) - kib * 1024 // 100) <= 1
+
+
+def test_usable_memory_is_what_linux_usable_memory_says() -> None:
+    tree = tree_of()
+    tree.root.children["memory@40000000"].props["linux,usable-memory"] = cells(0, 0x50000000, 0, 0x10000000)
+    machine = boot(tree, cmdline="cma=16M")
+    assert [(r.base, r.size) for r in machine.memblock.memory] == [(0x50000000, 0x10000000)]
+
+
+def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
+    known = (
+        "root=/dev/sda1 rootfstype=ext4 rootwait ro quiet console=ttyS0,115200 earlycon loglevel=4 mem=4G "
+        "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 crashkernel=64M cma=16M coherent_pool=1M "
+        "swiotlb=64 hugepages=4 hugepagesz=2M default-hugepagesz=2M log_buf_len=1M trace_event=cma:* "
+        "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr"
+    )
+    unknown = "BOOT_IMAGE=/vmlinuz splash"  # the boot loader's and the distribution's own, as real logs show
+    machine = boot(tree_of(), "6.12", f"{unknown} {known} -- --single")
+    assert lines_with(machine, "Unknown kernel") == [
+        'Unknown kernel command line parameters "splash BOOT_IMAGE=/vmlinuz", will be passed to user space.'
+    ]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import dts_support as dts
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from soak_support import examples
 
 from cmafs.of import fdt, fdt_compile
 from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
@@ -94,7 +95,14 @@ def test_second_node_of_a_name_is_numbered() -> None:
 
 def test_readers() -> None:
     node = DeviceNode(
-        "n", {"u": bytes([0, 0, 0, 5, 0, 0, 1, 0]), "s": b"one\0two", "e": b"", "short": b"\1\2"}
+        "n",
+        {
+            "u": bytes([0, 0, 0, 5, 0, 0, 1, 0]),
+            "s": b"one\0two",
+            "e": b"",
+            "short": b"\1\2",
+            "three": bytes([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
+        },
     )
     assert (node.property_read_u32("u"), node.property_read_u32("u", 1), node.property_read_u32("u", 2)) == (
         5,
@@ -108,13 +116,18 @@ def test_readers() -> None:
     assert node.property_match_string("s", "tw") == -1
     assert node.property_read_string("e") is None
     assert (node.property_read_bool("e"), node.property_read_bool("missing")) == (True, False)
-    assert (node.read_number("u", 2), node.read_number("u", 1, 4), node.read_number("u", 0)) == (
+    assert (node.read_number("u", 2), node.read_number("u", 1), node.read_number("u", 0)) == (
         0x500000100,
-        256,
+        5,
         0,
     )
     with pytest.raises(ValueError):
-        node.read_number("u", 2, 4)
+        node.read_number("u", 3)
+    assert node.entries("u", 1) == [(5,), (256,)]
+    assert node.entries("u", 1, 0, 1) == [(5, 0, 256)]
+    assert (node.entries("u", 2, 1), node.entries("u", 0, 0), node.entries("missing", 1)) == ([], [], [])
+    assert node.entries("three", 1, 1) == [(1, 2)]
+    assert node.entries("three", 1, 1, whole=True) == []
     assert (node.address_cells(), node.size_cells()) == (1, 1)
     assert of_read_number(b"\1\0\0\0" + b"\0\0\0\2" + b"\0\0\0\3", 3) == 0x200000003
 
@@ -237,6 +250,30 @@ def test_overlay_refused(tmp_path: Path, base: str | bytes, overlay: str, why: s
     assert refusal(b, o) == why.format(b=b, o=o)
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 3", "{a}, {b}: cannot be applied to {base}: overlay: fdtoverlay: exit status 3"),
+        (
+            "echo; echo ' it broke ' >&2; exit 1",
+            "{a}, {b}: cannot be applied to {base}: overlay: fdtoverlay: it broke",
+        ),
+        ("kill -9 $$", "{a}, {b}: cannot be applied to {base}: overlay: fdtoverlay was ended by SIGKILL"),
+        (
+            "echo \"Failed to apply '/tmp/x/1.dtbo': FDT_ERR_NOSPACE\" >&2; exit 1",
+            "{b}: cannot be applied to {base}: fdtoverlay: FDT_ERR_NOSPACE",
+        ),
+    ],
+)
+def test_what_fdtoverlay_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str) -> None:
+    files = {name: dts.write(tmp_path, f"{name}.dts", OVERLAY) for name in "ab"}
+    base = dts.write(tmp_path, "base.dts", LABELLED)
+    dts.write(tmp_path, "bin/fdtoverlay", f"#!/bin/sh\n{script}\n")
+    (tmp_path / "bin/fdtoverlay").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert refusal(base, *files.values()) == why.format(base=base, **files)
+
+
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -355,6 +392,7 @@ def with_word(offset: int, value: int) -> bytes:
             f"damaged device tree blob: its header points outside the {len(BLOB)} bytes",
         ),
         (with_word(12, 8), f"damaged device tree blob: its header points outside the {len(BLOB)} bytes"),
+        (with_word(24, 18), "device tree blob of version 17, 17 is wanted: convert it with dtc"),
         (with_word(20, 16), "device tree blob of version 16, 17 is wanted: convert it with dtc"),
         (with_word(32, 4), "damaged device tree blob: no property names in its strings block"),
         (with_word(56, 7), "damaged device tree blob: unexpected tag 0x7 in its structure"),
@@ -370,6 +408,14 @@ def test_damaged_blob(tmp_path: Path, data: bytes, why: str | None) -> None:
         assert text == f"{path}: {why}"
 
 
+@pytest.mark.parametrize("last_comp", [1, 16, 17])
+def test_the_last_compatible_version_may_be_any_up_to_17(tmp_path: Path, last_comp: int) -> None:
+    """As libfdt/fdt.c:fdt_check_header() has it."""
+    tree = load(dts.write(tmp_path, "a.dtb", with_word(24, last_comp)))
+    assert tree.root.children
+    assert tree.blob == with_word(24, last_comp)
+
+
 def test_every_truncation(tmp_path: Path) -> None:
     path = tmp_path / "a.dtb"
     for length in range(4, len(BLOB), 7):
@@ -378,15 +424,22 @@ def test_every_truncation(tmp_path: Path) -> None:
         assert str(path) in refusal(str(path))
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_any_damage_gives_a_tree_or_one_line(data: st.DataObject) -> None:
+EDITS = st.lists(
+    st.tuples(
+        st.integers(4, len(BLOB) - 4),
+        st.sampled_from((0, 1, 2, 3, 4, 9, 0xFFFFFFFF)) | st.integers(0, 1 << 31),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@examples(300)
+@given(EDITS)
+def test_any_damage_gives_a_tree_or_one_line(edits: list[tuple[int, int]]) -> None:
     blob = bytearray(BLOB)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(4, len(blob) - 4))
-        blob[at : at + 4] = struct.pack(
-            ">I", data.draw(st.sampled_from((0, 1, 2, 3, 4, 9, 0xFFFFFFFF)) | st.integers(0, 1 << 31))
-        )
+    for at, word in edits:
+        blob[at : at + 4] = struct.pack(">I", word)
     try:
         tree = fdt._unflatten("x", fdt._checked("x", bytes(blob)))
     except DtError as error:
@@ -395,3 +448,66 @@ def test_any_damage_gives_a_tree_or_one_line(data: st.DataObject) -> None:
     else:
         assert isinstance(tree, DeviceTree)
         assert next(tree.walk()).path == "/"
+
+
+# -- reading properties ------------------------------------------------------------------------------------
+
+
+def test_readers_of_a_node() -> None:
+    node = DeviceNode("n")
+    node.props |= {
+        "cells": bytes(range(1, 11)),
+        "strings": b"one\0two\0three",
+        "empty": b"",
+        "compatible": b"Acme,Board\0acme,any\0",
+    }
+    assert [node.property_read_u32("cells", i) for i in range(3)] == [0x01020304, 0x05060708, None]
+    assert [node.property_read_u32(name) for name in ("empty", "none")] == [None, None]
+    assert node.parse_phandles("cells") == [0x01020304, 0x05060708]
+    assert (node.parse_phandles("empty"), node.parse_phandles("none")) == ([], [])
+    assert node.property_read_strings("strings") == ["one", "two", "three"]
+    assert (node.property_read_strings("empty"), node.property_read_string("none")) == ([], None)
+    assert [node.property_match_string("strings", text) for text in ("one", "three", "four")] == [0, 2, -1]
+    assert node.property_match_string("none", "one") == -1
+    assert node.is_compatible("acme,BOARD") and node.is_compatible("acme,any")
+    assert not node.is_compatible("acme")
+    assert node.read_number("cells", 2) == 0x0102030405060708
+    assert node.read_number("cells", 1, 4) == 0x05060708
+    with pytest.raises(ValueError):
+        node.read_number("cells", 2, 4)
+
+
+def test_cells_without_properties_are_the_kernel_s_defaults() -> None:
+    node = DeviceNode("n")
+    assert (node.address_cells(), node.size_cells()) == (1, 1)
+    node.props |= {"#address-cells": b"\0\0\0\2", "#size-cells": b"\0\0\0\0"}
+    assert (node.address_cells(), node.size_cells()) == (2, 0)
+
+
+def test_phandles_by_both_names() -> None:
+    root = DeviceNode("")
+    nodes = {name: DeviceNode(name) for name in ("a", "b", "c")}
+    for node in nodes.values():
+        root.append(node)
+    nodes["a"].props["linux,phandle"] = b"\0\0\0\5"
+    nodes["b"].props |= {"phandle": b"\0\0\0\6", "linux,phandle": b"\0\0\0\7"}
+    nodes["c"].props["phandle"] = b"\xff\xff\xff\xff"
+    tree = DeviceTree(root)
+    found = [tree.find_node_by_phandle(number) for number in (5, 6, 7, 0, 0xFFFFFFFF)]
+    assert found == [nodes["a"], nodes["b"], None, None, None]
+    assert [tree.find_node_by_path(path) for path in ("/", "/b", "b/", "/b/x", "/x/y")] == [
+        root,
+        nodes["b"],
+        nodes["b"],
+        None,
+        None,
+    ]
+    assert tree.model == ""
+
+
+def test_children_of_one_name() -> None:
+    root = DeviceNode("")
+    for _ in range(3):
+        root.append(DeviceNode("n"))
+    assert list(root.children) == ["n", "n#1", "n#2"]
+    assert [node.name for node in DeviceTree(root).walk()] == ["", "n", "n", "n"]

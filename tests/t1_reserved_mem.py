@@ -1,4 +1,4 @@
-"""/reserved-memory kernel by kernel: the rules of facts that no recorded boot shows alone, and trees of
+"""/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
 """
 
@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 from boot_support import areas, boot, cells, lines_with, tree_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from soak_support import examples
 
 from cmafs.abi.rows import RELEASES
 from cmafs.init.main import KernelPanic
@@ -188,6 +189,31 @@ def test_a_range_that_starts_at_a_region_is_filled_from_below(kernel: str, base:
     assert ("d", base, 16 * M) in areas(boot(tree, kernel, "cma=0"))
 
 
+def test_filling_from_below_is_for_one_range_only() -> None:
+    tree = tree_of(
+        node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x52000000 0 0xe000000>;")
+        + node("c", f"{POOL} size = <0 0x1000000>;")
+    )
+    found = {name: base for name, base, _ in areas(boot(tree, "6.6", "cma=8M"))}
+    assert found.pop("reserved") > 0x70000000
+    assert list(found.items()) == [("d", 0x52000000), ("c", 0x7F000000), ("r@50000000", 0x50000000)]
+
+
+def test_32_bit_addresses_lose_what_is_above() -> None:
+    """phys_addr_t has 32 bits on arm without LPAE: a reg of two cells wraps."""
+    tree = tree_of(node("p", f"{POOL} reg = <1 0x60000000 2 0x01000000>;"))
+    assert ("p", 0x60000000, 16 * M) in areas(boot(tree, "6.1", "cma=0", "arm", ["ARM_LPAE=n"]))
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+def test_a_reg_of_no_bytes(kernel: str) -> None:
+    machine = boot(tree_of(node("p", f"{POOL} {reg(0x60000000, 0)}")), kernel, "cma=0")
+    (line,) = lines_with(machine, "failed to")
+    assert line.endswith("failed to reserve memory for node 'p': base 0x0000000060000000, size 0 MiB")
+    assert ("/reserved-memory/p", "size-zero", "refused") in reasons(machine)
+
+
 @pytest.mark.parametrize("kernel", ["5.10", "6.12"])
 def test_reusable_and_no_map_is_refused_and_given_back(kernel: str) -> None:
     machine = boot(tree_of(node("p", f"{POOL} no-map; {reg(0x60000000, 16 * M)}")), kernel, "cma=0")
@@ -355,7 +381,9 @@ REFUSED_NO_MAP = f"{POOL} no-map;"
 def test_memory_given_back_but_not_mapped_kills(base: int, size: int, cmdline: str, body: str) -> None:
     """Seen on 6.12.117 (arm64); up to 6.11 the node is refused before memory is mapped, 7.2 keeps it."""
     tree = tree_of(node("p", f"{body} {reg(base, size)}"))
-    with pytest.raises(KernelPanic, match=r"/reserved-memory/p: .* given back but not mapped") as caught:
+    span = f"{base:#x}-{min(base + size, 0x80000000) - 1:#x}"
+    said = f"/reserved-memory/p: {span} is given back but not mapped, and the kernel writes there$"
+    with pytest.raises(KernelPanic, match=said) as caught:
         boot(tree, "6.12", cmdline)
     event = caught.value.events[-1]
     assert (event.node, event.reason, event.effect) == ("/reserved-memory/p", "unmapped", "panic")
@@ -396,7 +424,7 @@ def test_what_was_never_no_map_stays_mapped() -> None:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     nodes=st.lists(NODES, max_size=6),
     kernel=st.sampled_from(list(RELEASES)),

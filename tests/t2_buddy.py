@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mm_support import Booted, boot, layout
+from soak_support import examples
 
 from cmafs.mm.buddy import carve, free_one_page, free_range
 from cmafs.mm.contig_alloc import alloc_contig_range, alloc_contig_range_slowly
@@ -92,8 +93,38 @@ def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None
             assert (runs.find(pfn) is not None) == (pfn // 8 * 8 in model)
 
 
+def test_runs_that_continue_each_other_are_one() -> None:
+    """Blocks of 8 in list order: a run goes up or down, a single block either way."""
+    runs = RunList(8)
+
+    def shape() -> list[tuple[int, int, bool]]:
+        return [(run.start, run.end, run.down) for run in iterate(runs)]
+
+    def iterate(of: RunList):
+        run = of._root.next
+        while run is not of._root:
+            yield run
+            run = run.next
+
+    runs.add(8, 24)
+    runs.add_tail(24, 40)
+    assert (list(runs), shape()) == ([16, 8, 24, 32], [(8, 24, True), (24, 40, False)])
+    runs.add(24 + 16, 48)
+    assert list(runs) == [40, 16, 8, 24, 32]
+    runs.discard(16, 24)
+    runs.discard(24, 32)
+    runs.add_tail(80, 88)
+    runs.add_tail(88, 96)
+    assert (list(runs), shape()[-1]) == ([40, 8, 32, 80, 88], (80, 96, False))
+    runs.add(48, 64)
+    assert (list(runs), shape()[0]) == ([56, 48, 40, 8, 32, 80, 88], (40, 64, True))
+    assert [run and run.start for run in map(runs.first_from, (0, 8, 9, 16, 63, 64, 96))] == [
+        8, 8, 8, 32, 40, 80, None,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, tail=st.booleans())
 def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int]], tail: bool) -> None:
     booted, held = machine(kernel, steps)
@@ -106,7 +137,7 @@ def test_free_range_is_page_by_page(kernel: str, steps: list[tuple[int, int, int
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, kind=st.integers(0, 2), pages=st.integers(1, PAGES))
 def test_rmqueue_bulk_is_page_by_page(
     kernel: str, steps: list[tuple[int, int, int]], kind: int, pages: int
@@ -127,7 +158,7 @@ def test_rmqueue_bulk_is_page_by_page(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(steps=SINGLE_STEPS, start=st.integers(0, CMA_PAGES - 1), pages=st.integers(1, CMA_PAGES))
 def test_carve_is_the_long_path(
     kernel: str, steps: list[tuple[int, int, int]], start: int, pages: int
@@ -186,3 +217,17 @@ def test_merge_likely_goes_to_the_tail() -> None:
     assert lists(zone)[1, MIGRATE_MOVABLE] == [2]
     free_one_page(memory, zone, 11, 0, MIGRATE_MOVABLE)
     assert lists(zone)[0, MIGRATE_MOVABLE] == [11, 1, 9]
+
+
+def test_only_a_whole_larger_buddy_makes_a_merge_likely() -> None:
+    """The buddy of the pair 2, 3 is the pair 0, 1: free as one block, free in part, or far away."""
+    for free, waits in (((0, 1), True), ((0,), False), ((1,), False), ((4, 5), False)):
+        booted, _ = machine("6.12", [])
+        memory, zone = booted.memory, booted.memory.zones[0]
+        for _ in range(8):
+            rmqueue(memory, zone, 0, MIGRATE_MOVABLE, alloc_cma=False)
+        for pfn in (9, *free, 2):
+            free_one_page(memory, zone, pfn, 0, MIGRATE_MOVABLE)
+        singles = lists(zone)[0, MIGRATE_MOVABLE]
+        assert singles.index(9) == (0 if waits else len(singles) - 1), free
+        assert (singles[-1] == 2) == waits, free

@@ -155,8 +155,7 @@ def test_vector_49_empty_region_list_gives_no_memory_and_no_bounds():
     cma.set_map("foo=")
     with pytest.raises(OSError) as refused:
         cma.cma_alloc("foo", None, 4096)
-    info = CmaInfo()
-    cma.cma_info(info, "foo")
+    info = cma.cma_info("foo")
     assert (refused.value.errno, info) == (errno.ENOMEM, CmaInfo(0xFFFFFFFF, 0, 0, 0, 0))
 
 
@@ -221,8 +220,7 @@ def test_vector_57_unknown_names_are_passed_over():
     cma = with_bf(framework())
     cma.set_map("foo=nosuch,r")
     cma.cma_region_register(CmaRegion("r", 0x40000000, M))
-    info = CmaInfo()
-    cma.cma_info(info, "foo")
+    info = cma.cma_info("foo")
     assert (cma.cma_alloc("foo", None, 4096), info.count) == (0x40000000, 1)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 
 import pytest
-from cma2010_support import BASE_A, BASE_B, BootMemory, K, M, framework, log_of, region, two_regions, with_bf
+from cma2010_support import BASE_A, BASE_B, K, M, framework, log_of, region, two_regions, with_bf
 
-from cmafs.drivers.cma2010.early import BoardHelper
 from cmafs.drivers.cma2010.map import where_from
 from cmafs.drivers.cma2010.profile import PROFILES, KernelOops, Quirks, quirks_of
-from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
+from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaRegion
 
 CRASHING = [("v1", True), ("v3", True), ("v4", True), ("vendor", True), ("meizu", False)]
 
@@ -74,7 +73,7 @@ def test_quirk_q5_region_list_is_lost_behind_its_first_name(profile):
         with pytest.raises(KernelOops, match=r"^Q5: "):
             cma.cma_alloc("foo", None, M)
         with pytest.raises(KernelOops, match=r"^Q5: "):
-            cma.cma_info(CmaInfo(), "foo")
+            cma.cma_info("foo")
     fixed = two_regions("vendor", strict=True)
     assert [fixed.cma_alloc("foo", None, M) for _ in "ab"] == [BASE_A, BASE_B]
 
@@ -154,37 +153,6 @@ def test_quirk_q11_v1_lookup_stops_at_a_region_at_0():
         cma.cma_region_register(CmaRegion("zero", 0, M))
         cma.cma_region_register(CmaRegion("behind", BASE_A, M))
         assert (cma.find_region("behind") is None) == strict
-
-
-def test_quirk_q12_v1_reserving_returns_minus_the_count():
-    for strict, count in ((False, 2), (True, -2)):
-        cma = framework("v1", strict)
-        cma.cma_set_defaults("a=1M;b=1M", None)
-        memory = BootMemory(BASE_A, 64 * M)
-        assert cma.early.reserve_all(cma.early.default_reserve(None, memory)) == count
-
-
-@pytest.mark.parametrize("profile", ["vendor", "meizu"])
-def test_quirk_q13_helper_never_registers_fixed_regions(profile):
-    for strict, registered in ((False, ["fixed", "free"]), (True, ["free"])):
-        cma = framework(profile, strict)
-        memory = BootMemory(BASE_A, 64 * M)
-        BoardHelper(cma.early, memory, cma.pr_err).reserve(
-            [CmaRegion("fixed", 0x42000000, M), CmaRegion("free", 0, M)]
-        )
-        cma.cma_init()
-        assert (0x42000000, M) in memory.reserved  # reserved either way: its memory is wasted
-        assert sorted(r.name or "" for r in cma.regions) == registered
-
-
-@pytest.mark.parametrize("profile", ["vendor", "meizu"])
-def test_quirk_q13_helper_lets_an_odd_alignment_pass_and_registration_refuses_it(profile):
-    for strict, line in ((False, "is not a multiple of a page"), (True, "cma: odd: cannot be registered")):
-        cma = framework(profile, strict)
-        memory = BootMemory(BASE_A, 64 * M)
-        BoardHelper(cma.early, memory, cma.pr_err).reserve([CmaRegion("odd", 0, M, alignment=12 * K)])
-        assert (memory.reserved, cma.early.regions) == ([], [])
-        assert log_of(cma)[-1].endswith(line)
 
 
 @pytest.mark.parametrize("strict", [False, True])

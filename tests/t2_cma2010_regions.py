@@ -5,22 +5,22 @@ from __future__ import annotations
 import errno
 
 import pytest
-from cma2010_support import BootMemory, HintMemory, K, M, framework, log_of, with_bf
+from cma2010_support import K, M, boot_memory, framework, log_of, with_bf
 
-from cmafs.drivers.cma2010.early import BoardHelper
-from cmafs.drivers.cma2010.profile import PROFILES, Word
-from cmafs.drivers.cma2010.regions import CmaRegion, ParamError, cma_param_parse, memparse, simple_strtol
+from cmafs.drivers.cma2010.profile import PROFILES, Word, quirks_of
+from cmafs.drivers.cma2010.regions import CmaRegion, cma_param_parse, memparse, strict_strtoul
 
 ALL = list(PROFILES)
 NEW = ["v3", "v4", "vendor", "meizu"]
 
 
-def parse(profile: str, text: str, bits: int = 32) -> tuple[list[CmaRegion], str]:
+def parse(profile: str, text: str, bits: int = 32, strict: bool = False) -> tuple[list[CmaRegion], str]:
     """The regions kept and the errno's name, or "" for none."""
     kept: list[CmaRegion] = []
+    version = PROFILES[profile]
     try:
-        cma_param_parse(PROFILES[profile], Word(bits), text, kept.append)
-    except ParamError as error:
+        cma_param_parse(version, quirks_of(version, strict), Word(bits), text, kept.append)
+    except OSError as error:
         return kept, errno.errorcode[error.errno]
     return kept, ""
 
@@ -157,16 +157,43 @@ def test_memparse():
     assert memparse("2gk") == (2 << 30, "k")
 
 
-def test_simple_strtol():
-    assert [simple_strtol(t) for t in ("", "-", "x", "10k", "08", "010", "-0x10")] == [
-        None,
-        None,
-        None,
-        None,
-        None,
-        8,
-        -16,
-    ]
+def test_memparse_wraps_at_64_bits_and_takes_any_number_of_digits():
+    assert memparse("0x10000000000001000") == (4096, "")
+    assert memparse("17179869185G") == (1 << 30, "")
+    assert memparse("0" * 5000 + "17K") == (15 << 10, "")
+    for text in ("9" * 5000, "1" + "0" * 5000, "0x" + "f" * 5000, "7" * 5000):
+        sign_free = int(text[2:], 16) if text.startswith("0x") else sum_of_digits(text)
+        assert memparse(text) == (sign_free % (1 << 64), "")
+
+
+def sum_of_digits(text: str) -> int:
+    """The value of decimal digits, in pieces that int() takes."""
+    value = 0
+    for i in range(0, len(text), 1000):
+        value = value * 10 ** len(text[i : i + 1000]) + int(text[i : i + 1000])
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "value"),
+    [
+        ("", 32, None),
+        ("\n", 32, None),
+        ("-1", 32, None),
+        ("x", 32, None),
+        ("10k", 32, None),
+        ("08", 32, None),
+        ("1\n\n", 32, None),
+        ("1\njunk", 32, None),
+        ("010", 32, 8),
+        ("0x10\n", 32, 16),
+        ("0x100000000", 32, 0),
+        ("0x100000000", 64, 1 << 32),
+        ("0x10000000000000000", 64, 0),
+    ],
+)
+def test_strict_strtoul(text, bits, value):
+    assert strict_strtoul(text, Word(bits)) == value
 
 
 # Early regions
@@ -198,40 +225,43 @@ def test_a_platform_array_ends_at_size_0_and_stops_at_an_error():
     assert other.early.regions == [good]
 
 
-def test_default_reserve_memblock_takes_a_start_as_an_order():
-    cma = framework()
-    memory = BootMemory(0x40000000, 64 * M)
+def reserved(cma, regions: list[CmaRegion], memory) -> list[bool]:
+    """Which of a board's regions get memory."""
+    cma.cma_set_defaults(regions, None)
+    cma.early.reserve_all(memory)
+    return [reg.reserved for reg in regions]
+
+
+def test_memblock_takes_a_start_as_an_order():
+    memory = boot_memory(0x40000000, 64 * M)
     memory.reserve(0x40000000, M)
-    reserve = cma.early.default_reserve(None, memory)
-    top = CmaRegion("top", 0, M, alignment=2 * M)
+    top, huge = CmaRegion("top", 0, M, alignment=2 * M), CmaRegion("huge", 0, 128 * M)
     fixed, taken = CmaRegion("fixed", 0x42000000, M), CmaRegion("taken", 0x40080000, M)
-    assert [reserve(r) for r in (top, fixed, taken)] == [0, 0, -errno.ENOMEM]
+    assert reserved(framework(), [top, fixed, taken, huge], memory) == [True, True, False, False]
     assert (top.start, fixed.start, taken.start) == (0x43E00000, 0x42000000, 0x40080000)
-    assert [reserve(r) for r in (top, CmaRegion("none"), CmaRegion("odd", 0, M, 3))] == [-errno.EINVAL] * 3
-    assert reserve(CmaRegion("huge", 0, 128 * M)) == -errno.ENOMEM
-
-
-def test_default_reserve_bootmem_takes_a_start_as_a_hint():
-    reserve = framework().early.default_reserve(HintMemory(0x40000000, 64 * M), None)
-    first, second = CmaRegion("a", 0x42000000, M), CmaRegion("b", 0x42000000, M)
-    assert (reserve(first), reserve(second)) == (0, 0)
-    assert (first.start, second.start) == (0x42000000, 0x42100000)
-
-
-def test_default_reserve_without_an_early_allocator():
-    assert framework().early.default_reserve(None, None)(CmaRegion("a", 0, M)) == -errno.EOPNOTSUPP
+    assert [(r.base, r.end) for r in memory.reserved] == [
+        (0x40000000, 0x40100000),
+        (0x42000000, 0x42100000),
+        (0x43E00000, 0x43F00000),
+    ]
 
 
 def test_address_0_counts_as_failure():
-    memory = BootMemory(0, M)
-    assert framework().early.default_reserve(None, memory)(CmaRegion("a", 0, M)) == -errno.ENOMEM
+    memory = boot_memory(0, M)
+    assert reserved(framework(), [CmaRegion("a", 0, M)], memory) == [False]
+    assert memory.reserved == []
+
+
+def test_room_at_the_top_of_the_address_space_is_not_used():
+    memory = boot_memory(0xFFF00000, M)
+    assert reserved(framework(), [CmaRegion("a", 0, M), CmaRegion("b", 0, 64 * K)], memory) == [False, False]
     assert memory.reserved == []
 
 
 def test_reserving_goes_on_after_a_failure_and_init_drops_the_failed():
     cma = framework()
     cma.cma_set_defaults([CmaRegion("a", 0, M), CmaRegion("b", 0, 128 * M), CmaRegion("c", 0, M)], "d=b,c")
-    cma.early.reserve_all(cma.early.default_reserve(None, BootMemory(0x40000000, 64 * M)))
+    cma.early.reserve_all(boot_memory(0x40000000, 64 * M))
     cma.cma_init()
     with_bf(cma)
     assert [r.name for r in cma.regions] == ["c", "a"]  # the last one registered is found first
@@ -240,19 +270,12 @@ def test_reserving_goes_on_after_a_failure_and_init_drops_the_failed():
     assert "cma: init: a: reserved 00100000@43f00000" in log_of(cma)
 
 
-def test_a_callback_may_reserve_in_the_platform_s_way():
-    cma = framework()
-    cma.cma_set_defaults([CmaRegion("a", 0x1000, M), CmaRegion("b", 0, M)], None)
-    asked = []
-    assert cma.early.reserve_all(lambda r: asked.append(r.name) or (0 if r.start else -1)) == 1
-    assert asked == ["a", "b"]
-
-
 def test_v1_removes_a_region_that_cannot_be_reserved():
     cma = framework("v1")
     cma.cma_set_defaults("a=1M;b=128M;c=1M", "d=b,c")
-    count = cma.early.reserve_all(cma.early.default_reserve(None, BootMemory(0x40000000, 64 * M)))
-    assert (count, [r.name for r in cma.early.regions]) == (2, ["a", "c"])
+    cma.early.reserve_all(boot_memory(0x40000000, 64 * M))
+    assert [r.name for r in cma.early.regions] == ["a", "c"]
+    assert [r.name for r in cma.early.unreserved] == ["b"]
 
 
 def test_v1_platform_strings_serve_only_without_boot_parameters():
@@ -261,52 +284,3 @@ def test_v1_platform_strings_serve_only_without_boot_parameters():
     cma.cma_map_param("x=boot")
     cma.cma_set_defaults("board=2M", "y=board")
     assert ([r.name for r in cma.early.regions], cma.map) == (["boot"], "x=boot")
-
-
-# The helper of the boards
-
-
-def meizu_mx() -> list[CmaRegion]:
-    sizes = [
-        ("jpeg", 1024, 0),
-        ("fimc1", 32768, 0),
-        ("fimc0", 25600, 0),
-        ("fimc3", 4, 0),
-        ("mfc0", 49152, 128),
-        ("mfc1", 24576, 128),
-        ("fimd", 9600, 0),
-        ("ram_console", 128, 0),
-    ]
-    return [CmaRegion(name, 0, kib * K, alignment=align * K) for name, kib, align in sizes]
-
-
-def test_meizu_mx_fixture_descends_in_the_order_of_the_table():
-    cma = framework("meizu")
-    regions = meizu_mx()
-    BoardHelper(cma.early, BootMemory(0x40000000, 1024 * M), cma.pr_err).reserve(regions)
-    starts = [reg.start for reg in regions]
-    assert starts[0] == 0x7FF00000
-    assert starts == sorted(starts, reverse=True)
-    assert all(reg.start % reg.alignment == 0 and reg.reserved for reg in regions)
-    cma.cma_init()
-    assert {r.name for r in cma.regions} == {r.name for r in regions}
-
-
-def test_board_helper_places_the_secure_block_below_in_reverse_order():
-    cma = framework()
-    regions = [CmaRegion("a", 0, M), CmaRegion("b", 0, M)]
-    secure = [CmaRegion("s1", 0, M), CmaRegion("s2", 0, 2 * M), CmaRegion("s3", 0, M)]
-    memory = BootMemory(0x40000000, 64 * M)
-    BoardHelper(cma.early, memory, cma.pr_err).reserve(regions, secure, align_secure=8 * M)
-    assert secure[-1].size == 5 * M  # grown to make the block whole
-    assert [r.start for r in reversed(secure)] == [0x43000000, 0x43500000, 0x43700000]
-    assert memory.reserved[-1] == (0x43000000, 8 * M)
-
-
-def test_board_helper_errors_cost_only_their_region():
-    cma = framework()
-    regions = [CmaRegion("odd", 0, M, alignment=5000), CmaRegion("big", 0, 128 * M), CmaRegion("ok", 0, M)]
-    BoardHelper(cma.early, BootMemory(0x40000000, 64 * M), cma.pr_err).reserve(regions)
-    cma.cma_init()
-    assert [r.name for r in cma.regions] == ["ok"]
-    assert "cma: odd: alignment 00001388 is not a multiple of a page" in log_of(cma)

@@ -9,12 +9,11 @@ import errno
 import pytest
 from mm_support import Booted, boot, layout, small
 
-from cmafs.mm import contig_alloc
+from cmafs.mm.buddy import free_blocks
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
 from cmafs.mm.mmzone import MIGRATE_CMA
 from cmafs.mm.page_alloc import OutOfMemory
-from cmafs.mm.page_isolation import free_blocks
 from cmafs.sim.workload import kill, mlock, pin, pin_pfn, shrink, spawn, tasks
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.2", "article")
@@ -145,20 +144,32 @@ def test_a_page_of_another_area_keeps_a_range_busy() -> None:
     areas = ((base, 2048), (base + 1024, 2048))
     machine = boot(layout(16384, areas), areas)
     assert cma_alloc(machine.areas[1], 100) == base + 1024
+    for end in (base + 1025, base + 1100, base + 1124):
+        with pytest.raises(ContigBusy) as busy:
+            alloc_contig_range(machine.memory, base + 900, end)
+        assert (busy.value.pfn, busy.value.until) == (end - 1, end - 1)
+    with pytest.raises(ContigBusy) as busy:
+        alloc_contig_range(machine.memory, base + 900, base + 3000)
+    assert busy.value.pfn == base + 1123
     assert cma_alloc(machine.areas[0], 1100) is None
     assert cma_alloc(machine.areas[0], 1024) == base
     assert cma_alloc(machine.areas[0], 900) == base + 1024 + 100
     assert cma_release(machine.areas[1], base + 1024, 100)
 
 
-def test_5_10_names_the_range_that_was_busy() -> None:
-    for kernel, expected in (("5.10", True), ("6.1", False)):
-        machine = small(kernel)
-        base = machine.area.base_pfn
-        pin_pfn(machine.memory, base + 600)
-        with pytest.raises(ContigBusy) as busy:
-            alloc_contig_range(machine.memory, base + 520, base + 700)
-        assert busy.value.pfns_busy == ((base + 512, base + 700) if expected else None)
+@pytest.mark.parametrize(("kernel", "printed"), [("4.4", 10), ("5.10", 10), ("6.1", 0)])
+def test_ranges_that_were_busy_are_named_until_5_12(kernel: str, printed: int) -> None:
+    """From the free block on that each begins in, ten in five seconds."""
+    machine = small(kernel)
+    base = machine.area.base_pfn
+    assert cma_alloc(machine.area, 520) == base
+    assert cma_release(machine.area, base + 512, 8)
+    pin_pfn(machine.memory, base + 600)
+    assert cma_alloc(machine.area, 180) == base + 601
+    ranges = [(base + 512, base + 692)] + [(base + 512 + i // 64 * 64, base + 692 + i) for i in range(1, 10)]
+    lines = [f"alloc_contig_range: [{start:x}, {end:x}) PFNs busy" for start, end in ranges]
+    assert [line for line in machine.log.lines() if "PFNs" in line] == lines[:printed]
+    assert machine.areas.pfns_busy_limit.missed == (89 - 10 if printed else 0)
 
 
 def test_mlock_stops_migration_only_in_the_article() -> None:
@@ -204,35 +215,6 @@ def test_pins_of_a_task_hold_its_lowest_pages() -> None:
         assert machine.memory.pins[pfn] == 1
 
 
-@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "article"])
-@pytest.mark.parametrize("held", ["pin", "mlock"])
-def test_many_held_pages_in_a_row_are_passed_in_one_step(
-    kernel: str, held: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same windows, lines and moves as from one page of the row to the next."""
-
-    def run() -> tuple[object, ...]:
-        machine = full_area(kernel, "tmpfs")
-        memory, area = machine.memory, machine.area
-        task = next(o for o in memory.owners.occupants.values() if o.visible)
-        in_area = sorted(pfn for pfn in task.pfns() if area.base_pfn <= pfn < area.base_pfn + area.count)
-        for pfn in [*in_area[100:400], *in_area[401:410], *in_area[600:640]]:
-            pin_pfn(memory, pfn)
-        if held == "mlock":
-            mlock(memory, task.name)
-        found = [cma_alloc(area, pages) for pages in (500, 20, 150)]
-        machine.check()
-        return found, machine.log.lines(), machine.log.next_seq, task.frames.tobytes()
-
-    quick = run()
-    monkeypatch.setattr(contig_alloc, "_held_until", lambda _memory, _zone, pfn: pfn)
-    stepwise = run()
-    assert quick[0] == stepwise[0]
-    assert quick[3] == stepwise[3]
-    if kernel != "article":  # which says it once for a row
-        assert quick[1:3] == stepwise[1:3]
-
-
 def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:
     machine = full_area("6.12")
     memory, zone, base = machine.memory, machine.memory.zones[0], machine.area.base_pfn
@@ -252,3 +234,27 @@ def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:
             split += [(part, part + step, migratetype) for part in range(low, high, step)]
         assert split == found
         assert len(found) > 5 or start == base
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "7.2"])
+def test_where_isolated_blocks_return_to(kernel: str) -> None:
+    """Free blocks around a range that stays busy: on the lists' heads until 5.9, at their tails since."""
+    machine = small(kernel)
+    memory, zone, base = machine.memory, machine.memory.zones[0], machine.area.base_pfn
+    largest = 1 << zone.max_page_order
+    wanted, busy, beside = base + largest, base + 2 * largest, base + 3 * largest
+    for pfn in (busy, base + 512):
+        pin_pfn(memory, pfn)
+
+    def of_order(order: int) -> list[int]:
+        return list(reversed(zone.free_area[order << 3 | MIGRATE_CMA]))
+
+    assert (sorted(of_order(9)), sorted(of_order(6))) == ([base, busy + 512], [base + 576, busy + 64])
+    with pytest.raises(ContigBusy):
+        alloc_contig_range(memory, wanted + 5, beside - 5)
+    found = list(zone.top_area[MIGRATE_CMA]), of_order(9), of_order(6)
+    if kernel in ("4.4", "5.4"):
+        assert found == ([wanted, beside], [busy + 512, base], [busy + 64, base + 576])
+    else:
+        assert found == ([beside, wanted], [base, busy + 512], [base + 576, busy + 64])
+    machine.check()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
-from dma_support import PAGE, M, boot, device, used, write_tree
+from dma_support import PAGE, M, area_of, boot, device, used, write_tree
 
 import cmafs
 from cmafs.drivers import article
@@ -14,7 +15,6 @@ from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
     dma_alloc_from_contiguous,
     dma_release_from_contiguous,
-    get_order,
 )
 from cmafs.drivers.dma.mapping import (
     dma_alloc,
@@ -30,7 +30,8 @@ from cmafs.drivers.of_reserved_mem import (
 )
 from cmafs.fs.cma_debug import CmaDebugfs
 from cmafs.init.machine import BootedMachine
-from cmafs.mm.gfp import GFP_ATOMIC, GFP_KERNEL
+from cmafs.lib.clock import ManualClock
+from cmafs.mm.gfp import GFP_ATOMIC, GFP_KERNEL, get_order
 from cmafs.sim.cma_owner import ATOMIC_POOL, BOOT, DEBUGFS, page_holders
 
 ROWS = ["4.4", "4.15", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2"]
@@ -64,8 +65,7 @@ def state(machine: BootedMachine):
 
 def fill(machine: BootedMachine, name: str, leave: int = 0) -> None:
     """Take an area by debugfs but for ``leave`` pages at its end."""
-    area = machine.cma.by_name(name)
-    assert area is not None
+    area = area_of(machine, name)
     CmaDebugfs(area).cma_alloc_write(area.maxchunk() - leave)
 
 
@@ -125,19 +125,19 @@ def test_a_device_without_a_region_uses_the_default_area(machine):
     dma_alloc(machine, "7000.plain", M)
     assert used(machine, "reserved") == before + 256
     idle = device(machine, "6000.idle")
-    assert dma_alloc_coherent(idle, M).origin == "reserved"
+    assert dma_alloc_coherent(idle, M).area == "reserved"
 
 
 def test_release_gives_the_device_back_to_the_default_area(machine):
     camera = device(machine, "1000.camera")
     of_reserved_mem_device_release(camera)
-    assert dma_alloc_coherent(camera, M).origin == "reserved"
+    assert dma_alloc_coherent(camera, M).area == "reserved"
 
 
 def test_coherent_pool_is_shared_by_those_that_name_it_and_answers_alone(machine):
     first, second = device(machine, "3000.dsp"), device(machine, "3100.dsp")
     one, two = dma_alloc_coherent(first, 3 * PAGE), dma_alloc_coherent(second, 5 * PAGE)
-    assert [(b.pfn, b.origin) for b in (one, two)] == [(0x70000, "coherent"), (0x70008, "coherent")]
+    assert [(b.pfn, b.area) for b in (one, two)] == [(0x70000, "coherent"), (0x70008, "coherent")]
     assert dma_alloc_coherent(first, M) is None  # no other memory when it is full
     dma_free_coherent(first, 3 * PAGE, one.cpu_addr, one.dma_handle)
     assert dma_alloc_coherent(second, PAGE).pfn == 0x70000
@@ -178,9 +178,9 @@ def test_single_pages_go_to_the_default_area_on_old_kernels_only(tree, kernel):
     machine = boot(tree, kernel)
     plain, camera = device(machine, "7000.plain"), device(machine, "1000.camera")
     expected = "reserved" if kernel in SINGLE_PAGES_TO_5_2 else "-"
-    assert dma_alloc_coherent(plain, PAGE).origin == expected
-    assert dma_alloc_coherent(plain, 2 * PAGE).origin == "reserved"
-    assert dma_alloc_coherent(camera, PAGE).origin == "own@50000000"
+    assert dma_alloc_coherent(plain, PAGE).area == expected
+    assert dma_alloc_coherent(plain, 2 * PAGE).area == "reserved"
+    assert dma_alloc_coherent(camera, PAGE).area == "own@50000000"
     assert (dma_alloc_contiguous(plain, PAGE, GFP_KERNEL) is None) == (expected == "-")
 
 
@@ -188,7 +188,7 @@ def test_without_any_area_the_page_allocator_serves(tree):
     machine = boot(tree, cmdline="cma=0")
     before = machine.memory.zones[0].nr_free
     buffer = dma_alloc_coherent(device(machine, "7000.plain"), 5 * PAGE)
-    assert (buffer.origin, before - machine.memory.zones[0].nr_free) == ("-", 8)  # a power of two
+    assert (buffer.area, before - machine.memory.zones[0].nr_free) == ("-", 8)  # a power of two
     dma_free(machine, "7000.plain", 5 * PAGE)
     assert machine.memory.zones[0].nr_free == before
 
@@ -216,7 +216,7 @@ def test_what_happens_when_the_area_fails(tree, kernel, arch, falls_back):
     assert (buffer is not None) == falls_back
     if buffer is None:
         return
-    assert buffer.origin == "-"
+    assert buffer.area == "-"
     dma_free_coherent(plain, M, buffer.cpu_addr, buffer.dma_handle)
     assert not plain.buffers
 
@@ -226,7 +226,7 @@ def test_what_happens_when_the_area_fails(tree, kernel, arch, falls_back):
 
 def test_atomic_requests_of_a_coherent_device_go_to_the_page_allocator(machine):
     before = used(machine, "reserved")
-    assert dma_alloc_coherent(device(machine, "8000.cached"), 4 * PAGE, GFP_ATOMIC).origin == "-"
+    assert dma_alloc_coherent(device(machine, "8000.cached"), 4 * PAGE, GFP_ATOMIC).area == "-"
     assert used(machine, "reserved") == before
 
 
@@ -236,7 +236,7 @@ def test_atomic_requests_of_others_go_to_the_pool(tree, kernel):
     size, before = machine.atomic_pools[0].size, used(machine, "reserved")
     plain = device(machine, "7000.plain")
     buffers = [dma_alloc_coherent(plain, 3 * PAGE, GFP_ATOMIC) for _ in range(2)]
-    assert [b.origin for b in buffers] == ["pool", "pool"]
+    assert [b.area for b in buffers] == ["pool", "pool"]
     grown = kernel != "5.4"  # it doubles once less than its first size is free
     assert machine.atomic_pools[0].size == size * (2 if grown else 1)
     assert used(machine, "reserved") == before + (size if grown else 0)
@@ -255,7 +255,7 @@ def test_an_exhausted_pool_says_so(tree):
 def test_without_a_default_area_the_pool_is_ordinary_pages(tree):
     machine = boot(tree, "5.4", cmdline="cma=0")
     before = machine.memory.zones[0].nr_free
-    assert dma_alloc_coherent(device(machine, "7000.plain"), PAGE, GFP_ATOMIC).origin == "pool"
+    assert dma_alloc_coherent(device(machine, "7000.plain"), PAGE, GFP_ATOMIC).area == "pool"
     assert before - machine.memory.zones[0].nr_free == machine.atomic_pools[0].size == 64
 
 
@@ -289,7 +289,7 @@ def test_dma_ranges_translate(tmp_path):
     dev = device(machine, "100.dev")
     assert (dev.bus_dma_limit, dev.coherent_dma_mask) == (0x0FFFFFFF, 0x0FFFFFFF)
     buffer = dma_alloc_coherent(dev, M)
-    assert (buffer.origin, buffer.dma_handle) == ("reserved", (buffer.pfn << 12) - 0x40000000)
+    assert (buffer.area, buffer.dma_handle) == ("reserved", (buffer.pfn << 12) - 0x40000000)
 
 
 def test_dma_ranges_limit(tmp_path):
@@ -298,7 +298,7 @@ def test_dma_ranges_limit(tmp_path):
     assert far.cma_area is not None
     before = state(machine)
     buffer = dma_alloc_coherent(far, M)  # own@50000000 begins just behind what the bus can see
-    assert (buffer.origin, buffer.dma_handle < 0x10000000) == ("-", True)
+    assert (buffer.area, buffer.dma_handle < 0x10000000) == ("-", True)
     assert state(machine)[0] == before[0]
 
 
@@ -310,7 +310,7 @@ def test_a_pool_that_the_bus_cannot_see_is_not_attached(tmp_path):
     )
     machine = boot(path, cmdline="cma=16M@0x44000000")
     far = device(machine, "200.far")
-    assert (far.dma_mem, dma_alloc_coherent(far, M).origin) == (None, "reserved")
+    assert (far.dma_mem, dma_alloc_coherent(far, M).area) == (None, "reserved")
 
 
 def test_dma_mask_limits(tmp_path):
@@ -335,8 +335,8 @@ def test_x86_sends_a_32_bit_device_to_dma32(tmp_path):
 
 
 def test_a_region_that_cannot_be_had_is_passed_over(machine):
-    assert dma_alloc(machine, "4000.bad", M).origin == "reserved"
-    assert dma_alloc(machine, "5000.lost", M).origin == "reserved"
+    assert dma_alloc(machine, "4000.bad", M).area == "reserved"
+    assert dma_alloc(machine, "5000.lost", M).area == "reserved"
 
 
 # From the shell
@@ -388,27 +388,25 @@ def test_freeing_what_is_not_held_is_refused(machine):
 
 
 def test_every_used_page_has_a_holder(machine):
-    reserved = machine.cma.by_name("reserved")
-    assert reserved is not None
+    reserved = area_of(machine, "reserved")
     CmaDebugfs(reserved).cma_alloc_write(5)
     dma_alloc(machine, "7000.plain", 3 * PAGE)
     holders = page_holders(machine, reserved)
     assert [(h.pfn - reserved.base_pfn, h.count, h.owner) for h in holders] == [
         (0, 32, ATOMIC_POOL),
         (32, 5, DEBUGFS),
-        (40, 3, "7000.plain"),
+        (40, 3, machine.devices["7000.plain"]),
     ]
     assert sum(h.count for h in holders) == reserved.used()
 
 
 def test_pages_without_a_record_were_taken_at_boot(machine):
-    own = machine.cma.by_name("own@50000000")
-    assert own is not None
+    own = area_of(machine, "own@50000000")
     dma_alloc(machine, "1000.camera", M)
     own.ranges[0].bitmap.set(256, 4)
     own.ranges[0].bitmap.set(300, 1)
     assert [(h.pfn - own.base_pfn, h.count, h.owner) for h in page_holders(machine, own)] == [
-        (0, 256, "1000.camera"),
+        (0, 256, machine.devices["1000.camera"]),
         (256, 4, BOOT),
         (300, 1, BOOT),
     ]
@@ -426,7 +424,7 @@ def test_article_example_of_1_mib():
     buf = article.dma_alloc_from_contiguous(dev, 1024 * 1024, dma_handle, GFP_KERNEL)
     assert buf is not None
     assert (area.used() - before, dma_handle.value % M) == (256, 0)
-    assert [(b.size, b.origin) for b in dev.buffers] == [(M, area.name)]
+    assert [(b.size, b.area) for b in dev.buffers] == [(M, area.name)]
     article.dma_free_from_contiguous(dev, 1024 * 1024, buf, dma_handle.value)
     assert area.used() == before
 
@@ -449,3 +447,43 @@ def test_the_shell_is_told_who_holds_an_area(tree):
     assert "  held by: 7000.plain 256, cma_test 256, dma_atomic_pool 32, debugfs 5\n" in why
     assert "  held by: nobody\n" in why
     assert machine.verify() == []
+
+
+# Names are names: of areas, devices and tasks
+
+
+@pytest.mark.parametrize("name", ["pool", "coherent", "-", "debugfs", "boot", "dma_atomic_pool", "pernuma0"])
+def test_an_area_and_a_device_may_be_called_anything(tmp_path, name):
+    """What the simulator calls its own things by is no name of an area, a device or a task."""
+    path = tmp_path / "machine.dts"
+    text = Path(write_tree(tmp_path)).read_text()
+    text = text.replace("own@50000000 {", f"{name} {{")
+    path.write_text(text.replace("plain@7000 {", f"{name} {{").replace("reg = <0x7000 0x100>; ", ""))
+    machine = cmafs.Machine.boot(dts=str(path), cmdline="cma=16M", clock=ManualClock())
+    booted = machine.booted
+    area, before, pools = area_of(booted, name), state(booted), used(booted, "reserved")
+    camera = find_device(booted, "1000.camera")
+    machine.control("dma_alloc 1000.camera 1M")
+    machine.control(f"dma_alloc {name} 1M")
+    machine.control(f"spawn {'task' if name == '-' else name} anon 4K")
+    assert [(h.count, h.owner) for h in page_holders(booted, area)] == [(256, camera)]
+    assert used(booted, "reserved") == pools + 256
+    assert "  held by: 1000.camera 256\n" in machine.read("/sim/why").decode()
+    assert machine.verify() == []
+    machine.control(f"kill {'task' if name == '-' else name}")
+    machine.control("dma_free 1000.camera 1M")
+    machine.control(f"dma_free {name} 1M")
+    assert state(booted) == before
+    assert machine.verify() == []
+
+
+def test_a_buffer_of_a_pool_outlives_the_attachment(machine):
+    """It goes back to where it is from, whatever has become of the device's memory-region."""
+    dsp = device(machine, "3000.dsp")
+    pool = dsp.dma_mem
+    assert pool is not None
+    buffer = dma_alloc_coherent(dsp, 3 * PAGE)
+    assert pool.bitmap.weight == 4
+    of_reserved_mem_device_release(dsp)
+    dma_free_coherent(dsp, 3 * PAGE, buffer.cpu_addr, buffer.dma_handle)
+    assert pool.bitmap.weight == 0

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from mm_support import Recorded, names, recorded, small
+from mm_support import Recorded, names, recorded
 
-from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
+from cmafs.lib.printk import DPRINTK_FLAGS_PRINT
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
-from cmafs.sim.workload import pin_pfn, spawn
+from cmafs.sim.workload import pin_pfn
 
 PINS = names("pins")
 
@@ -104,29 +104,3 @@ def test_log_ends_as_recorded(name: str) -> None:
     count = min(len(ours), len(theirs))
     assert count > 50
     assert ours[-count:] == theirs[-count:]
-
-
-@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2", "article"])
-def test_lines_that_the_ring_cannot_hold_are_counted_not_written(
-    kernel: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Near many pins most lines are pushed out by later ones: the log is as if all had been printed."""
-
-    def log_of_a_failure() -> Printk:
-        machine = small(kernel)
-        for site in machine.log.debug_flags:
-            machine.log.debug_flags[site] = DPRINTK_FLAGS_PRINT
-        spawn(machine.memory, "app", "tmpfs", 9000)
-        for i in range(32):
-            pin_pfn(machine.memory, machine.area.base_pfn + 130 * i + i % 7)
-        assert cma_alloc(machine.area, 300) is None
-        return machine.log
-
-    sparing = log_of_a_failure()
-    monkeypatch.setattr(Printk, "room_for", lambda *_: 1 << 30)
-    writing = log_of_a_failure()
-    assert sparing.next_seq == writing.next_seq
-    assert sparing.next_seq > 3000
-    count = min(len(sparing.lines()), len(writing.lines()))
-    assert count > 1000
-    assert sparing.lines()[-count:] == writing.lines()[-count:]

@@ -126,7 +126,7 @@ def test_pages_in_a_range_are_counted_anew_when_frames_change() -> None:
     workload.shrink(memory, "a", 50)
     assert count(0, 1 << 20) == everywhere - 50
     workload.grow(memory, "a", 70)
-    assert count(0, 1 << 20) == everywhere + 20 == memory.vmstat.global_zone_page_state("nr_mlock")
+    assert count(0, 1 << 20) == everywhere + 20 == memory.global_zone_page_state("nr_mlock")
     assert cma_alloc(machine.area, 100) == base  # migrates
     assert (in_use, count(base, base + 100)) == (100, 0)
 
@@ -195,6 +195,27 @@ def test_clean_cache_makes_room_and_anonymous_memory_does_not() -> None:
     with pytest.raises(OSError, match="available after reclaim"):
         workload.grow(memory, "a", left + 1000)
     assert info(memory, "cache").pages == left
+
+
+def test_the_oldest_cache_goes_first_and_no_more_than_is_wanted() -> None:
+    """kswapd wants each zone above its high watermark; caches give in the order in which they came."""
+    machine = boot(layout(16384))
+    memory, zone = machine.memory, machine.memory.zones[0]
+    for name in ("first", "second"):
+        workload.spawn(memory, name, "file", 2000)
+    workload.spawn(memory, "a", "anon", machine.free() - zone.watermark[1])
+    assert memory.vmstat.vm_event("pageoutrun") == 0
+    before = machine.free()
+    wanted = zone.watermark[2] + 1 - before
+    workload.grow(memory, "a", 1)
+    assert [info(memory, name).pages for name in ("first", "second")] == [2000 - wanted, 2000]
+    for event in ("pgscan_kswapd", "pgsteal_kswapd", "pgscan_file", "pgsteal_file"):
+        assert memory.vmstat.vm_event(event) == wanted, event
+    assert (memory.vmstat.vm_event("pageoutrun"), memory.vmstat.vm_event("pgsteal_direct")) == (1, 0)
+    workload.grow(memory, "a", 2500)
+    assert info(memory, "first").pages == 0
+    assert 0 < info(memory, "second").pages < 2000
+    machine.check()
 
 
 def test_slab_goes_with_drop_caches_2() -> None:

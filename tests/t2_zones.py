@@ -12,6 +12,7 @@ from cmafs.mm.gfp import (
     GFP_ATOMIC,
     GFP_DMA,
     GFP_DMA32,
+    GFP_HIGHMEM_BIT,
     GFP_HIGHUSER_MOVABLE,
     GFP_KERNEL,
     GFP_SLAB_RECLAIMABLE,
@@ -39,6 +40,12 @@ def test_gfp_flags_to_migratetype() -> None:
     assert {gfp: gfp_migratetype(memory, gfp) for gfp in expected} == expected
 
 
+def test_gfp_flags_are_those_of_5_10() -> None:
+    """include/linux/gfp.h@v5.10"""
+    assert (GFP_DMA, GFP_DMA32, GFP_ATOMIC, GFP_KERNEL) == (0x1, 0x4, 0x820, 0xCC0)
+    assert (GFP_HIGHUSER_MOVABLE, GFP_SLAB_RECLAIMABLE) == (0xCCA, 0xCD0)
+
+
 def test_zonelists() -> None:
     zones = (("DMA", 0, 4096), ("DMA32", 4096, 4 * GIB), ("Normal", 4 * GIB, 6 * GIB))
     memory = mm_init(MemoryLayout(12, 9, 10, zones, ((0, 6 * GIB),), ()), kernel_abi("6.12").mm)
@@ -61,6 +68,31 @@ def test_watermarks_are_those_a_real_kernel_printed() -> None:
     assert [pages * 4 for pages in zone.watermark] == [1968, 2460, 2952]
 
 
+def test_movable_memory_is_for_movable_requests_only() -> None:
+    zones = (("Normal", 0, 8192), ("HighMem", 8192, 12288), ("Movable", 12288, 16384))
+    memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384),), ()), kernel_abi("5.10").mm)
+    order = {
+        GFP_KERNEL: ["Normal"],
+        GFP_KERNEL | GFP_HIGHMEM_BIT: ["HighMem", "Normal"],
+        GFP_HIGHUSER_MOVABLE: ["Movable", "HighMem", "Normal"],
+        GFP_DMA: ["Normal"],
+    }
+    assert {gfp: [zone.name for zone in zonelist(memory, gfp)] for gfp in order} == order
+
+
+@pytest.mark.parametrize("reserved", [0, 100])
+def test_pages_that_boot_frees_are_counted(reserved: int) -> None:
+    base = 8192
+    taken = ((64, 64 + reserved),) if reserved else ()
+    machine = boot(layout(16384, ((base, 1024),), taken), ((base, 1024),), "6.12")
+    assert machine.memory.zones[0].managed_pages == 16384 - reserved
+    assert machine.memory.vmstat.vm_event("pgfree") == 16384 - reserved
+    if reserved:
+        free_reserved_range(machine.memory, 64, 164)
+        assert machine.memory.zones[0].managed_pages == machine.memory.vmstat.vm_event("pgfree") == 16384
+    machine.check()
+
+
 @pytest.mark.parametrize("kernel", ["4.4", "6.12"])
 def test_watermarks_by_row(kernel: str) -> None:
     """4 GiB: 8192 KiB at least; the distance is a quarter of that before 4.6, then at least a thousandth
@@ -72,13 +104,23 @@ def test_watermarks_by_row(kernel: str) -> None:
 
 
 def test_lower_zones_keep_a_reserve() -> None:
+    """A request that may use Normal leaves DMA32 its reserve above the watermark; one for DMA32 does not."""
     memory = mm_init(layout(8 * GIB), kernel_abi("6.12").mm)
     dma32, normal = memory.zones
     assert dma32.lowmem_reserve == [0, normal.managed_pages // 256]
+    assert normal.lowmem_reserve == [0, 0]
     workload.spawn(memory, "a", "anon", normal.managed_pages + 1000)
     assert normal.nr_free == normal.watermark[1]
-    workload.grow(memory, "a", dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1])
-    assert dma32.nr_free > dma32.lowmem_reserve[1]
+    room = normal.nr_free - normal.watermark[0]
+    room += dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1]
+    with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available"):
+        workload.grow(memory, "a", room + 1)
+    workload.grow(memory, "a", room)
+    assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[1]
+    for order in (0, 3):
+        with pytest.raises(OutOfMemory):
+            alloc_pages(memory, GFP_ATOMIC, order)
+        free_pages(memory, alloc_pages(memory, GFP_DMA32, order), order)
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
@@ -94,29 +136,76 @@ def test_unmovable_requests_claim_whole_page_blocks(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
-def test_movable_requests_borrow_without_claiming(kernel: str) -> None:
-    """Small remains of unmovable page blocks serve movable requests at last, and stay unmovable."""
+@pytest.mark.parametrize(("held", "becomes"), [(256, MIGRATE_MOVABLE), (257, MIGRATE_UNMOVABLE)])
+def test_half_a_page_block_free_is_claimed(kernel: str, held: int, becomes: int) -> None:
+    """A page block of the kernel's turns movable when movable pages need it and half of it is free: here from
+    page 200 on, in blocks of many orders side by side.
+    """
+    machine = boot(layout(4096), (), kernel)
+    memory = machine.memory
+    for name, pages in (("k", 200), ("gap", 512 - held), ("behind", held - 200), ("other", 512)):
+        workload.spawn(memory, name, "kernel", pages)
+    workload.kill(memory, "gap")
+    block = memory.owners.by_name("k").frames[0] >> 9  # type: ignore[union-attr]
+    assert memory.pageblock_flags[block] == MIGRATE_UNMOVABLE
+    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0])
+    assert memory.pageblock_flags[block] == becomes
+    machine.check()
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "6.1", "6.12", "7.2"])
+@pytest.mark.parametrize(("pages", "claims"), [(8, False), (16, True)])
+def test_only_large_pieces_let_a_movable_request_claim(kernel: str, pages: int, claims: bool) -> None:
+    """Two page blocks, half of each free, in pieces below or at half the order of a page block (4 of 9)."""
     machine = boot(layout(16384), (), kernel)
     memory = machine.memory
-    workload.spawn(memory, "k", "kernel", 1)
-    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0] - 1)
-    unmovable = memory.owners.by_name("k")
-    assert unmovable is not None
-    workload.kill(memory, "a")
+    for i in range(1024 // pages):
+        workload.spawn(memory, f"k{i}", "kernel", pages)
+    for i in range(0, 1024 // pages, 2):
+        workload.kill(memory, f"k{i}")
+    blocks = {pfn >> 9 for task in workload.tasks(memory) for pfn, _ in task.ranges}
+    assert len(blocks) == 2
+    workload.spawn(memory, "a", "anon", machine.free() - memory.zones[0].watermark[0])
+    assert (MIGRATE_MOVABLE in {memory.pageblock_flags[block] for block in blocks}) == claims
     machine.check()
-    block = unmovable.frames[0] >> 9
-    if kernel != "4.4":
-        assert memory.pageblock_flags[block] in (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)
-    workload.kill(memory, "k")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "taken", "left"),
+    [
+        *((kernel, [168, 0], [212, 44]) for kernel in ("4.4", "5.4", "5.10", "6.1")),
+        *((kernel, [84, 84], [256, 0]) for kernel in ("6.12", "6.18", "7.2")),
+    ],
+)
+def test_movable_requests_borrow_without_claiming(kernel: str, taken: list[int], left: list[int]) -> None:
+    """Less than half of two unmovable page blocks is free: both stay unmovable, whoever uses them. Until 6.9
+    all that is free in the first moves to the movable lists, from 6.10 on only what is taken.
+    """
+    machine = boot(layout(16384), (), kernel)
+    memory, zone = machine.memory, machine.memory.zones[0]
+    for name, pages in (("k1", 300), ("gap", 212), ("k2", 300)):
+        workload.spawn(memory, name, "kernel", pages)
+    workload.kill(memory, "gap")
+    workload.spawn(memory, "a", "anon", machine.free() - zone.watermark[0])
+    held, borrowed = (memory.owners.by_name(name) for name in ("k1", "a"))
+    assert held is not None and borrowed is not None
+    first = held.frames[0] >> 9
+    used = [sum(pfn >> 9 == block for pfn in borrowed.pfns()) for block in (first, first + 1)]
+    assert used == taken
+    assert [memory.pageblock_flags[block] for block in (first, first + 1)] == [MIGRATE_UNMOVABLE] * 2
+    assert [zone.nr_free_of(mt) for mt in (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)] == left
+    machine.check()
+    for name in ("k1", "k2", "a"):
+        workload.kill(memory, name)
     machine.check()
     assert machine.free() == 16384
 
 
-def fragmented(kernel: str = "6.12", tasks: int = 2) -> Booted:
+def fragmented(kernel: str = "6.12", tasks: int = 2, start: int = 0) -> Booted:
     """Memory full of single pages of ``t0``, ``t1``, … in turns, and ``t0`` killed: no two free pages side
     by side.
     """
-    machine = boot(layout(8192), (), kernel)
+    machine = boot(layout(8192, start=start), (), kernel)
     memory = machine.memory
     for i in range(tasks):
         workload.spawn(memory, f"t{i}", "anon", 0)
@@ -152,6 +241,24 @@ def test_compaction_makes_large_blocks(kernel: str) -> None:
     assert sum(zone.nr_free_blocks(0, mt) for mt in range(3)) < 256  # only where the scanners met
     for item in ("compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "pgmigrate_success"):
         assert memory.vmstat.vm_event(item) > 0
+    machine.check()
+
+
+@pytest.mark.parametrize(("tasks", "killed"), [(2, 1), (5, 1), (5, 4), (10, 9)])
+def test_compaction_moves_pages_up_until_its_scanners_meet(tasks: int, killed: int) -> None:
+    """No page block gives pages away and takes some: what moves comes from below all that it goes to."""
+    machine = fragmented(tasks=tasks, start=510 * 512)
+    memory = machine.memory
+    for i in range(1, killed):
+        workload.kill(memory, f"t{i}")
+    before = {task.name: memory.owners.by_name(task.name).frames[:] for task in workload.tasks(memory)}  # type: ignore[union-attr]
+    compact_memory(memory)
+    moved = []
+    for name, frames in before.items():
+        now = memory.owners.by_name(name).frames  # type: ignore[union-attr]
+        moved += [(old, new) for old, new in zip(frames, now, strict=True) if old != new]
+    assert len(moved) == memory.vmstat.vm_event("pgmigrate_success") > 200
+    assert max(old for old, _ in moved) >> 9 < min(new for _, new in moved) >> 9
     machine.check()
 
 
@@ -254,3 +361,73 @@ def test_high_memory_is_used_first_and_only_by_those_who_may() -> None:
         workload.grow(machine.memory, "k", 2000)
     workload.grow(machine.memory, "a", 5000)
     machine.check()
+
+
+@pytest.mark.parametrize(
+    ("pages", "kbytes"), [(256, 128), (1024, 256), (16384, 1024), (GIB, 4096), (16 * GIB, 16384)]
+)
+def test_min_free_kbytes_is_the_root_of_16_times_low_memory(pages: int, kbytes: int) -> None:
+    assert mm_init(layout(pages), kernel_abi("6.12").mm).min_free_kbytes == kbytes
+
+
+@pytest.mark.parametrize(("kernel", "most"), [("5.4", 65536), ("6.12", 262144)])
+def test_min_free_kbytes_has_a_limit(kernel: str, most: int) -> None:
+    memory = mm_init(layout(1 << 32, dma32_end=0), kernel_abi(kernel).mm)
+    assert memory.min_free_kbytes == most
+
+
+def test_high_memory_has_watermarks_of_its_own() -> None:
+    """__setup_per_zone_wmarks(): a thousandth of the zone, from 32 to 128 pages; no share of the rest."""
+    for high, least in ((1024, 32), (65536, 64), (4 * GIB, 128)):
+        zones = (("Normal", 0, 16384), ("HighMem", 16384, 16384 + high))
+        memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384 + high),), ()), kernel_abi("5.10").mm)
+        normal, highmem = memory.zones
+        assert (memory.min_free_kbytes, normal.watermark[0]) == (1024, 256)
+        share = 256 * high // 16384
+        step = max(share // 4, high // 1000)
+        assert highmem.watermark == [least, least + step, least + 2 * step]
+        assert normal.lowmem_reserve == [0, high // 32]
+
+
+def test_direct_compaction_counts_what_became_of_it() -> None:
+    machine = fragmented()
+    memory = machine.memory
+    held = [alloc_pages(memory, GFP_KERNEL, 9)]
+    counts = {item: memory.vmstat.vm_event(f"compact_{item}") for item in ("stall", "success", "fail")}
+    assert counts == {"stall": 1, "success": 1, "fail": 0}
+    with pytest.raises(OutOfMemory):
+        while True:
+            held.append(alloc_pages(memory, GFP_KERNEL, 9))
+    assert memory.vmstat.vm_event("compact_fail") > 0
+    assert memory.vmstat.vm_event("compact_stall") == memory.vmstat.vm_event(
+        "compact_success"
+    ) + memory.vmstat.vm_event("compact_fail")
+    for pfn in held:
+        free_pages(memory, pfn, 9)
+    machine.check()
+
+
+@pytest.mark.parametrize("order", [1, 4, 9])
+def test_a_block_of_an_order_is_aligned_and_comes_back(order: int) -> None:
+    machine = boot(layout(16384), (), "6.12")
+    memory, zone = machine.memory, machine.memory.zones[0]
+    before = machine.free()
+    freed = memory.vmstat.vm_event("pgfree")
+    blocks = [alloc_pages(memory, GFP_KERNEL, order) for _ in range(5)]
+    assert [pfn % (1 << order) for pfn in blocks] == [0] * 5
+    assert len({pfn >> order for pfn in blocks}) == 5
+    assert machine.free() == before - (5 << order)
+    assert memory.vmstat.vm_event(f"pgalloc_{zone.item}") == 5 << order
+    for pfn in blocks:
+        free_pages(memory, pfn, order)
+    assert (machine.free(), memory.vmstat.vm_event("pgfree") - freed) == (before, 5 << order)
+
+
+def test_the_first_and_the_last_page_are_memory() -> None:
+    memory = boot(layout(16384, start=4096), (), "6.12").memory
+    assert [memory.in_memory(pfn) for pfn in (4095, 4096, 20479, 20480)] == [False, True, True, False]
+    with pytest.raises(LookupError, match="pfn 0xfff is in no zone"):
+        memory.zone_of(4095)
+    assert memory.zone_of(20479) is memory.zone_of(4096) is memory.zones[0]
+    with pytest.raises(LookupError):
+        memory.zone_of(20480)

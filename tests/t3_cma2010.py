@@ -241,6 +241,14 @@ def test_map_writes():
     assert refused(machine.cma2010.cma_alloc, "bar", None, 1) == "ENOENT"
 
 
+def test_a_write_is_cut_one_byte_short_of_a_page():
+    """fs/sysfs/file.c:fill_write_buffer()@2.6.36"""
+    tree = Tree(boot())
+    assert tree.write(f"{TOP}/map", "a=" + "b" * 4093) == 4095
+    assert tree.write(f"{TOP}/map", "c=" + "d" * 5000) == 4095
+    assert tree.read(f"{TOP}/map") == "c=" + "d" * 4093 + "\n"
+
+
 def test_map_is_cut_to_a_page_when_read():
     machine = boot()
     assert machine.cma2010 is not None
@@ -274,7 +282,8 @@ def test_v3_asterisk_attribute():
     assert tree.write(f"{TOP}/regions/b/asterisk", "0x10\n") == 5
     assert tree.write(f"{TOP}/regions/a/asterisk", "0") == 1
     assert [tree.read(f"{TOP}/regions/{name}/asterisk") for name in "ab"] == ["0\n", "1\n"]
-    assert refused(tree.write, f"{TOP}/regions/a/asterisk", "yes\n") == "EINVAL"
+    for text in ("yes\n", "-1", "1\njunk", "", "\n"):
+        assert refused(tree.write, f"{TOP}/regions/a/asterisk", text) == "EINVAL"
     assert machine.cma2010 is not None
     b = machine.cma2010.find_region("b")
     assert b is not None
@@ -288,11 +297,42 @@ def test_v2_asterisk_file():
     assert tree.read(f"{TOP}/asterisk") == "a\n"
 
 
+def test_a_first_read_behind_the_beginning_continues_the_text():
+    node = Tree(boot()).at(f"{TOP}/map")
+    assert node.fops.open(node, os.O_RDONLY).read(100, 4) == b"a,b\n"
+
+
+@pytest.mark.parametrize("name", ["\u00e9", "\u4e2d", "\udcff"])
+def test_names_are_the_bytes_of_the_command_line(name):
+    machine = boot(f"cma={name}=1M cma.map={name}={name}")
+    tree, data = Tree(machine), name.encode("utf-8", "surrogateescape")
+    node = tree.at(f"{TOP}/map")
+    assert node.fops.open(node, os.O_RDONLY).read(100, 0) == data + b"=" + data + b"\n"
+    assert node.fops.open(node, os.O_WRONLY).write(b"*=" + data, 0) == 2 + len(data)
+    assert (
+        tree.at(f"{TOP}/regions/{name}").children.keys()
+        == tree.at(f"{TOP}/regions/000000007ff00000").children.keys()
+    )
+    assert opened(machine).ioctl(IOCTL_CMA_ALLOC, packed(data)) == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "/"])
+def test_a_name_that_no_path_can_reach_has_no_link(name):
+    tree = Tree(boot(f"cma={name}=1M"))
+    assert list(tree.at(f"{TOP}/regions").children) == ["000000007ff00000"]
+    assert tree.read(f"{TOP}/regions/000000007ff00000/name") == f"{name}\n"
+
+
 def test_read_only_files_refuse_writing_at_open():
     tree = Tree(boot())
     for name in ("name", "start", "size", "free", "users"):
         assert refused(tree.write, f"{TOP}/regions/a/{name}", "1") == "EACCES"
     assert refused(tree.write, f"{TOP}/allocators", "bf") == "EACCES"
+
+
+def test_a_file_may_be_read_in_the_middle_first():
+    node = Tree(boot()).at(f"{TOP}/regions/a/name")
+    assert node.fops.open(node, os.O_RDONLY).read(10, 1) == b"\n"
 
 
 def test_regions_registered_later_and_private_ones_appear():

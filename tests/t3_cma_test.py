@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from dma_support import M, boot, used, write_tree
+from dma_support import M, area_of, boot, used, write_tree
 
 from cmafs.fs.dentry import Directory, RegularFile, new_directory
 from cmafs.fs.dev_cma_test import populate
@@ -117,8 +117,6 @@ def test_failure_is_one_line_and_the_write_counts(tmp_path, kernel):
 
 
 def test_failure_when_the_page_allocator_has_no_such_block_either(machine):
-    reserved = machine.cma.by_name("reserved")
-    assert reserved is not None
     node = module(machine)
     for _ in range(6):
         write(node)  # 21 MiB
@@ -138,9 +136,8 @@ def boot_small(machine: BootedMachine) -> BootedMachine:
 def test_who_holds_it(machine):
     node = module(machine)
     write(node)
-    reserved = machine.cma.by_name("reserved")
-    assert reserved is not None
-    assert [(h.count, h.owner) for h in page_holders(machine, reserved)][-1] == (256, "cma_test")
+    last = page_holders(machine, area_of(machine, "reserved"))[-1]
+    assert (last.count, last.owner) == (256, machine.devices["cma_test"])
 
 
 def test_node(machine):

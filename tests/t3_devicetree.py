@@ -45,6 +45,8 @@ def test_the_name_that_the_kernel_adds(calls: Syscalls) -> None:
 
 def test_link_from_proc(calls: Syscalls) -> None:
     assert calls.readlink("/proc/device-tree") == "../sys/firmware/devicetree/base"
+    assert calls.lstat("/proc/device-tree").st_mode == 0o120777
+    assert calls.lstat("/proc/device-tree").st_size == len("../sys/firmware/devicetree/base")
     assert calls.read_file("/proc/device-tree/reserved-memory/cam@50000000/reg").hex() == (
         "00000000500000000000000001000000"
     )
@@ -67,13 +69,17 @@ def test_secrets_and_names_used_twice() -> None:
     root.props["security-key"] = b"secret"
     root.props["twice"] = b"a"
     root.props["name"] = b"own\0"
+    root.props["twice#1"] = b"b"
+    root.props["a/b"] = b"c"
     root.children["twice"] = DeviceNode("twice", parent=root)
     files = tree_files(tree)
     secret = files.lstat(f"{BASE}/security-key")
     assert (secret.st_mode, secret.st_size) == (0o100400, 0)
     assert files.read_file(f"{BASE}/security-key") == b"secret"
     assert files.read_file(f"{BASE}/twice") == b"a"
-    assert files.listdir(f"{BASE}/twice#1") == ["name"]
+    assert files.read_file(f"{BASE}/twice#1") == b"b"
+    assert files.listdir(f"{BASE}/twice#2") == ["name"]
+    assert files.read_file(f"{BASE}/a!b") == b"c"
     assert files.read_file(f"{BASE}/name") == b"own\0"
 
 

@@ -8,7 +8,7 @@ import pytest
 from cma_support import build_areas, tables
 
 from cmafs.fs.namei import Syscalls
-from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.dynamic_debug import DynamicDebug, unescape
 from cmafs.mm.cma import CmaAreas, cma_alloc
 
 CONTROL = "/sys/kernel/debug/dynamic_debug/control"
@@ -97,6 +97,15 @@ def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:
         (b"file mm/cma.c line 1-300 +p", {"cma_declare_contiguous_nid"}),
         (b"file mm/cma.c:400-480 +p", {"__cma_alloc"}),
         (b"file mm/cma.c line -300 +p", {"cma_declare_contiguous_nid"}),
+        (b"file mm/cma.c line 300- +p", {"__cma_alloc", "cma_pages_valid", "cma_release"}),
+        (b"file mm/cma.c:*lloc +p", {"__cma_alloc"}),
+        (b"file mm/cma.c:?_cma_alloc +p", {"__cma_alloc"}),
+        (b"module cma func cma_free_mem +p", set()),
+        (b"func [c]ma_release +p", set()),
+        (b"class x +p", set()),
+        (b'format "page %p, count" +p', {"cma_pages_valid", "cma_release"}),
+        (b"module\t'cma_debug' +p", {"cma_free_mem"}),
+        (b"line +400-480 +p", {"__cma_alloc"}),
         (b"# nothing\n", set()),
         (b"func cma_release +p; func cma_free_mem +p", {"cma_release", "cma_free_mem"}),
         (b"func cma_release +p\nfunc cma_release -p\n", set()),
@@ -112,26 +121,48 @@ def test_queries(areas: CmaAreas, system: Syscalls, query: bytes, functions: set
     assert switched(areas) == functions
 
 
-@pytest.mark.parametrize(
-    ("query", "lines"),
-    [
-        (b"file mm/cma.c", ["bad flag-op m, at start of mm/cma.c", "flags parse failed"]),
-        (b"file mm/cma.c +x", ["unknown flag 'x'", "flags parse failed"]),
-        (b"file +p", ["expecting pairs of match-spec <value>", "query parse failed"]),
-        (b"files mm/cma.c +p", ['unknown keyword "files"', "query parse failed"]),
-        (b"func a func b +p", ["match-spec:func val:a overridden by b", "query parse failed"]),
-        (b"line x +p", ["bad line-number: x", "query parse failed"]),
-        (b"line 9-3 +p", ["last-line:3 < 1st-line:9", "query parse failed"]),
-        (b'format "open +p', ["unclosed quote: open +p", "tokenize failed"]),
-        (b"a b c d e f g h i +p", ["too many words, legal max <=9", "tokenize failed"]),
-    ],
-)
-def test_bad_queries(areas: CmaAreas, system: Syscalls, query: bytes, lines: list[str]) -> None:
+BAD_QUERIES = [
+    (b"file mm/cma.c", "bad flag-op m, at start of mm/cma.c", "ddebug_parse_flags", "flags"),
+    (b"file mm/cma.c +x", "unknown flag 'x'", "ddebug_parse_flags", "flags"),
+    (b"file +p", "expecting pairs of match-spec <value>", "ddebug_parse_query", "query"),
+    (b"files mm/cma.c +p", 'unknown keyword "files"', "ddebug_parse_query", "query"),
+    (b"func a func b +p", "match-spec:func val:a overridden by b", "check_set", "query"),
+    (b"file a file b +p", "match-spec:file val:a overridden by b", "check_set", "query"),
+    (b"module a module b +p", "match-spec:module val:a overridden by b", "check_set", "query"),
+    (b"line 3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
+    (b"line -3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
+    (b"line x +p", "bad line-number: x", "parse_lineno", "query"),
+    (b"line 4294967296 +p", "bad line-number: 4294967296", "parse_lineno", "query"),
+    (b"line 9-3 +p", "last-line:3 < 1st-line:9", "parse_linerange", "query"),
+    (b'format "open +p', "unclosed quote: open +p", "ddebug_tokenize", "tokenize"),
+    (b"a b c d e f g h i +p", "too many words, legal max <=9", "ddebug_tokenize", "tokenize"),
+]
+STEPS = {"flags": "flags parse failed", "query": "query parse failed", "tokenize": "tokenize failed"}
+
+
+@pytest.mark.parametrize(("query", "line", "function", "step"), BAD_QUERIES)
+def test_bad_queries(
+    areas: CmaAreas, system: Syscalls, query: bytes, line: str, function: str, step: str
+) -> None:
     with pytest.raises(OSError) as refused:
         system.write_file(CONTROL, query)
     assert refused.value.errno == errno.EINVAL
-    assert areas.log.lines() == [f"dyndbg: {line}" for line in lines]
+    assert areas.log.lines() == [f"dyndbg: {line}", f"dyndbg: {STEPS[step]}"]
+    assert [record.level for record in areas.log.records()] == [3, 3]
     assert switched(areas) == set()
+
+
+@pytest.mark.parametrize(("query", "line", "function", "step"), BAD_QUERIES)
+def test_old_kernels_name_the_function_that_complains(
+    query: bytes, line: str, function: str, step: str
+) -> None:
+    areas = build_areas("5.4")
+    with pytest.raises(OSError):
+        tables(areas, "5.4").write_file(CONTROL, query)
+    assert areas.log.lines() == [
+        f"dynamic_debug:{function}: {line}",
+        f"dynamic_debug:ddebug_exec_query: {STEPS[step]}",
+    ]
 
 
 def test_a_bad_query_does_not_stop_the_others(areas: CmaAreas, system: Syscalls) -> None:
@@ -164,13 +195,6 @@ def test_lines_with_function_and_line(areas: CmaAreas, system: Syscalls) -> None
     ]
 
 
-def test_old_kernels_name_the_function_that_complains() -> None:
-    areas = build_areas("5.4")
-    with pytest.raises(OSError):
-        tables(areas, "5.4").write_file(CONTROL, b"file mm/cma.c")
-    assert areas.log.lines()[0] == "dynamic_debug:ddebug_parse_flags: bad flag-op m, at start of mm/cma.c"
-
-
 def test_the_command_line(areas: CmaAreas) -> None:
     debug = DynamicDebug(areas.log)
     debug.boot_params(
@@ -180,3 +204,7 @@ def test_the_command_line(areas: CmaAreas) -> None:
     assert areas.log.lines() == ["dyndbg: bad flag-op b, at start of bad", "dyndbg: flags parse failed"]
     debug.boot_params([("cma.dyndbg", "func cma_pages_valid +p; func cma_free_mem -p")])
     assert switched(areas) == {"cma_release", "cma_free_mem", "cma_pages_valid"}
+
+
+def test_escapes_in_a_format() -> None:
+    assert unescape(r"\n\r\t\v\f|\a\e|\\|\"|\101\7\400|\x\q") == '\n\r\t\v\f|\a\033|\\|"|A\7\0|\\x\\q'

@@ -102,3 +102,10 @@ def test_the_clear_point(log: Printk) -> None:
     log.printk("new")
     assert system.read_file("/sim/dmesg") == b"[    0.000000] new\n"
     assert system.read(system.open("/dev/kmsg"), 8192) == b"6,1,0,-;new\n"
+
+
+def test_bytes_that_are_no_text_pass_through(log: Printk) -> None:
+    system = system_of(log)
+    system.write_file("/dev/kmsg", b"\xff\xfe here")
+    assert system.read_file("/dev/kmsg").endswith(b";\\xff\\xfe here\n")
+    assert system.read_file("/sim/dmesg").endswith(b"] \xff\xfe here\n")

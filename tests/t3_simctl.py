@@ -54,6 +54,15 @@ def sim() -> Sim:
     return Sim()
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("closed")])
+def test_a_log_that_cannot_be_written_answers_nobody(sim: Sim, error: Exception) -> None:
+    def sink(line: str) -> None:
+        raise error
+
+    sim.machine.simlog.sink = sink
+    assert sim.refused("grow nobody 1M") == (errno.ENOENT, "grow: no task 'nobody'")
+
+
 def test_spawn_grow_shrink_kill(sim: Sim) -> None:
     free = sim.machine.memory.zones[0].nr_free
     assert sim.control("spawn app anon 1M\n") == len("spawn app anon 1M\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from mm_support import small
 
 import cmafs
 from cmafs.cli.main import main
+from cmafs.mm.walk import step_migrate
 from cmafs.sim.validate import validate
 
 AREA = "/sys/kernel/debug/cma/reserved/alloc"
@@ -26,10 +28,10 @@ def test_an_idle_range_is_isolated_taken_and_undone(capsys):
         0,
         [
             "__cma_alloc(reserved, 600 pages)",
-            "  alloc_contig_range(0x60020, 0x60278)",
+            "  alloc_contig_range(0x60060, 0x602b8)",
             "    start_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_CMA -> MIGRATE_ISOLATE",
-            "    __alloc_contig_migrate_range(0x60020, 0x60278): 0 pages to move",
-            "    isolate_freepages_range(0x60020, 0x60278): 600 pages taken",
+            "    __alloc_contig_migrate_range(0x60060, 0x602b8): 0 pages to move",
+            "    isolate_freepages_range(0x60060, 0x602b8): 600 pages taken",
             "    undo_isolate_page_range(0x60000, 0x60400): 2 page blocks MIGRATE_ISOLATE -> MIGRATE_CMA",
             "= done",
         ],
@@ -57,11 +59,40 @@ def test_reclaim_makes_room(capsys):
     assert "      try_to_free_pages" in functions(lines)
 
 
+def test_ranges_of_frames_are_ascending_and_only_four_are_named():
+    memory = small().memory
+    memory.walk = []
+    scattered = [(pfn, 0) for first in (0x10, 0x20, 0x30, 0x40) for pfn in range(first, first + 3)]
+    segments = [(0, 2, 0x900, 3), (1, 2, 0x300, 3), (6, 1, 0x903, 1), (7, 1, 0x100, 5)]
+    step_migrate(memory, (0x10, 0x50), scattered, segments, 0)
+    step_migrate(memory, (0x10, 0x60), [*scattered, (0x50, 0)], [*segments, (12, 1, 0x500, 1)], 7)
+    step_migrate(memory, (0x10, 0x20), [], [], 0)
+    four, target = "0x10-0x12,0x20-0x22,0x30-0x32,0x40-0x42", "0x100-0x104,0x300-0x302"
+    assert memory.walk == [
+        "    __alloc_contig_migrate_range(0x10, 0x50): 12 pages to move",
+        f"      migrate_pages(): 12 pages {four} -> {target},0x900-0x903",
+        "    __alloc_contig_migrate_range(0x10, 0x60): 13 pages to move",
+        "      try_to_free_pages(): 7 pages of page cache dropped",
+        f"      migrate_pages(): 13 pages {four},+1 -> {target},0x500-0x500,0x900-0x903",
+        "    __alloc_contig_migrate_range(0x10, 0x20): 0 pages to move",
+    ]
+
+
+def test_cache_and_page_blocks_in_the_words_of_the_walk(capsys):
+    options = ("--cmdline", "cma=64M@0x60000000", "--do", "spawn f file 980M")
+    _, lines = walk(capsys, *options, "reserved", "100")
+    assert lines[2] == (
+        "    start_isolate_page_range(0x60000, 0x60200): 1 page block MIGRATE_CMA -> MIGRATE_ISOLATE"
+    )
+    assert "      reclaim_clean_pages_from_list(): 100 pages of page cache dropped" in lines
+
+
 def test_a_pinned_page_is_in_the_way(capsys):
     options = ("--cmdline", "cma=4M@0x60000000", "--do", "pin pfn 0x60100")
     status, lines = walk(capsys, *options, "reserved", "900")
     assert status == 1
     assert "    test_pages_isolated(0x60020, 0x603a4): -EBUSY, 0x60100 is in the way" in lines
+    assert "  cma_alloc(): 92 more windows, up to 0x6007c, are busy as well" in lines
     assert "= Cannot allocate memory" in lines
     assert lines[-2].endswith("alloc failed, req-size: 900 pages, ret: -16")
 

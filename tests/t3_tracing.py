@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,11 @@ from cmafs.fs.tree import build_tree
 from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
 from cmafs.lib.clock import ManualClock
+from cmafs.mm.mmzone import RepeatedEvent
+from cmafs.mm.walk import migrate_pages_event
 from cmafs.trace.filter import FilterError, parse_filter
 from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
+from cmafs.trace.tracer import Tracer
 
 TRACING = "/sys/kernel/tracing"
 ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
@@ -89,7 +94,7 @@ def parse(event: TraceEvent, text: str) -> str:
     """What ``filter`` reads after a write of ``text``."""
     fields = {field.name: field for field in (*event.common(WORD), *event.own(WORD))}
     try:
-        parse_filter(text, fields)
+        parse_filter(text, fields, kernel_abi("6.12").trace)
     except FilterError as error:
         return error.text(text)
     return text
@@ -167,7 +172,112 @@ def test_filters_refused_without_a_message(text: str) -> None:
 )
 def test_what_a_filter_lets_through(text: str, values: dict[str, int | str], passes: bool) -> None:
     fields = {field.name: field for field in NAMED.own(WORD)}
-    assert parse_filter(text, fields)(values) is passes
+    assert parse_filter(text, fields, kernel_abi("6.12").trace)(values) is passes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("ab", ["ab"], ["abc", "xab"]),
+        ("ab*", ["ab", "abc"], ["xab"]),
+        ("*ab", ["ab", "xab"], ["abc"]),
+        ("*ab*", ["ab", "xaby"], ["ba"]),
+        ("*", ["", "x"], []),
+        ("**", ["", "x"], []),
+        ("", [""], ["x"]),
+        ("!*ab", ["abc"], ["xab"]),
+        ("!", ["x"], [""]),
+        ("a*b", ["ab", "axxb"], ["abc"]),
+        ("a?", ["ab"], ["a", "abc"]),
+        ("[z-a]*", [], ["", "a", "z"]),
+        ("[]", ["[]"], [""]),
+        ("[!]", ["[!]"], ["a"]),
+        ("[!a-c]*", ["dog"], ["cat"]),
+        ("a\\*", ["a*"], ["ab"]),
+        ("1*", ["1*"], ["1", "12"]),  # MATCH_INDEX
+        ("*1", ["1", "x1"], ["1x"]),
+    ],
+)
+def test_what_a_tilde_matches(pattern: str, yes: list[str], no: list[str]) -> None:
+    fields = {field.name: field for field in NAMED.own(WORD)}
+    passes = parse_filter(f'name ~ "{pattern}"', fields, kernel_abi("6.12").trace)
+    assert [name for name in [*yes, *no] if passes({"name": name})] == yes
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pattern", "yes", "no"),
+    [
+        ("4.4", "a*b", ["a", "ab", "ac"], ["ba"]),  # the first star ends it
+        ("4.4", "*a*b", ["xay"], ["b"]),
+        ("4.4", "a?[b]", ["a?[b]"], ["axb"]),
+        ("4.4", "1*", ["1", "12"], ["21"]),
+        ("4.15", "a*b", ["ab", "axb"], ["a"]),
+        ("4.19", "1*", ["1", "12"], ["1x"[::-1]]),
+        ("5.4", "1*", ["1*"], ["12"]),
+    ],
+)
+def test_what_a_tilde_matched_before(kernel: str, pattern: str, yes: list[str], no: list[str]) -> None:
+    fields = {field.name: field for field in NAMED.own(WORD)}
+    passes = parse_filter(f'name ~ "{pattern}"', fields, kernel_abi(kernel).trace)
+    assert [name for name in [*yes, *no] if passes({"name": name})] == yes
+
+
+def test_the_end_of_a_task_s_name_is_behind_its_zeros() -> None:
+    passes = parse_filter('comm ~ "*sh"', {}, kernel_abi("6.12").trace)
+    assert [name for name in ("sh", "x" * 13 + "sh") if passes({"comm": name})] == ["x" * 13 + "sh"]
+    assert parse_filter('comm ~ "*s?"', {}, kernel_abi("6.12").trace)({"comm": "sh"})
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "passes"),
+    [
+        ("error == 0x1fffffff0", -16, True),  # an int keeps 32 bits of it
+        ("error > 4294967295", 0, True),
+        ("error == -9223372036854775808", 0, True),
+        ("common_type == 65537", 1, False),
+    ],
+)
+def test_a_number_is_cut_to_its_field(text: str, error: int, passes: bool) -> None:
+    fields = {field.name: field for field in (*NAMED.common(WORD), *NAMED.own(WORD))}
+    values = {"error": error, "common_type": 2}
+    assert parse_filter(text, fields, kernel_abi("6.12").trace)(values) is passes
+
+
+def test_a_pattern_of_many_stars_costs_nothing() -> None:
+    name = "a" * 60
+    pool = 'NAME { compatible = "shared-dma-pool"; reusable; size = <0x0 0x1000000>; };'.replace("NAME", name)
+    machine = boot(tree_of(pool), "6.12", "")
+    calls = Syscalls(build_tree(machine))
+    calls.write_file(f"{TRACING}/events/cma/cma_alloc_start/filter", b'name ~ "*a*a*a*a*a*a*a*ab"')
+    calls.write_file(f"{TRACING}/events/cma/enable", b"1")
+    start = time.process_time()
+    calls.write_file(f"/sys/kernel/debug/cma/{name}/alloc", b"1")
+    assert time.process_time() - start < 2
+    assert b"cma_alloc_start" not in calls.read_file(f"{TRACING}/trace")
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]*", "[]", "[!]", "[", "\\", "[a-", "!", "!!", "1"])
+def test_no_pattern_disturbs_an_allocation(traced: Traced, pattern: str) -> None:
+    traced.write("events/cma/filter", f'name ~ "{pattern}"')
+    traced.write("events/cma/enable", "1")
+    traced.alloc(4)
+    traced.calls.write_file(ALLOC.replace("alloc", "free"), b"4")
+    assert traced.calls.read_file(ALLOC.replace("alloc", "used")) == b"32\n"  # the atomic pool's
+    assert traced.calls.read_file("/sim/verify") == b"ok\n"
+
+
+def test_a_bug_of_the_tracer_is_not_the_allocator_s(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*args: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Tracer, "_record", bug)
+    traced.write("events/enable", "1")
+    traced.calls.write_file("/sim/control", b"pin pfn %d\n" % (traced.machine.cma[0].base_pfn + 40))
+    traced.alloc(100)
+    assert traced.calls.read_file(ALLOC.replace("alloc", "used")) == b"132\n"
+    assert traced.calls.read_file("/sim/verify") == b"internal error: see sim/log\n"
+    assert b"KeyError: 'a bug'" in traced.calls.read_file("/sim/log")
+    assert traced.lines() == []
 
 
 def test_filter_file(traced: Traced) -> None:
@@ -260,6 +370,19 @@ def test_set_event(traced: Traced) -> None:
     assert traced.read("set_event") == "cma:cma_release\n"
     refused(errno.EINVAL, traced.append, "set_event", "nosuch\n")
     assert traced.append("set_event", "  cma_alloc_start cma_alloc_finish\n") == len("  cma_alloc_start ")
+    for text, events in (
+        ("*:cma_release", 1),
+        ("cma:*", 4),
+        ("cma:", 4),
+        (":cma_release", 1),
+        ("*:*", 6),
+        ("*:", 6),
+        ("cma_release", 1),
+    ):
+        assert traced.write("set_event", text + "\n") == len(text) + 1
+        assert len(traced.read("set_event").split()) == events, text
+    for text in ("migrate:cma_release", "*", "cma*"):
+        refused(errno.EINVAL, traced.append, "set_event", text + "\n")
     traced.write("set_event", "page_isolation:\n")
     assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
     traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
@@ -377,16 +500,26 @@ def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
     assert pipe.startswith(f"CPU:0 [LOST {2 * per_page} EVENTS]\n")
 
 
-@pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 123457])
+@pytest.mark.parametrize("lengths", [[36], [36, 36], [60, 60, 60, 24, 51], [3000, 2000]])
+@pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 40_009])
 @pytest.mark.parametrize("before", [0, 1, 300])
-def test_many_records_at_once_are_as_one_by_one(count: int, before: int) -> None:
+def test_many_records_at_once_are_as_one_by_one(lengths: list[int], count: int, before: int) -> None:
     one, many = RingBuffer[int](5 * BUF_PAGE_SIZE), RingBuffer[int](5 * BUF_PAGE_SIZE)
     for ring in (one, many):
         for index in range(before):
             ring.write(0, 50, -index)
+    made = []
+
+    def group(index: int) -> list[tuple[int, int]]:
+        made.append(index)
+        return [(length, 10 * index + place) for place, length in enumerate(lengths)]
+
     for index in range(count):
-        one.write(0, 36, index)
-    many.write_many(0, 36, range(count))
+        for length, record in group(index):
+            one.write(0, length, record)
+    made.clear()
+    many.write_many(0, count, group)
+    assert len(made) < 1000
     assert list(one) == list(many)
     assert (len(one), one.overrun) == (len(many), many.overrun)
     assert one.consume() == many.consume()
@@ -401,6 +534,49 @@ def test_busy_retries_near_a_pin(traced: Traced) -> None:
     first = traced.machine.cma[0].base_pfn + 32
     assert f"pfn={first:#x} " in lines[0]
     assert f"pfn={first + 968:#x} " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"cma_alloc_busy_retry": "count > 5"},
+        {"cma_alloc_busy_retry": "count < 5"},
+        {"cma_alloc_busy_retry": "pfn > 5000"},
+        {"cma_alloc_busy_retry": "pfn & 1", "mm_migrate_pages": "failed == 0"},
+        {"cma_alloc_busy_retry": "pfn & 64", "test_pages_isolated": "fin_pfn > 7000 || start_pfn == 4444"},
+    ],
+)
+def test_events_of_many_pfns_are_as_one_call_after_the_other(filters: dict[str, str]) -> None:
+    events = [
+        RepeatedEvent(*migrate_pages_event(0, 1, 6), lambda _pfn: {}),
+        RepeatedEvent("test_pages_isolated", {"fin_pfn": 9999}, lambda pfn: {"start_pfn": pfn, "end_pfn": 9}),
+        RepeatedEvent(
+            "cma_alloc_busy_retry",
+            {"name": "reserved", "count": 7, "align": 0},
+            lambda pfn: {"pfn": pfn, "page": pfn},
+        ),
+    ]
+    seen = []
+    for at_once in (True, False):
+        traced = Traced()
+        traced.write("events/enable", "1")
+        traced.calls.mkdir(f"{TRACING}/instances/mine")
+        traced.write("instances/mine/events/cma/enable", "1")
+        traced.write("buffer_size_kb", "32")
+        for name, text in filters.items():
+            system = {"m": "migrate", "t": "page_isolation", "c": "cma"}[name[0]]
+            traced.write(f"events/{system}/{name}/filter", text)
+        trace, pfns = traced.machine.memory.trace, range(1000, 8000, 2)
+        assert trace is not None
+        if at_once:
+            trace.repeat(pfns, events)
+        else:
+            for pfn in pfns:
+                for name, same, others in events:
+                    trace(name, {**same, **others(pfn)})
+        seen.append((traced.read("trace"), traced.read("instances/mine/trace")))
+    assert seen[0] == seen[1]
 
 
 # instances, modes, rows
@@ -486,8 +662,11 @@ def test_a_pinned_page_in_the_walk(traced: Traced) -> None:
     traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
     traced.write("set_event", "page_isolation\n")
     traced.alloc(10)
-    failed, done = (line.split("fin_pfn=")[1] for line in traced.lines())
-    assert failed == f"{pfn:#x} ret=fail"
+    *failed, done = (line.split("test_pages_isolated: ")[1] for line in traced.lines())
+    assert failed == [
+        f"start_pfn={start:#x} end_pfn={pfn + 2 + i:#x} fin_pfn={pfn:#x} ret=fail"
+        for i, start in enumerate([pfn - 8] * 8 + [pfn])
+    ]
     assert done.endswith(" ret=success")
 
 
@@ -496,3 +675,24 @@ def test_compaction_in_the_trace(traced: Traced) -> None:
     traced.write("events/migrate/enable", "1")
     traced.calls.write_file("/proc/sys/vm/compact_memory", b"1")
     assert {line.rsplit(" ", 1)[1] for line in traced.lines()} == {"reason=compaction"}
+
+
+def test_a_page_that_does_not_migrate_is_tried_five_times(traced: Traced) -> None:
+    """A pinned tmpfs page in a window of full batches: what moves, then the tries of the page that fails."""
+    traced.calls.write_file("/sim/control", b"spawn filler tmpfs 978M\n")
+    pfn = traced.machine.cma[0].base_pfn + 40
+    traced.calls.write_file("/sim/control", b"pin pfn %d\n" % pfn)
+    traced.write("set_event", "migrate\n")
+    traced.alloc(100)
+    figures = [re.findall(r"nr_(?:succeeded|failed)=(\d+)", line) for line in traced.lines()]
+    first = [tuple(map(int, found)) for found in figures][:6]
+    assert first == [(31, 0), *[(0, 1)] * 5]
+    assert sum(int(found[1]) for found in figures) % 5 == 0
+
+
+def test_the_only_tracer_is_nop(traced: Traced) -> None:
+    assert (traced.read("current_tracer"), traced.read("available_tracers")) == ("nop\n", "nop\n")
+    for text in ("nop", "nop\n", "nop  \n"):
+        assert traced.write("current_tracer", text) == len(text)
+    for text in ("function", "", "no", "nop x"):
+        refused(errno.EINVAL, traced.write, "current_tracer", text)

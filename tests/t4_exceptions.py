@@ -31,7 +31,7 @@ def test_a_long_write_comes_in_pieces(machine: Path) -> None:
     fd = os.open(machine / ALLOC, os.O_WRONLY)
     assert 0 < os.write(fd, data) <= 1 << 17
     os.close(fd)
-    assert (machine / USED).read_text() == "33\n"
+    assert (machine / USED).read_text() == "97\n"
     in_process = Machine.boot(cmdline="cma=16M")
     assert in_process.write("/" + ALLOC, data) == len(data)
 
@@ -50,6 +50,21 @@ def test_everything_is_always_ready(machine: Path) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     assert poll.poll(0) == [(fd, select.POLLIN)]
+    os.close(fd)
+
+
+def test_the_end_of_the_log_is_an_end(machine: Path) -> None:
+    fd = os.open(machine / "dev/kmsg", os.O_RDONLY)
+    records = 0
+    while os.read(fd, 8192):
+        records += 1
+    assert records == len((machine / "sim/dmesg").read_text().splitlines())
+    os.close(fd)
+    fd = os.open(machine / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    for _ in range(records):
+        assert os.read(fd, 8192)
+    with pytest.raises(BlockingIOError):
+        os.read(fd, 8192)
     os.close(fd)
 
 

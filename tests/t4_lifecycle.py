@@ -94,7 +94,7 @@ def test_a_busy_mount_names_who_holds_it(machine: Path) -> None:
         assert done.stderr == (
             f"cmafs: {machine}: busy: in use by {who}; end it, or `cmafs umount -l {machine}`\n"
         )
-        assert (machine / USED).read_bytes() == b"32\n"
+        assert (machine / USED).read_bytes() == b"96\n"
     finally:
         holder.kill()
         holder.wait()
@@ -105,7 +105,7 @@ def test_lazily_the_server_ends_with_the_last_user(machine: Path) -> None:
     with open(machine / USED, "rb", buffering=0) as file:
         assert cmafs("umount", "-l", str(machine)).returncode == 0
         assert not os.path.ismount(machine)
-        assert file.read() == b"32\n"
+        assert file.read() == b"96\n"
         assert not gone(pid)
     assert eventually(lambda: gone(pid))
 
@@ -115,7 +115,7 @@ def test_a_second_mount_on_the_same_place_is_refused(machine: Path) -> None:
     done = cmafs("mount", str(machine))
     why = f"busy: a machine is mounted there already; `cmafs umount {machine}` ends it"
     assert (done.returncode, done.stderr) == (1, f"cmafs: {machine}: {why}\n")
-    assert (machine / USED).read_bytes() == b"36\n"
+    assert (machine / USED).read_bytes() == b"100\n"
 
 
 def test_of_two_mounts_at_once_one_is_refused(tmp_path: Path, fuse_device: None) -> None:
@@ -163,4 +163,4 @@ def test_a_mount_under_a_name_of_the_users_is_still_ours(mount: Mount) -> None:
 def test_two_mounts_do_not_meet(mount: Mount) -> None:
     first, second = mount("--cmdline", "cma=16M"), mount("--cmdline", "cma=16M")
     (first / "sys/kernel/debug/cma/reserved/alloc").write_text("100\n")
-    assert [(place / USED).read_text() for place in (first, second)] == ["132\n", "32\n"]
+    assert [(place / USED).read_text() for place in (first, second)] == ["196\n", "96\n"]

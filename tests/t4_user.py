@@ -41,7 +41,7 @@ def test_a_user_mounts_uses_and_unmounts(place: Path) -> None:
         area = f"{place}/sys/kernel/debug/cma/reserved"
         done = _as_user(command, f"echo 4 > {area}/alloc && cat {area}/used && stat -c %u:%g:%a {area}/alloc")
         user = f"{NOBODY}:{NOBODY}" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
-        assert (done.stdout, done.stderr) == (f"36\n{user}:200\n", "")
+        assert (done.stdout, done.stderr) == (f"100\n{user}:200\n", "")
         # default_permissions: what root of a board may, whoever mounted it may not
         done = _as_user(command, f"cat {area}/alloc")
         assert done.stderr == f"cat: {area}/alloc: Permission denied\n"

@@ -43,7 +43,7 @@ import pytest
 def test_a_machine_for_each_test(cma_machine, _):
     used = cma_machine.read("/sys/kernel/debug/cma/reserved/used")
     cma_machine.write("/sys/kernel/debug/cma/reserved/alloc", "5")
-    assert used == "32\\n"
+    assert used == "96\\n"
 
 
 pytestmark = pytest.mark.cmafs(cmdline="cma=8M")
@@ -98,4 +98,4 @@ os.rmdir(place)
     with ordinary_user() as command:
         words = [*command[: command.index("-m")], "-c", script]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
-    assert (done.stdout.split(), done.stderr) == (["0", "40", "40", "1"], "")
+    assert (done.stdout.split(), done.stderr) == (["0", "104", "104", "1"], "")

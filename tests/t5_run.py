@@ -32,7 +32,7 @@ id -u
 SHOWN = """\
 4096
 4096
-32
+96
 /sys/kernel/debug/tracing/events/cma
 /sys/kernel/tracing/events/cma
 /sys/firmware/devicetree/base/memory@40000000
@@ -99,11 +99,24 @@ def test_a_kernel_that_dies_at_boot_is_125(tmp_path: Path) -> None:
     dts = tmp_path / "outside.dts"
     dts.write_text(
         """/dts-v1/; / { #address-cells = <1>; #size-cells = <1>;
-        memory@0 { device_type = "memory"; reg = <0 0>; };
-        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges; }; };"""
+        memory@40000000 { device_type = "memory"; reg = <0x40000000 0x10000000>; };
+        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges; pool@80000000 {
+            compatible = "shared-dma-pool"; reusable; reg = <0x80000000 0x1000000>; }; }; };"""
     )
+    done = cmafs("run", "--dts", str(dts), "--", "echo", "alive")
+    *log, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "] Kernel panic - not syncing: " in log[-1]
+    assert last.startswith("cmafs: kernel panic at boot: ")
+
+
+def test_a_board_that_no_kernel_can_boot_is_125(tmp_path: Path) -> None:
+    dts = tmp_path / "empty.dts"
+    dts.write_text('/dts-v1/; / { memory@0 { device_type = "memory"; reg = <0 0>; }; };')
     done = cmafs("run", "--dts", str(dts), "--", "true")
-    assert done.returncode == 125
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith(f"cmafs: {dts}: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_standard_input_directory_and_environment_pass(tmp_path: Path) -> None:
@@ -248,7 +261,7 @@ def test_parallel_runs_do_not_meet() -> None:
     )
     words = [[*CMAFS, "run", *MACHINE, "--", "sh", "-c", script, str(pages)] for pages in (1, 2, 3)]
     runs = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for line in words]
-    assert [process.communicate(timeout=60)[0] for process in runs] == ["33\n", "34\n", "35\n"]
+    assert [process.communicate(timeout=60)[0] for process in runs] == ["97\n", "98\n", "99\n"]
 
 
 def test_comforts() -> None:

@@ -1,4 +1,4 @@
-"""Scripts and programs written for boards (docs: facts about users) run unmodified, on several kernels."""
+"""Scripts and programs written for boards run unmodified, on several kernels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def program(path: Path, kernel: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return cmafs("run", "--cmdline", "cma=16M", "--kernel", kernel, "--", str(path), *arguments)
+    words = ["--config", "tiny", "--cmdline", "cma=16M", "--kernel", kernel]
+    return cmafs("run", *words, "--", str(path), *arguments)
 
 
 @pytest.mark.parametrize("kernel", [OLD, NEWEST])

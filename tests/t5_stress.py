@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 from run_support import CMAFS
+from soak_support import SOAK
 
 SHELLS = 16
-ROUNDS = 8000 if os.environ.get("CMAFS_SOAK") else 700  # of every shell, twice: a minute, or some ten seconds
+ROUNDS = 8000 if SOAK else 700  # of every shell, twice: a minute, or some ten seconds
 GROWTH = 1024  # kB that the server may grow by in the second half; its log and trace rings are full by then
 
 WORKERS = r"""

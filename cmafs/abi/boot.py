@@ -42,7 +42,6 @@ class BootAbi:
     ``hidden_extra_slot``: MAX_CMA_AREAS is 1 + CONFIG_CMA_AREAS (T 5.10; removed 6.9, T 6.12).
 
     kernel/dma/contiguous.c:
-    ``early_cma_debug``: early_cma(), of 4.x, prints its argument (seeds/003).
     ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the
     architecture's (V 7.2).
     ``numa_cma_param`` 6.6 (T 5.10 does not know it). ``numa_cma_in_reserve``: per-node areas are made by
@@ -102,7 +101,6 @@ class BootAbi:
     failed_after_every_error: bool
     multi_range_areas: bool
     hidden_extra_slot: bool
-    early_cma_debug: bool
     user_limit_replaces: bool
     numa_cma_param: bool
     numa_cma_in_reserve: bool
@@ -164,7 +162,6 @@ ROWS = rows_from(
         failed_after_every_error=False,
         multi_range_areas=False,
         hidden_extra_slot=True,
-        early_cma_debug=True,
         user_limit_replaces=False,
         numa_cma_param=False,
         numa_cma_in_reserve=False,
@@ -215,7 +212,6 @@ ROWS = rows_from(
         "4.19": {"max_reserved_regions": _REGIONS_419},
         "5.4": {
             "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
-            "early_cma_debug": False,
         },
         "5.10": {
             "cmdline_beats_default": True,

@@ -54,8 +54,6 @@ class CmaAbi:
     ``failure_names_area``, ``failure_ratelimited``: 5.13 (T 6.1 against 5.10).
     ``show_areas``: when the list of holes is printed: never, with CONFIG_CMA_DEBUG, always (6.9, P; T).
     ``show_ranges``: the list has a line for each range (6.15; T 7.2).
-    ``pfns_busy_ratelimited``: the line ``PFNs busy`` of a busy window is limited (4.14, M; abi.mm says who
-    has it).
     ``entry_names_area`` (6.6, T 6.12), ``busy_shows_pfn`` (T 6.12 against 6.1; 6.3, P),
     ``release_shows_count`` (5.13, T): which values the debug lines take.
     ``validates_first``: cma_release() prints a line of its own for the search of the range (7.2, T).
@@ -87,7 +85,7 @@ class CmaAbi:
     ``strict_numbers``: kstrtoull() parses what is written (5.10, T; P 488dac0c9237).
     ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
     ``files``: the files of an area.
-    ``used_kib``, ``raw_bitmap``, ``zero_frees_all``, ``size_file``: the dialect of seeds/000 (DESIGN 3).
+    ``used_kib``, ``raw_bitmap``, ``zero_frees_all``: the dialect of seeds/000 (docs/seeds.md).
     """
 
     sites: CmaSites
@@ -104,7 +102,6 @@ class CmaAbi:
     failure_ratelimited: bool = False
     show_areas: str = SHOW_NEVER
     show_ranges: bool = False
-    pfns_busy_ratelimited: bool = False
     entry_names_area: bool = False
     busy_shows_pfn: bool = False
     release_shows_count: bool = False
@@ -135,7 +132,6 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "prints_failure": True,
         "show_areas": SHOW_CMA_DEBUG,
         "debugfs_name": DIR_PREFIXED,
-        "pfns_busy_ratelimited": True,
         "sites": cma_sites.SITES_4_15,
     },
     "4.19": {"sites": cma_sites.SITES_4_19},

@@ -50,10 +50,13 @@ class MmAbi:
     ``mlock_stops_migration``: mlocked pages stay where they are and say so; only the dialect ``article``
     (seeds/000).
     ``boot_kernel_kib``, ``boot_user_kib``, ``boot_cache_kib``: KiB that the kernel (beyond reservations and
-    memmap), the first processes, and clean page cache hold once user space is up, measured on the guests of
-    the ``pressure`` transcripts: MemFree at the start, how much of it was movable (CmaFree of an area larger
-    than half the memory), how much came back when memory ran out. On 7.2 the cache stands for what rests on
-    per-CPU lists, too.
+    memmap), the first processes, and clean page cache hold once user space is up. Fitted to one guest, that
+    of the ``pressure`` transcripts: x86_64 with 256 MiB, one CPU, tinyconfig, a static shell in its
+    initramfs; 4.4 to 5.15 have 5.10's figures, 6.6 has 6.1's, 6.18 has 6.12's. Seen were MemFree at the
+    start, how much of it was movable (CmaFree of an area larger than half the memory), and how much came back
+    when memory ran out; a kernel that had freed its init memory by then shows a smaller share. On 7.2 the
+    cache stands for what rests on per-CPU lists, too. They would be derived from the slabs, kernel stacks,
+    page tables and per-CPU areas of a configuration and its CPUs, and from what init reads and runs.
     ``parks_cma_block``: a page block of CMA rests on a per-CPU list while nothing of CMA is allocated (T 7.2:
     CmaFree at boot, and after all was freed, 2 MiB short of CmaTotal).
     """

@@ -172,6 +172,9 @@ class TraceAbi:
     ``restricts_others``: files are 0640 and 0440 (5.16, P 21ccc9cd7211; H), before 0644 and 0444.
     ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.8, P; H).
     ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
+    ``filter_globs``: ``~`` takes whole globs (4.10, P 60f1d5e3bac4; not in 4.9, V 4.18).
+    ``filter_index``: after ``~`` what begins with a digit is no pattern (5.1, P f79b3f338564; not in 4.18,
+    V 5.10.13).
     """
 
     events: tuple[TraceEvent, ...]
@@ -184,6 +187,8 @@ class TraceAbi:
     restricts_others: bool
     size_in_subbuffers: bool
     error_log: bool
+    filter_globs: bool
+    filter_index: bool
 
 
 def _others(
@@ -208,9 +213,12 @@ ROWS = rows_from(
         restricts_others=False,
         size_in_subbuffers=False,
         error_log=False,
+        filter_globs=False,
+        filter_index=False,
     ),
     {
-        "5.4": {"error_log": True},
+        "4.15": {"filter_globs": True},
+        "5.4": {"error_log": True, "filter_index": True},
         "5.10": {
             "events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CMA_REASON),
             "pid_width": 7,

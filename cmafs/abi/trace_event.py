@@ -46,6 +46,11 @@ class Word:
     size: int
     char_signed: bool
 
+    @property
+    def bits(self) -> int:
+        """BITS_PER_LONG."""
+        return 8 * self.size
+
 
 @dataclass(frozen=True)
 class Field:
@@ -112,12 +117,6 @@ class TraceEvent:
         common = "".join(field.line() for field in self.common(word))
         own = "".join(field.line() for field in self.own(word))
         return f"name: {self.name}\nID: {self.id}\nformat:\n{common}\n{own}\nprint fmt: {self.print_fmt}\n"
-
-    def record_size(self, word: Word, values: Mapping[str, Value]) -> int:
-        """Bytes of the record, strings included."""
-        own = self.own(word)
-        fixed = own[-1].offset + own[-1].size
-        return fixed + sum(len(str(values[f.name])) + 1 for f in own if f.is_string)
 
     @cached_property
     def text(self) -> Callable[[Mapping[str, Value]], str]:

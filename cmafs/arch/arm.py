@@ -117,9 +117,7 @@ def _early_mem(boot: EarlyBoot) -> None:
     for value in given:
         size, rest = memparse(value)
         start = memparse(rest[1:])[0] if rest.startswith("@") else boot.phys_offset
-        added = early_init_dt_add_memory_arch(boot.memblock, start, size, boot.page_size, boot.phys_mask)
-        if added:
-            boot.memblock.add(added[0], added[1])
+        boot.memblock.add(*early_init_dt_add_memory_arch(start, size, boot.page_size, boot.phys_mask))
 
 
 def lowmem_again(boot: EarlyBoot) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.intervals import length, union
 from cmafs.lib.printk import LOGLEVEL_NOTICE
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
-from cmafs.of.memory import reg_ranges
+from cmafs.of.memory import claimed
 
 SZ_2M = 1 << 21
 _SZ_1G = 1 << 30
@@ -58,25 +59,16 @@ def load(boot: EarlyBoot) -> None:
 
 
 def _place(boot: EarlyBoot, start: int, size: int) -> int:
-    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; ``start`` itself on
-    QEMU.
-    """
+    """The first multiple of 2 MiB from ``start`` on that the tree does not claim; on QEMU ``start``."""
     if boot.tree.root.is_compatible(_QEMU_VIRT):
         return start
-    taken = [*boot.tree.memreserve, *_reserved_regs(boot)]
+    taken = claimed(boot.tree)
     end = boot.memblock.end_of_dram()
     for place in range(start, max(end - size, start), SZ_2M):
         free = all(base + length <= place or base >= place + size for base, length in taken)
         if free and boot.memblock.is_region_memory(place, size):
             return place
     return start
-
-
-def _reserved_regs(boot: EarlyBoot) -> list[tuple[int, int]]:
-    root = boot.tree.root
-    parent = root.children.get("reserved-memory")
-    cells = root.address_cells(), root.size_cells()
-    return [pair for node in parent.children.values() for pair in reg_ranges(node, *cells)] if parent else []
 
 
 def maps_pages(boot: EarlyBoot) -> bool:
@@ -103,12 +95,8 @@ def paging_init(boot: EarlyBoot) -> None:
 
 def _touched(boot: EarlyBoot, span: int) -> int:
     """How many aligned pieces of ``span`` bytes have mapped memory in them."""
-    count = done = 0
-    for region in boot.memblock.memory:
-        if not region.nomap:
-            first, end = max(region.base // span, done), -(-region.end // span)
-            count, done = count + max(end - first, 0), max(end, done)
-    return count
+    mapped = (region for region in boot.memblock.memory if not region.nomap)
+    return length(union((region.base // span, -(-region.end // span)) for region in mapped))
 
 
 def reserve(boot: EarlyBoot) -> int:

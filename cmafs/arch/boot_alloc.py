@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
+from cmafs.lib.intervals import length
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
@@ -63,15 +64,13 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
 def nr_kernel_pages(boot: EarlyBoot) -> int:
     """Pages that hash tables are sized by: all but the memmap, or what is free."""
     if boot.data.hash_counts_free:
-        return sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+        return length(boot.memblock.free_ranges()) >> boot.config.page_shift
     pages = boot.memblock.phys_mem_size() >> boot.config.page_shift
     return pages - pages * boot.struct_page_bytes // boot.page_size
 
 
 def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
-    """alloc_large_system_hash(): a bucket for each 2^scale bytes of memory, fewer above 64 GiB, a power of
-    two.
-    """
+    """alloc_large_system_hash(): a bucket for 2^scale bytes, fewer from 64 GiB on; a power of two."""
     unit = _SZ_1M >> page_shift
     entries = -(-pages // unit) * unit
     limit = _SZ_64G >> page_shift
@@ -83,9 +82,7 @@ def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
 
 
 def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
-    """KiB in use when the ``Memory:`` line is printed: as measured, in between proportional to the bucket
-    count.
-    """
+    """KiB in use when the ``Memory:`` line is printed: measured; in between, proportional to the buckets."""
     table = boot.data.allocated_kib
     below = max((row for row in table if 1 << row[0] <= dentry_buckets), default=table[0])
     above = min((row for row in table if 1 << row[0] >= dentry_buckets), default=table[-1])
@@ -111,13 +108,12 @@ def mm_core_init(boot: EarlyBoot) -> None:
 
 def _pad_to_board(boot: EarlyBoot) -> None:
     """A board may say how much its kernel reported as reserved (``cmafs,boot-reserved-kib`` of /chosen)."""
-    chosen = boot.tree.root.children.get("chosen")
-    wanted = chosen.property_read_u32("cmafs,boot-reserved-kib") if chosen else None
+    wanted = boot.tree.chosen.property_read_u32("cmafs,boot-reserved-kib")
     if wanted is None:
         return
     layout = boot.layout(())
-    memory = sum(end - start for start, end in layout.memory)
-    free = sum(end - start for start, end in boot.memblock.free_ranges()) >> boot.config.page_shift
+    memory = length(layout.memory)
+    free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
     missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
     for start, end in reversed(list(boot.memblock.free_ranges())):
         take = min(end - start, max(missing, 0) * boot.page_size)

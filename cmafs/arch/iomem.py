@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmafs.arch.setup import EarlyBoot
+from cmafs.lib.intervals import union
 
 _SZ_1K = 1 << 10
 _SZ_4K = 4 << 10
@@ -76,13 +77,11 @@ def iomem_resources(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]
 def _reserved_children(boot: EarlyBoot, base: int, end: int, kernel: list[Resource]) -> list[Resource]:
     """arm64 lists each reservation that is not the kernel itself (reserve_memblock_reserved_regions())."""
     size = boot.page_size
-    found: list[Resource] = []
-    for region in boot.memblock.reserved:
-        start, stop = region.base // size * size, -(-region.end // size) * size
-        if start < base or stop > end or any(start <= part.end and part.start < stop for part in kernel):
-            continue
-        if found and found[-1].end + 1 >= start:
-            found[-1] = Resource(found[-1].start, max(found[-1].end, stop - 1), "reserved")
-        else:
-            found.append(Resource(start, stop - 1, "reserved"))
-    return found
+    pages = ((r.base // size * size, _align(r.end, size)) for r in boot.memblock.reserved)
+    found = union(
+        (start, stop)
+        for start, stop in pages
+        if base <= start and stop <= end
+        if not any(start <= part.end and part.start < stop for part in kernel)
+    )
+    return [Resource(start, stop - 1, "reserved") for start, stop in found]

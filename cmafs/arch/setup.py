@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.lib.intervals import union
 from cmafs.lib.panic import KernelPanic
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES
@@ -129,23 +130,12 @@ class EarlyBoot(EarlyMm):
         taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
         areas = [memrange for area in self.areas for memrange in area.ranges]
         taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for r in areas]
-        reserved = [(base >> shift, -(-end // size)) for base, end in sorted(taken)]
+        reserved = [(base >> shift, -(-end // size)) for base, end in taken]
         return MemoryLayout(
             page_shift=shift,
             pageblock_order=self.config.pageblock_order(),
             max_page_order=self.config.max_page_order(),
             zones=tuple((name, start, end) for _, name, start, end in zones),
-            memory=tuple(_joined(memory)),
-            reserved=tuple(_joined(reserved)),
+            memory=tuple(union(memory)),
+            reserved=tuple(union(reserved)),
         )
-
-
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Overlapping and touching ranges as one; the input is sorted."""
-    result: list[tuple[int, int]] = []
-    for start, end in ranges:
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        elif start < end:
-            result.append((start, end))
-    return result

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot, NodeZone
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.intervals import length, within
 from cmafs.lib.printk import LOGLEVEL_DEBUG
 from cmafs.mm.gfp import ZONE_OPTIONS, ZONE_RANKS
 from cmafs.mm.mmzone import MIGRATE_TYPES
+from cmafs.mm.pcp import zone_batchsize
 
 #: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
 #: the recorded 5.10 guest.
@@ -45,7 +47,7 @@ def node_zones(boot: EarlyBoot) -> list[NodeZone]:
         zones = [(name, start, min(end, border)) for name, start, end in ranges]
         for name, start, end in [*zones, ("Movable", border, top)]:
             start, end = max(start, first), min(end, last)
-            if any(low < end and high > start for low, high in pieces):
+            if any(within(pieces, start, end)):
                 found.append((nid, name, start, end))
     return found
 
@@ -75,7 +77,7 @@ def movable_starts(boot: EarlyBoot) -> dict[int, int]:
     the others.
     """
     nodes = _node_memory(boot)
-    total = sum(end - start for pieces in nodes.values() for start, end in pieces)
+    total = sum(map(length, nodes.values()))
     kernelcore, movablecore = (_core_pages(boot, name, total) for name in ("kernelcore", "movablecore"))
     unit = 1 << boot.config.max_page_order()
     if movablecore:
@@ -140,7 +142,7 @@ def free_area_init(boot: EarlyBoot) -> None:
 def _zone_details(boot: EarlyBoot, nid: int) -> None:
     """free_area_init_core(): what each zone's memmap takes, and its batch."""
     log, pieces = boot.log, _node_memory(boot)[nid]
-    log.printk(f"On node {nid} totalpages: {sum(e - s for s, e in pieces)}", LOGLEVEL_DEBUG)
+    log.printk(f"On node {nid} totalpages: {length(pieces)}", LOGLEVEL_DEBUG)
     first = next((name for name, start, end in zone_ranges(boot)), "")
     for name, present, memmap, reserve in _early_zones(boot, nid):
         if name != "HighMem":
@@ -148,7 +150,7 @@ def _zone_details(boot: EarlyBoot, nid: int) -> None:
         if name == first:
             log.printk(f"  {name} zone: {reserve} pages reserved", LOGLEVEL_DEBUG)
         free = present - reserve - (0 if name == "HighMem" else memmap)
-        batch = zone_batchsize(free, boot.page_size)
+        batch = zone_batchsize(free, boot.config.page_shift)
         log.printk(f"  {name} zone: {present} pages, LIFO batch:{batch}", LOGLEVEL_DEBUG)
 
 
@@ -157,7 +159,7 @@ def _early_zones(boot: EarlyBoot, nid: int) -> Iterator[tuple[str, int, int, int
     pieces = _node_memory(boot)[nid]
     first = next(name for name, _, _ in zone_ranges(boot))
     for name, low, high in ((name, low, high) for node, name, low, high in node_zones(boot) if node == nid):
-        present = sum(max(0, min(end, high) - max(start, low)) for start, end in pieces)
+        present = length(within(pieces, low, high))
         if not present:
             continue
         reserve = _X86_DMA_RESERVE if boot.config.arch == "x86_64" and name == first else 0
@@ -182,10 +184,3 @@ def _memmap_pages(boot: EarlyBoot, spanned: int, present: int) -> int:
     """calc_memmap_size(): by the span unless more than a sixteenth of it are holes."""
     pages = present if spanned > present + (present >> 4) else spanned
     return -(-pages * boot.struct_page_bytes // boot.page_size)
-
-
-def zone_batchsize(managed: int, page_size: int) -> int:
-    """zone_batchsize()@v5.10: pages that per-CPU lists move at once."""
-    batch = min(managed // 1024, (1 << 20) // page_size) // 4
-    batch = max(batch, 1)
-    return (1 << ((batch + batch // 2).bit_length() - 1)) - 1

@@ -5,18 +5,16 @@ What became of a region is asked of the booted machine (``check.report``). Addre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, BootEvent
-from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
+from cmafs.of.base import DeviceNode, DeviceTree
 
 POOL = "shared-dma-pool"
 RESERVED_MEMORY = "reserved-memory"
 DEFAULT = "linux,cma-default"
 
 _KIB, _MIB = 1 << 10, 1 << 20
-
-Ranges = Sequence[tuple[int, int]]
 
 
 def size_text(size: int) -> str:
@@ -42,30 +40,13 @@ def wants_area(node: DeviceNode) -> bool:
     return node.is_compatible(POOL) and not node.property_read_bool("no-map")
 
 
-def pairs(node: DeviceNode, name: str, cells: tuple[int, int]) -> list[tuple[int, int]]:
-    """The (base, size) pairs of a property; none if its length is wrong."""
-    data, (address, size) = node.props.get(name, b""), cells
-    step = 4 * (address + size)
-    if not step or len(data) % step:
-        return []
-    return [
-        (of_read_number(data, address, at), of_read_number(data, size, at + 4 * address))
-        for at in range(0, len(data), step)
-    ]
-
-
-def root_cells(tree: DeviceTree) -> tuple[int, int]:
-    """The root's #address-cells and #size-cells, which every region must use."""
-    return tree.root.address_cells(), tree.root.size_cells()
-
-
 def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Iterator[BootEvent]:
     """What is worth knowing of a region that asks for an area.
 
     ``unit``: CMA_MIN_ALIGNMENT_BYTES; ``name_max``: bytes of its name that are kept, 0 for all.
     """
-    path, cells = node.path, root_cells(tree)
-    fixed = pairs(node, "reg", cells)
+    path, cells = node.path, tree.root.reg_cells()
+    fixed = node.entries("reg", *cells, whole=True)
     if fixed and "size" in node.props:
         yield BootEvent(path, "reg-wins", EFFECT_NOTE, "size")
     address = node.name.partition("@")[2].lower().removeprefix("0x").lstrip("0")
@@ -97,7 +78,8 @@ def claims_overlap(tree: DeviceTree) -> Iterator[BootEvent]:
     """Areas at fixed places that /memreserve/ claims too: the kernel says nothing."""
     parent = reserved_memory(tree)
     for node in parent.children.values() if parent else ():
-        for base, size in pairs(node, "reg", root_cells(tree))[:1] if wants_area(node) else ():
+        fixed = node.entries("reg", *tree.root.reg_cells(), whole=True) if wants_area(node) else []
+        for base, size in fixed[:1]:
             for start, length in tree.memreserve:
                 if start < base + size and base < start + length:
                     detail = f"{start:#x}..{start + length - 1:#x}"

@@ -1,7 +1,7 @@
-"""The module of seeds/002: ``/dev/cma_test`` takes and gives back buffers of 1, 2, … 10 MiB.
+"""The test module of seeds/002: ``/dev/cma_test`` holds up to ten DMA buffers, of 1, 2, … 10 MiB.
 
-A write takes the lowest free of ten slots, a read gives the lowest held one back. Its lines go through
-dev_info(), whose prefix is ``misc cma_test: `` (class and name of a miscdevice without a driver).
+Each write takes the smallest that is not held, each read gives back the smallest that is. What happened is a
+line in the log, by dev_info(), which puts ``misc cma_test: `` before it: class and name of the misc device.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ _SZ_1M = 1 << 20
 
 
 class CmaTest:
-    """The module: ``slots[i]`` holds a buffer of i + 1 MiB or None."""
+    """The module and its misc device: ``slots[i]`` is the buffer of i + 1 MiB, None while it is not held.
+
+    ``loaded``: init() has run. The device can address all memory.
+    """
 
     def __init__(self, machine: DriverMachine) -> None:
-        """The misc device, which can address everything."""
         self.machine = machine
         self.device = Device(machine, NAME, driver="misc", coherent_dma_mask=dma_bit_mask(64))
         self.device.dma_coherent = machine.arch == "x86_64"
@@ -29,13 +31,13 @@ class CmaTest:
         machine.devices[NAME] = self.device
 
     def init(self) -> None:
-        """``cma_test_init()``: loading the module, which opening its device node does, says so once."""
+        """``cma_test_init()``: load the module, as opening its device node does; it tells that once."""
         if not self.loaded:
             self.loaded = True
             self.device.dev_printk("registered.", LOGLEVEL_INFO)
 
     def read(self) -> None:
-        """``cma_test_read()``: gives the lowest held buffer back; the reader gets end of file in any case."""
+        """``cma_test_read()``: give the smallest held buffer back. The reader always sees end of file."""
         for i, buffer in enumerate(self.slots):
             if buffer is not None:
                 dma_free_coherent(self.device, (i + 1) * _SZ_1M, buffer.cpu_addr, buffer.dma_handle)
@@ -44,10 +46,10 @@ class CmaTest:
                 return
 
     def write(self) -> None:
-        """``cma_test_write()``: takes the lowest free slot's buffer; the writer's bytes count in any case.
+        """``cma_test_write()``: take the smallest buffer that is not held; nothing happens when all ten are.
 
-        With ten held nothing happens. A failure is only logged. Touching each page changes nothing that can
-        be seen: the pages are used, and not movable, from the allocation on.
+        To the writer it always succeeds: that memory ran out is told only by the log. The module also writes
+        to every page, which shows nowhere: they are in use, and cannot move, from the allocation on.
         """
         for i, held in enumerate(self.slots):
             if held is None:

@@ -6,14 +6,15 @@ Source: ``include/linux/device.h``, ``include/linux/dma-direct.h@v6.12``. Addres
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
+from cmafs.drivers.dma.coherent import DmaCoherentMem
+from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.mm.page_owner import Occupant
 from cmafs.of.base import DeviceNode
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
-    from cmafs.drivers.dma.coherent import DmaCoherentMem
-    from cmafs.drivers.dma.pool import AtomicPool
     from cmafs.lib.kconfig import Kconfig
     from cmafs.lib.printk import Printk
     from cmafs.mm.cma import Cma, CmaAreas
@@ -22,8 +23,21 @@ if TYPE_CHECKING:
     from cmafs.of.reserved_mem import ReservedMem
 
 
-class DriverMachine(Protocol):
-    """What drivers need of a machine; ``cmafs.init.machine.BootedMachine`` has it."""
+#: Where a buffer's pages are from: an area, the atomic pool, a pool of the device's own, or the page
+#: allocator, of whose pages every user is an occupant.
+Origin: TypeAlias = "Cma | AtomicPool | DmaCoherentMem | Occupant"
+
+
+@dataclass(kw_only=True)
+class DriverMachine:
+    """What drivers need of a machine: the part of ``cmafs.init.machine.BootedMachine`` that they know.
+
+    ``abi`` its kernel's row; ``arch`` ``arm``, ``arm64`` or ``x86_64``; ``config`` its Kconfig; ``log`` its
+    kernel log; ``memory`` zones, page blocks, free lists, counters, occupants; ``cma`` the areas, in slot
+    order; ``tree`` the device tree, ``reserved_mem`` its reserved-memory records in initialisation order;
+    ``devices`` by dev_name(); ``atomic_pools`` for devices that cannot wait; ``zone_dma_limit``: the last
+    address that devices of ZONE_DMA reach, in bytes.
+    """
 
     abi: KernelAbi
     arch: str
@@ -33,9 +47,9 @@ class DriverMachine(Protocol):
     cma: CmaAreas
     tree: DeviceTree
     reserved_mem: list[ReservedMem]
-    devices: dict[str, Device]
-    atomic_pools: list[AtomicPool]
-    zone_dma_limit: int
+    devices: dict[str, Device] = field(default_factory=dict)
+    atomic_pools: list[AtomicPool] = field(default_factory=list)
+    zone_dma_limit: int = 0
 
 
 def dma_bit_mask(bits: int) -> int:
@@ -57,8 +71,7 @@ class DmaBuffer:
     """What one dma_alloc_coherent() gave out.
 
     ``pfn``: first page; ``size`` bytes as asked for; ``dma_handle``: the bus address; ``cpu_addr``: the
-    kernel's virtual address; ``origin``: the area's name, ``pool``, ``coherent`` (a pool of the device's
-    own), or ``-`` for ordinary pages; ``owner``: who holds it.
+    kernel's virtual address; ``origin``: where the pages are from, and go back to.
     """
 
     device: Device
@@ -66,8 +79,19 @@ class DmaBuffer:
     size: int
     dma_handle: int
     cpu_addr: int
-    origin: str
-    owner: str
+    origin: Origin
+
+    @property
+    def area(self) -> str:
+        """Its origin for people: an area's name, ``pool``, ``coherent``, or ``-`` for ordinary pages."""
+        match self.origin:
+            case AtomicPool():
+                return "pool"
+            case DmaCoherentMem():
+                return "coherent"
+            case Occupant():
+                return "-"
+        return self.origin.name.rstrip()
 
 
 @dataclass(eq=False)
@@ -77,8 +101,7 @@ class Device:
     ``coherent_dma_mask``: highest bus address it can use; ``bus_dma_limit``: likewise for its bus, 0 for
     none; ``dma_range_map``: what ``dma-ranges`` translates, () for none; ``dma_coherent``: it sees the
     CPU's caches; ``numa_node``: its node, -1 for none; ``region_index``: which of its memory-region entries
-    it uses; ``cma_area``, ``dma_mem``: what its memory-region gave it; ``buffers``: what it holds, oldest
-    first.
+    it uses; ``cma_area``, ``dma_mem``: what that gave it; ``buffers``: what it holds, oldest first.
     """
 
     machine: DriverMachine

@@ -17,9 +17,8 @@ from cmafs.of.reserved_mem import ReservedMem
 def of_reserved_mem_device_init_by_idx(device: Device, index: int) -> None:
     """Attach a device to entry ``index`` of its node's memory-region: an area of CMA, or a pool for devices.
 
-    A region that is switched off by its status is passed over. Raises OSError ENODEV (no such entry or
-    node), EINVAL (the region is reserved, but no driver of reserved memory took it, or the bus cannot see
-    it).
+    A region that is switched off by its status is passed over. Raises OSError ENODEV (no such entry or node),
+    EINVAL (no driver of reserved memory took the region, or the bus cannot see it).
     """
     region = _region(device, index)
     if region is None:

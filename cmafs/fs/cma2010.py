@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.drivers.cma2010.chardev import CmaDevice, CmaFile
+from cmafs.drivers.cma2010.chardev import CmaFile
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import KernelOops
 from cmafs.drivers.cma2010.regions import CmaRegion
@@ -18,47 +18,14 @@ from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attri
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
-from cmafs.fs.seq_file import O_ACCMODE
+from cmafs.fs.seq_file import SeqOperations
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-#: One write to a sysfs file of 2.6.36 takes at most so many bytes (fs/sysfs/file.c:fill_write_buffer()).
-_WRITE_MAX = SYSFS_FILE_SIZE - 1
-
-
-class SysfsFile(File):
-    """An open attribute: shown anew at each read at offset 0; each write is one store."""
-
-    def __init__(self, attribute: Attribute) -> None:
-        self._attribute = attribute
-        self._text = b""
-
-    def read(self, size: int, offset: int) -> bytes:
-        """``sysfs_read_file()``"""
-        if offset == 0:
-            self._text = self._attribute.show().encode("latin-1")
-        return self._text[offset : offset + size]
-
-    def write(self, data: bytes, offset: int) -> int:
-        """``sysfs_write_file()``. Raises what the attribute's store answers."""
-        assert self._attribute.store is not None
-        taken = data[:_WRITE_MAX]
-        self._attribute.store(taken.decode("latin-1"))
-        return len(taken)
-
-
-@dataclass(frozen=True)
-class SysfsOperations:
-    """``sysfs_open_file()``: writing needs a store, also for root."""
-
-    attribute: Attribute
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """Raises EACCES for writing what cannot be written."""
-        if flags & O_ACCMODE and self.attribute.store is None:
-            fail(errno.EACCES)
-        return SysfsFile(self.attribute)
+#: The text of one read or write of a sysfs file of 2.6.36: a page less its NUL
+#: (``fs/sysfs/file.c:fill_write_buffer()``).
+_TEXT_MAX = SYSFS_FILE_SIZE - 1
 
 
 class CmaDeviceFile(File):
@@ -77,7 +44,7 @@ class CmaDeviceFile(File):
         return 0
 
     def release(self) -> None:
-        """The last close gives the chunk back."""
+        """``cma_file_release()``: the last close gives the chunk back."""
         self._file.release()
 
 
@@ -85,11 +52,11 @@ class CmaDeviceFile(File):
 class CmaDeviceOperations:
     """``cma_fops``"""
 
-    device: CmaDevice
+    cma: Cma2010
 
     def open(self, inode: Inode, flags: int) -> File:
-        """``cma_file_open()``"""
-        return CmaDeviceFile(self.device.open())
+        """``cma_file_open()``: an open file holds no chunk yet."""
+        return CmaDeviceFile(CmaFile(self.cma))
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
@@ -97,7 +64,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     cma = machine.cma2010
     if cma is None:
         return
-    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(CmaDevice(cma)))
+    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(cma))
     if machine.config.on("CMA_SYSFS"):
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 
@@ -113,18 +80,38 @@ def _contiguous(directory: Directory, cma: Cma2010) -> None:
 
 
 def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
-    """``__cma_sysfs_region_add()``: a directory called by its address, a link called by its name if that is
-    free.
+    """``__cma_sysfs_region_add()``: a directory called by its address, and a link called by its name.
+
+    There is no second link of a name, and none where no path could reach it: ``.``, ``..``, or with a slash.
     """
     address = cma.word.pointer(reg.start)
     if address in regions.children:
         return
     _files(regions.subdir(address), region_attributes(cma, reg))
-    if reg.name and reg.name not in regions.children:
+    if reg.name and "/" not in reg.name and reg.name not in (".", "..", *regions.children):
         regions.add(reg.name, Symlink(SYSFS, stat.S_IFLNK | 0o777, target=address))
 
 
 def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
     for name, attribute in attributes.items():
         mode = 0o444 if attribute.store is None else 0o644
-        directory.file(name, mode, SysfsOperations(attribute), SYSFS_FILE_SIZE)
+        directory.file(name, mode, _operations(attribute), SYSFS_FILE_SIZE)
+
+
+def _operations(attribute: Attribute) -> SeqOperations:
+    """``sysfs_file_operations`` of 2.6.36: each write is one store.
+
+    Where there is none, and chmod allowed the write, the framework's code calls a null pointer: EIO.
+    """
+    store = attribute.store
+
+    def show() -> bytes:
+        text = attribute.show().encode("utf-8", "surrogateescape")
+        return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + b"\n"
+
+    def write(data: bytes) -> int:
+        assert store is not None
+        store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        return min(len(data), _TEXT_MAX)
+
+    return SeqOperations(show, write if store else None, errno.EIO, needs_mode=True)

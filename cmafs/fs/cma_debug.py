@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, FileOperations, fail
-from cmafs.fs.libfs import SimpleAttribute, SnapshotFile, debugfs_root, to_int, u32_array_text
+from cmafs.fs.dentry import Directory, fail
+from cmafs.fs.libfs import debugfs_root, simple_attribute, snapshot_file, u32_array_text
+from cmafs.fs.seq_file import SeqOperations
+from cmafs.lib.kstrtox import c_integer
 from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
 
@@ -30,7 +32,7 @@ class CmaDebugfs:
 
     def cma_alloc_write(self, value: int) -> None:
         """``alloc``: what an ``int`` keeps of the number, in pages. Raises ENOMEM whatever the reason."""
-        pages = to_int(value)
+        pages = c_integer(value)
         if pages == 0 and self.abi.zero_frees_all:
             self.cma_free_mem(-1)
             return
@@ -42,7 +44,7 @@ class CmaDebugfs:
 
     def cma_free_write(self, value: int) -> None:
         """``free``: succeeds whatever is held."""
-        self.cma_free_mem(to_int(value))
+        self.cma_free_mem(c_integer(value))
 
     def cma_free_mem(self, count: int) -> None:
         """Release the newest buffers until ``count`` pages went back.
@@ -55,7 +57,7 @@ class CmaDebugfs:
             pfn, pages = held.pop()
             if pages <= count & ulong_max:
                 cma_release(self.cma, pfn, pages)
-                count = to_int(count - pages)
+                count = c_integer(count - pages)
             elif self.cma.order_per_bit == 0:
                 cma_release(self.cma, pfn, count)
                 held.append((pfn + count, pages - count))
@@ -70,13 +72,13 @@ class CmaDebugfs:
         used = self.cma.used()
         return used << (self.cma.areas.page_shift - 10) if self.abi.used_kib else used
 
-    def number(self, name: str) -> SimpleAttribute:
+    def number(self, name: str) -> SeqOperations:
         """The simple attribute of that name."""
         strict = self.abi.strict_numbers
         if name == "alloc":
-            return SimpleAttribute(set=self.cma_alloc_write, strict=strict)
+            return simple_attribute(set=self.cma_alloc_write, strict=strict)
         if name == "free":
-            return SimpleAttribute(set=self.cma_free_write, strict=strict)
+            return simple_attribute(set=self.cma_free_write, strict=strict)
         getters: dict[str, Callable[[], int]] = {
             "base_pfn": lambda: self.cma.base_pfn,
             "count": lambda: self.cma.count,
@@ -85,13 +87,13 @@ class CmaDebugfs:
             "used": self.used,
             "maxchunk": self.cma.maxchunk,
         }
-        return SimpleAttribute(get=getters[name], strict=strict)
+        return simple_attribute(get=getters[name], strict=strict)
 
-    def bitmap(self, cmr: CmaMemrange) -> FileOperations:
+    def bitmap(self, cmr: CmaMemrange) -> SeqOperations:
         """``bitmap`` of a range: words of 32 bits; raw bytes in the dialect of seeds/000."""
         if self.abi.raw_bitmap:
-            return SnapshotFile(lambda: cmr.bitmap.to_bytes())
-        return SnapshotFile(lambda: u32_array_text(cmr.bitmap.to_u32()))
+            return snapshot_file(lambda: cmr.bitmap.to_bytes())
+        return snapshot_file(lambda: u32_array_text(cmr.bitmap.to_u32()))
 
     def add_files(self, directory: Directory) -> None:
         """``cma_debugfs_add_one()``: the files of an area, those that are not there yet."""
@@ -110,7 +112,7 @@ class CmaDebugfs:
         ranges = directory.subdir("ranges")
         for index, cmr in enumerate(self.cma.ranges):
             one = ranges.subdir(str(index))
-            base_pfn = SimpleAttribute(get=lambda cmr=cmr: cmr.base_pfn)  # type: ignore[misc]
+            base_pfn = simple_attribute(get=lambda cmr=cmr: cmr.base_pfn)  # type: ignore[misc]
             one.file("base_pfn", 0o444, base_pfn)
             one.file("bitmap", 0o444, self.bitmap(cmr))
         for name in ("base_pfn", "bitmap"):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory
-from cmafs.fs.libfs import SYSFS_FILE_SIZE, SysfsAttribute, sysfs_directory
+from cmafs.fs.libfs import SYSFS_FILE_SIZE, sysfs_attribute, sysfs_directory
+from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 from cmafs.mm.cma import Cma
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 
-def attribute(cma: Cma, name: str) -> SysfsAttribute:
+def attribute(cma: Cma, name: str) -> SeqOperations:
     """One file of an area: a number of pages."""
     getters: dict[str, Callable[[], int]] = {
         "alloc_pages_success": lambda: cma.nr_pages_succeeded,
@@ -24,7 +25,7 @@ def attribute(cma: Cma, name: str) -> SysfsAttribute:
         "available_pages": lambda: cma.available_count,
     }
     get = getters[name]
-    return SysfsAttribute(lambda: b"%d\n" % get())
+    return sysfs_attribute(lambda: b"%d\n" % get())
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:

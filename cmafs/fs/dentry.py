@@ -67,6 +67,17 @@ class FileOperations(Protocol):
         """``flags`` are open(2)'s. Raises OSError where the kernel refuses at open."""
 
 
+@dataclass(frozen=True)
+class OpenedBy:
+    """The operations of a file whose open(2) is ``make``, which gets the flags."""
+
+    make: Callable[[int], File]
+
+    def open(self, inode: Inode, flags: int) -> File:
+        """Raises what ``make`` raises."""
+        return self.make(flags)
+
+
 @dataclass
 class Inode:
     """What stat(2) shows. ``mode`` includes the type bits; sizes in bytes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.cma_test import NAME, CmaTest
-from cmafs.fs.dentry import Directory, File, Inode
+from cmafs.fs.dentry import Directory, File, OpenedBy
 from cmafs.fs.kmsg import DEVTMPFS
 
 if TYPE_CHECKING:
@@ -13,35 +14,24 @@ if TYPE_CHECKING:
 
 
 class CmaTestFile(File):
-    """An open file: offsets and sizes mean nothing to the module."""
+    """An open file: offsets and sizes mean nothing to the module, which the first open loads."""
 
-    def __init__(self, module: CmaTest) -> None:
+    def __init__(self, module: CmaTest, flags: int) -> None:
         self._module = module
+        module.init()
 
     def read(self, size: int, offset: int) -> bytes:
-        """``cma_test_read()``"""
+        """``cma_test_read()``: gives a buffer back; there is nothing to read."""
         self._module.read()
         return b""
 
     def write(self, data: bytes, offset: int) -> int:
-        """``cma_test_write()``"""
+        """``cma_test_write()``: takes a buffer; what was written counts as taken."""
         self._module.write()
         return len(data)
-
-
-class CmaTestOperations:
-    """``cma_test_fops``"""
-
-    def __init__(self, module: CmaTest) -> None:
-        self._module = module
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """No open operation of its own; the first one loads the module, as a static device node does."""
-        self._module.init()
-        return CmaTestFile(self._module)
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
     """The device node, 0600 as devtmpfs makes it; in 2010 dma_alloc_coherent() knew nothing of CMA."""
     if machine.cma2010 is None:
-        root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, CmaTestOperations(CmaTest(machine)))
+        root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, OpenedBy(partial(CmaTestFile, CmaTest(machine))))

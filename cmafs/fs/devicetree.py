@@ -5,14 +5,15 @@ A directory a node, a file a property with its raw bytes. ``proc/device-tree`` i
 
 from __future__ import annotations
 
+import errno
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.libfs import sysfs_directory
 from cmafs.fs.proc.root import PROC
-from cmafs.fs.seq_file import writes
+from cmafs.fs.seq_file import SeqFile, writes
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 #: Where the link of procfs leads, seen from there.
 BASE_FROM_PROC = "../sys/firmware/devicetree/base"
 SECURITY_PREFIX = "security-"
-
-EACCES = 13
-
-
-class PropertyFile(File):
-    """An open property."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def read(self, size: int, offset: int) -> bytes:
-        """``of_node_property_read()``"""
-        return self._value[offset : offset + size]
 
 
 @dataclass(frozen=True)
@@ -45,8 +33,8 @@ class Property:
     def open(self, inode: Inode, flags: int) -> File:
         """``kernfs_fop_open()``. Raises EACCES for writing."""
         if writes(flags):
-            fail(EACCES)
-        return PropertyFile(self.value)
+            fail(errno.EACCES)
+        return SeqFile(lambda: self.value, None, errno.EACCES)
 
 
 def properties(node: DeviceNode) -> dict[str, bytes]:
@@ -56,9 +44,7 @@ def properties(node: DeviceNode) -> dict[str, bytes]:
 
 
 def safe_name(directory: Directory, name: str) -> str:
-    """``safe_name()``: a name that is taken (a property called as a child node) gets ``#1`` and so on
-    behind it.
-    """
+    """``safe_name()``: a name that is taken, as by a property called like a child, gets ``#1``, ``#2``, …"""
     free, number = name, 1
     while free in directory.children:
         free, number = f"{name}#{number}", number + 1
@@ -72,13 +58,8 @@ def add_node(directory: Directory, node: DeviceNode) -> None:
         place, current = todo.pop()
         for name, value in properties(current).items():
             secure = name.startswith(SECURITY_PREFIX)
-            inode = RegularFile(
-                place.fs,
-                stat.S_IFREG | (0o400 if secure else 0o444),
-                0 if secure else len(value),
-                fops=Property(value),
-            )
-            place.add(safe_name(place, name.replace("/", "!")), inode)
+            mode, size = (0o400, 0) if secure else (0o444, len(value))
+            place.file(safe_name(place, name.replace("/", "!")), mode, Property(value), size)
         for child in current.children.values():
             todo.append((place.subdir(safe_name(place, child.name.replace("/", "!"))), child))
 

@@ -9,6 +9,7 @@ from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.kstrtox import c_string
 from cmafs.lib.printk import LOGLEVEL_WARNING
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ USER_BUF_PAGE = 4096
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
-    """``dynamic_debug_init_control()``, with CONFIG_DYNAMIC_DEBUG."""
+    """``dynamic_debug_init_control()``, with CONFIG_DYNAMIC_DEBUG: the file, and whom flag ``t`` means."""
     if not machine.config.on("DYNAMIC_DEBUG"):
         return
     machine.log.current_pid = lambda: machine.current().pid
@@ -28,14 +29,10 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     def write(data: bytes) -> int:
         """``ddebug_proc_write()``. Raises E2BIG, EINVAL."""
         if len(data) > USER_BUF_PAGE - 1:
-            prefix = (
-                "dynamic_debug:ddebug_proc_write: "
-                if machine.abi.printk.dyndbg_names_function
-                else "dyndbg: "
-            )
-            machine.log.printk(f"{prefix}expected <{USER_BUF_PAGE} bytes into control", LOGLEVEL_WARNING)
+            text = f"expected <{USER_BUF_PAGE} bytes into control"
+            machine.log.printk(debug.prefix("ddebug_proc_write") + text, LOGLEVEL_WARNING)
             fail(errno.E2BIG)
-        debug.exec_queries(data.partition(b"\0")[0].decode("latin-1"))
+        debug.exec_queries(c_string(data))
         return len(data)
 
     control = SeqOperations(show=lambda: debug.control().encode("latin-1"), store=write)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, fail
+from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, fail
+from cmafs.fs.namei import O_NONBLOCK
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
 from cmafs.lib.ratelimit import Ratelimit
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 DEVTMPFS = FileSystemType("devtmpfs")
 SIMFS = FileSystemType("sim")
 
-_O_NONBLOCK = 0o4000
-_O_WRONLY = 1
 _NSEC_PER_USEC = 1000
 _LOG_USER = 1
 _PRIORITY = re.compile(rb"<([0-9]*)>")
@@ -29,8 +29,7 @@ _PRIORITY = re.compile(rb"<([0-9]*)>")
 def ext_format(record: Record) -> bytes:
     """One record as /dev/kmsg gives it: ``prio,seq,usec,flag;text`` and a newline.
 
-    What is not printable ASCII, and the backslash, is written ``\\xNN``.
-    Source: ``info_print_ext_header()``, ``msg_add_ext_text()@v6.1``.
+    Unprintable bytes and the backslash are ``\\xNN``: ``msg_add_ext_text()@v6.1``.
     """
     priority = record.facility << 3 | record.level
     flag = "c" if record.continued else "-"
@@ -47,7 +46,7 @@ class KmsgFile(File):
         self._log: Printk = machine.log
         self._seq = self._start
         self._given = 0
-        self._blocks = not flags & _O_NONBLOCK
+        self._blocks = not flags & O_NONBLOCK
         self._limit = Ratelimit(machine.log)
 
     @property
@@ -58,8 +57,7 @@ class KmsgFile(File):
         """The next record.
 
         At the end: EAGAIN for O_NONBLOCK, else nothing, where the kernel would wait. EPIPE when the record
-        was pushed out of the ring meanwhile, EINVAL when it does not fit. Reading at offset 0 again starts
-        over.
+        was pushed out of the ring meanwhile, EINVAL when it does not fit. Offset 0 starts over.
         """
         if offset == 0 and self._given:  # lseek() to the start
             self._seq, self._given = self._start, 0
@@ -89,9 +87,8 @@ class KmsgFile(File):
         if not self._limit.allow_silently():
             return len(data)
         level, facility, text = DEFAULT_MESSAGE_LOGLEVEL, _LOG_USER, data.partition(b"\0")[0]
-        match = _PRIORITY.match(text)
-        if match:
-            number = int(match[1] or 0) & 0xFFFFFFFF
+        if match := _PRIORITY.match(text):
+            number, _ = simple_strtoull(match[1].decode(), 10)
             level, facility = number & 7, (number >> 3 & 0xFF) or _LOG_USER
             text = text[match.end() :]
         text = text.removesuffix(b"\n")
@@ -106,17 +103,6 @@ class KmsgFile(File):
             self._log.printk(line, LOGLEVEL_WARNING)
 
 
-@dataclass(frozen=True)
-class KmsgOperations:
-    """``kmsg_fops``"""
-
-    machine: BootedMachine
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """``devkmsg_open()``"""
-        return KmsgFile(self.machine, flags)
-
-
 def populate(root: Directory, machine: BootedMachine) -> None:
     """dev/kmsg and sim/dmesg."""
 
@@ -128,5 +114,5 @@ def populate(root: Directory, machine: BootedMachine) -> None:
         return len(data)
 
     dmesg = SeqOperations(show=lambda: encode(machine.log.dmesg()), store=write)
-    root.subdir("dev", fs=DEVTMPFS).file("kmsg", 0o644, KmsgOperations(machine))
+    root.subdir("dev", fs=DEVTMPFS).file("kmsg", 0o644, OpenedBy(partial(KmsgFile, machine)))
     root.subdir("sim", fs=SIMFS).file("dmesg", 0o600, dmesg)

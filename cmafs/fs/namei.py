@@ -83,21 +83,21 @@ class Syscalls:
         return fd
 
     def close(self, fd: int) -> None:
-        """close(2)."""
+        """close(2): the descriptor is gone, and the file hears so."""
         opened = self._fget(fd)
         del self._files[fd]
         if opened.file is not None:
             opened.file.release()
 
     def read(self, fd: int, size: int) -> bytes:
-        """read(2)."""
+        """read(2): at most ``size`` bytes, and the position moves on."""
         opened = self._fget(fd)
         data = self._readable(opened).read(size, opened.pos)
         opened.pos += len(data)
         return data
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
-        """pread(2)."""
+        """pread(2): at most ``size`` bytes from ``offset``; the position stays."""
         opened = self._fget(fd)
         if offset < 0:
             fail(errno.EINVAL)
@@ -105,14 +105,14 @@ class Syscalls:
         return self._readable(opened).read(size, offset)
 
     def write(self, fd: int, data: bytes) -> int:
-        """write(2)."""
+        """write(2): how many bytes were taken; the position moves on."""
         opened = self._fget(fd)
         count = self._writable(opened).write(data, opened.pos)
         opened.pos += count
         return count
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2)."""
+        """pwrite(2): how many bytes were taken at ``offset``; the position stays."""
         opened = self._fget(fd)
         if offset < 0:
             fail(errno.EINVAL)
@@ -120,7 +120,7 @@ class Syscalls:
         return self._writable(opened).write(data, offset)
 
     def lseek(self, fd: int, offset: int, whence: int = SEEK_SET) -> int:
-        """lseek(2)."""
+        """lseek(2): the new position, counted for SEEK_END from the size that stat(2) shows."""
         opened = self._fget(fd)
         self._seekable(opened)
         start = {SEEK_SET: 0, SEEK_CUR: opened.pos, SEEK_END: opened.inode.size}.get(whence, -1)
@@ -130,7 +130,7 @@ class Syscalls:
         return opened.pos
 
     def fstat(self, fd: int) -> Stat:
-        """fstat(2)."""
+        """fstat(2): of an open file, also when its name is gone."""
         return _stat(self._fget(fd).inode)
 
     def ioctl(self, fd: int, cmd: int, argument: bytearray) -> int:
@@ -143,15 +143,15 @@ class Syscalls:
     # names
 
     def lstat(self, path: str) -> Stat:
-        """lstat(2)."""
+        """lstat(2): of a link itself, unless a slash follows its name."""
         return _stat(self._existing(path, follow=path.endswith("/")))
 
     def stat(self, path: str) -> Stat:
-        """stat(2)."""
+        """stat(2): of what a link leads to."""
         return _stat(self._existing(path))
 
     def readlink(self, path: str) -> str:
-        """readlink(2)."""
+        """readlink(2): the target as it was written. Raises EINVAL for no link."""
         inode = self._existing(path, follow=False)
         if not isinstance(inode, Symlink):
             fail(errno.EINVAL)
@@ -165,7 +165,7 @@ class Syscalls:
         return list(inode.children)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        """mkdir(2)."""
+        """mkdir(2): only in tracing/instances."""
         directory, name, inode = self._lookup(path.rstrip("/"), follow=False)
         if inode is not None:
             fail(errno.EEXIST)
@@ -173,13 +173,16 @@ class Syscalls:
 
     def rmdir(self, path: str) -> None:
         """rmdir(2)."""
-        directory, name, _ = self._lookup(path.rstrip("/"), follow=False)
-        if name in ("", ".", ".."):
-            fail(errno.EBUSY if name == "" else errno.EINVAL if name == "." else errno.ENOTEMPTY)
+        directory, name, _ = self._lookup(path.rstrip("/") or "/", follow=False)
+        if path.rstrip("/").rpartition("/")[2] == ".":
+            self._existing(path)
+            fail(errno.EINVAL)
+        if name in ("", ".."):
+            fail(errno.ENOTEMPTY if name else errno.EBUSY)
         directory.rmdir(name)
 
     def unlink(self, path: str) -> None:
-        """unlink(2)."""
+        """unlink(2): no file system here lets anybody."""
         directory, name, inode = self._lookup(path, follow=False)
         if inode is not None and path.endswith("/"):
             fail(errno.ENOTDIR if not inode.is_dir else errno.EISDIR)
@@ -201,11 +204,11 @@ class Syscalls:
         fail(directory.fs.symlink)
 
     def chmod(self, path: str, mode: int) -> None:
-        """chmod(2)."""
+        """chmod(2): the permission bits of ``mode`` replace those of the file."""
         self._existing(path).chmod(mode)
 
     def truncate(self, path: str, length: int) -> None:
-        """truncate(2)."""
+        """truncate(2): the size that stat(2) shows, on some file systems. Raises EISDIR, EINVAL."""
         if length < 0:
             fail(errno.EINVAL)
         inode = self._existing(path)

@@ -1,10 +1,11 @@
-"""Files whose text is made when they are read: procfs and tracefs, as ``fs/seq_file.c`` serves them."""
+"""Open files that are a slice of a text, as ``fs/seq_file.c`` serves those of procfs, tracefs and sysfs."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cmafs.fs.dentry import File, Inode, fail
 
@@ -18,28 +19,31 @@ Store = Callable[[bytes], int]
 
 
 class SeqFile(File):
-    """An open ``struct seq_file``: seekable; a read at offset 0 renders anew, later reads continue in that
-    text.
+    """An open ``struct seq_file``: the text is made when it is read from the start, or elsewhere than where
+    the last read ended (``traverse()``); reading on continues in that text.
+
+    ``missing``: the errno of a read without ``show`` and of a write without ``store``.
     """
 
     def __init__(self, show: Show | None, store: Store | None, missing: int) -> None:
         self._show = show
         self._store = store
         self._missing = missing
-        self._text: bytes | None = None
+        self._text = b""
+        self._read_pos = 0
 
     def read(self, size: int, offset: int) -> bytes:
-        """At most ``size`` bytes from ``offset``. Raises what the file system answers where nothing can be
-        read.
-        """
+        """At most ``size`` bytes from ``offset``. Raises ``missing``, and what ``show`` raises."""
         if self._show is None:
             fail(self._missing)
-        if offset == 0 or self._text is None:
+        if not offset or offset != self._read_pos:
             self._text = self._show()
-        return self._text[offset : offset + size]
+        piece = self._text[offset : offset + size]
+        self._read_pos = offset + len(piece)
+        return piece
 
     def write(self, data: bytes, offset: int) -> int:
-        """One write(2). Raises what the file system answers where nothing can be written."""
+        """One write(2). Raises ``missing``, and what ``store`` raises."""
         if self._store is None:
             fail(self._missing)
         return self._store(data)
@@ -50,7 +54,8 @@ class SeqOperations:
     """A file of ``show`` and ``store``; either may be missing. ``on_open`` sees open(2)'s flags first.
 
     ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO. ``nonseekable``:
-    opened by stream_open(), so that lseek, pread and pwrite answer ESPIPE.
+    lseek, pread and pwrite answer ESPIPE. ``snapshot``: the text is made at open. ``needs_mode``: as
+    need_mode().
     """
 
     show: Show | None = None
@@ -58,14 +63,30 @@ class SeqOperations:
     missing: int = errno.EINVAL
     on_open: Callable[[int], None] | None = None
     nonseekable: bool = False
+    snapshot: bool = False
+    needs_mode: bool = False
 
     def open(self, inode: Inode, flags: int) -> File:
-        """Raises OSError where ``on_open`` refuses."""
+        """Raises OSError where ``on_open`` or the mode refuses."""
+        if self.needs_mode:
+            need_mode(inode, flags)
         if self.on_open is not None:
             self.on_open(flags)
-        file = SeqFile(self.show, self.store, self.missing)
+        show = self.show
+        if self.snapshot and show is not None:
+            show = partial(bytes, show())  # that text, whenever it is read
+        file = SeqFile(show, self.store, self.missing)
         file.nonseekable = self.nonseekable
         return file
+
+
+def need_mode(inode: Inode, flags: int) -> None:
+    """What an open of sysfs and of /proc/sys asks: the file's mode counts for root too. Raises EACCES.
+
+    ``fs/kernfs/file.c:kernfs_fop_open()@v6.12``, ``fs/proc/proc_sysctl.c:proc_sys_permission()``.
+    """
+    if (writes(flags) and not inode.mode & 0o222) or (reads(flags) and not inode.mode & 0o444):
+        fail(errno.EACCES)
 
 
 def truncates(flags: int) -> bool:

@@ -105,9 +105,7 @@ def _declare(early: EarlyMm, size: int, nid: int, gigantic: int) -> Cma:
 
 
 def _asks_gigantic(early: EarlyMm, gigantic: int) -> bool:
-    """Whether the command line makes a gigantic page size known (``hugepagesz=``,
-    ``default_hugepagesz=``).
-    """
+    """Whether ``hugepagesz=`` or ``default_hugepagesz=`` makes a gigantic page size known."""
     names = ("hugepagesz", "default_hugepagesz")
     given = [value for name in names for value in early.params.values(name) if value]
     return any(memparse(value)[0] == gigantic for value in given)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from cmafs.arch.setup import EarlyBoot
 from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
-from cmafs.drivers.dma.contiguous import get_order
 from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.mm.cma import cma_alloc
-from cmafs.mm.gfp import GFP_DMA, GFP_DMA32
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, get_order
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -110,13 +109,7 @@ def _atomic_pools(boot: EarlyBoot, machine: BootedMachine) -> None:
 
 
 def _board_allocations(boot: EarlyBoot) -> None:
-    """What a board's drivers take from the default area: ``cmafs,boot-allocations`` of /chosen, in pages
-    each.
-    """
-    chosen = boot.tree.root.children.get("chosen")
-    if chosen is None or boot.areas.default is None:
-        return
-    index = 0
-    while (pages := chosen.property_read_u32("cmafs,boot-allocations", index)) is not None:
-        cma_alloc(boot.areas.default, pages, 0)
-        index += 1
+    """What a board's drivers take of the default area: pages each, ``cmafs,boot-allocations`` of /chosen."""
+    if boot.areas.default is not None:
+        for (pages,) in boot.tree.chosen.entries("cmafs,boot-allocations", 1):
+            cma_alloc(boot.areas.default, pages, 0)

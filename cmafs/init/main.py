@@ -25,6 +25,7 @@ from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.clock import Clock
 from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
+from cmafs.lib.intervals import within
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
 from cmafs.lib.panic import KernelPanic
 from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
@@ -40,6 +41,9 @@ from cmafs.of.memory import early_init_dt_scan_memory
 __all__ = ["KernelPanic", "bootargs", "start_kernel"]
 
 _SZ_1K = 1 << 10
+
+#: Parameters that read their text without asking whether there is one.
+_READ_BLINDLY = ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
 
 
 def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> BootedMachine:
@@ -118,8 +122,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
 
 def bootargs(tree: DeviceTree) -> str:
     """/chosen/bootargs, empty if there is none."""
-    chosen = tree.root.children.get("chosen")
-    return (chosen.property_read_string("bootargs") if chosen else None) or ""
+    return tree.chosen.property_read_string("bootargs") or ""
 
 
 def board_config(tree: DeviceTree) -> list[str]:
@@ -164,14 +167,13 @@ def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
 
 
 def _panic_without_value(boot: EarlyBoot) -> None:
-    """These parameters read their text without asking whether there is one. Raises KernelPanic."""
-    for name in ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool"):
-        if not boot.config.knows(name) or None not in boot.params.values(name):
-            continue
-        boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
-        raise boot.panic(
-            f"{name} without a value: the kernel follows a null pointer", "Attempted to kill the idle task!"
-        )
+    """Of parameters without a value the first that needs one. Raises KernelPanic."""
+    for word, value in boot.params.words:
+        name = word.replace("-", "_")
+        if value is None and name in _READ_BLINDLY and boot.config.knows(name):
+            boot.event(None, "no-value", EFFECT_PANIC, f"{name}=")
+            reason = f"{name} without a value: the kernel follows a null pointer"
+            raise boot.panic(reason, "Attempted to kill the idle task!")
 
 
 def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
@@ -195,23 +197,14 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
 
 
 def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
-    """Code, rwdata, rodata, init, bss in KiB; a board may bring its own (``cmafs,kernel-sizes-kib`` of
-    /chosen).
-    """
-    chosen = boot.tree.root.children.get("chosen")
-    own = (
-        [chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
-        if chosen
-        else [None]
-    )
+    """Code, rwdata, rodata, init, bss in KiB: the kernel's, or ``cmafs,kernel-sizes-kib`` of /chosen."""
+    own = [boot.tree.chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
     given = tuple(value for value in own if value is not None)
     return given if len(given) == 5 else boot.data.kernel_sizes_kib
 
 
 def _panic_if_outside_memory(boot: EarlyBoot) -> None:
-    """Activating an area touches the page struct of each of its pages; where there is no memory there is
-    none.
-    """
+    """Activating an area touches the struct of each page, and where there is no memory there is none."""
     shift = boot.config.page_shift
     nodes = {id(region.area): region.node.path for region in boot.scan.regions if region.area}
     for cma in boot.areas:
@@ -249,10 +242,10 @@ def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:
 def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
     """(node's path, base, end) of what refused nodes have in common with the kernel image."""
     for region in boot.scan.regions:
-        for start, end in boot.image() if region.failed else ():
-            low, high = max(start, region.base), min(end, region.base + region.size)
-            if low < high:
-                yield region.node.path, low, high
+        for low, high in within(
+            boot.image() if region.failed else (), region.base, region.base + region.size
+        ):
+            yield region.node.path, low, high
 
 
 def _machine(boot: EarlyBoot, options: MachineOptions, clock: Clock, memory: Memory) -> BootedMachine:

@@ -13,7 +13,8 @@ class Task:
     comm: str
 
 
-#: Who acts where nobody else is named: the shell of the transcripts' guests.
+#: Who acts where nobody else is named: the shell of the transcripts' guests, with the pid that it had there.
+#: Another one would follow from how many tasks the kernel and init had started before.
 SHELL = Task(38, "sh")
 
 

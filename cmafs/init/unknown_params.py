@@ -6,93 +6,25 @@ from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.printk import LOGLEVEL_DEBUG
 
 #: Parameters that any kernel here takes without asking a driver; a name with a dot belongs to a module.
-_KNOWN = frozenset(
-    [
-        "acpi",
-        "apic",
-        "boot_delay",
-        "console",
-        "crashkernel",
-        "debug",
-        "default_hugepagesz",
-        "dyndbg",
-        "earlycon",
-        "earlyprintk",
-        "efi",
-        "elevator",
-        "hugepages",
-        "hugepagesz",
-        "idle",
-        "ignore_loglevel",
-        "init",
-        "init_on_alloc",
-        "init_on_free",
-        "initcall_debug",
-        "initrd",
-        "iommu",
-        "ip",
-        "isolcpus",
-        "keep_bootcon",
-        "kernelcore",
-        "kgdboc",
-        "log_buf_len",
-        "loglevel",
-        "lpj",
-        "maxcpus",
-        "mem",
-        "memblock",
-        "memmap",
-        "memtest",
-        "mitigations",
-        "movablecore",
-        "mtdparts",
-        "nfsroot",
-        "no_hash_pointers",
-        "nohz",
-        "noinitrd",
-        "nokaslr",
-        "nosmp",
-        "nosmt",
-        "notsc",
-        "nr_cpus",
-        "numa",
-        "page_owner",
-        "panic",
-        "pci",
-        "possible_cpus",
-        "profile",
-        "quiet",
-        "rdinit",
-        "reboot",
-        "resume",
-        "ro",
-        "root",
-        "rootdelay",
-        "rootflags",
-        "rootfstype",
-        "rootwait",
-        "rw",
-        "selinux",
-        "slab_nomerge",
-        "slub_debug",
-        "swiotlb",
-        "threadirqs",
-        "transparent_hugepage",
-        "tsc",
-        "user_debug",
-        "vmalloc",
-    ]
-)
+_WORDS = """
+    acpi apic boot_delay console crashkernel debug default_hugepagesz dyndbg earlycon earlyprintk
+    efi elevator ftrace hugepages hugepagesz idle ignore_loglevel init init_on_alloc init_on_free
+    initcall_debug initrd iommu ip isolcpus keep_bootcon kernelcore kgdboc log_buf_len loglevel lpj
+    maxcpus mem memblock memmap memtest mitigations movablecore mtdparts nfsroot no_hash_pointers
+    nohz noinitrd nokaslr nosmp nosmt notsc nr_cpus numa oops page_owner panic pci possible_cpus
+    profile quiet rdinit reboot resume ro root rootdelay rootflags rootfstype rootwait rw selinux
+    slab_nomerge slub_debug swiotlb threadirqs trace_buf_size trace_event trace_options
+    transparent_hugepage tsc user_debug vmalloc
+"""
+_KNOWN = frozenset(_WORDS.split())
 
-
-def _known(boot: EarlyBoot) -> frozenset[str]:
-    own = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
-    return _KNOWN | {name for name in own if boot.config.knows(name)}
+#: And those that a configuration brings.
+_CONFIGURED = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
 
 
 def unknown_words(boot: EarlyBoot) -> tuple[list[str], list[str]]:
     """unknown_bootoption(): (arguments, environment) for init; a name with a dot is a module's business."""
-    known = _known(boot)
+    known = {*_KNOWN, *filter(boot.config.knows, _CONFIGURED)}
     arguments, environment = [], []
     for name, value in boot.params.words:
         if "." in name or name.replace("-", "_") in known:

@@ -11,6 +11,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from cmafs.lib.intervals import Interval, without
+
 #: Runs a bucket holds before it is split.
 _BUCKET = 128
 
@@ -191,9 +193,11 @@ class Bitmap:
 
     def all_set(self, start: int, nr: int) -> bool:
         """Whether no bit of a range is clear."""
-        return (
-            next(((low, end) for low, end in self.holes.at_least(1, start) if low < start + nr), None) is None
-        )
+        return next((low for low, _ in self.holes.at_least(1, start)), self.nbits) >= start + nr
+
+    def runs(self) -> Iterator[Interval]:
+        """(start, end) of every run of set bits, ascending."""
+        return without([(0, self.nbits)], ((start, start + length) for start, length in self.holes))
 
     def to_u32(self) -> tuple[int, ...]:
         """The bits as words of 32 bits, bit 0 of word 0 first."""

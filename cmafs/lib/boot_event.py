@@ -15,9 +15,8 @@ EFFECT_NOTE = "note"  # worth knowing, nothing lost
 class BootEvent:
     """One fact about one region.
 
-    ``node``: full path, None if the region is of the command line or Kconfig; ``reason``: a key
-    (``base-misaligned``);
-    ``property``: the property at fault, or the parameter (``cma=``); ``detail``: numbers, in words.
+    ``node``: full path, None if the region is of the command line or Kconfig; ``reason``: a key such as
+    ``base-misaligned``; ``property``: the one at fault, or the parameter (``cma=``); ``detail``: in words.
     """
 
     node: str | None

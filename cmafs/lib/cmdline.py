@@ -1,6 +1,4 @@
-"""The kernel command line: how its words are cut, what a size is, and the early parameters that concern
-memory.
-"""
+"""The kernel command line: how its words are cut, what a size is, what is said early about memory."""
 
 from __future__ import annotations
 
@@ -8,29 +6,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_U64 = (1 << 64) - 1
-_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
-_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*)")
+from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
 
-#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this
-#: (CONFIG_NODES_SHIFT=4 of the guests); 1 without CONFIG_NUMA.
+#: Suffix of a size -> log2 of its factor.
+SIZE_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+
+#: What ``sscanf("%lu%n")`` finds of a per-node list, and the colon behind a node.
+_NODE = re.compile(r"\s*([0-9]+)(:?)")
+
+#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this; 1 without CONFIG_NUMA. It
+#: is 2^CONFIG_NODES_SHIFT, and that is 4 on arm64 and on the guests, but 6 or 10 on x86_64.
 MAX_NUMNODES = 16
 
 
 def memparse(text: str) -> tuple[int, str]:
     """A size with an optional suffix K, M, G, T, P, E: (bytes, the text behind it). 0 if there is no number.
 
-    Base 0 (leading ``0`` octal, ``0x`` hex), no sign, no blank; wraps at 64 bits.
-    ``lib/cmdline.c:memparse()@v6.12``.
+    No sign and no blank before it; wraps at 64 bits. ``lib/cmdline.c:memparse()@v6.12``.
     """
-    match = _NUMBER.match(text)
-    if not match:
-        return 0, text
-    hexadecimal, octal, decimal = match.groups()
-    value = int(hexadecimal, 16) if hexadecimal else int(decimal) if decimal else int(octal or "0", 8)
-    rest = text[match.end() :]
-    shift = _SHIFTS.get(rest[:1].lower(), 0)
-    return (value << shift) & _U64, rest[1:] if shift else rest
+    value, rest = simple_strtoull(text)
+    shift = SIZE_SHIFTS.get(rest[:1].lower(), 0)
+    return (value << shift) & U64_MAX, rest[1:] if shift else rest
 
 
 def next_args(cmdline: str) -> Iterator[tuple[str, str | None]]:
@@ -78,16 +74,16 @@ class CmaParam:
     limit: int = 0
 
     def parse(self, text: str) -> None:
-        """early_cma(): ``size[@base[-limit]]``."""
+        """early_cma(): takes ``size[@base[-limit]]`` and ignores what else there is."""
         size, rest = memparse(text)
-        self.size = None if size == _U64 else size
+        self.size = None if size == U64_MAX else size
         if not rest.startswith("@"):
             return
         self.base, rest = memparse(rest[1:])
         if rest.startswith("-"):
             self.limit, _ = memparse(rest[1:])
         else:
-            self.limit = (self.base + size) & _U64
+            self.limit = (self.base + size) & U64_MAX
 
     @property
     def given(self) -> bool:
@@ -102,22 +98,27 @@ class CmaParam:
     @property
     def fixed(self) -> bool:
         """Whether base and limit leave exactly one place."""
-        return ((self.base + (self.size or 0)) & _U64) == self.limit
+        return ((self.base + (self.size or 0)) & U64_MAX) == self.limit
 
 
-def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tuple[int, int]], str]:
-    """``nid:size,nid:size``: ([(node, bytes)], the text where it stopped).
+def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tuple[int, int]], bool]:
+    """``nid:size,nid:size``: ([(node, bytes)], whether it stopped at a number that is no node's).
 
     Ids are decimal, without a sign. early_numa_cma(), cmdline_parse_hugetlb_cma().
     """
     sizes: list[tuple[int, int]] = []
-    while (match := re.match(r"\s*(\d+):", text)) and int(match[1]) < max_numnodes:
+    while match := _NODE.match(text):
+        nid, _ = simple_strtoull(match[1], 10)
+        if not match[2]:
+            return sizes, True
+        if nid >= max_numnodes:
+            break
         size, text = memparse(text[match.end() :])
-        sizes.append((int(match[1]), size))
+        sizes.append((nid, size))
         if not text.startswith(","):
             break
         text = text[1:]
-    return sizes, text
+    return sizes, False
 
 
 @dataclass
@@ -154,11 +155,11 @@ def _hugetlb_cma(params: EarlyParams, text: str, max_numnodes: int) -> None:
     """cmdline_parse_hugetlb_cma()@v6.12: what a list by node says adds up, also over several parameters; a
     number without a node makes the size what the whole text begins with.
     """
-    sizes, rest = per_node_sizes(text, max_numnodes)
+    sizes, whole = per_node_sizes(text, max_numnodes)
     for nid, size in sizes:
         params.hugetlb_cma_node[nid] = size
-        params.hugetlb_cma = (params.hugetlb_cma + size) & _U64
-    if re.match(r"\s*\d+(?![\d:])", rest) and (not sizes or text[: -len(rest)].endswith(",")):
+        params.hugetlb_cma = (params.hugetlb_cma + size) & U64_MAX
+    if whole:
         params.hugetlb_cma, _ = memparse(text)
 
 

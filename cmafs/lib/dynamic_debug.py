@@ -6,13 +6,17 @@ import errno
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from cmafs.abi.printk import DebugSite
+from cmafs.lib.glob import match_wildcard
+from cmafs.lib.kstrtox import kstrtoul, simple_strtoull
 from cmafs.lib.printk import LOGLEVEL_ERR, Printk
 
 #: ``ddebug_exec_query()``: words of one query.
 _MAXWORDS = 9
+
+#: Directories in the order in which the kernel's Makefile links them.
+_LINK_ORDER = ("kernel", "mm", "drivers")
 
 _UINT_MAX = (1 << 32) - 1
 _SPACES = " \t\n\v\f\r"
@@ -68,11 +72,9 @@ class Query:
         name = site.filename
         return (
             self.klass is None
-            and (self.module is None or _wildcard(self.module, site.module))
-            and (
-                self.filename is None or any(_wildcard(self.filename, n) for n in (name, name.split("/")[-1]))
-            )
-            and (self.function is None or _wildcard(self.function, site.function))
+            and _meant(self.module, site.module)
+            and (_meant(self.filename, name) or _meant(self.filename, name.split("/")[-1]))
+            and _meant(self.function, site.function)
             and (self.format is None or self._matches_format(site.format + "\n"))
             and self.first_lineno <= site.lineno <= (self.last_lineno or _UINT_MAX)
         )
@@ -84,15 +86,16 @@ class Query:
         return self.format in text
 
 
-def _wildcard(pattern: str, text: str) -> bool:
-    """``match_wildcard()``: ``*`` and ``?`` only."""
-    return fnmatchcase(text, pattern.replace("[", "[[]"))
+def _meant(pattern: str | None, text: str) -> bool:
+    return pattern is None or match_wildcard(pattern, text)
 
 
 def _lineno(text: str) -> int:
-    if text and not (re.fullmatch(r"\+?[0-9]+\n?", text) and int(text) <= _UINT_MAX):
-        raise QueryError(("parse_lineno", f"bad line-number: {text}"))
-    return int(text or 0)
+    """``parse_lineno()``: 0 for nothing. Raises QueryError."""
+    try:
+        return kstrtoul(text, 10, bits=32) if text else 0
+    except OSError:
+        raise QueryError(("parse_lineno", f"bad line-number: {text}")) from None
 
 
 def unescape(text: str) -> str:
@@ -101,7 +104,7 @@ def unescape(text: str) -> str:
     def one(match: re.Match[str]) -> str:
         octal, space, special = match.groups()
         if octal is not None:
-            return chr(int(octal, 8) & 0xFF)
+            return chr(simple_strtoull(octal, 8)[0] & 0xFF)
         return _SPACE_ESCAPES[space] if space else _SPECIAL_ESCAPES[special]
 
     return _ESCAPE.sub(one, text)
@@ -147,23 +150,34 @@ class DynamicDebug:
             except QueryError as error:
                 failed = True
                 for function, line in error.lines:
-                    self._log.printk(self._prefix(function) + line, LOGLEVEL_ERR)
+                    self._log.printk(self.prefix(function) + line, LOGLEVEL_ERR)
         if failed:
             raise OSError(errno.EINVAL, "bad dynamic debug query")
         return found
 
     def describe_flags(self, flags: int) -> str:
-        """``ddebug_describe_flags()``"""
+        """The letters of a call site's flags, ``_`` for none: ``ddebug_describe_flags()``."""
         return "".join(letter for bit, letter in enumerate(self._letters) if flags >> bit & 1) or "_"
 
     def control(self) -> str:
         """The text of the control file: ``ddebug_proc_show()``."""
         lines = ["# filename:lineno [module]function flags format\n"]
-        for site, flags in self._log.debug_flags.items():
+        for site in self._listed():
+            flags = self._log.debug_flags[site]
             text = site.format + ("\\012" if self._log.abi.dyndbg_octal else "\\n")
             where = f"{site.filename}:{site.lineno} [{site.module}]{site.function}"
             lines.append(f'{where} ={self.describe_flags(flags)} "{text}"\n')
         return "".join(lines)
+
+    def _listed(self) -> list[DebugSite]:
+        """The call sites as the control file lists them: files as they are linked, lines as they are laid out."""
+        abi = self._log.abi
+        sites = sorted(
+            self._log.debug_flags, key=lambda site: site.lineno, reverse=not abi.dyndbg_walks_back
+        )
+        linked = {name: _LINK_ORDER.index(name.split("/")[0]) for name in {s.filename for s in sites}}
+        sites.sort(key=lambda s: (linked[s.filename], s.filename), reverse=abi.dyndbg_newest_first)
+        return sites
 
     def boot_params(self, words: Iterable[tuple[str, str | None]]) -> None:
         """``dyndbg=`` and ``<module>.dyndbg=`` of the command line; a query that is wrong is only logged.
@@ -179,7 +193,8 @@ class DynamicDebug:
             except OSError:
                 continue
 
-    def _prefix(self, function: str) -> str:
+    def prefix(self, function: str) -> str:
+        """What stands before a message of a function of lib/dynamic_debug.c."""
         return f"dynamic_debug:{function}: " if self._log.abi.dyndbg_names_function else "dyndbg: "
 
     def _exec_query(self, text: str, module: str | None) -> int:

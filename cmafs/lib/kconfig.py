@@ -15,13 +15,13 @@ from cmafs.abi import KernelAbi
 from cmafs.abi.config_sets import NAMES, ConfigSet, config_set
 from cmafs.abi.kconfig import NOT_IN_2010, SYMBOLS, Symbol
 from cmafs.abi.rows import release_key
+from cmafs.lib.kstrtox import parse_integer
 
 DEFAULT_SET = "defconfig"
 
 _ASSIGNMENT = re.compile(r"(?:CONFIG_)?([A-Za-z0-9_]+)\s*=\s*(.*)\Z")
 _NOT_SET = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\Z")
 _AUTOMATIC = "Automatically generated file"
-_NUMBER = re.compile(r"[0-9]{1,20}|0x[0-9a-fA-F]{1,16}")
 _ARCHS = {"x86_64": "X86_64", "arm64": "ARM64", "arm": "ARM"}
 _PAGE_SHIFTS = {"ARM64_16K_PAGES": 14, "ARM64_64K_PAGES": 16}
 
@@ -82,6 +82,8 @@ class Kconfig:
 
     def max_cma_areas(self) -> int:
         """MAX_CMA_AREAS: how many slots ``cma_areas[]`` has."""
+        if not self.on("CMA"):
+            return 0
         return self.number("CMA_AREAS") + (1 if self.abi.boot.hidden_extra_slot else 0)
 
     def max_page_order(self) -> int:
@@ -212,12 +214,12 @@ def _typed(symbol: Symbol, text: str) -> Value:
         if text not in ("y", "n", "m"):
             raise ConfigError(f"CONFIG_{symbol.name} is y or n, not '{text}'")
         return text != "n"
-    if not _NUMBER.fullmatch(text):
+    number = parse_integer(text, 16 if text.startswith("0x") else 10)
+    if number.rest or not number.digits:
         raise ConfigError(f"CONFIG_{symbol.name} is a number, not '{text}'")
-    number = int(text, 0) if text.startswith("0x") else int(text)
-    if not symbol.low <= number <= symbol.high:
-        raise ConfigError(f"CONFIG_{symbol.name} is from {symbol.low} to {symbol.high}, not {number}")
-    return number
+    if number.overflow or not symbol.low <= number.value <= symbol.high:
+        raise ConfigError(f"CONFIG_{symbol.name} is from {symbol.low} to {symbol.high}, not {text}")
+    return number.value
 
 
 def _chosen(

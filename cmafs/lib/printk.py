@@ -74,7 +74,7 @@ class Printk:
         self.ptr_key_filled = True
         self.debug_flags: dict[DebugSite, int] = {}
         self.current_pid: Callable[[], int] = lambda: 1
-        self._key = seed.to_bytes(16, "little", signed=True)
+        self._key = (seed & (1 << 128) - 1).to_bytes(16, "little")
         self._size = 1 << log_buf_shift
         self._records: deque[Record] = deque()
         self._head = 0
@@ -105,13 +105,20 @@ class Printk:
         """A ``pr_cont()`` after a closed line: a record of its own, without prefix, at the default level."""
         self._store(text, DEFAULT_MESSAGE_LOGLEVEL, 0, continued=True)
 
-    def skip(self, count: int) -> None:
-        """Account for ``count`` records that were pushed out of the ring by those that follow."""
-        self.next_seq += count
+    def printk_many(self, count: int, newest_first: Iterable[tuple[str, int]]) -> None:
+        """``count`` records, given as (text, level) with the newest first.
 
-    def room_for(self, text: str) -> int:
-        """How many records of this size the ring can hold at most."""
-        return self._size // self._record_size(text) + 1
+        Texts are asked for as far back as the ring can hold them; the records before get numbers only.
+        """
+        kept, room = [], self._size
+        for text, level in newest_first:
+            kept.append((text, level))
+            room -= self._record_size(text)
+            if room < 0:
+                break
+        self.next_seq += count - len(kept)
+        for text, level in reversed(kept):
+            self.printk(text, level)
 
     def debug(self, site: DebugSite) -> bool:
         """Whether this pr_debug() prints: dynamic debug's ``p`` flag, which CONFIG_CMA_DEBUG sets at boot."""
@@ -123,13 +130,16 @@ class Printk:
             self.debug_flags[site] = DPRINTK_FLAGS_PRINT if enabled else 0
 
     def pr_debug(self, site: DebugSite, *args: object) -> None:
-        """Print a debug line, if its call site is on, with the prefix its flags ask for.
+        """Print a debug line, if its call site is on.
 
         Source: ``lib/dynamic_debug.c:__dynamic_pr_debug()``.
         """
-        flags = self.debug_flags.get(site, 0)
-        if flags & DPRINTK_FLAGS_PRINT:
-            self.printk(self._emit_prefix(site, flags) + site.text(*args), LOGLEVEL_DEBUG)
+        if self.debug(site):
+            self.printk(self.debug_text(site, *args), LOGLEVEL_DEBUG)
+
+    def debug_text(self, site: DebugSite, *args: object) -> str:
+        """A debug line, with the prefix that the flags of its call site ask for."""
+        return self._emit_prefix(site, self.debug_flags[site]) + site.text(*args)
 
     def hash_ptr(self, address: int) -> str:
         """``%p``: a pointer hashed with the key of this boot, upper half zero; NULL as this kernel has it."""
@@ -206,15 +216,7 @@ class Printk:
 
     def _emit_prefix(self, site: DebugSite, flags: int) -> str:
         shown = {letter for bit, letter in enumerate(self.abi.dyndbg_flags) if flags >> bit & 1}
-        parts = [
-            f"{value}:"
-            for letter, value in (
-                ("m", site.module),
-                ("f", site.function),
-                ("s", site.filename),
-                ("l", site.lineno),
-            )
-            if letter in shown
-        ]
+        parts = {"m": site.module, "f": site.function, "s": site.filename, "l": site.lineno}
+        place = "".join(f"{value}:" for letter, value in parts.items() if letter in shown)
         thread = f"[{self.current_pid()}] " if "t" in shown else ""
-        return thread + "".join(parts) + (" " if parts else "")
+        return thread + (f"{place} " if place else "")

@@ -1,8 +1,7 @@
 """The order in which /reserved-memory is initialised, and its overlap report.
 
-The kernel's sort() is not stable, so that equal nodes (all ``size`` nodes are, before they are placed)
-come out in an
-order that only the algorithm itself yields. Kernel: ``lib/sort.c``, ``drivers/of/of_reserved_mem.c``.
+The kernel's sort() is not stable, so that equal nodes (all ``size`` nodes are, before they are placed) come
+out in an order that only the algorithm yields. ``lib/sort.c``, ``drivers/of/of_reserved_mem.c``.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ P = TypeVar("P", bound=Placed)
 
 
 def heap_sort_bottom_up(items: list[T], key: Callable[[T], tuple[int, int]]) -> None:
-    """sort_r() since 5.2, in place: sift down to a leaf by the larger child, then climb back to the right
-    place.
-    """
+    """sort_r() since 5.2, in place: down to a leaf by the larger child, then up again to the right place."""
     last, parent = len(items), len(items) // 2
     while parent or last > 1:
         if parent:

@@ -1,9 +1,7 @@
-"""What is in memory before anybody does anything: pages of the kernel, of the first processes, of the page
-cache.
+"""What is in memory before anybody does anything: pages of the kernel, the first processes, the page cache.
 
-The amounts are measured on the guests of the ``pressure`` transcripts (``MmAbi.boot_*``). The cache goes
-under memory pressure and comes back when memory is free again, so that a machine whose tasks are gone is as
-it was. Sizes in pages.
+The amounts are fitted to one guest (``MmAbi.boot_*``). The cache goes under memory pressure and comes back
+when memory is free again, so that a machine whose tasks are gone is as it was. Sizes are pages.
 """
 
 from __future__ import annotations
@@ -17,7 +15,9 @@ from cmafs.mm.pcp import park_cma_block
 
 #: No task can have these names.
 KERNEL, USER, CACHE = "[kernel]", "[user]", "[cache]"
-#: A small machine's kernel, processes and cache take at most 1/16 of it each.
+#: Kernel, processes and cache take at most 1/16 each of what the page allocator has. Chosen, not measured: it
+#: keeps one guest's amounts from filling a machine of 16 MiB, and no recorded guest is small enough (below
+#: 76 MiB) to show it. It would be derived with those amounts: none of them grows with memory.
 SMALL_SHARE = 16
 
 
@@ -32,6 +32,7 @@ def populate_boot_pages(memory: Memory) -> None:
 
 
 def _hold(memory: Memory, name: str, kind: str, gfp: int, kib: int) -> Occupant:
+    """A new occupant with so many KiB, or its share of a small machine."""
     occupant = memory.owners.add(name, kind, visible=False)
     most = sum(zone.managed_pages for zone in memory.zones) // SMALL_SHARE
     pages = min(kib >> (memory.layout.page_shift - 10), most)
@@ -49,8 +50,9 @@ def _places(memory: Memory, cache: Occupant) -> dict[tuple[int, bool], int]:
 
 
 def settle(memory: Memory) -> None:
-    """What happens once memory was given back: the cache reads in what it lost, a CMA block rests on a
-    per-CPU list.
+    """What follows once memory was given back.
+
+    The cache reads in what it lost, and a page block of CMA comes to rest on a per-CPU list.
     """
     cache = memory.cache
     if cache is not None and cache.resident < len(cache.frames):
@@ -59,9 +61,7 @@ def settle(memory: Memory) -> None:
 
 
 def _read_in(memory: Memory, cache: Occupant) -> None:
-    """Fills the cache's holes with pages of the same zones and kinds as at boot, where memory is
-    plentiful.
-    """
+    """Fills the cache's holes, where memory is plentiful, with pages of the zones and kinds as at boot."""
     there = _places(memory, cache)
     for (index, in_cma), pages in memory.boot_cache.items():
         zone = memory.zones[index]

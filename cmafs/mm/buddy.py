@@ -1,7 +1,7 @@
-"""The free lists: splitting and merging of buddies (``mm/page_alloc.c``). Positions are pfns, sizes pages.
+"""The free lists: splitting and merging of buddies (``mm/page_alloc.c``).
 
-The bulk forms (``smallest_bulk``, ``free_range``, ``carve``) are short cuts; each does what the same number
-of single steps would do, and tests/t2_buddy.py holds them to it.
+Positions are pfns, sizes pages. The bulk forms (``smallest_bulk``, ``free_range``, ``carve``) are short cuts;
+each does what the same number of single steps would do, and tests/t2_buddy.py holds them to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def account_freepages(zone: Zone, nr_pages: int, migratetype: int) -> None:
 
 
 def add_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int, tail: bool = False) -> None:
-    """``__add_to_free_list()``; counters are the caller's."""
+    """``__add_to_free_list()``: a block to the head of a list, or its ``tail``; counters are the caller's."""
     if order == zone.max_page_order:
         end = pfn + (1 << order)
         if tail:
@@ -43,14 +43,14 @@ def add_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int, tail: b
 
 
 def del_page_from_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
-    """``__del_page_from_free_list()``; counters are the caller's."""
+    """``__del_page_from_free_list()``: a block off its list; counters are the caller's."""
     if order == zone.max_page_order:
         zone.top_area[migratetype].discard(pfn, pfn + (1 << order))
     else:
         del zone.free_area[zone.buddy.pop(pfn)][pfn]
 
 
-def _may_merge(memory: Memory, zone: Zone, pfn: int, buddy: int, order: int, migratetype: int) -> bool:
+def _may_merge(memory: Memory, buddy: int, order: int, migratetype: int) -> bool:
     """Whether two page blocks (or more) may become one block; retypes the other one where the kernel does."""
     buddy_mt = memory.pageblock_migratetype(buddy)
     if buddy_mt == migratetype:
@@ -79,7 +79,7 @@ def free_one_page(
 ) -> None:
     """``__free_one_page()``: gives a block back and merges it with its buddies.
 
-    ``order``: of the block; ``migratetype``: that of its page block; ``tail``: FPI_TO_TAIL.
+    ``migratetype``: that of its page block; ``tail``: FPI_TO_TAIL.
     """
     account_freepages(zone, 1 << order, migratetype)
     buddies, top, block_order = zone.buddy, zone.max_page_order, memory.pageblock_order
@@ -88,7 +88,7 @@ def free_one_page(
         code = buddies.get(buddy)
         if code is None or code >> CODE_SHIFT != order:
             break
-        if order >= block_order and not _may_merge(memory, zone, pfn, buddy, order, migratetype):
+        if order >= block_order and not _may_merge(memory, buddy, order, migratetype):
             break
         del buddies[buddy]
         del zone.free_area[code][buddy]
@@ -150,11 +150,11 @@ def _free_inside_pageblock(
 
 
 def _take_neighbours(zone: Zone, start: int, end: int, block: int) -> tuple[int, int]:
-    """Takes the free blocks beside a range of a page block that merge with it off their lists: (start, end)
-    with them; ``block``: pages of a page block.
+    """Takes the free blocks that a range will merge with off their lists: (start, end) with them.
 
-    A larger block crosses ``end`` only with all of the aligned block that begins there and all of the one
-    that ends there; the first, if free, is listed as a whole. Likewise at ``start``.
+    ``block``: pages of a page block, which the range lies in. A larger block crosses ``end`` only with all of
+    the aligned block that begins there and all of the one that ends there; the first, if free, is listed as a
+    whole. Likewise at ``start``.
     """
     buddies, areas, inside = zone.buddy, zone.free_area, block - 1
     while True:
@@ -173,9 +173,7 @@ def _take_neighbours(zone: Zone, start: int, end: int, block: int) -> tuple[int,
 
 
 def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: bool) -> int:
-    """Frees the whole blocks of the largest order at ``start`` whose page blocks have one type; the end of
-    them.
-    """
+    """Frees blocks of the largest order from ``start`` on, as far as page blocks have one type; their end."""
     block = 1 << zone.max_page_order
     stop = start + (end - start) // block * block
     migratetype = memory.pageblock_migratetype(start)
@@ -195,9 +193,31 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
     return stop
 
 
+def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
+    """The free blocks that begin in ``[start, end)``, ascending: (start, end, migratetype of the list).
+
+    Neighbours of the largest order are one entry. Costs by what is free or by the range, not by what is used.
+    """
+    buddy, top = zone.buddy, zone.max_page_order
+    if len(buddy) < end - start:
+        heads = [pfn for pfn in buddy if start <= pfn < end]
+    else:
+        heads = list(filter(buddy.__contains__, range(start, end)))
+    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    for migratetype, area in enumerate(zone.top_area):
+        run = area.first_from(start)
+        while run is not None and run.start < end:
+            low = max(run.start, start >> top << top)
+            stop = max(low + (1 << top), min(run.end, end >> top << top))
+            found.append((low, stop, migratetype))
+            run = area.first_from(run.end)
+    return sorted(found)
+
+
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
-    """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high``, lists the rest, largest
-    first.
+    """``expand()``: keeps the lowest ``1 << low`` pages of a block of order ``high`` and lists the rest.
+
+    The largest piece, which is the highest, comes first.
     """
     while high > low:
         high -= 1
@@ -205,9 +225,7 @@ def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
 
 
 def rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``__rmqueue_smallest()``: the first pfn of a block of ``order`` from the lists of one type, None if
-    there is none.
-    """
+    """``__rmqueue_smallest()``: a block of ``order`` from the lists of one type; its first pfn or None."""
     found = _pop_smallest(zone, order, migratetype)
     if found is None:
         return None
@@ -218,6 +236,7 @@ def rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
 
 
 def _pop_smallest(zone: Zone, order: int, migratetype: int) -> tuple[int, int] | None:
+    """Takes the smallest block of ``order`` or larger off its list: (first pfn, its order)."""
     areas, top = zone.free_area, zone.max_page_order
     for current_order in range(order, top):
         blocks = areas[current_order << CODE_SHIFT | migratetype]
@@ -231,10 +250,9 @@ def _pop_smallest(zone: Zone, order: int, migratetype: int) -> tuple[int, int] |
 
 
 def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, int]]) -> int:
-    """Up to ``want`` single pages from the lists of one type, as (pfn, count) runs appended to ``out``; how
-    many.
+    """Up to ``want`` single pages from the lists of one type; how many there were.
 
-    Single pages use up the smallest block, ascending, before they touch another one.
+    They use up the smallest block, ascending, before they touch another one. ``out`` gets (pfn, count) runs.
     """
     got = 0
     while got < want:
@@ -251,8 +269,9 @@ def smallest_bulk(zone: Zone, want: int, migratetype: int, out: list[tuple[int, 
 
 
 def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
-    """Lists ``[start, end)``, part of one split block, as its largest aligned pieces; nothing to merge
-    with.
+    """Lists ``[start, end)``, a part of one split block, as its largest aligned pieces.
+
+    There is nothing to merge them with.
     """
     buddies, areas, block = zone.buddy, zone.free_area, 1 << zone.max_page_order
     while start < end:
@@ -268,10 +287,9 @@ def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
 
 
 def carve(zone: Zone, start: int, end: int) -> bool:
-    """Takes ``[start, end)``, if all of it is free, off the lists; what sticks out of its blocks is listed
-    again.
+    """Takes ``[start, end)`` off the lists if all of it is free; False, and nothing changed, if it is not.
 
-    False, and nothing changed, if a page of it is in use.
+    What sticks out of its blocks is listed again.
     """
     blocks = _free_blocks(zone, start, end)
     if blocks is None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from cmafs.abi.cma import START_CHECKED, START_FIRST
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
-from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
+from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange
 from cmafs.mm.cma_report import (
-    BusyRetries,
     account,
     debug_entry,
     debug_release,
@@ -21,8 +20,10 @@ from cmafs.mm.cma_report import (
     report_release,
     trace_start,
 )
+from cmafs.mm.cma_retry import Retries
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, free_contig_range
 from cmafs.mm.mm_init import free_reserved_range, init_cma_reserved_range
+from cmafs.mm.page_alloc import OutOfMemory
 
 if TYPE_CHECKING:
     from cmafs.mm.mmzone import Memory
@@ -32,7 +33,6 @@ __all__ = [
     "CmaAreas",
     "CmaFailure",
     "CmaMemrange",
-    "TraceFields",
     "cma_activate_area",
     "cma_alloc",
     "cma_init_reserved_areas",
@@ -45,8 +45,8 @@ __all__ = [
 def cma_init_reserved_mem(areas: CmaAreas, base: int, size: int, order_per_bit: int, name: str | None) -> Cma:
     """Make an area of memory that memblock has reserved; ``base`` and ``size`` in bytes.
 
-    Raises ENOSPC (no slot) or EINVAL (size 0, or not aligned).
-    Source: ``mm/cma.c:cma_init_reserved_mem()@v6.12``.
+    Raises ENOSPC (no slot) or EINVAL (size 0, or not aligned). Source:
+    ``mm/cma.c:cma_init_reserved_mem()@v6.12``.
     """
     if len(areas) < areas.max_areas and (not size or (base | size) % areas.min_alignment):
         raise OSError(errno.EINVAL, "CMA region is empty or not aligned")
@@ -103,11 +103,12 @@ def _activation_failed(cma: Cma) -> None:
 def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:
     """The first of ``count`` contiguous pages aligned to ``align`` (an order), or None.
 
-    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events, counters and lines as
-    this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10, v6.1``, ``__cma_alloc()@v6.12``,
-    ``__cma_alloc_frozen()@v7.2``.
+    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events,
+    counters and lines as this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10,
+    v6.1``, ``__cma_alloc()@v6.12``, ``__cma_alloc_frozen()@v7.2``.
     """
     if not _accepts(cma, count, align):
+        cma.last_failure = CmaFailure(count, errno.ENOMEM, -1)
         if cma.areas.abi.early_counts:
             account(cma, count, failed=True)
         return None
@@ -146,7 +147,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
     mask, offset = _alignment(cma, cmr, align) if align else (0, 0)
     error = errno.EBUSY if abi.no_hole_is_busy else errno.ENOMEM
     tried, start = -1, 0
-    retries: BusyRetries | None = None
+    retries: Retries | None = None
     if not 0 < bits <= cmr.bitmap.nbits:
         return tried, error
     while not (abi.checks_available and count > cma.available_count):
@@ -157,15 +158,21 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         error, busy = _take(cma, cmr, place, bits, count)
         if busy is None:
             break
-        start = _retry_after(cma, cmr, place, bits, mask, busy.until)
-        step = (mask + 1) << cma.order_per_bit
-        tries = range(tried, cmr.base_pfn + (start << cma.order_per_bit), step)
-        retries = retries or BusyRetries(cma, count, align)
-        retries.add(tries, busy)
-        tried = tries[-1]
+        retries = retries or Retries(cma, count, align)
+        tried, error = retries.pass_by(busy, _windows(cma, cmr, place, bits, mask))
+        if error != errno.EBUSY:
+            break
+        start = ((tried - cmr.base_pfn) >> cma.order_per_bit) + mask + 1
     if retries is not None:
-        retries.flush()
+        retries.print()
     return tried, error
+
+
+def _windows(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int) -> range:
+    """The first pfns of the places for ``bits`` from ``place`` to the end of its hole."""
+    last = cmr.bitmap.hole_end(place) - bits
+    first, behind = (cmr.base_pfn + (bit << cma.order_per_bit) for bit in (place, last + 1))
+    return range(first, behind, (mask + 1) << cma.order_per_bit)
 
 
 def _alignment(cma: Cma, cmr: CmaMemrange, align: int) -> tuple[int, int]:
@@ -178,32 +185,17 @@ def _alignment(cma: Cma, cmr: CmaMemrange, align: int) -> tuple[int, int]:
 
 
 def _take(cma: Cma, cmr: CmaMemrange, place: int, bits: int, count: int) -> tuple[int, ContigBusy | None]:
-    """Claim bits and their pages: (0, None), or an errno, with who is in the way, and nothing claimed."""
+    """Claims bits and their pages: (0 or an errno, for EBUSY with who is in the way)."""
     pfn = cmr.base_pfn + (place << cma.order_per_bit)
-    cmr.bitmap.set(place, bits)
     try:
         alloc_contig_range(cma.areas.memory, pfn, pfn + count)
     except ContigBusy as busy:
-        cmr.bitmap.clear(place, bits)
         return errno.EBUSY, busy
-    except OSError as failed:
-        if failed.errno != errno.ENOMEM:
-            raise
-        cmr.bitmap.clear(place, bits)
+    except OutOfMemory:
         return errno.ENOMEM, None
+    cmr.bitmap.set(place, bits)
     cma.available_count -= count
     return 0, None
-
-
-def _retry_after(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int, until: int) -> int:
-    """The bit from which a further try can differ.
-
-    Every window of this hole that still contains ``until`` is as busy as the first: nothing runs between
-    the tries that could let go of the page.
-    """
-    last = min((until - cmr.base_pfn) >> cma.order_per_bit, cmr.bitmap.hole_end(place) - bits)
-    step = mask + 1
-    return place + (max(last - place, 0) // step + 1) * step
 
 
 def cma_release(cma: Cma, pfn: int, count: int) -> bool:

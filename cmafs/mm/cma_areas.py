@@ -6,9 +6,9 @@ Positions are pfns and counts pages, unless a name says bits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
@@ -17,12 +17,10 @@ from cmafs.lib.ratelimit import Ratelimit
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
     from cmafs.lib.printk import Printk
-    from cmafs.mm.mmzone import Memory
+    from cmafs.mm.mmzone import Memory, TraceHook
 
-#: An event's fields by name: numbers, the area's name, and ``page``: a pfn, or None for a NULL page.
-TraceFields: TypeAlias = Mapping[str, int | str | None]
-
-#: Where cma_areas[0] stands, for ``%p``, and how big one is.
+#: Where cma_areas[0] stands, for ``%p``, and how big one is. Made up, and alike for all kernels: only 4.4
+#: shows it unhashed. To be derived from the System.map and the ``struct cma`` of a configuration.
 _CMA_AREAS = 0xFFFFFFFF83000000
 _STRUCT_CMA_BYTES = 256
 
@@ -54,10 +52,9 @@ class CmaMemrange:
 class Cma:
     """``struct cma``: an area.
 
-    ``slot``: its place in the table; ``available_count``: pages not handed out; ``nid``: its node, -1 for
-    any;
-    ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what sysfs shows, modulo 2^64;
-    ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
+    ``slot``: its place in the table; ``count``: its pages; ``available_count``: those not handed out;
+    ``nid``: its node, -1 for any; ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what
+    sysfs shows, modulo 2^64; ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
     """
 
     areas: CmaAreas
@@ -124,10 +121,10 @@ class CmaAreas:
     """``cma_areas[]`` of one machine, in slot order, and what all areas share.
 
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
-    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``. ``trace``: gets each event of the
-    group ``cma`` with its fields; None while nobody listens. ``trace_tries``, if not None, gets an event
-    of many pfns at once. ``failure_limit``, ``pfns_busy_limit``: the rate
-    limits of two call sites, which all areas share.
+    with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``; ``node_areas``: those of
+    ``cma_pernuma=`` and ``numa_cma=``, by (``pernuma`` or ``numa``, node). ``trace``: gets the events of the
+    group ``cma``; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
+    call sites, which all areas share.
     """
 
     def __init__(
@@ -147,15 +144,14 @@ class CmaAreas:
         self.cma_debug = cma_debug
         self.ulong_max = (1 << log.bits_per_long) - 1
         self.default: Cma | None = None
+        self.node_areas: dict[tuple[str, int], Cma] = {}
         self.totalcma_pages = 0
-        self.trace: Callable[[str, TraceFields], None] | None = None
-        self.trace_tries: Callable[[str, TraceFields, range], None] | None = None
+        self.trace: TraceHook | None = None
         self.memory: Memory
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)
         self.pfns_busy_limit = Ratelimit(log)
-        for module, enabled in (("cma", cma_debug), ("cma_debug", False)):
-            log.add_debug_sites([site for site in abi.sites.all() if site.module == module], enabled)
+        log.add_debug_sites(abi.sites.cma() if max_areas else [], enabled=cma_debug)
 
     def __iter__(self) -> Iterator[Cma]:
         return iter(self._areas)
@@ -165,10 +161,6 @@ class CmaAreas:
 
     def __getitem__(self, slot: int) -> Cma:
         return self._areas[slot]
-
-    def by_name(self, name: str) -> Cma | None:
-        """The first area of that name."""
-        return next((cma for cma in self._areas if cma.name == name), None)
 
     def cma_new_area(self, name: str | None, count: int, order_per_bit: int) -> Cma:
         """``cma_new_area()``: takes the next slot, for an area of ``count`` pages without ranges yet.

@@ -5,21 +5,19 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
-from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange, TraceFields
-
-if TYPE_CHECKING:
-    from cmafs.mm.contig_alloc import ContigBusy
+from cmafs.mm.cma_areas import Cma, CmaFailure, CmaMemrange
+from cmafs.mm.mmzone import TraceFields
 
 _U64 = (1 << 64) - 1
 
-#: Where struct page of pfn 0 stands, for ``%p`` (x86_64 with vmemmap), and how big one is.
+#: Where struct page of pfn 0 stands, for ``%p``, and how big one is: as on x86_64 with vmemmap and without
+#: KASLR, for all machines; only 4.4 shows it unhashed. To be derived from the memory model
+#: (``abi.boot_arch``) and the place of the memmap.
 _VMEMMAP_START = 0xFFFFEA0000000000
 _STRUCT_PAGE_BYTES = 64
 
@@ -35,96 +33,6 @@ def debug_entry(cma: Cma, count: int, align: int) -> None:
     address = log.hash_ptr(cma.address)
     named = (cma.name,) if cma.areas.abi.entry_names_area else ()
     log.pr_debug(site, site.function, address, *named, count, align)
-
-
-class BusyRetries:
-    """The tries of one request that find their window busy: counted and traced at once, logged at the end.
-
-    There can be millions, near thousands of pinned pages: of their lines only those are written that the ring
-    still holds afterwards.
-    """
-
-    def __init__(self, cma: Cma, count: int, align: int) -> None:
-        self._cma, self._count, self._align = cma, count, align
-        self._debug = cma.areas.log.debug(cma.areas.abi.sites.busy)
-        self._groups: deque[tuple[range, dict[int, int] | None]] = deque()
-        self._pending = 0
-
-    def add(self, tries: range, busy: ContigBusy) -> None:
-        """All tries from one on that the page ``busy.pfn`` makes fail; first pages of windows."""
-        areas, log = self._cma.areas, self._cma.areas.log
-        if busy.locked:
-            self.flush()
-            log.printk(f"cma: migrate_pages failed, page {busy.pfn:#x} is locked", LOGLEVEL_ERR)
-        room = log.room_for(areas.abi.sites.busy.text(*_busy_values(self._cma, tries[0])))
-        if busy.pfns_busy or self._debug:
-            starts = _free_starts(self._cma, tries[-room:]) if busy.pfns_busy else None
-            self._groups.append((tries, starts))
-            self._pending += len(tries)
-        while self._groups and self._pending - len(self._groups[0][0]) >= room:
-            skipped, starts = self._groups.popleft()
-            self._pending -= len(skipped)
-            self._skip(len(skipped), starts is not None)
-        if areas.trace is not None and not areas.abi.alloc_event:
-            where: TraceFields = {"name": self._cma.name, "count": self._count, "align": self._align}
-            _trace_retries(areas, where, tries)
-
-    def flush(self) -> None:
-        """Write the lines that the ring has room for."""
-        cma, log = self._cma, self._cma.areas.log
-        for tries, starts in self._groups:
-            room = log.room_for(cma.areas.abi.sites.busy.text(*_busy_values(cma, tries[0])))
-            self._skip(len(tries[:-room]), starts is not None)
-            for pfn in tries[-room:]:
-                if starts is not None and _pfns_busy_allowed(cma, 1):
-                    start = starts.get(pfn, pfn)
-                    log.printk(f"alloc_contig_range: [{start:x}, {pfn + self._count:x}) PFNs busy")
-                if self._debug:
-                    log.pr_debug(cma.areas.abi.sites.busy, *_busy_values(cma, pfn))
-        self._groups.clear()
-        self._pending = 0
-
-    def _skip(self, tries: int, pfns_busy: bool) -> None:
-        log = self._cma.areas.log
-        log.skip(tries * self._debug)
-        if pfns_busy and tries:
-            log.skip(_pfns_busy_allowed(self._cma, tries))
-
-
-def _free_starts(cma: Cma, pfns: range) -> dict[int, int]:
-    """For pfns inside a free block its first page: what lies before them in it counts as free, too."""
-    starts = {}
-    zone = cma.areas.memory.zone_of(pfns[0])
-    block = None
-    for pfn in pfns:
-        if block is None or pfn >= block[0] + (1 << block[1]):
-            block = zone.find_free(pfn)
-        if block is not None:
-            starts[pfn] = block[0]
-    return starts
-
-
-def _trace_retries(areas: CmaAreas, where: TraceFields, tries: range) -> None:
-    """The event of each try: at once where the listener takes them so, as there can be millions."""
-    if areas.trace_tries is not None:
-        areas.trace_tries("cma_alloc_busy_retry", where, tries)
-        return
-    assert areas.trace is not None
-    for pfn in tries:
-        areas.trace("cma_alloc_busy_retry", {**where, "pfn": pfn, "page": pfn})
-
-
-def _pfns_busy_allowed(cma: Cma, lines: int) -> int:
-    """How many of so many ``PFNs busy`` lines are printed; the first kernels did not limit them."""
-    if not cma.areas.abi.pfns_busy_ratelimited:
-        return lines
-    return cma.areas.pfns_busy_limit.allow("alloc_contig_range", lines)
-
-
-def _busy_values(cma: Cma, pfn: int) -> tuple[object, ...]:
-    abi = cma.areas.abi
-    page = cma.areas.log.hash_ptr(page_address(pfn))
-    return (abi.sites.busy.function, *((pfn,) if abi.busy_shows_pfn else ()), page)
 
 
 def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_warn: bool) -> None:
@@ -182,9 +90,9 @@ def _holes(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, str]]:
 
 
 def trace_start(cma: Cma, count: int, align: int) -> None:
-    """The event cma_alloc_start."""
+    """The event cma_alloc_start, with the fields that this kernel gives it."""
     assert cma.areas.trace is not None
-    fields: dict[str, int | str | None] = {"name": cma.name, "count": count, "align": align}
+    fields: dict[str, int | str] = {"name": cma.name, "count": count, "align": align}
     if cma.areas.abi.start_counts:
         fields["request_count"] = fields.pop("count")
         fields.update(available_count=cma.available_count, total_count=cma.count)
@@ -195,7 +103,7 @@ def _trace_finish(cma: Cma, count: int, align: int, tried: int, error: int) -> N
     areas, abi = cma.areas, cma.areas.abi
     assert areas.trace is not None
     pfn = 0 if error and abi.failed_pfn_is_zero else tried & areas.ulong_max
-    fields: dict[str, int | str | None] = {"pfn": pfn, "page": None if error else tried}
+    fields: dict[str, int | str] = {"pfn": pfn, "page": 0 if error else tried}
     if abi.alloc_event:
         areas.trace("cma_alloc", {**fields, "count": count, "align": align})
         return

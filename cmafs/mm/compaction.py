@@ -1,5 +1,4 @@
-"""Two-scanner compaction (``mm/compaction.c``): used pages move from the bottom of a zone to free pages at
-its top.
+"""Two-scanner compaction (``mm/compaction.c``): used pages move from the bottom of a zone to its top.
 
 Both scanners visit only page blocks that were touched: one without used pages has nothing to move, one that
 is wholly free is not a target anyway. Positions are pfns, sizes pages.
@@ -10,8 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
-from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_range
-from cmafs.mm.fallback import free_blocks_in
+from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_blocks, free_range
 from cmafs.mm.migrate import MOVABLE, movability, move_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
 from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
@@ -20,11 +18,11 @@ from cmafs.mm.watermark import zone_watermark_ok
 
 
 class CompactControl:
-    """``struct compact_control``: one run over one zone; ``order`` of the block wanted, -1 for
-    compact_memory.
+    """``struct compact_control``: one run over one zone.
 
-    ``freepages``: frames isolated for use, the lowest of the highest page block first; ``free_block``: the
-    page block that the free scanner is in.
+    ``order``: of the block that is wanted, -1 for compact_memory; ``freepages``: frames isolated for use, the
+    lowest of the highest page block first; ``targets``: page blocks that the free scanner has yet to visit,
+    ascending; ``free_block``: the one that it is in.
     """
 
     def __init__(self, memory: Memory, zone: Zone, order: int) -> None:
@@ -39,7 +37,7 @@ class CompactControl:
         """``compact_finished()``: whether a block of the wanted order is there (never for compact_memory)."""
         if self.order < 0:
             return False
-        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone, MIGRATE_MOVABLE, alloc_cma=True)
+        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone, alloc_cma=True)
 
 
 def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
@@ -52,8 +50,7 @@ def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
 
 
 def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
-    """``isolate_freepages()``: takes page blocks' free pages, from the top down, until enough frames are
-    there.
+    """``isolate_freepages()``: takes free pages of page blocks, from the top down, until there are enough.
 
     ``above``: the page block of the migration scanner, which stops this one.
     """
@@ -61,11 +58,10 @@ def isolate_freepages(cc: CompactControl, above: int, wanted: int) -> None:
     while len(cc.freepages) < wanted and cc.targets and cc.targets[-1] > above:
         cc.free_block = cc.targets.pop()
         start = cc.free_block << order
-        blocks = free_blocks_in(zone, start, start + memory.pageblock_nr_pages)
-        for pfn, block_order, migratetype in blocks:
-            del_page_from_free_list(zone, pfn, block_order, migratetype)
-            account_freepages(zone, -(1 << block_order), migratetype)
-            cc.freepages.extend(range(pfn, pfn + (1 << block_order)))
+        for low, high, migratetype in free_blocks(zone, start, start + memory.pageblock_nr_pages):
+            del_page_from_free_list(zone, low, (high - low).bit_length() - 1, migratetype)
+            account_freepages(zone, low - high, migratetype)
+            cc.freepages.extend(range(low, high))
         memory.vmstat.count_vm_event("compact_free_scanned", memory.pageblock_nr_pages)
 
 
@@ -103,6 +99,7 @@ def compact_zone(memory: Memory, zone: Zone, order: int) -> int:
 
 
 def _migrate(cc: CompactControl, pages: list[Page]) -> int:
+    """Moves pages into frames that were isolated, of which there are enough; how many."""
     if not pages:
         return 0
     targets = cc.freepages[: len(pages)]
@@ -126,14 +123,8 @@ def compact_memory(memory: Memory) -> None:
         compact_zone(memory, zone, -1)
 
 
-def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> bool:
-    """``try_to_compact_pages()``: direct compaction for a block of ``order``; whether one came free."""
+def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> None:
+    """``try_to_compact_pages()``: direct compaction for a block of ``order``, in every zone of a request."""
     memory.vmstat.count_vm_event("compact_stall")
-    done = False
     for zone in zones:
         compact_zone(memory, zone, order)
-        done = done or any(
-            zone.nr_free_blocks(o, mt) for o in range(order, zone.max_page_order + 1) for mt in (0, 1, 2)
-        )
-    memory.vmstat.count_vm_event("compact_success" if done else "compact_fail")
-    return done

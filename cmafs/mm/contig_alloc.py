@@ -1,16 +1,19 @@
-"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``). Positions are pfns, sizes
-pages.
+"""``alloc_contig_range()``: isolate, migrate, take, undo (``mm/page_alloc.c``).
+
+Positions are pfns, sizes pages.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
-from cmafs.mm.migrate import FAILING, LOCKED, MOVABLE, SKIPPED, all_movable, movability, move_pages
+from cmafs.mm.migrate import LOCKED, MOVABLE, SKIPPED, all_movable, movability, move_pages
 from cmafs.mm.mmzone import Memory, Zone
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
@@ -22,8 +25,8 @@ from cmafs.mm.walk import (
     step,
     step_isolate,
     step_migrate,
+    test_pages_isolated_event,
     trace_migrate_pages,
-    trace_test_pages_isolated,
 )
 
 #: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
@@ -35,69 +38,132 @@ MIGRATE_TRIES = 5
 class ContigBusy(OSError):
     """EBUSY: a page of the range cannot move.
 
-    ``pfn``: that page. ``until``: every range that starts at or below it and reaches beyond it fails as well,
-    and moves nothing more; behind ``pfn`` where all pages in between are held, too.
-    ``locked``: it is mlocked or pinned, in a dialect that calls both a lock. ``pfns_busy``: the range of
-    ``alloc_contig_range: [%lx, %lx) PFNs busy`` (pfns, end exclusive) on kernels that print it, else None.
+    ``failing``: migrate_pages() failed on a page, which ends the scan, else a page was not even isolated.
+    ``pfn``: the first page of that kind if failing, else the last. ``locked``: it is mlocked or pinned, in a
+    dialect that calls both a lock.
     """
 
-    def __init__(self, pfn: int, until: int, locked: bool, pfns_busy: tuple[int, int] | None) -> None:
+    def __init__(self, pfn: int, failing: bool, locked: bool) -> None:
         super().__init__(errno.EBUSY, f"pfn {pfn:#x} cannot move")
         self.pfn = pfn
-        self.until = until
+        self.failing = failing
         self.locked = locked
-        self.pfns_busy = pfns_busy
+
+
+class Scan(NamedTuple):
+    """What ``isolate_migratepages_range()`` finds in a range.
+
+    ``pages``: those that move, ascending; ``failing``: (pfn, kind of hindrance) of the first page on which
+    migration fails; ``staying``: the last page that is left alone, being pinned or unmovable.
+    """
+
+    pages: Sequence[Page] = ()
+    failing: tuple[int, int] | None = None
+    staying: int | None = None
+
+
+_NOBODY = Scan()
 
 
 def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
     """``alloc_contig_range()``: takes ``[start, end)`` of one zone, moving out whoever uses it.
 
-    Where nobody does, isolating and undoing cancel out and the range is carved out of the free lists at once
+    Where nobody moves, isolating and undoing cancel out: what is free is carved out of the free lists at once
     (same lists and counters; positions inside a list may differ). Raises ContigBusy, or OutOfMemory when
-    there is no room to move pages to; part of them may have moved by then. Source:
-    ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
+    there is no room to move pages to; part of them may have moved by then.
+    Source: ``mm/page_alloc.c:alloc_contig_range()@v6.12``.
     """
     zone = memory.zone_of(start)
     if memory.walk is not None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     if memory.pcp is not None:
         drain_all_pages(memory)
-    if memory.walk is not None or memory.owners.any_in(start, end) or not carve(zone, start, end):
-        alloc_contig_range_slowly(memory, zone, start, end)
-    if memory.trace is not None:
-        trace_test_pages_isolated(memory, start, end, end)
-    memory.cma_allocated += end - start
+    scan = _scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
+    if scan.pages or memory.walk is not None:
+        alloc_contig_range_slowly(memory, zone, start, end, scan)
+    else:
+        if scan.failing is not None:
+            _count_failing(memory)
+        _take(memory, zone, start, end, scan)
 
 
-def alloc_contig_range_slowly(memory: Memory, zone: Zone, start: int, end: int) -> None:
-    """The definition of ``alloc_contig_range()``: every step, also where nobody uses the range."""
-    unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
-    unit = max(unit, memory.pageblock_order)
-    low = max(start >> unit << unit, zone.start_pfn)
-    high = min(-(-end >> unit << unit), zone.end_pfn)
+def alloc_contig_range_slowly(
+    memory: Memory, zone: Zone, start: int, end: int, scan: Scan | None = None
+) -> None:
+    """The definition of ``alloc_contig_range()``: every step, also where nobody moves."""
+    with _isolated(memory, zone, start, end):
+        scan = scan or _scan_range(memory, start, end)
+        _migrate(memory, start, end, scan.pages)
+        if scan.failing is not None:
+            _count_failing(memory)
+        _take(memory, zone, start, end, scan)
+
+
+def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Scan:
+    """Moves what so many tries of ``alloc_contig_range()`` move of a range that stays busy; what they find.
+
+    Raises OutOfMemory, which names the first page for which there was no room.
+    """
+    scan = _scan_range(memory, start, end, tries)
+    if scan.pages:
+        with _isolated(memory, memory.zone_of(start), start, end):
+            _migrate(memory, start, end, scan.pages)
+    return scan
+
+
+@contextmanager
+def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None]:
+    """The page blocks of a range are MIGRATE_ISOLATE, and afterwards what they were."""
+    low, high = _isolated_range(memory, zone, start, end)
     migratetype = memory.pageblock_migratetype(start)
     start_isolate_page_range(memory, zone, low, high)
     step_isolate(memory, "start", low, high, migratetype)
     try:
-        blocker = _migrate_range(memory, start, end)
-        if blocker is not None or not carve(zone, start, end):
-            busy = _busy(memory, zone, start, end, blocker)
-            trace_test_pages_isolated(memory, start, end, busy.pfn)
-            step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
-            raise busy
-        step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
+        yield
     finally:
         step_isolate(memory, "undo", low, high, migratetype)
         undo_isolate_page_range(memory, zone, low, high, migratetype)
 
 
-def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | None:
-    """``__alloc_contig_migrate_range()``: (pfn, kind of hindrance) where migration failed, None if it went
-    through.
+def _isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
+    """The page blocks around a range, or on older kernels the blocks of the largest order."""
+    unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
+    unit = max(unit, memory.pageblock_order)
+    return max(start >> unit << unit, zone.start_pfn), min(-(-end >> unit << unit), zone.end_pfn)
 
-    Raises OutOfMemory.
+
+def _take(memory: Memory, zone: Zone, start: int, end: int, scan: Scan) -> None:
+    """``test_pages_isolated()`` and ``isolate_freepages_range()``. Raises ContigBusy."""
+    if memory.trace is not None:
+        memory.trace(*test_pages_isolated_event(*tested_pages(memory, zone, start, end)))
+    if scan.failing is None and scan.staying is None and carve(zone, start, end):
+        memory.cma_allocated += end - start
+        if memory.walk is not None:
+            step(memory, 1, f"isolate_freepages_range({start:#x}, {end:#x}): {end - start} pages taken")
+        return
+    busy = _busy(memory, zone, end, scan)
+    step(memory, 1, f"test_pages_isolated({start:#x}, {end:#x}): -EBUSY, {busy.pfn:#x} is in the way")
+    raise busy
+
+
+def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int, int]:
+    """What ``test_pages_isolated()`` looks at: (start, end, where it stops).
+
+    It starts with the free block that the range begins in, and walks from block to block up to a page that is
+    not free, or out of the range. Isolation cuts blocks at its own bounds.
     """
-    pages, blocker = _pages_to_move(memory, start, end)
+    low, high = _isolated_range(memory, zone, start, end)
+    first = zone.find_free(start)
+    pfn = start
+    while pfn < end and (found := zone.find_free(pfn)) is not None:
+        head, order, migratetype = found
+        run = zone.top_area[migratetype].find(pfn) if order == zone.max_page_order else None
+        pfn = min(run.end if run else head + (1 << order), -(-end >> order) << order, high)
+    return max(first[0], low) if first else start, end, pfn
+
+
+def _migrate(memory: Memory, start: int, end: int, pages: Sequence[Page]) -> None:
+    """``__alloc_contig_migrate_range()``, for the pages that move. Raises OutOfMemory."""
     pages = _drop_clean(memory, pages)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
     segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
@@ -108,83 +174,75 @@ def _migrate_range(memory: Memory, start: int, end: int) -> tuple[int, int] | No
         step_migrate(memory, (start, end), moving, segments, reclaimed)
     move_pages(memory, moving, pfns_of(segments, got))
     free_unref_pages(memory, [pfn for pfn, _ in moving])
-    failed = MIGRATE_TRIES if blocker is not None and got == len(pages) else 0
-    trace_migrate_pages(memory, got, failed, MR_CONTIG_RANGE)
+    trace_migrate_pages(memory, got, 0, MR_CONTIG_RANGE)
     if got < len(pages):
         tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
         memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))
-        raise OutOfMemory(f"{len(pages)} pages to move, room for {got}")
-    if blocker is not None:
-        memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
-    return blocker
+        raise OutOfMemory(f"{len(pages)} pages to move, room for {got}", pages[got][0])
 
 
-def _drop_clean(memory: Memory, pages: list[Page]) -> list[Page]:
+def _count_failing(memory: Memory) -> None:
+    """What ``migrate_pages()`` leaves behind where it fails on a page."""
+    trace_migrate_pages(memory, 0, MIGRATE_TRIES, MR_CONTIG_RANGE)
+    memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
+
+
+def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
+    """The pages that are not clean page cache, which need not move."""
     kept = reclaim_clean_pages_from_list(memory, pages)
-    if len(kept) < len(pages):
-        step(
-            memory,
-            2,
-            f"reclaim_clean_pages_from_list(): {len(pages) - len(kept)} pages of page cache dropped",
-        )
+    dropped = len(pages) - len(kept)
+    if dropped:
+        step(memory, 2, f"reclaim_clean_pages_from_list(): {dropped} pages of page cache dropped")
     return kept
 
 
-def _pages_to_move(memory: Memory, start: int, end: int) -> tuple[list[Page], tuple[int, int] | None]:
-    """The pages of a range that move, and (pfn, hindrance) of the one at which that ends."""
+def _scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
+    """What of a range would move in so many tries, and what would not."""
     used = memory.owners.used_in(start, end)
-    if any(start <= pfn < end for pfn in memory.pins):
-        return _until_failing(memory, used)
+    if memory.pins:
+        return _until_failing(memory, used, tries)
     pages = list(used)
-    return (pages, None) if all_movable(memory, pages) else _until_failing(memory, pages)
+    return Scan(pages) if all_movable(memory, pages) else _until_failing(memory, pages, tries)
 
 
-def _until_failing(memory: Memory, pages: Iterable[Page]) -> tuple[list[Page], tuple[int, int] | None]:
-    """The pages that move before the scan ends, and (pfn, hindrance) of the page that ended it.
+def _until_failing(memory: Memory, used: Iterable[Page], tries: int) -> Scan:
+    """The scan over used pages, ascending, that isolates batch after batch.
 
-    The scan isolates batches; the batch in which a page fails still moves, what lies behind it is not looked
-    at.
+    The batch in which a page fails still moves, what lies behind it is not looked at. A further try of the
+    same range starts its batch with the pages that failed and fills it with those behind, so each try gets
+    one batch further, until a batch is full of pages that fail.
     """
     occupants = memory.owners.occupants
     moving: list[Page] = []
-    blocker = None
-    isolated = 0
-    for pfn, tag in pages:
+    failing = staying = None
+    isolated = failed = 0
+    for pfn, tag in used:
         kind = movability(memory, pfn, occupants[tag >> TAG_SHIFT])
-        if kind in (FAILING, LOCKED):
-            blocker = blocker or (pfn, kind)
-        elif kind == MOVABLE:
+        if kind == SKIPPED:
+            staying = pfn
+            continue
+        if kind == MOVABLE:
             moving.append((pfn, tag))
         else:
-            continue
+            failing = failing or (pfn, kind)
+            failed += 1
         isolated += 1
         if isolated == COMPACT_CLUSTER_MAX:
-            if blocker:
+            isolated = failed
+            tries -= bool(failed)
+            if not tries or failed == COMPACT_CLUSTER_MAX:
                 break
-            isolated = 0
-    return moving, blocker
+    return Scan(moving, failing, staying)
 
 
-def _busy(memory: Memory, zone: Zone, start: int, end: int, blocker: tuple[int, int] | None) -> ContigBusy:
-    """``test_pages_isolated()`` says no: who is to blame, and the line that older kernels print."""
-    line = None
-    if memory.abi.reports_pfns_busy:
-        found = zone.find_free(start)
-        line = (found[0] if found else start, end)
-    pfn, kind = blocker or (_last_in_use(zone, end), SKIPPED)
+def _busy(memory: Memory, zone: Zone, end: int, scan: Scan) -> ContigBusy:
+    """Who is in the way: a page that the scan found, else one that another area has handed out."""
+    if scan.failing is not None:
+        pfn, kind = scan.failing
+    else:
+        pfn, kind = _last_in_use(zone, end) if scan.staying is None else scan.staying, SKIPPED
     locked = kind == LOCKED or (memory.abi.mlock_stops_migration and pfn in memory.pins)
-    return ContigBusy(pfn, pfn if blocker is None else _held_until(memory, zone, pfn), locked, line)
-
-
-def _held_until(memory: Memory, zone: Zone, pfn: int) -> int:
-    """The last page from ``pfn`` on where a scan begins with a batch of pages that all fail."""
-    occupants = memory.owners.occupants
-    end = pfn
-    for held, tag in memory.owners.used_in(pfn, zone.end_pfn):
-        if held != end or movability(memory, held, occupants[tag >> TAG_SHIFT]) not in (FAILING, LOCKED):
-            break
-        end += 1
-    return max(pfn, end - COMPACT_CLUSTER_MAX)
+    return ContigBusy(pfn, kind != SKIPPED, locked)
 
 
 def _last_in_use(zone: Zone, end: int) -> int:

@@ -22,8 +22,8 @@ class EarlyMm:
     """One boot's memory before mm_init().
 
     ``params``: what the command line says of memory; ``events``: what became of regions, for ``cmafs check``;
-    ``high_memory``: one past the linear map (``__pa(high_memory - 1) + 1``), None: the end of RAM, as without
-    CONFIG_HIGHMEM; ``fixups``: (node's path, base, size) of what 32-bit ARM maps again for DMA.
+    ``high_memory``: the end of the linear map (``__pa(high_memory - 1) + 1``), None for the end of RAM, which
+    it is without CONFIG_HIGHMEM; ``fixups``: (node's path, base, size) of what 32-bit ARM maps again for DMA.
     """
 
     abi: KernelAbi
@@ -47,10 +47,15 @@ class EarlyMm:
             page_shift=config.page_shift,
             cma_debug=config.on("CMA_DEBUG"),
         )
+        sites = self.abi.cma.sites
+        if config.on("CMA_DEBUGFS"):
+            self.log.add_debug_sites([sites.partial_block], enabled=False)
+        if config.on("DMA_CMA"):
+            self.log.add_debug_sites(sites.contiguous(config.on("DMA_PERNUMA_CMA")), config.on("CMA_DEBUG"))
 
     @property
     def page_size(self) -> int:
-        """Bytes."""
+        """``PAGE_SIZE`` in bytes."""
         return 1 << self.config.page_shift
 
     def nodes(self) -> Sequence[int]:
@@ -66,7 +71,7 @@ class EarlyMm:
         return f"{address:#018x}" if self.phys_64 else f"{address & 0xFFFFFFFF:#010x}"
 
     def cma_error(self, text: str) -> None:
-        """``pr_err()`` of mm/cma.c."""
+        """An error line of mm/cma.c, with the prefix that its pr_fmt gives it."""
         self.log.printk("cma: " + text, LOGLEVEL_ERR)
 
     def event(

@@ -12,10 +12,10 @@ from cmafs.mm.buddy import (
     add_to_free_list,
     del_page_from_free_list,
     expand,
+    free_blocks,
     rmqueue_smallest,
 )
 from cmafs.mm.mmzone import (
-    CODE_MASK,
     CODE_SHIFT,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
@@ -34,8 +34,9 @@ FALLBACKS = (
 
 
 def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
-    """``can_steal_fallback()``: whether a request may take the whole page block around a block of
-    ``order``.
+    """``can_steal_fallback()``: whether a request may take all of the page block that a block is in.
+
+    ``order``: of that block; ``migratetype``: of the request.
     """
     if order >= memory.pageblock_order // 2 or memory.page_group_by_mobility_disabled:
         return True
@@ -43,9 +44,7 @@ def can_steal_fallback(memory: Memory, order: int, migratetype: int) -> bool:
 
 
 def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
-    """``find_suitable_fallback()``: the first type in fallback order that has a block of exactly
-    ``order``.
-    """
+    """``find_suitable_fallback()``: the first fallback type that has a block of exactly ``order``."""
     return next((mt for mt in FALLBACKS[migratetype] if zone.nr_free_blocks(order, mt)), None)
 
 
@@ -54,23 +53,6 @@ def _first(zone: Zone, order: int, migratetype: int) -> int:
     if order == zone.max_page_order:
         return zone.top_area[migratetype].first()
     return next(reversed(zone.free_area[order << CODE_SHIFT | migratetype]))
-
-
-def free_blocks_in(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """The free blocks below the largest order in ``[start, end)``, one page block or more: (pfn, order, list
-    type).
-    """
-    found = []
-    get = zone.buddy.get
-    pfn = start
-    while pfn < end:
-        code = get(pfn)
-        if code is None:
-            pfn += 1
-        else:
-            found.append((pfn, code >> CODE_SHIFT, code & CODE_MASK))
-            pfn += 1 << (code >> CODE_SHIFT)
-    return found
 
 
 def _pageblock(memory: Memory, zone: Zone, pfn: int) -> tuple[int, int]:
@@ -93,51 +75,55 @@ def _worth_claiming(memory: Memory, start: int, end: int, free: int, old_type: i
     return free + alike >= 1 << (memory.pageblock_order - 1) or memory.page_group_by_mobility_disabled
 
 
+def _pages(blocks: list[tuple[int, int, int]]) -> int:
+    return sum(end - start for start, end, _ in blocks)
+
+
 def _move_freepages(memory: Memory, zone: Zone, blocks: list[tuple[int, int, int]], migratetype: int) -> None:
     """``move_freepages()``: onto the lists of another type."""
-    for pfn, order, old in blocks:
-        del_page_from_free_list(zone, pfn, order, old)
-        add_to_free_list(zone, pfn, order, migratetype, tail=memory.abi.moves_to_tail)
+    for start, end, old in blocks:
+        order = (end - start).bit_length() - 1
+        del_page_from_free_list(zone, start, order, old)
+        add_to_free_list(zone, start, order, migratetype, tail=memory.abi.moves_to_tail)
 
 
 def steal_suitable_fallback(
     memory: Memory, zone: Zone, order: int, found: int, migratetype: int, whole: bool
 ) -> None:
-    """``steal_suitable_fallback()`` until 6.9: puts a foreign block, or all its page block, on the wanted
-    lists.
+    """``steal_suitable_fallback()``, until 6.9: puts a foreign block on the lists of the wanted type.
 
-    ``order``: of the foreign block; ``found``: the type of its list; ``whole``: whether its page block may be
-    claimed.
+    ``order``: of that block; ``found``: the type of its list; ``whole``: whether all free blocks of its page
+    block may go along, and the page block itself be claimed.
     """
     pfn = _first(zone, order, found)
     if order >= memory.pageblock_order:
         memory.set_pageblock_migratetype(pfn, pfn + (1 << order), migratetype)
     elif whole:
         start, end = _pageblock(memory, zone, pfn)
-        blocks = free_blocks_in(zone, start, end)
+        blocks = free_blocks(zone, start, end)
         if blocks:
             old_type = memory.pageblock_migratetype(pfn)
             _move_freepages(memory, zone, blocks, migratetype)
-            if _worth_claiming(memory, start, end, sum(1 << o for _, o, _ in blocks), old_type, migratetype):
+            if _worth_claiming(memory, start, end, _pages(blocks), old_type, migratetype):
                 memory.set_pageblock_migratetype(start, end, migratetype)
             return
-    _move_freepages(memory, zone, [(pfn, order, found)], migratetype)
+    _move_freepages(memory, zone, [(pfn, pfn + (1 << order), found)], migratetype)
 
 
 def try_to_claim_block(
     memory: Memory, zone: Zone, order: int, current_order: int, found: int, migratetype: int
 ) -> int | None:
-    """``try_to_claim_block()``, from 6.10: retypes the page block around a foreign block and allocates from
-    it.
+    """``try_to_claim_block()``, from 6.10: retypes the page block of a foreign block and allocates from it.
+
+    ``current_order``: of the foreign block; ``found``: the type of its list. None where that is not worth it.
     """
     pfn = _first(zone, current_order, found)
     if current_order >= memory.pageblock_order:
         memory.set_pageblock_migratetype(pfn, pfn + (1 << current_order), migratetype)
         return _take(zone, pfn, order, current_order, found, migratetype)
     start, end = _pageblock(memory, zone, pfn)
-    blocks = free_blocks_in(zone, start, end)
-    free = sum(1 << o for _, o, _ in blocks)
-    if not blocks or not _worth_claiming(memory, start, end, free, found, migratetype):
+    blocks = free_blocks(zone, start, end)
+    if not blocks or not _worth_claiming(memory, start, end, _pages(blocks), found, migratetype):
         return None
     _move_freepages(memory, zone, blocks, migratetype)
     memory.set_pageblock_migratetype(start, end, migratetype)
@@ -162,6 +148,7 @@ def _smallest_foreign(zone: Zone, order: int, migratetype: int) -> tuple[int, in
 
 
 def _largest_foreign(zone: Zone, order: int, migratetype: int) -> tuple[int, int] | None:
+    """The largest foreign block, if it fits: (its order, its type)."""
     for current_order in range(zone.max_page_order, order - 1, -1):
         found = find_suitable_fallback(zone, current_order, migratetype)
         if found is not None:

@@ -1,7 +1,6 @@
 """GFP flags, and what they mean for zone and migratetype (``include/linux/gfp.h``).
 
-The values are those of 5.10 (``include/linux/gfp.h@v5.10``); nothing shows them, so they do not vary by
-kernel.
+The values are those of 5.10 (``include/linux/gfp.h@v5.10``) for all kernels: nothing shows them.
 """
 
 from __future__ import annotations
@@ -38,6 +37,16 @@ ZONE_OPTIONS = {"DMA": "ZONE_DMA", "DMA32": "ZONE_DMA32", "Normal": "", "HighMem
 ZONE_RANKS = {name: rank for rank, name in enumerate(ZONE_OPTIONS)}
 
 
+def get_order(size: int, page_shift: int) -> int:
+    """``get_order()``: the smallest order whose pages hold ``size`` bytes; 0 for one page."""
+    return max((size - 1) >> page_shift, 0).bit_length()
+
+
+def rank(zone: Zone) -> int:
+    """``zone_idx()`` as if this machine had every zone there can be."""
+    return ZONE_RANKS.get(zone.name, ZONE_RANKS["Normal"])
+
+
 def gfp_migratetype(memory: Memory, gfp: int) -> int:
     """``gfp_migratetype()``: on whose lists a request looks first (seeds/002: GFP flag to migratetype)."""
     if memory.page_group_by_mobility_disabled:
@@ -64,6 +73,6 @@ def zonelist(memory: Memory, gfp: int) -> list[Zone]:
     A machine without the DMA zone asked for answers from its lowest zone, as a kernel built without it.
     """
     zones = [zone for zone in memory.zones if zone.present_pages]
-    rank = gfp_zone_rank(gfp)
-    usable = [zone for zone in zones if ZONE_RANKS.get(zone.name, ZONE_RANKS["Normal"]) <= rank]
+    highest = gfp_zone_rank(gfp)
+    usable = [zone for zone in zones if rank(zone) <= highest]
     return (usable or zones[:1])[::-1]

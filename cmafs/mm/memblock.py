@@ -5,9 +5,10 @@ Addresses and sizes are bytes; ranges are half open. Kernel: ``mm/memblock.c``.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+
+from cmafs.lib.intervals import Interval, length, union, within, without
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
 MEMBLOCK_ALLOC_ANYWHERE = (1 << 64) - 1
@@ -21,9 +22,7 @@ _PHYS_ADDR_MAX = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class MemblockRegion:
-    """``struct memblock_region``: ``base`` and ``end`` in bytes, the node it belongs to, and
-    MEMBLOCK_NOMAP.
-    """
+    """``struct memblock_region``: ``[base, end)`` in bytes, its node, and whether it has MEMBLOCK_NOMAP."""
 
     base: int
     end: int
@@ -32,14 +31,12 @@ class MemblockRegion:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """How many bytes it has."""
         return self.end - self.base
 
 
 def round_down(address: int, align: int) -> int:
-    """The kernel's round_down(): a mask, so that an alignment that is no power of two gives what it gives
-    there.
-    """
+    """The kernel's round_down(): a mask, and so as wrong as there for what is no power of two."""
     return address & ~(align - 1)
 
 
@@ -50,6 +47,10 @@ def round_up(address: int, align: int) -> int:
 
 def _clamp(address: int, low: int, high: int) -> int:
     return min(max(address, low), high)
+
+
+def _span(region: MemblockRegion) -> Interval:
+    return region.base, region.end
 
 
 def _merged(regions: list[MemblockRegion]) -> list[MemblockRegion]:
@@ -66,33 +67,17 @@ def _merged(regions: list[MemblockRegion]) -> list[MemblockRegion]:
 
 def _add(regions: list[MemblockRegion], new: MemblockRegion) -> list[MemblockRegion]:
     """memblock_add_range(): only what is not covered yet is added; what is there keeps its node and flags."""
-    gaps: list[MemblockRegion] = []
-    base = new.base
-    for region in regions:
-        if region.end <= base or region.base >= new.end:
-            continue
-        if region.base > base:
-            gaps.append(replace(new, base=base, end=region.base))
-        base = max(base, region.end)
-    if base < new.end:
-        gaps.append(replace(new, base=base))
+    gaps = [replace(new, base=base, end=end) for base, end in without([_span(new)], map(_span, regions))]
     return _merged(sorted(regions + gaps, key=lambda region: region.base))
 
 
 def _without(regions: list[MemblockRegion], base: int, end: int) -> list[MemblockRegion]:
     """memblock_remove_range(): cut a range out."""
-    if base >= end:
-        return regions
-    result: list[MemblockRegion] = []
-    for region in regions:
-        if region.end <= base or region.base >= end:
-            result.append(region)
-            continue
-        if region.base < base:
-            result.append(replace(region, end=base))
-        if region.end > end:
-            result.append(replace(region, base=end))
-    return result
+    return [
+        replace(region, base=low, end=high)
+        for region in regions
+        for low, high in without([_span(region)], union([(base, end)]))
+    ]
 
 
 @dataclass
@@ -105,7 +90,7 @@ class Memblock:
     bottom_up: bool = False
 
     def add(self, base: int, size: int, nid: int = 0) -> None:
-        """memblock_add_node()."""
+        """memblock_add_node(): the range is memory of a node, as far as it was not memory before."""
         if size := min(size, _PHYS_ADDR_MAX - base):
             self.memory = _add(self.memory, MemblockRegion(base, base + size, nid))
 
@@ -137,16 +122,14 @@ class Memblock:
         self._set_nomap(base, base + size, True)
 
     def clear_nomap(self, base: int, size: int) -> None:
-        """memblock_clear_nomap()."""
+        """memblock_clear_nomap(): the kernel may use it after all."""
         self._set_nomap(base, base + size, False)
 
     def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
-        if base >= end:
-            return
         inside = [
-            replace(region, base=max(base, region.base), end=min(end, region.end), nomap=nomap)
+            replace(region, base=low, end=high, nomap=nomap)
             for region in self.memory
-            if region.base < end and region.end > base
+            for low, high in within([_span(region)], base, end)
         ]
         outside = _without(self.memory, base, end)
         self.memory = _merged(sorted(outside + inside, key=lambda region: region.base))
@@ -173,33 +156,16 @@ class Memblock:
 
     def covers(self, base: int, size: int) -> bool:
         """Whether every byte of the range is memory, in however many regions."""
-        end = base + size
-        inside = sum(
-            min(end, r.end) - max(base, r.base) for r in self.memory if r.base < end and r.end > base
-        )
-        return inside == size
+        return length(within(map(_span, self.memory), base, base + size)) == size
 
     def is_region_reserved(self, base: int, size: int) -> bool:
         """memblock_is_region_reserved(): any byte of the range is taken."""
         return any(region.base < base + size and region.end > base for region in self.reserved)
 
-    def free_ranges(self, nid: int = NUMA_NO_NODE) -> Iterator[tuple[int, int]]:
-        """for_each_free_mem_range(): (start, end) of memory that is neither taken nor no-map, lowest
-        first.
-        """
-        ends = [region.end for region in self.reserved]
-        for region in self.memory:
-            if region.nomap or nid not in (NUMA_NO_NODE, region.nid):
-                continue
-            start = region.base
-            for taken in self.reserved[bisect_right(ends, start) :]:
-                if taken.base >= region.end:
-                    break
-                if taken.base > start:
-                    yield start, taken.base
-                start = max(start, taken.end)
-            if start < region.end:
-                yield start, region.end
+    def free_ranges(self, nid: int = NUMA_NO_NODE) -> Iterator[Interval]:
+        """for_each_free_mem_range(): (start, end) of memory neither taken nor no-map, lowest first."""
+        memory = (r for r in self.memory if not r.nomap and nid in (NUMA_NO_NODE, r.nid))
+        return without(map(_span, memory), map(_span, self.reserved))
 
     def find_in_range_node(self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE) -> int:
         """memblock_find_in_range_node(): the address a search in [start, end) finds, 0 for none.
@@ -243,9 +209,7 @@ class Memblock:
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
     def alloc_pages(self, count: int, page_size: int) -> None:
-        """As many single pages, each as alloc() would place it: the highest that are free below
-        ``current_limit``.
-        """
+        """``count`` single pages, each where alloc() would place it: the highest ones that are free."""
         for low, high in reversed(list(self.free_ranges())):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)

@@ -1,10 +1,9 @@
-"""Moving pages with their content (``mm/migrate.c``): tags and reverse map go along, counters move. Positions
-are pfns.
-"""
+"""Moving pages with their content (``mm/migrate.c``): tags and reverse map go along. Positions are pfns."""
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from cmafs.mm.mmzone import Memory
 from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
@@ -16,10 +15,10 @@ LOCKED = 3  # as FAILING, by mlock; only the dialect ``article``
 
 
 def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
-    """How migration takes a page: one of the constants above.
+    """What migration makes of a page: MOVABLE, SKIPPED, FAILING or LOCKED.
 
     Anonymous pages with an extra reference are left alone before isolation, file pages fail in
-    ``migrate_page_move_mapping()`` (``mm/compaction.c:isolate_migratepages_block()@v5.10``).
+    migrate_page_move_mapping(). Source: ``mm/compaction.c:isolate_migratepages_block()@v5.10``.
     """
     if not occupant.movable:
         return SKIPPED
@@ -30,6 +29,12 @@ def movability(memory: Memory, pfn: int, occupant: Occupant) -> int:
     return MOVABLE
 
 
+def migration_fails(memory: Memory, pfn: int) -> bool:
+    """Whether migrate_pages() fails on a page; not so for one that is free, or not even isolated."""
+    occupant = memory.owners.owner_at(pfn)
+    return occupant is not None and movability(memory, pfn, occupant) in (FAILING, LOCKED)
+
+
 def all_movable(memory: Memory, pages: list[Page]) -> bool:
     """Whether nothing but a pin can hold any of these pages: all their owners' pages move."""
     locks = memory.abi.mlock_stops_migration
@@ -37,9 +42,10 @@ def all_movable(memory: Memory, pages: list[Page]) -> bool:
     return all(o.movable and not (o.mlocked and locks) for o in owners)
 
 
-def move_pages(memory: Memory, pages: list[Page], targets: array[int]) -> None:
-    """Moves pages, ascending, into frames taken from the free lists; the old frames are the caller's to
-    free.
+def move_pages(memory: Memory, pages: Sequence[Page], targets: array[int]) -> None:
+    """Moves pages, ascending, into frames that the caller took off the free lists.
+
+    Their old frames are the caller's to free.
     """
     owners = memory.owners
     occupants = owners.occupants

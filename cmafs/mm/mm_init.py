@@ -1,5 +1,6 @@
-"""From memblock to the page allocator (``mm/mm_init.c``, ``mm/page_alloc.c``). Positions are pfns, sizes
-pages.
+"""From memblock to the page allocator (``mm/mm_init.c``, ``mm/page_alloc.c``).
+
+Positions are pfns, sizes pages.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cmafs.abi.mm import MmAbi
+from cmafs.lib.intervals import length, union, within, without
 from cmafs.mm.buddy import free_range
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, Memory, MemoryLayout, Zone
 from cmafs.mm.page_owner import PageOwners
@@ -14,9 +16,7 @@ from cmafs.mm.watermark import init_per_zone_wmark_min
 
 
 def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
-    """``free_area_init()`` and ``memblock_free_all()``: zones, page blocks, all memory not reserved on the
-    free lists.
-    """
+    """``free_area_init()`` and ``memblock_free_all()``: zones and page blocks, what is free on the lists."""
     unit = max(layout.max_page_order, layout.pageblock_order)
     start = min(s for s, _ in layout.memory) >> unit << unit
     end = -(-max(e for _, e in layout.memory) >> unit << unit)
@@ -24,7 +24,7 @@ def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
     blocks = bytearray(bytes((MIGRATE_MOVABLE,)) * ((end - start) >> layout.pageblock_order))
     memory = Memory(layout, abi, zones, start, blocks, PageOwners(layout.pageblock_order))
     for zone in zones:
-        zone.present_pages = sum(e - s for s, e in _inside(layout.memory, zone))
+        zone.present_pages = length(within(layout.memory, zone.start_pfn, zone.end_pfn))
     present = sum(zone.present_pages for zone in zones)
     memory.page_group_by_mobility_disabled = present < memory.pageblock_nr_pages * MIGRATE_TYPES
     memblock_free_all(memory)
@@ -32,44 +32,22 @@ def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
     return memory
 
 
-def _inside(ranges: tuple[tuple[int, int], ...], zone: Zone) -> Iterator[tuple[int, int]]:
-    for start, end in ranges:
-        low, high = max(start, zone.start_pfn), min(end, zone.end_pfn)
-        if low < high:
-            yield low, high
-
-
-def free_mem_ranges(layout: MemoryLayout) -> Iterator[tuple[int, int]]:
-    """``for_each_free_mem_range()``: memory that is not reserved, ascending."""
-    reserved = sorted(layout.reserved)
-    for start, end in sorted(layout.memory):
-        for low, high in reserved:
-            if high <= start or low >= end:
-                continue
-            if start < low:
-                yield start, low
-            start = max(start, high)
-        if start < end:
-            yield start, end
-
-
 def memblock_free_all(memory: Memory) -> None:
     """``memblock_free_all()``: hands the free ranges to the buddy lists, lowest first."""
-    ranges = tuple(free_mem_ranges(memory.layout))
+    ranges = tuple(without(sorted(memory.layout.memory), union(memory.layout.reserved)))
     tail = memory.abi.boot_frees_to_tail
     for zone in memory.zones:
-        for start, end in _inside(ranges, zone):
+        for start, end in within(ranges, zone.start_pfn, zone.end_pfn):
             free_range(memory, zone, start, end, tail)
             zone.managed_pages += end - start
             memory.vmstat.count_vm_event("pgfree", end - start)
 
 
 def init_cma_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
-    """``init_cma_reserved_pageblock()`` of every page block of an area: MIGRATE_CMA, its pages freed and
-    counted.
+    """``init_cma_reserved_pageblock()`` of an area's page blocks: they become MIGRATE_CMA, their pages free.
 
-    Pages that an overlapping area has handed over before are counted again, as the kernel does, but not freed
-    twice.
+    Pages that an overlapping area has handed over before are counted once more, as the kernel does, but not
+    freed a second time.
     """
     zone = memory.zone_of(start_pfn)
     fresh = list(_not_cma(memory, start_pfn, end_pfn))
@@ -85,9 +63,7 @@ def init_cma_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> Non
 
 
 def free_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
-    """``free_reserved_page()`` of every page: what an area that could not be activated gives to the
-    system.
-    """
+    """``free_reserved_page()`` of every page of an area that could not be activated."""
     while start_pfn < end_pfn:
         zone = memory.zone_of(start_pfn)
         stop = min(end_pfn, zone.end_pfn)

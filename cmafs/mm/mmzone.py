@@ -1,9 +1,8 @@
-"""Zones, page blocks, free areas: what ``include/linux/mmzone.h`` declares. All positions are pfns, all sizes
-pages.
+"""Zones, page blocks, free areas: what ``include/linux/mmzone.h`` declares.
 
-The state is sparse: a byte a page block, a dictionary entry a touched free block, eight bytes a used page in
-touched page blocks (``cmafs.mm.page_owner``). Nothing costs by the size of the machine but the page-block
-bytes.
+Positions are pfns, sizes pages. The state is sparse: a byte a page block, a dictionary entry a touched free
+block, eight bytes a used page in touched page blocks (``cmafs.mm.page_owner``). Nothing but the bytes of page
+blocks costs by the size of the machine.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias
 
 from cmafs.abi.mm import MmAbi
 from cmafs.mm.page_owner import Occupant, PageOwners
@@ -36,8 +36,19 @@ CODE_MASK = (1 << CODE_SHIFT) - 1
 
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
-#: A tracepoint's listener: the event's name and its fields.
-TraceHook = Callable[[str, Mapping[str, int | str | None]], None]
+#: An event's fields by name: numbers, a name, and ``page``: a pfn, 0 for a NULL page.
+TraceFields: TypeAlias = Mapping[str, int | str]
+#: An event: its name, its fields.
+Event: TypeAlias = tuple[str, TraceFields]
+
+
+class RepeatedEvent(NamedTuple):
+    """An event for each of many pfns: the fields that are the ``same``, and the ``others`` for a pfn."""
+
+    name: str
+    same: TraceFields
+    others: Callable[[int], TraceFields]
+
 
 FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
 
@@ -59,14 +70,23 @@ class MemoryLayout:
     reserved: tuple[tuple[int, int], ...]
 
 
+class TraceHook(Protocol):
+    """Who listens at tracepoints."""
+
+    def __call__(self, name: str, fields: TraceFields, /) -> None:
+        """An event has happened, with these fields."""
+
+    def repeat(self, pfns: range, events: list[RepeatedEvent], /) -> None:
+        """All of ``events`` for each of ``pfns``, in turn."""
+
+
 class Zone:
-    """``struct zone``: free lists and counters of one zone; ``present_pages``, ``managed_pages``,
-    ``cma_pages`` in pages.
+    """``struct zone``: the free lists and counters of one zone.
 
     ``free_area[order << 3 | migratetype]`` lists the blocks below the largest order,
     ``top_area[migratetype]`` those of the largest; ``buddy`` maps the head of each block in ``free_area`` to
-    its index there (PageBuddy and its order).
-    ``nr_free`` is NR_FREE_PAGES (isolated pages do not count), ``nr_free_cma`` NR_FREE_CMA_PAGES.
+    its index there (PageBuddy and its order). ``nr_free`` is NR_FREE_PAGES, in which isolated pages do not
+    count, ``nr_free_cma`` NR_FREE_CMA_PAGES.
     """
 
     def __init__(self, index: int, name: str, start_pfn: int, end_pfn: int, max_page_order: int) -> None:
@@ -113,9 +133,7 @@ class Zone:
         )
 
     def find_free(self, pfn: int) -> tuple[int, int, int] | None:
-        """The free block that holds a page: (head pfn, order, migratetype of its list), None if it is in
-        use.
-        """
+        """The free block that holds a page: (head pfn, order, migratetype of its list), None if none does."""
         get = self.buddy.get
         for order in range(self.max_page_order):
             head = pfn >> order << order
@@ -134,11 +152,10 @@ class Memory:
     """All memory of one machine: zones, page blocks, who uses which page, counters.
 
     ``pageblock_flags``: a byte a page block (its migratetype), from ``start_pfn`` on. ``pins``: pfn -> extra
-    references.
-    ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range() has taken.
-    ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache`` where it was
-    at boot: (zone, in CMA) -> pages. ``walk``: gets a line for each step of an allocation of CMA, None while
-    nobody watches; ``trace``: the events of migration and isolation, likewise.
+    references. ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range()
+    has taken. ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache``
+    where it was at boot: (zone, in CMA) -> pages. ``walk``: gets a line for each step of an allocation of
+    CMA, None while nobody watches; ``trace``: the events of migration and isolation, likewise.
     ``page_group_by_mobility_disabled``: too little memory for page blocks.
     """
 
@@ -148,7 +165,7 @@ class Memory:
     start_pfn: int
     pageblock_flags: bytearray
     owners: PageOwners
-    vmstat: Vmstat = field(init=False)
+    vmstat: Vmstat = field(default_factory=Vmstat)
     pins: dict[int, int] = field(default_factory=dict)
     totalcma_pages: int = 0
     cma_allocated: int = 0
@@ -161,7 +178,6 @@ class Memory:
     trace: TraceHook | None = None
 
     def __post_init__(self) -> None:
-        self.vmstat = Vmstat(self.zones, self.owners)
         self.pageblock_order = self.layout.pageblock_order
         self.pageblock_nr_pages = 1 << self.layout.pageblock_order
         self.block_base = self.start_pfn >> self.pageblock_order
@@ -173,12 +189,24 @@ class Memory:
                 return zone
         raise LookupError(f"pfn {pfn:#x} is in no zone")
 
+    def zone_page_state(self, zone: Zone, item: str) -> int:
+        """``zone_page_state()`` in pages; 0 for what is not modelled."""
+        if item == "nr_mlock":
+            return sum(o.pages_in(zone.start_pfn, zone.end_pfn) for o in self.owners.mlocked())
+        return {"nr_free_pages": zone.nr_free, "nr_free_cma": zone.nr_free_cma}.get(item, 0)
+
+    def global_zone_page_state(self, item: str) -> int:
+        """``global_zone_page_state()`` in pages: the sum over all zones."""
+        if item == "nr_mlock":
+            return sum(o.resident for o in self.owners.mlocked())
+        return sum(self.zone_page_state(zone, item) for zone in self.zones)
+
     def in_memory(self, pfn: int) -> bool:
         """``pfn_valid()``: whether there is memory at a pfn."""
         return any(start <= pfn < end for start, end in self.layout.memory)
 
     def pageblock_migratetype(self, pfn: int) -> int:
-        """``get_pageblock_migratetype()``"""
+        """``get_pageblock_migratetype()``: the type of the page block that a page is in."""
         return self.pageblock_flags[(pfn >> self.pageblock_order) - self.block_base]
 
     def set_pageblock_migratetype(self, start: int, end: int, migratetype: int) -> None:

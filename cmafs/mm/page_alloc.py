@@ -1,7 +1,7 @@
-"""Allocation by zone: the half rule, watermarks, the slow path (``mm/page_alloc.c``). Positions are pfns,
-sizes pages.
+"""Allocation by zone: the half rule, watermarks, the slow path (``mm/page_alloc.c``).
 
-Per-CPU lists are not modelled: a page freed is on its buddy list at once, so counters never lag.
+Positions are pfns, sizes pages. Per-CPU lists are not modelled: a page freed is on its buddy list at once, so
+counters never lag.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from cmafs.mm.watermark import headroom, zone_watermark_ok
 
 
 class OutOfMemory(OSError):
-    """ENOMEM: what is free above the watermarks and what can be reclaimed do not suffice."""
+    """ENOMEM: what is free above the watermarks and what can be reclaimed do not suffice.
 
-    def __init__(self, reason: str) -> None:
+    ``pfn``: the page that found no place to move to, if pages were to move.
+    """
+
+    def __init__(self, reason: str, pfn: int | None = None) -> None:
         super().__init__(errno.ENOMEM, reason)
+        self.pfn = pfn
 
 
 @dataclass(frozen=True)
 class AllocContext:
-    """``struct alloc_context``: zones of a request, best first, its migratetype, ALLOC_CMA, its GFP flags."""
+    """``struct alloc_context``: what a request may have.
+
+    ``zones``: best first; ``alloc_cma``: ALLOC_CMA, set for movable requests; ``gfp``: GFP flags.
+    """
 
     zones: list[Zone]
     migratetype: int
@@ -37,12 +44,12 @@ class AllocContext:
 
     @property
     def highest(self) -> Zone:
-        """``highest_zoneidx``"""
+        """``highest_zoneidx``: the zone that the request prefers, which the reserves of lower ones go by."""
         return self.zones[0]
 
 
 def prepare_alloc_pages(memory: Memory, gfp: int) -> AllocContext:
-    """``prepare_alloc_pages()``"""
+    """``prepare_alloc_pages()``: what the GFP flags mean on this machine."""
     migratetype = gfp_migratetype(memory, gfp)
     return AllocContext(zonelist(memory, gfp), migratetype, migratetype == MIGRATE_MOVABLE, gfp)
 
@@ -70,6 +77,7 @@ def rmqueue(memory: Memory, zone: Zone, order: int, migratetype: int, alloc_cma:
 
 
 def _segments(runs: list[tuple[int, int]], index: int, step: int, out: list[Segment]) -> None:
+    """Appends (pfn, count) runs to ``out``; their pages are counted from ``index`` in steps of ``step``."""
     for pfn, count in runs:
         out.append((index, step, pfn, count))
         index += step * count
@@ -88,12 +96,18 @@ def _alternate(zone: Zone, pages: int, migratetype: int, index: int, out: list[S
 
 
 def _one_list(memory: Memory, zone: Zone, pages: int, ac: AllocContext, runs: list[tuple[int, int]]) -> int:
-    """Single pages for as long as the half rule and the lists point to the same list; how many."""
-    half_rule = ac.alloc_cma and memory.abi.cma_half_rule
-    over = 2 * zone.nr_free_cma - zone.nr_free if half_rule else -pages
-    if over > 0:
-        return smallest_bulk(zone, min(over, pages), MIGRATE_CMA, runs)
-    taken = smallest_bulk(zone, min(max(-over, 1), pages), ac.migratetype, runs)
+    """Single pages for as long as the half rule and the lists point to the same list; how many.
+
+    A page of CMA lowers ``2 * nr_free_cma - nr_free`` by one when it is taken, any other page raises it by
+    one; the line of the half rule is 0. So the distance from it is how many pages come from the same side.
+    """
+    own = pages
+    if ac.alloc_cma and memory.abi.cma_half_rule:
+        above = 2 * zone.nr_free_cma - zone.nr_free
+        if above > 0:
+            return smallest_bulk(zone, min(above, pages), MIGRATE_CMA, runs)
+        own = min(max(-above, 1), pages)
+    taken = smallest_bulk(zone, own, ac.migratetype, runs)
     if not taken and ac.alloc_cma:
         taken = smallest_bulk(zone, pages, MIGRATE_CMA, runs)
     if not taken:
@@ -107,8 +121,7 @@ def _one_list(memory: Memory, zone: Zone, pages: int, ac: AllocContext, runs: li
 def rmqueue_bulk(
     memory: Memory, zone: Zone, pages: int, ac: AllocContext, index: int, out: list[Segment]
 ) -> int:
-    """``pages`` single pages from a zone as ``rmqueue(order 0)`` again and again would give them; how many
-    there were.
+    """``pages`` single pages of a zone, as calls of ``rmqueue(order 0)`` give them; how many there were.
 
     ``index``: what the first page is counted as in the segments appended to ``out``.
     """
@@ -128,9 +141,7 @@ def rmqueue_bulk(
 
 
 def _get_pages(memory: Memory, ac: AllocContext, pages: int, mark: int, out: list[Segment]) -> int:
-    """``get_page_from_freelist()`` for single pages: zone after zone down to a watermark; pages got in this
-    pass.
-    """
+    """``get_page_from_freelist()`` for single pages: zone after zone down to a watermark; how many."""
     done = sum(n for _, _, _, n in out)
     got = 0
     for zone in ac.zones:
@@ -176,7 +187,7 @@ def _fits(memory: Memory, ac: AllocContext, pages: int) -> bool:
 
 def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int | None:
     for zone in ac.zones:
-        if zone_watermark_ok(zone, order, mark, ac.highest, ac.migratetype, ac.alloc_cma):
+        if zone_watermark_ok(zone, order, mark, ac.highest, ac.alloc_cma):
             pfn = rmqueue(memory, zone, order, ac.migratetype, ac.alloc_cma)
             if pfn is not None:
                 memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", 1 << order)
@@ -185,8 +196,9 @@ def _get_block(memory: Memory, ac: AllocContext, order: int, mark: int) -> int |
 
 
 def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
-    """``alloc_pages()``: the first pfn of a free block of ``order``; the caller says who uses it. Raises
-    OutOfMemory.
+    """``alloc_pages()``: the first pfn of a free block of ``order``; the caller says who uses it.
+
+    Raises OutOfMemory.
     """
     ac = prepare_alloc_pages(memory, gfp)
     pfn = _get_block(memory, ac, order, WMARK_LOW)
@@ -200,16 +212,22 @@ def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
     return pfn
 
 
+def _alloc_pages_direct_compact(memory: Memory, ac: AllocContext, order: int) -> int | None:
+    """``__alloc_pages_direct_compact()``: a block, or None, and which of the two is counted."""
+    try_to_compact_pages(memory, ac.zones, order)
+    pfn = _get_block(memory, ac, order, WMARK_MIN)
+    memory.vmstat.count_vm_event("compact_fail" if pfn is None else "compact_success")
+    return pfn
+
+
 def _alloc_pages_slowpath(memory: Memory, ac: AllocContext, order: int) -> int | None:
     """``__alloc_pages_slowpath()``: compaction for blocks, then reclaim and compaction again."""
-    pfn = None
-    if order:
-        try_to_compact_pages(memory, ac.zones, order)
-        pfn = _get_block(memory, ac, order, WMARK_MIN)
+    pfn = _alloc_pages_direct_compact(memory, ac, order) if order else None
     if pfn is None and try_to_free_pages(memory, ac.highest, 1 << order):
         if order:
-            try_to_compact_pages(memory, ac.zones, order)
-        pfn = _get_block(memory, ac, order, WMARK_MIN)
+            pfn = _alloc_pages_direct_compact(memory, ac, order)
+        else:
+            pfn = _get_block(memory, ac, order, WMARK_MIN)
     return pfn
 
 

@@ -1,40 +1,22 @@
-"""Isolating page blocks (``mm/page_isolation.c``): their free pages are out of reach, their used ones can be
-moved out.
+"""Isolating page blocks (``mm/page_isolation.c``), so that nobody takes their free pages meanwhile.
 
 Positions are pfns; ranges are whole page blocks of one zone.
 """
 
 from __future__ import annotations
 
-from cmafs.mm.buddy import account_freepages, add_to_free_list, del_page_from_free_list, free_one_page
-from cmafs.mm.mmzone import CODE_MASK, CODE_SHIFT, MIGRATE_ISOLATE, Memory, Zone
-
-
-def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Free blocks whose head is in ``[start, end)``, ascending: (start, end, migratetype).
-
-    A run of the largest order is one. Costs by what is free, or by the range, not by what is used.
-    """
-    buddy, top = zone.buddy, zone.max_page_order
-    if len(buddy) < end - start:
-        heads = [pfn for pfn in buddy if start <= pfn < end]
-    else:
-        heads = list(filter(buddy.__contains__, range(start, end)))
-    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
-    for migratetype, area in enumerate(zone.top_area):
-        run = area.first_from(start)
-        while run is not None and run.start < end:
-            low = max(run.start, start >> top << top)
-            stop = max(low + (1 << top), min(run.end, end >> top << top))
-            found.append((low, stop, migratetype))
-            run = area.first_from(run.end)
-    return sorted(found)
+from cmafs.mm.buddy import (
+    account_freepages,
+    add_to_free_list,
+    del_page_from_free_list,
+    free_blocks,
+    free_one_page,
+)
+from cmafs.mm.mmzone import MIGRATE_ISOLATE, Memory, Zone
 
 
 def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
-    """Splits a free block of several page blocks that a page block boundary cuts
-    (``isolate_single_pageblock()``).
-    """
+    """``isolate_single_pageblock()``: splits a free block of several page blocks that a boundary cuts."""
     found = zone.find_free(pfn) if zone.start_pfn <= pfn < zone.end_pfn else None
     if found is None or found[0] == pfn:
         return
@@ -45,9 +27,7 @@ def _split_straddling(memory: Memory, zone: Zone, pfn: int) -> None:
 
 
 def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -> None:
-    """``start_isolate_page_range()``: page blocks become ISOLATE, their free blocks leave the lists of their
-    type.
-    """
+    """``start_isolate_page_range()``: page blocks and their free blocks become MIGRATE_ISOLATE."""
     _split_straddling(memory, zone, start)
     _split_straddling(memory, zone, end)
     for low, high, migratetype in free_blocks(zone, start, end):
@@ -58,6 +38,7 @@ def start_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int) -
 
 
 def _relist(zone: Zone, low: int, high: int, migratetype: int) -> None:
+    """Moves a free block, or a run of the largest order, to the tail of the isolated ones."""
     code = zone.buddy.get(low)
     if code is None:
         zone.top_area[migratetype].discard(low, high)
@@ -77,8 +58,13 @@ def undo_isolate_page_range(memory: Memory, zone: Zone, start: int, end: int, mi
         if low not in zone.buddy:
             zone.top_area[MIGRATE_ISOLATE].discard(low, high)
             account_freepages(zone, high - low, migratetype)
-            zone.top_area[migratetype].add_tail(low, high)
+            area = zone.top_area[migratetype]
+            (area.add_tail if tail else area.add)(low, high)
         else:
             order = (high - low).bit_length() - 1
             del_page_from_free_list(zone, low, order, MIGRATE_ISOLATE)
-            free_one_page(memory, zone, low, order, migratetype, tail)
+            if order >= memory.pageblock_order:  # may merge with what was not isolated
+                free_one_page(memory, zone, low, order, migratetype, tail)
+            else:
+                account_freepages(zone, high - low, migratetype)
+                add_to_free_list(zone, low, order, migratetype, tail)

@@ -50,8 +50,9 @@ def pfns_of(segments: list[Segment], count: int) -> array[int]:
 
 
 def contiguous(pfns: list[int]) -> Iterator[tuple[int, int]]:
-    """(first pfn, count) of each run of neighbours in a sorted list without doubles; cost by runs, not by
-    pages.
+    """(first pfn, count) of each run of neighbours in a sorted list without doubles.
+
+    Costs by runs, not by pages: in a run, a pfn and its place in the list differ by the same.
     """
     i, end = 0, len(pfns)
     while i < end:
@@ -110,6 +111,12 @@ class Occupant:
         return found
 
 
+def _in_use(tags: array[int]) -> tuple[int, int]:
+    """(first, behind the last) of the entries that are not 0, as bits of one number: a pin is often alone."""
+    bits = int.from_bytes(tags.tobytes(), "little")
+    return ((bits & -bits).bit_length() - 1) // 64, (bits.bit_length() + 63) // 64
+
+
 class PageOwners:
     """All used pages of a machine; ``order``: that of a page block."""
 
@@ -137,9 +144,7 @@ class PageOwners:
         return next((o for o in self.occupants.values() if o.name == name), None)
 
     def set_pages(self, tag: int, step: int, pfn: int, count: int) -> None:
-        """Writes tags ``tag``, ``tag + step``, … into the frames ``[pfn, pfn + count)``, which must be
-        unused.
-        """
+        """Writes tags ``tag``, ``tag + step``, … into ``[pfn, pfn + count)``, frames that nobody uses."""
         mask = self.block_pages - 1
         while count:
             block, offset = pfn >> self.order, pfn & mask
@@ -215,8 +220,9 @@ class PageOwners:
             blocks = [block for block in range(first, last + 1) if block in self.tags]
         for block in blocks:
             base = block << self.order
-            low, high = max(start - base, 0), min(end - base, self.block_pages)
-            for pfn, tag in enumerate(self.tags[block][low:high], base + low):
+            tags = self.tags[block][max(start - base, 0) : end - base]
+            low, high = _in_use(tags)
+            for pfn, tag in enumerate(tags[low:high], max(start, base) + low):
                 if tag:
                     yield pfn, tag
 
@@ -258,6 +264,7 @@ class PageOwners:
         occupant.counted.clear()
 
     def _forget(self, occupant: Occupant, gone: list[tuple[int, int]]) -> list[int]:
+        """Erases (index, pfn) of an occupant, which has given them up; the pfns, ascending."""
         occupant.resident -= len(gone)
         occupant.checksum -= sum(i for i, _ in gone) + len(gone)
         occupant.counted.clear()

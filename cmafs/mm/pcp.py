@@ -1,9 +1,7 @@
-"""The one thing of the per-CPU lists that is modelled: a page block of CMA that rests there while none is
-allocated.
+"""What is modelled of the per-CPU lists: a page block of CMA that rests there while nothing is allocated.
 
 Newer kernels free whole page blocks to the per-CPU list. Until something drains it, such a block is free but
-on no buddy list and in no counter: CmaFree is short of it (T: 2 MiB on 7.2 at boot and after everything was
-freed).
+on no buddy list and in no counter: CmaFree is short of it (T: 2 MiB on 7.2, at boot and once all is freed).
 """
 
 from __future__ import annotations
@@ -15,11 +13,18 @@ from cmafs.mm.page_owner import KIND_PCP
 #: No task can have this name.
 PCP = "[pcp]"
 
+#: From at most so many bytes a batch is derived.
+_BATCH_BYTES = 1 << 20
+
+
+def zone_batchsize(managed: int, page_shift: int) -> int:
+    """``zone_batchsize()@v5.10``: pages of a zone of ``managed`` pages that the lists move at once."""
+    batch = max(min(managed >> 10, _BATCH_BYTES >> page_shift) // 4, 1)
+    return (1 << (batch + batch // 2).bit_length() - 1) - 1
+
 
 def park_cma_block(memory: Memory) -> None:
-    """Puts a page block of CMA on the per-CPU list, if this kernel does so and nothing of CMA is
-    allocated.
-    """
+    """Puts a page block of CMA on the per-CPU list, where this kernel does so and no CMA is allocated."""
     if not memory.abi.parks_cma_block or memory.cma_allocated or memory.pcp is not None:
         return
     for zone in memory.zones:
@@ -31,6 +36,7 @@ def park_cma_block(memory: Memory) -> None:
 
 
 def _pageblock(memory: Memory, zone: Zone) -> int | None:
+    """A page block of CMA that a zone can spare: its first pfn."""
     if zone.nr_free <= zone.watermark[WMARK_HIGH] + memory.pageblock_nr_pages:
         return None
     return rmqueue_smallest(zone, memory.pageblock_order, MIGRATE_CMA)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 
 class Run:
-    """Free pages ``[start, end)``, whole blocks of the largest order; ``down``: the highest block is listed
-    first.
+    """Free pages ``[start, end)``: whole blocks of the largest order that are next to each other on the list.
+
+    ``down``: the highest of them comes first, else the lowest.
     """
 
     __slots__ = ("down", "end", "next", "prev", "start")
@@ -74,37 +75,34 @@ class RunList:
             i -= 1
         return self._by_start[self._starts[i]] if i < len(self._starts) else None
 
-    def add(self, start: int, end: int, down: bool = True) -> None:
-        """list_add() of the blocks of ``[start, end)`` one by one, ascending: the last is the head
-        afterwards.
+    def add(self, start: int, end: int) -> None:
+        """list_add() of the blocks of ``[start, end)``, one by one, ascending: the highest becomes the head.
 
-        ``down`` False: descending, so that the lowest is the head.
+        The first run of the list grows where its blocks go on in the same direction; a run of a single block
+        has no direction yet.
         """
         first = self._root.next
         self.nr_pages += end - start
-        one = end - start == self.block
-        if first.end == start and (first.down or first.end - first.start == self.block) and (down or one):
+        single = first.end - first.start == self.block
+        if first.end == start and (first.down or single):
             first.down = True
             first.end = end
-        elif (
-            first.start == end
-            and (not first.down or first.end - first.start == self.block)
-            and (one or not down)
-        ):
+        elif first.start == end and end - start == self.block and (not first.down or single):
             first.down = False
             self._rekey(first, start)
         else:
-            self._link(Run(start, end, down), self._root, first)
+            self._link(Run(start, end, down=True), self._root, first)
 
     def add_tail(self, start: int, end: int) -> None:
-        """list_add_tail() of the blocks of ``[start, end)`` one by one, ascending."""
+        """list_add_tail() of the blocks of ``[start, end)``, one by one, ascending: the highest is last."""
         last = self._root.prev
         self.nr_pages += end - start
-        if last.end == start and (not last.down or last.end - last.start == self.block):
+        single = last.end - last.start == self.block
+        if last.end == start and (not last.down or single):
             last.down = False
             last.end = end
         else:
-            self._link(Run(start, end, False), last, self._root)
+            self._link(Run(start, end, down=False), last, self._root)
 
     def first(self) -> int:
         """First pfn of the block at the head; the list must not be empty."""
@@ -125,9 +123,7 @@ class RunList:
         return pfn
 
     def discard(self, start: int, end: int) -> None:
-        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others keep their
-        order.
-        """
+        """Takes the blocks of ``[start, end)``, all of them on the list, off it; the others stay in order."""
         while start < end:
             run = self.find(start)
             if run is None:
@@ -138,6 +134,7 @@ class RunList:
             start = stop
 
     def _cut(self, run: Run, start: int, end: int) -> None:
+        """Takes a part out of a run; where blocks are left on both sides, they are two runs now."""
         low, high = run.start, run.end
         if low == start and high == end:
             self._unlink(run)
@@ -162,6 +159,7 @@ class RunList:
         del self._starts[bisect_right(self._starts, run.start) - 1]
 
     def _rekey(self, run: Run, start: int) -> None:
+        """A run begins elsewhere."""
         del self._by_start[run.start]
         self._starts[bisect_right(self._starts, run.start) - 1] = start
         run.start = start

@@ -1,9 +1,8 @@
-"""The memmap: where boot puts the page structs of each memory section. Kernel: ``mm/sparse.c``,
-``mm/sparse-vmemmap.c``.
+"""The memmap: where boot puts the page structs of each memory section.
 
-Without vmemmap the size of one section's map is not a power of two and yet is used as an alignment mask,
-which leaves
-holes that an area may land in: the sequence of requests is followed as it is. Addresses and sizes are bytes.
+Addresses and sizes are bytes. Kernel: ``mm/sparse.c``, ``mm/sparse-vmemmap.c``. Without vmemmap the size of
+one section's map is no power of two and yet is used as an alignment mask, which leaves holes that an area may
+land in: so the sequence of requests is followed as it is.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ _PMD_SIZE = 1 << 21
 
 @dataclass(frozen=True)
 class SparseLayout:
-    """``section_bits``: log2 of a section; ``struct_page_bytes``; ``vmemmap``: CONFIG_SPARSEMEM_VMEMMAP.
+    """What the size and place of the maps follow from.
 
-    ``linear_offset``: virtual minus physical address of the linear map, as alignment there is by virtual
-    address.
+    ``section_bits``: bytes of a section, log2; ``struct_page_bytes``: sizeof(struct page); ``vmemmap``:
+    CONFIG_SPARSEMEM_VMEMMAP; ``linear_offset``: virtual minus physical address of the linear map, as
+    alignment there is by virtual address.
     """
 
     section_bits: int

@@ -1,8 +1,7 @@
-"""Reclaim (``mm/vmscan.c``): only clean page cache can go; there is no swap, and tmpfs pages have no other
-place.
+"""Reclaim (``mm/vmscan.c``): only clean page cache can go, as there is no swap.
 
-kswapd is not a thread here: it runs at once when a request finds every zone below its low watermark. Sizes in
-pages.
+kswapd is not a thread here: it runs at once when a request finds every zone below its low watermark.
+Sizes are pages.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
 
 
 def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
-    """Clean pages that nobody holds, by zone index; those in CMA, per-CPU lists included, only if
-    ``alloc_cma``.
+    """Clean pages that nobody holds, by zone index.
+
+    ``alloc_cma``: those in CMA count as well, the page block on the per-CPU list included.
     """
     count: dict[int, int] = {}
     if memory.pcp is not None and alloc_cma:
@@ -74,15 +74,10 @@ def _free(memory: Memory, pfns: list[int]) -> None:
 
 
 def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
-    """``shrink_node()``: drops up to ``want`` clean pages; ``who``: kswapd or direct.
-
-    How many were dropped.
-    """
+    """``shrink_node()``: drops up to ``want`` clean pages, and says how many; ``who``: kswapd or direct."""
     drained = drain_all_pages(memory)
     freed = 0
     for cache in _caches(memory):
-        if freed >= want:
-            break
         freed += _shrink_cache(memory, cache, want - freed, highest)
     if freed:
         for event in (f"pgscan_{who}", f"pgsteal_{who}", "pgscan_file", "pgsteal_file"):
@@ -90,7 +85,7 @@ def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
     return freed + drained
 
 
-def reclaim_clean_pages_from_list(memory: Memory, pages: list[Page]) -> list[Page]:
+def reclaim_clean_pages_from_list(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
     """``reclaim_clean_pages_from_list()``: clean page cache that must leave a range is dropped, not moved.
 
     ``pages``: (pfn, tag), ascending; the rest of them is returned (mm/page_alloc.c at v5.10, v6.12).
@@ -147,9 +142,7 @@ def drop_slab(memory: Memory) -> int:
 
 
 def drop_caches(memory: Memory, value: int) -> None:
-    """``drop_caches_sysctl_handler()``: bit 0 page cache, bit 1 reclaimable slab; the caller checks the
-    range.
-    """
+    """``drop_caches_sysctl_handler()``: bit 0 of ``value`` drops page cache, bit 1 reclaimable slab."""
     if value & 1:
         drop_pagecache(memory)
     if value & 2:

@@ -1,32 +1,16 @@
-"""Counters: events that only grow, and states that are read off the zones and the users of pages.
+"""Events that only grow (``mm/vmstat.c:vm_event_states``); page states are read off ``mmzone.Memory``.
 
-Names are those of ``/proc/vmstat`` (``mm/vmstat.c:vmstat_text[]``); which of them a kernel shows, and in
-which order, is data of ``cmafs.abi.proc``. Units: pages or calls, as in the kernel.
+Names are those of ``/proc/vmstat``; which of them a kernel shows, and in which order, is data of
+``cmafs.abi.proc``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from cmafs.mm.page_owner import PageOwners
-
-
-class ZoneCounters(Protocol):
-    """What is read off a zone (``struct zone``), in pages."""
-
-    start_pfn: int
-    end_pfn: int
-    nr_free: int
-    nr_free_cma: int
-
 
 class Vmstat:
-    """``vm_event_states`` and the page states of one machine."""
+    """The event counters of one machine, in pages or calls."""
 
-    def __init__(self, zones: Sequence[ZoneCounters], owners: PageOwners) -> None:
-        self._zones = zones
-        self._owners = owners
+    def __init__(self) -> None:
         self.events: dict[str, int] = {}
 
     def count_vm_event(self, item: str, delta: int = 1) -> None:
@@ -36,27 +20,3 @@ class Vmstat:
     def vm_event(self, item: str) -> int:
         """An event counter; 0 when nothing has happened yet."""
         return self.events.get(item, 0)
-
-    def zone_page_state(self, zone: ZoneCounters, item: str) -> int:
-        """``zone_page_state()`` in pages: ``nr_free_pages``, ``nr_free_cma``, ``nr_mlock``; 0 for what is not
-        modelled.
-        """
-        if item == "nr_free_pages":
-            return zone.nr_free
-        if item == "nr_free_cma":
-            return zone.nr_free_cma
-        if item == "nr_mlock":
-            return sum(o.pages_in(zone.start_pfn, zone.end_pfn) for o in self._owners.mlocked())
-        return 0
-
-    def global_zone_page_state(self, item: str) -> int:
-        """``global_zone_page_state()`` in pages: the sum over all zones."""
-        if item == "nr_mlock":
-            return sum(o.resident for o in self._owners.mlocked())
-        return sum(self.zone_page_state(zone, item) for zone in self._zones)
-
-    def global_node_page_state(self, item: str) -> int:
-        """``global_node_page_state()`` in pages: ``nr_anon_pages``, ``nr_file_pages``, ``nr_shmem``, the LRU
-        lists, slab.
-        """
-        return self._owners.node_page_state(item)

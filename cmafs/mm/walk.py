@@ -1,20 +1,20 @@
 """The steps of an allocation from CMA in the names of the kernel's functions: ``cmafs trace-alloc``.
 
-``Memory.walk`` collects the lines; while it is None nothing is made of them. ``Memory.trace`` gets the
-kernel's own events of the same steps (``include/trace/events/migrate.h``, ``page_isolation.h``).
-Positions are pfns.
+Positions are pfns. ``Memory.walk`` collects the lines; while it is None nothing is made of them.
+``Memory.trace`` gets the kernel's own events of the same steps, those of ``include/trace/events/migrate.h``
+and ``page_isolation.h``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cmafs.mm.mmzone import MIGRATETYPE_NAMES
 from cmafs.mm.page_owner import Segment, contiguous
 
 if TYPE_CHECKING:
-    from cmafs.mm.mmzone import Memory
+    from cmafs.mm.mmzone import Event, Memory
 
 #: ``enum migrate_reason``: numbers that have been the same since 4.1.
 MR_COMPACTION, MR_CONTIG_RANGE = 0, 6
@@ -49,7 +49,7 @@ def step_isolate(memory: Memory, verb: str, low: int, high: int, migratetype: in
 def step_migrate(
     memory: Memory,
     window: tuple[int, int],
-    moving: list[tuple[int, int]],
+    moving: Sequence[tuple[int, int]],
     segments: Iterable[Segment],
     reclaimed: int,
 ) -> None:
@@ -76,12 +76,16 @@ def trace_migrate_pages(memory: Memory, succeeded: int, failed: int, reason: int
         return
     batches = [min(_BATCH, succeeded - done) for done in range(0, succeeded, _BATCH)]
     for moved, left in [*((batch, 0) for batch in batches), *[(0, 1)] * failed]:
-        fields = {"succeeded": moved, "failed": left, "mode": MIGRATE_SYNC, "reason": reason}
-        thp = dict.fromkeys(("thp_succeeded", "thp_failed", "thp_split", "large_folio_split"), 0)
-        memory.trace("mm_migrate_pages", {**fields, **thp})
+        memory.trace(*migrate_pages_event(moved, left, reason))
 
 
-def trace_test_pages_isolated(memory: Memory, start: int, end: int, fin: int) -> None:
+def migrate_pages_event(succeeded: int, failed: int, reason: int) -> Event:
+    """``mm_migrate_pages``, in pages; ``reason``: an MR_ constant. Huge pages are not modelled."""
+    thp = dict.fromkeys(("thp_succeeded", "thp_failed", "thp_split", "large_folio_split"), 0)
+    pages = {"succeeded": succeeded, "failed": failed, "mode": MIGRATE_SYNC, "reason": reason}
+    return "mm_migrate_pages", {**pages, **thp}
+
+
+def test_pages_isolated_event(start: int, end: int, fin: int) -> Event:
     """The event at the end of alloc_contig_range(); ``fin``: the first page that is not free, or ``end``."""
-    if memory.trace is not None:
-        memory.trace("test_pages_isolated", {"start_pfn": start, "end_pfn": end, "fin_pfn": fin})
+    return "test_pages_isolated", {"start_pfn": start, "end_pfn": end, "fin_pfn": fin}

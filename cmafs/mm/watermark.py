@@ -9,8 +9,16 @@ from __future__ import annotations
 from itertools import accumulate
 from math import isqrt
 
-from cmafs.mm.gfp import ZONE_RANKS
-from cmafs.mm.mmzone import WMARK_HIGH, WMARK_LOW, WMARK_MIN, Memory, Zone
+from cmafs.mm.gfp import ZONE_RANKS, rank
+from cmafs.mm.mmzone import (
+    MIGRATE_CMA,
+    MIGRATE_PCPTYPES,
+    WMARK_HIGH,
+    WMARK_LOW,
+    WMARK_MIN,
+    Memory,
+    Zone,
+)
 
 #: ``sysctl_lowmem_reserve_ratio``
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0}
@@ -18,7 +26,7 @@ LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "M
 
 def init_per_zone_wmark_min(memory: Memory) -> None:
     """``init_per_zone_wmark_min()``: min_free_kbytes from low memory, then the watermarks of every zone."""
-    lowmem = sum(z.managed_pages for z in memory.zones if ZONE_RANKS.get(z.name, 2) <= ZONE_RANKS["Normal"])
+    lowmem = sum(zone.managed_pages for zone in memory.zones if rank(zone) <= ZONE_RANKS["Normal"])
     kbytes = isqrt((lowmem << memory.layout.page_shift >> 10) * 16)
     memory.min_free_kbytes = max(128, min(kbytes, memory.abi.min_free_kbytes_limit))
     _setup_per_zone_wmarks(memory, lowmem)
@@ -26,17 +34,20 @@ def init_per_zone_wmark_min(memory: Memory) -> None:
 
 
 def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
-    """``__setup_per_zone_wmarks()``: each zone's share of min_free_kbytes, low and high above it."""
+    """``__setup_per_zone_wmarks()``: each zone's share of min_free_kbytes, low and high above it.
+
+    HighMem, which the kernel itself does not need, keeps between 32 (SWAP_CLUSTER_MAX) and 128 pages.
+    """
     pages_min = memory.min_free_kbytes >> (memory.layout.page_shift - 10)
     scale = memory.abi.watermark_scale_factor
     for zone in memory.zones:
         share = pages_min * zone.managed_pages // lowmem if lowmem else 0
-        if ZONE_RANKS.get(zone.name, 2) > ZONE_RANKS["Normal"]:
-            zone.watermark[WMARK_MIN] = (
-                max(32, min(zone.managed_pages // 1024, 128)) if zone.managed_pages else 0
-            )
-        else:
+        if rank(zone) <= ZONE_RANKS["Normal"]:
             zone.watermark[WMARK_MIN] = share
+        elif zone.managed_pages:
+            zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128))
+        else:
+            zone.watermark[WMARK_MIN] = 0
         step = max(share >> 2, zone.managed_pages * scale // 10000)
         zone.watermark[WMARK_LOW] = zone.watermark[WMARK_MIN] + step
         zone.watermark[WMARK_HIGH] = zone.watermark[WMARK_MIN] + 2 * step
@@ -60,14 +71,15 @@ def headroom(zone: Zone, mark: int, highest: Zone, alloc_cma: bool) -> int:
     return usable - zone.watermark[mark] - zone.lowmem_reserve[highest.index]
 
 
-def zone_watermark_ok(
-    zone: Zone, order: int, mark: int, highest: Zone, migratetype: int, alloc_cma: bool
-) -> bool:
+def zone_watermark_ok(zone: Zone, order: int, mark: int, highest: Zone, alloc_cma: bool) -> bool:
     """``zone_watermark_ok()``: enough free pages above the mark, and one free block that is large enough."""
     if headroom(zone, mark, highest, alloc_cma) - (1 << order) + 1 <= 0:
         return False
-    return order == 0 or any(
-        zone.nr_free_blocks(o, mt)
-        for o in range(order, zone.max_page_order + 1)
-        for mt in (0, 1, 2, *((4,) if alloc_cma else ()))
-    )
+    return order == 0 or has_free_block(zone, order, alloc_cma)
+
+
+def has_free_block(zone: Zone, order: int, alloc_cma: bool) -> bool:
+    """Whether a block of ``order`` or larger is free; one of CMA counts only if ``alloc_cma``."""
+    usable = (*range(MIGRATE_PCPTYPES), MIGRATE_CMA) if alloc_cma else range(MIGRATE_PCPTYPES)
+    orders = range(order, zone.max_page_order + 1)
+    return any(zone.nr_free_blocks(size, migratetype) for size in orders for migratetype in usable)

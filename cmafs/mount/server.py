@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import functools
 import gc
@@ -18,6 +17,7 @@ from cmafs.init.task import Task
 from cmafs.mount.mounts import NAME, announce, check_device, check_mountpoint, topmost
 from cmafs.mount.mounts import MountFailed as MountFailed
 from cmafs.mount.mounts import unmount as unmount
+from cmafs.mount.prctl import set_pdeathsig
 
 if TYPE_CHECKING:
     from socket import socket
@@ -30,9 +30,6 @@ _READY = b"ready"
 
 #: Objects: few cycles are made while serving, and a collection takes as long as a dozen calls.
 _GC_THRESHOLD = 100_000
-
-#: include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG = 1
 
 
 def parse_options(words: list[str]) -> dict[str, str | bool]:
@@ -99,10 +96,10 @@ def _current(proc: int) -> Task:
     pid = caller_pid()
     try:
         descriptor = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    except OSError:
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    except OSError:  # also while it is read, if the caller was killed
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
-    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
     return Task(int(status.get("NSpid", str(pid)).split()[-1]), status["Name"])
 
 
@@ -239,7 +236,7 @@ def _own_descriptors(*keep: int) -> int:
 
 def _die_with(parent: int, number: int) -> None:
     if number:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        set_pdeathsig(number)
         if os.getppid() != parent:
             os.kill(os.getpid(), number)
 

@@ -5,11 +5,8 @@ All numbers are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from cmafs.of.base import DeviceNode
 
-from cmafs.of.base import DeviceNode, of_read_number
-
-_CELL = 4
 _U64 = (1 << 64) - 1
 
 #: PHYS_ADDR_MAX: no bus limits anything.
@@ -19,11 +16,11 @@ PHYS_ADDR_MAX = _U64
 def of_translate_address(node: DeviceNode) -> int | None:
     """``of_translate_address()``: the CPU address of a node's first ``reg``; None where there is none."""
     bus = node.parent
-    if bus is None or len(node.props.get("reg", b"")) < (bus.address_cells() + bus.size_cells()) * _CELL:
+    if bus is None or not (entries := node.entries("reg", *bus.reg_cells())):
         return None
     if not bus.size_cells():
         return None  # a bus such as I2C: not an address of memory
-    address = node.read_number("reg", bus.address_cells())
+    address = entries[0][0]
     while bus.parent is not None:
         translated = _translate_one(bus, "ranges", address)
         if translated is None:
@@ -44,18 +41,10 @@ def _translate_one(bus: DeviceNode, prop: str, address: int) -> int | None:
     return None
 
 
-def _ranges(bus: DeviceNode, prop: str) -> Iterator[tuple[int, int, int]]:
+def _ranges(bus: DeviceNode, prop: str) -> list[tuple[int, ...]]:
     """The entries of ``ranges`` or ``dma-ranges``: (address on the bus, on its parent, bytes)."""
     assert bus.parent is not None
-    na, pna, ns = bus.address_cells(), bus.parent.address_cells(), bus.size_cells()
-    data = bus.props[prop]
-    step = (na + pna + ns) * _CELL
-    for offset in range(0, len(data) - step + 1, step) if step else ():
-        yield (
-            of_read_number(data, na, offset),
-            of_read_number(data, pna, offset + na * _CELL),
-            of_read_number(data, ns, offset + (na + pna) * _CELL),
-        )
+    return bus.entries(prop, bus.address_cells(), bus.parent.address_cells(), bus.size_cells())
 
 
 def of_dma_get_range(node: DeviceNode) -> list[tuple[int, int, int]]:

@@ -82,9 +82,23 @@ class DeviceNode:
         data = self.props.get(name, b"")
         return of_read_number(data, 1, index * _CELL) if len(data) >= (index + 1) * _CELL else None
 
-    def read_number(self, name: str, cells: int, offset: int = 0) -> int:
-        """``of_read_number()`` on a property, ``offset`` in bytes. Raises ValueError if it is too short."""
-        return of_read_number(self.props.get(name, b""), cells, offset)
+    def read_number(self, name: str, cells: int) -> int:
+        """``of_read_number()`` at the start of a property. Raises ValueError if it is too short."""
+        return of_read_number(self.props.get(name, b""), cells)
+
+    def entries(self, name: str, *cells: int, whole: bool = False) -> list[tuple[int, ...]]:
+        """A property as a table, one column for each of ``cells``: ``reg`` has (address, size) in each row.
+
+        What is left over at its end is ignored; with ``whole`` there are no rows then.
+        """
+        data, step = self.props.get(name, b""), sum(cells) * _CELL
+        if not step or (whole and len(data) % step):
+            return []
+        at = [sum(cells[:column]) * _CELL for column in range(len(cells))]
+        return [
+            tuple(of_read_number(data, width, row + offset) for width, offset in zip(cells, at, strict=True))
+            for row in range(0, len(data) - step + 1, step)
+        ]
 
     def property_read_strings(self, name: str) -> list[str]:
         """The zero-terminated strings of a property, a last one without terminator included."""
@@ -109,6 +123,10 @@ class DeviceNode:
         """No ``status``, or ``ok`` or ``okay``: ``drivers/of/fdt.c:of_fdt_device_is_available()@v6.12``."""
         return "status" not in self.props or self.property_read_string("status") in ("ok", "okay")
 
+    def reg_cells(self) -> tuple[int, int]:
+        """``#address-cells`` and ``#size-cells``: what an entry of a child's ``reg`` consists of."""
+        return self.address_cells(), self.size_cells()
+
     def address_cells(self) -> int:
         """``#address-cells`` for this node's children."""
         cells = self.property_read_u32("#address-cells")
@@ -128,8 +146,7 @@ class DeviceNode:
 
     def parse_phandles(self, name: str) -> list[int]:
         """Every whole cell of a list of phandles without arguments, as ``memory-region`` is."""
-        data = self.props.get(name, b"")
-        return [of_read_number(data, 1, offset) for offset in range(0, len(data) - _CELL + 1, _CELL)]
+        return [phandle for (phandle,) in self.entries(name, 1)]
 
 
 @dataclass(eq=False)
@@ -160,6 +177,11 @@ class DeviceTree:
         if phandle in (0, 0xFFFFFFFF):
             return None
         return next((node for node in self.walk() if node.phandle() == phandle), None)
+
+    @property
+    def chosen(self) -> DeviceNode:
+        """/chosen, where the boot loader speaks to the kernel; without properties if there is none."""
+        return self.root.children.get("chosen") or DeviceNode("chosen")
 
     @property
     def model(self) -> str:

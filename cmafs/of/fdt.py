@@ -27,6 +27,8 @@ _MAX_NAME = 255
 
 #: The only version since 2006; pyfdt knows no later one, dtc converts earlier ones.
 _VERSION = 17
+#: last_comp_version, which the kernel lets be anything up to 17, and the one that pyfdt takes.
+_AT_LAST_COMP, _LAST_COMP = 24, (16).to_bytes(4, "big")
 
 _HEADER = struct.Struct(">10I")
 _MAGIC = struct.pack(">I", FDT_MAGIC)
@@ -171,8 +173,9 @@ def _explain_overlay(source: str, base: DeviceTree, trees: Sequence[DeviceTree],
 
 def _unflatten(source: str, blob: bytes) -> DeviceTree:
     """Nodes and reservations of a checked blob. Raises DtError where its structure is damaged."""
+    readable = blob[:_AT_LAST_COMP] + _LAST_COMP + blob[_AT_LAST_COMP + len(_LAST_COMP) :]
     try:
-        parsed = FdtBlobParse(io.BytesIO(blob))
+        parsed = FdtBlobParse(io.BytesIO(readable))
         reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
         root = _nodes(parsed.fdt_dt_tags)
     except (struct.error, TypeError, ValueError) as error:  # what pyfdt raises at the end of its input

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cmafs.mm.memblock import Memblock
-from cmafs.of.base import DeviceNode, DeviceTree, DtError, of_read_number
+from cmafs.of.base import DeviceNode, DeviceTree, DtError
 
-_CELL = 4
 _SZ_1G = 1 << 30
 
-#: A byte a page block is kept from the first to the last address (facts of mm/): more would not be small.
+#: A byte a page block is kept from the first to the last address (docs/memory.md): more would not be small.
 LARGEST_SPAN = 1 << 44
 
 
@@ -30,27 +27,11 @@ def memory_nodes(tree: DeviceTree, named_is_enough: bool) -> list[DeviceNode]:
     ]
 
 
-def reg_ranges(
-    node: DeviceNode, addr_cells: int, size_cells: int, prop: str = "reg"
-) -> Iterator[tuple[int, int]]:
-    """(base, size) of every whole pair; what is left over at the end is ignored."""
-    data = node.props.get(prop, b"")
-    step = (addr_cells + size_cells) * _CELL
-    for at in range(0, len(data) - step + 1, step) if step else ():
-        yield of_read_number(data, addr_cells, at), of_read_number(data, size_cells, at + addr_cells * _CELL)
-
-
-def early_init_dt_add_memory_arch(
-    memblock: Memblock, base: int, size: int, page_size: int, limit: int
-) -> list[int]:
-    """Add one range cut to whole pages below ``limit``; [base, size] of what was added, empty if nothing
-    is left.
-    """
+def early_init_dt_add_memory_arch(base: int, size: int, page_size: int, limit: int) -> tuple[int, int]:
+    """(base, size) of the whole pages of a range below ``limit``; size 0 if nothing is left."""
     end = min((base + size) // page_size * page_size, limit)
     base = -(-base // page_size) * page_size
-    if base >= end:
-        return []
-    return [base, end - base]
+    return base, max(end - base, 0)
 
 
 def of_numa_init(nodes: list[DeviceNode], max_numnodes: int) -> dict[str, int]:
@@ -62,16 +43,17 @@ def of_numa_init(nodes: list[DeviceNode], max_numnodes: int) -> dict[str, int]:
 
 def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
     """Where ``--memory`` begins: the tree's memory, else what it reserves rounded down to 1 GiB, else 0."""
-    cells = tree.root.address_cells(), tree.root.size_cells()
-    bases = [base for node in nodes for base, _ in reg_ranges(node, *cells)]
+    bases = [base for node in nodes for base, _ in node.entries("reg", *tree.root.reg_cells())]
     if bases:
         return min(bases)
+    return min((base for base, _ in claimed(tree)), default=0) // _SZ_1G * _SZ_1G
+
+
+def claimed(tree: DeviceTree) -> list[tuple[int, ...]]:
+    """(base, size) of what the tree keeps from the loader: /memreserve/ and ``reg`` in /reserved-memory."""
     parent = tree.root.children.get("reserved-memory")
-    bases = (
-        [base for node in parent.children.values() for base, _ in reg_ranges(node, *cells)] if parent else []
-    )
-    bases += [base for base, _ in tree.memreserve]
-    return min(bases) // _SZ_1G * _SZ_1G if bases else 0
+    nodes = parent.children.values() if parent else ()
+    return [*tree.memreserve, *(row for n in nodes for row in n.entries("reg", *tree.root.reg_cells()))]
 
 
 def early_init_dt_scan_memory(
@@ -89,24 +71,13 @@ def early_init_dt_scan_memory(
     CONFIG_NUMA). Raises DtError if there is no memory.
     """
     nodes = memory_nodes(tree, named_is_enough)
-    cells = tree.root.address_cells(), tree.root.size_cells()
     nids = of_numa_init(nodes, max_numnodes) if memory is None else {}
     if memory is not None:
         ranges = [(_default_base(tree, _named(tree)), memory, 0)]
     else:
-        prop = {
-            node.path: "linux,usable-memory" if "linux,usable-memory" in node.props else "reg"
-            for node in nodes
-        }
-        ranges = [
-            (base, size, nids.get(node.path, 0))
-            for node in nodes
-            for base, size in reg_ranges(node, *cells, prop=prop[node.path])
-        ]
+        ranges = [(b, s, nids.get(node.path, 0)) for node in nodes for b, s in _ranges_of(tree, node)]
     for base, size, nid in ranges:
-        for_page = early_init_dt_add_memory_arch(memblock, base, size, page_size, phys_limit)
-        if for_page:
-            memblock.add(for_page[0], for_page[1], nid)
+        memblock.add(*early_init_dt_add_memory_arch(base, size, page_size, phys_limit), nid)
     if not memblock.memory:
         raise DtError(_no_memory(tree, nodes, memory))
     span = memblock.end_of_dram() - memblock.start_of_dram()
@@ -118,14 +89,19 @@ def early_init_dt_scan_memory(
     return bool(nids)
 
 
+def _ranges_of(tree: DeviceTree, node: DeviceNode) -> list[tuple[int, ...]]:
+    usable = "linux,usable-memory"
+    return node.entries(usable if usable in node.props else "reg", *tree.root.reg_cells())
+
+
 def _named(tree: DeviceTree) -> list[DeviceNode]:
     return [node for node in tree.root.children.values() if node.name.split("@")[0] == "memory"]
 
 
 def _empty(tree: DeviceTree, node: DeviceNode) -> str:
     """Why a memory node is none."""
-    cells = tree.root.address_cells(), tree.root.size_cells()
-    sizes = [size for _, size in reg_ranges(node, *cells)]
+    cells = tree.root.reg_cells()
+    sizes = [size for _, size in node.entries("reg", *cells)]
     if not sizes:
         return f"reg of {node.path} is no (address, size) pair of the root's {cells[0]} and {cells[1]} cells"
     if any(sizes):

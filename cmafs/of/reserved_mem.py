@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from cmafs.abi.boot import SORT_NONE
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
+from cmafs.lib.intervals import within
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
 from cmafs.lib.sort import overlaps, rmem_sort
 from cmafs.mm.cma_declare import SZ_1M
@@ -41,8 +42,7 @@ class ReservedMemScan:
         self.abi = self.early.abi.boot
         self.memblock = self.early.memblock
         self.log = self.early.log
-        self.addr_cells = self.tree.root.address_cells()
-        self.size_cells = self.tree.root.size_cells()
+        self.addr_cells, self.size_cells = self.tree.root.reg_cells()
         self.phys_mask = self.early.phys_mask
 
     def pr_fdt(self, text: str, level: int = LOGLEVEL_ERR) -> None:
@@ -139,29 +139,21 @@ class ReservedMemScan:
                 self.early.event(node.path, "no-reg-no-size", EFFECT_IGNORED, "reg")
 
     def _has_reg(self, node: DeviceNode) -> bool:
-        if self.abi.validates_properties and "reg" in node.props and not self._pairs(node.props["reg"]):
+        if self.abi.validates_properties and "reg" in node.props and not self._pairs(node, "reg"):
             self.early.event(node.path, "invalid-reg", EFFECT_REFUSED, "reg")
             return False
         return "reg" in node.props
 
-    def _pairs(self, data: bytes) -> list[tuple[int, int]]:
-        """(base, size) pairs; empty if the length is no multiple of a pair or 0."""
-        step = (self.addr_cells + self.size_cells) * _CELL
-        if not step or len(data) % step:
-            return []
-        return [
-            (
-                of_read_number(data, self.addr_cells, at) & self.phys_mask,
-                of_read_number(data, self.size_cells, at + self.addr_cells * _CELL) & self.phys_mask,
-            )
-            for at in range(0, len(data), step)
-        ]
+    def _pairs(self, node: DeviceNode, prop: str) -> list[tuple[int, int]]:
+        """(base, size) pairs, as wide as a phys_addr_t; none if the length is no multiple of a pair or 0."""
+        pairs = node.entries(prop, self.addr_cells, self.size_cells, whole=True)
+        return [(base & self.phys_mask, size & self.phys_mask) for base, size in pairs]
 
     # -- reg nodes -------------------------------------------------------------------------------
 
     def _reserve_reg(self, node: DeviceNode) -> None:
         """__reserved_mem_reserve_reg(): reserve the ranges of one node."""
-        pairs = self._pairs(node.props["reg"])
+        pairs = self._pairs(node, "reg")
         if not pairs:
             if node.props["reg"]:
                 self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
@@ -205,10 +197,9 @@ class ReservedMemScan:
 
     def _init_reg_node(self, node: DeviceNode) -> None:
         """One ``reg`` node in the second pass."""
-        data = node.props["reg"]
-        pairs = self._pairs(data)
+        pairs = self._pairs(node, "reg")
         if not pairs:
-            if data and not self.abi.validates_properties:
+            if node.props["reg"] and not self.abi.validates_properties:
                 self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
             return
         if self.abi.default_node_skipped and not self._validate(node):
@@ -221,9 +212,7 @@ class ReservedMemScan:
             self._save(ReservedMem(node, base, size))
 
     def _validate(self, node: DeviceNode) -> bool:
-        """rmem_cma_validate()@7.2: a default node is refused before it is reserved when ``cma=`` was
-        given.
-        """
+        """rmem_cma_validate()@7.2: with ``cma=`` a default node is refused before it is reserved."""
         default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
         bypassed = default and self.early.params.cma.given
         if bypassed:
@@ -286,9 +275,8 @@ class ReservedMemScan:
 
     def _alloc_ranges(self, node: DeviceNode) -> list[tuple[int, int]] | None:
         """(base, size) pairs of ``alloc-ranges``; empty without; None if its length is wrong."""
-        data = node.props.get("alloc-ranges", b"")
-        pairs = self._pairs(data)
-        if data and not pairs:
+        pairs = self._pairs(node, "alloc-ranges")
+        if node.props.get("alloc-ranges") and not pairs:
             if not self.abi.validates_properties:
                 return None
             self.early.event(node.path, "invalid-alloc-ranges", EFFECT_MOVED, "alloc-ranges")
@@ -312,9 +300,7 @@ class ReservedMemScan:
         return 0
 
     def _bottom_up(self, start: int, end: int) -> bool:
-        """__reserved_mem_alloc_in_range(): towards an existing region, if exactly one end of the range
-        touches one.
-        """
+        """__reserved_mem_alloc_in_range(): towards a region that one end of the range alone touches."""
         if not self.abi.keeps_ranges_contiguous:
             return self.memblock.bottom_up
         placed = [region for region in self.regions if region.size]
@@ -323,7 +309,7 @@ class ReservedMemScan:
         return bottom_up if bottom_up != top_down else self.memblock.bottom_up
 
     def _alloc(self, size: int, align: int, start: int, end: int, nomap: bool) -> int:
-        """early_init_dt_alloc_reserved_memory_arch()."""
+        """early_init_dt_alloc_reserved_memory_arch(): take memory in [start, end), 0 if there is no room."""
         base = self.memblock.phys_alloc_range(size, align, start, end or MEMBLOCK_ALLOC_ANYWHERE)
         if base and nomap:
             if self.abi.nomap_removes:
@@ -397,9 +383,6 @@ class ReservedMemScan:
         """Give no-map memory back; that of a ``reg`` node, from 6.12 on, when the linear map is made."""
         end = region.base + region.size
         if self.abi.two_passes and "reg" in region.node.props:
-            self.unmapped += [
-                (max(region.base, memory.base), min(end, memory.end), region.node.path)
-                for memory in self.memblock.memory
-                if memory.nomap and memory.base < end and memory.end > region.base
-            ]
+            nomap = ((memory.base, memory.end) for memory in self.memblock.memory if memory.nomap)
+            self.unmapped += [(*span, region.node.path) for span in within(nomap, region.base, end)]
         self.memblock.clear_nomap(region.base, region.size)

@@ -1,5 +1,4 @@
-"""Regions of /reserved-memory and the drivers of ``shared-dma-pool``: an area of CMA, or a pool for one
-device.
+"""The drivers of ``shared-dma-pool``: a region becomes an area of CMA, or a pool that one device owns.
 
 Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rmem_dma_setup()``,
 ``kernel/dma/swiotlb.c:rmem_swiotlb_setup()``.
@@ -71,7 +70,7 @@ def _drivers(early: EarlyMm, node: DeviceNode) -> list[tuple[str, Callable[[Earl
 
 
 def reserved_mem_init_node(early: EarlyMm, region: ReservedMem) -> bool:
-    """``__reserved_mem_init_node()``: True if a driver took the region or none knows it, not if all refuse."""
+    """``__reserved_mem_init_node()``: True if a driver took the region or none knows it."""
     drivers = _drivers(early, region.node)
     if not drivers:
         early.event(region.node.path, "no-driver", EFFECT_IGNORED, "compatible")

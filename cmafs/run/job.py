@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from cmafs.mount.mounts import FUSE_DEVICE
+from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run import proc, programs, root, syscalls
 from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.run.signals import Signals, terminal_given_back, wait_for
@@ -240,7 +241,7 @@ def _start(job: Job) -> int:
 
 def _init(job: Job, composed: Composed, alive: int, directory: str) -> NoReturn:
     """Pid 1 of the run: finish /proc, start CMD, reap until CMD has ended."""
-    syscalls.set_pdeathsig()
+    set_pdeathsig()
     if not os.read(alive, 1):
         os._exit(CANNOT_RUN)
     with step("mount /proc"):

@@ -18,8 +18,8 @@ from typing import Any
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, Symlink, fail, new_directory
 from cmafs.mount.fuse_ops import FuseMount, caller_pid
+from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run.root import HOST, PROCFS, TREE, Graft
-from cmafs.run.syscalls import set_pdeathsig
 
 _PROC = FileSystemType("proc", create=errno.ENOENT)
 _OPTIONS: Mapping[str, str | bool] = {

@@ -8,6 +8,8 @@ import os
 import platform
 import struct
 
+from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS = 0x00020000
@@ -24,8 +26,6 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
-PR_SET_PDEATHSIG = 1
-PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
 # by audit architecture (include/uapi/linux/audit.h, each architecture's syscall table): syslog(2), splice(2),
@@ -77,11 +77,6 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
 
 
-def set_pdeathsig(signal_number: int = 9) -> None:
-    """Ask for a signal when the parent ends. A parent that has ended before is for the caller to notice."""
-    _check(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl")
-
-
 class _SockFprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
@@ -118,8 +113,7 @@ def filter_syscalls() -> None:
     program = _filter()
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    result = _libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(fprog), 0, 0)
-    _check(result, f"seccomp ({platform.machine()})")
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(fprog), f"seccomp ({platform.machine()})")
 
 
 def borrow_descriptor(pid: int, number: int) -> int:

@@ -13,12 +13,11 @@ import os
 import signal
 from typing import NoReturn
 
-from cmafs.run.syscalls import set_pdeathsig
+from cmafs.mount.prctl import PR_SET_NAME, prctl, set_pdeathsig
 
 #: What init gets when the pipe has something to read; no program of a run is sent it.
 NEWS = signal.SIGRTMIN + 7
 
-_PR_SET_NAME = 15
 _ARG_START, _ARG_END = 45, 46  # of /proc/PID/stat, counted behind the name in parentheses
 
 
@@ -86,7 +85,7 @@ def _be(name: str) -> NoReturn:
         start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
         ctypes.memset(start, 0, end - start)
         ctypes.memmove(start, name.encode()[: end - start - 1], min(len(name), end - start - 1))
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+        prctl(PR_SET_NAME, name.encode())
         os.closerange(0, 256)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

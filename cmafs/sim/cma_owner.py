@@ -9,20 +9,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmafs.lib.intervals import Interval, union, without
+
 if TYPE_CHECKING:
-    from cmafs.drivers.device import DriverMachine
-    from cmafs.mm.cma import Cma, CmaMemrange
-
-DEBUGFS, ATOMIC_POOL, BOOT = "debugfs", "dma_atomic_pool", "boot"
+    from cmafs.drivers.device import Device, DriverMachine
+    from cmafs.mm.cma import Cma
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
+class Taker:
+    """Who takes pages of an area without being a device."""
+
+    name: str
+
+
+DEBUGFS, ATOMIC_POOL, BOOT = Taker("debugfs"), Taker("dma_atomic_pool"), Taker("boot")
+
+
+@dataclass(frozen=True)
 class PageHolder:
-    """``count`` pages from ``pfn`` on, and who holds them: a device's name or one of the words above."""
+    """``count`` pages from ``pfn`` on, and who holds them."""
 
     pfn: int
     count: int
-    owner: str
+    owner: Taker | Device
 
 
 def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
@@ -30,27 +40,26 @@ def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
 
     Pages are those of whole bits: what is taken of the last bit of a buffer belongs to it.
     """
-    known = sorted(
-        PageHolder(pfn, _whole_bits(cma, count), owner)
-        for cmr in cma.ranges
-        for pfn, count, owner in _takers(machine, cma)
-        if cmr.base_pfn <= pfn < cmr.end_pfn
-    )
+    taken = [PageHolder(pfn, _whole_bits(cma, count), owner) for pfn, count, owner in _takers(machine, cma)]
+    known = sorted((holder for holder in taken if cma.find_range(holder.pfn)), key=_pfn)
     holders = list(known)
-    for cmr in cma.ranges:
-        for start, end in _used_runs(cma, cmr):
-            holders += [PageHolder(low, high - low, BOOT) for low, high in _gaps(known, start, end)]
-    return sorted(holders)
+    spoken_for = union((holder.pfn, holder.pfn + holder.count) for holder in known)
+    holders += [PageHolder(low, high - low, BOOT) for low, high in without(allocated(cma), spoken_for)]
+    return sorted(holders, key=_pfn)
 
 
-def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, str]]:
+def _pfn(holder: PageHolder) -> int:
+    return holder.pfn
+
+
+def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, Taker | Device]]:
     for pfn, count in cma.mem_head:
         yield pfn, count, DEBUGFS
     shift = machine.config.page_shift
     for device in machine.devices.values():
         for buffer in device.buffers:
-            if buffer.origin == cma.name:
-                yield buffer.pfn, -(-buffer.size >> shift), buffer.owner
+            if buffer.origin is cma:
+                yield buffer.pfn, -(-buffer.size >> shift), device
     for pool in machine.atomic_pools:
         for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL
@@ -60,23 +69,8 @@ def _whole_bits(cma: Cma, count: int) -> int:
     return cma.pages_to_bits(count) << cma.order_per_bit
 
 
-def _used_runs(cma: Cma, cmr: CmaMemrange) -> Iterator[tuple[int, int]]:
-    """(first pfn, pfn behind the last) of each run of used bits."""
-    position = 0
-    for start, length in [*cmr.bitmap.holes, (cmr.bitmap.nbits, 0)]:
-        if position < start:
-            shift = cma.order_per_bit
-            yield cmr.base_pfn + (position << shift), cmr.base_pfn + (start << shift)
-        position = start + length
-
-
-def _gaps(known: list[PageHolder], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """What of a run no taker speaks for."""
-    for holder in known:
-        if holder.pfn >= end or holder.pfn + holder.count <= start:
-            continue
-        if start < holder.pfn:
-            yield start, holder.pfn
-        start = max(start, holder.pfn + holder.count)
-    if start < end:
-        yield start, end
+def allocated(cma: Cma) -> Iterator[Interval]:
+    """What an area's bitmaps say is allocated, in whole bits: (start, end) as pfns."""
+    for cmr in cma.ranges:
+        for start, end in cmr.bitmap.runs():
+            yield cmr.base_pfn + (start << cma.order_per_bit), cmr.base_pfn + (end << cma.order_per_bit)

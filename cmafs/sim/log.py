@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 #: Lines kept; the oldest go first.
 MAX_LINES = 4096
@@ -21,7 +22,8 @@ class SimLog(deque[str]):
         """Add one line."""
         super().append(line)
         if self.sink:
-            self.sink(line)
+            with suppress(OSError, ValueError):  # a full disk is no answer to whoever wrote the line
+                self.sink(line)
 
     def report(self, trace: str) -> None:
         """Add the traceback of a bug of ours; sim/verify then says so."""

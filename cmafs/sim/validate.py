@@ -5,9 +5,10 @@ Cost follows what was touched. ``tests/t2_validate.py`` proves each rule by sabo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from cmafs.lib.intervals import length, union, without
 from cmafs.mm.cma import Cma
 from cmafs.mm.mmzone import (
     CODE_MASK,
@@ -20,13 +21,13 @@ from cmafs.mm.mmzone import (
     Zone,
 )
 from cmafs.mm.page_owner import TAG_INDEX, TAG_SHIFT
+from cmafs.sim.cma_owner import allocated
 
 
 def validate(memory: Memory, areas: Sequence[Cma] = (), before: dict[str, int] | None = None) -> list[str]:
     """All violations, one line each; an empty list is a clean machine.
 
-    ``areas``: the CMA areas; ``before``: the event counters of an earlier check, which must not have been
-    higher.
+    ``areas``: the CMA areas; ``before``: event counters of an earlier check, which cannot have been higher.
     """
     wrong: list[str] = []
     for zone in memory.zones:
@@ -53,9 +54,7 @@ def free_blocks(zone: Zone) -> Iterator[tuple[int, int, int]]:
 
 
 def check_free_lists(zone: Zone) -> Iterator[str]:
-    """Each block is on the list that its head says, aligned to its order, inside its zone, and on no other
-    list.
-    """
+    """Each block is on the list that its head says and on no other, aligned, and inside its zone."""
     listed = 0
     for code, blocks in enumerate(zone.free_area):
         listed += len(blocks)
@@ -134,9 +133,7 @@ def check_owners(memory: Memory) -> Iterator[str]:
 
 
 def check_content(memory: Memory) -> Iterator[str]:
-    """Every page's content is in memory once: what is found adds up to the witness that migration never
-    touches.
-    """
+    """Every page's content is in memory once: it adds up to the witness that migration never touches."""
     found: dict[int, list[int]] = {ident: [0, 0] for ident in memory.owners.occupants}
     for tags in memory.owners.tags.values():
         for tag in tags:
@@ -178,9 +175,9 @@ def check_one_state(memory: Memory, areas: Sequence[Cma]) -> Iterator[str]:
     states = [(start, end, "free") for zone in memory.zones for start, end, _ in free_blocks(zone)]
     states += [(start, end, "used") for start, end in _used_runs(memory)]
     for area in areas:
-        taken: Iterable[tuple[int, int]] = allocated(area)
-        if area.order_per_bit:
-            taken = _without(taken, sorted((start, end) for start, end, _ in states))
+        taken = allocated(area)
+        if area.order_per_bit:  # a bit stands for more pages than were asked for
+            taken = without(taken, union((start, end) for start, end, _ in states))
         states += [(start, end, area.name) for start, end in taken]
     states.sort()
     for (start, end, state), (following, _, other) in pairwise(states):
@@ -188,42 +185,10 @@ def check_one_state(memory: Memory, areas: Sequence[Cma]) -> Iterator[str]:
             yield f"pages from {following:#x} on are {state} (from {start:#x}) and {other}"
     managed = sum(zone.managed_pages for zone in memory.zones)
     total = sum(end - start for start, end, _ in states)
-    twice = memory.totalcma_pages - _union((r.base_pfn, r.end_pfn) for area in areas for r in area.ranges)
+    areas_pages = length(union((r.base_pfn, r.end_pfn) for area in areas for r in area.ranges))
+    twice = memory.totalcma_pages - areas_pages
     if areas and total != managed - twice:
         yield f"{managed - twice} pages managed, {total} accounted for"
-
-
-def _union(extents: Iterable[tuple[int, int]]) -> int:
-    pages, reached = 0, 0
-    for start, end in sorted(extents):
-        pages += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return pages
-
-
-def allocated(area: Cma) -> Iterator[tuple[int, int]]:
-    """What an area's bitmap says is allocated, in whole bits: (start, end), ascending within each range."""
-    shift = area.order_per_bit
-    for cmr in area.ranges:
-        at = cmr.base_pfn
-        for start, length in cmr.bitmap.holes:
-            if at < cmr.base_pfn + (start << shift):
-                yield at, cmr.base_pfn + (start << shift)
-            at = cmr.base_pfn + ((start + length) << shift)
-        if at < cmr.end_pfn:
-            yield at, cmr.end_pfn
-
-
-def _without(extents: Iterable[tuple[int, int]], cover: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of extents outside ``cover`` (sorted): a bit stands for more pages than were asked for."""
-    for start, end in extents:
-        for low, high in cover:
-            if high > start and low < end:
-                if start < low:
-                    yield start, low
-                start = high
-        if start < end:
-            yield start, end
 
 
 def check_areas(areas: Sequence[Cma]) -> Iterator[str]:
@@ -234,7 +199,7 @@ def check_areas(areas: Sequence[Cma]) -> Iterator[str]:
     for area in areas:
         for cmr in area.ranges:
             yield from (f"{area.name}: {line}" for line in cmr.bitmap.check())
-        in_bits = sum(end - start for start, end in allocated(area))
+        in_bits = length(allocated(area))
         taken = area.count - area.available_count
         if in_bits != taken and not (area.order_per_bit and in_bits > taken):
             yield f"{area.name}: {in_bits} pages in its bitmap, {taken} counted"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.device import DmaBuffer, DriverMachine
+from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.contiguous import page_count
-from cmafs.drivers.dma.direct import FROM_COHERENT, FROM_PAGES, FROM_POOL
-
-if TYPE_CHECKING:
-    from cmafs.mm.cma import Cma, CmaMemrange
+from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.lib.bitmap import Bitmap
+from cmafs.mm.cma import Cma
+from cmafs.mm.page_owner import Occupant
 
 
 def validate_buffers(machine: DriverMachine) -> list[str]:
     """The violations by buffers of devices: used where they say they are, and nobody else's."""
     buffers = sorted((b for d in machine.devices.values() for b in d.buffers), key=lambda b: b.pfn)
-    wrong = [f"{_name(b)}: its pages are not used in {b.origin}" for b in buffers if not _used(machine, b)]
+    wrong = [f"{_name(b)}: its pages are not used in {b.area}" for b in buffers if not _used(machine, b)]
     for one, two in pairwise(buffers):
         if one.pfn + page_count(one.device, one.size) > two.pfn:
             wrong.append(f"{_name(one)} overlaps {_name(two)}")
@@ -36,24 +36,22 @@ def _name(buffer: DmaBuffer) -> str:
 
 def _used(machine: DriverMachine, buffer: DmaBuffer) -> bool:
     start, end = buffer.pfn, buffer.pfn + page_count(buffer.device, buffer.size)
-    if buffer.origin == FROM_PAGES:
-        return machine.memory.owners.owner_at(start) is not None
-    if buffer.origin == FROM_COHERENT:
-        pool = buffer.device.dma_mem
-        return pool is not None and pool.pfn_base <= start and end <= pool.pfn_base + pool.nr_pages
-    if buffer.origin == FROM_POOL:
-        chunks = [chunk for pool in machine.atomic_pools for chunk in pool.chunks]
-        return any(c.pfn <= start and end <= c.pfn + c.count for c in chunks)
-    area = machine.cma.by_name(buffer.origin)
-    return area is not None and any(_all_set(area, cmr, start, end) for cmr in area.ranges)
+    match buffer.origin:
+        case Occupant():
+            return machine.memory.owners.owner_at(start) is buffer.origin
+        case DmaCoherentMem() as pool:
+            return _all_set(pool.bitmap, pool.pfn_base, 0, start, end)
+        case AtomicPool() as pool:
+            return any(_all_set(chunk.bits, chunk.pfn, 0, start, end) for chunk in pool.chunks)
+        case Cma() as area:
+            order = area.order_per_bit
+            return any(_all_set(cmr.bitmap, cmr.base_pfn, order, start, end) for cmr in area.ranges)
 
 
-def _all_set(area: Cma, cmr: CmaMemrange, start: int, end: int) -> bool:
-    """Whether the bits of these pages are in a range, and set."""
-    if start < cmr.base_pfn or end > cmr.end_pfn:
-        return False
-    first, last = ((pfn - cmr.base_pfn) >> area.order_per_bit for pfn in (start, end - 1))
-    return cmr.bitmap.all_set(first, last - first + 1)
+def _all_set(bitmap: Bitmap, base: int, order_per_bit: int, start: int, end: int) -> bool:
+    """Whether ``[start, end)`` lies in a bitmap that begins at pfn ``base``, and all its bits are set."""
+    first, last = ((pfn - base) >> order_per_bit for pfn in (start, end - 1))
+    return 0 <= first <= last < bitmap.nbits and bitmap.all_set(first, last - first + 1)
 
 
 def _regions(cma: Cma2010) -> Iterator[str]:
@@ -66,6 +64,8 @@ def _regions(cma: Cma2010) -> Iterator[str]:
             yield f"region {reg.label}: free and used bytes are not its size"
         if any(chunk.start < reg.start or chunk.start + chunk.size > reg.end for chunk in own):
             yield f"region {reg.label}: a chunk lies outside"
-    for one, two in pairwise(chunks):
+        if not cma.quirks.q17_rounding_wraps and not all(chunk.size for chunk in own):
+            yield f"region {reg.label}: a chunk of no bytes"
+    for one, two in pairwise(chunk for chunk in chunks if chunk.size):
         if one.start + one.size > two.start:
             yield f"chunks at {one.start:#x} and {two.start:#x} overlap"

@@ -48,9 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One line of ``sim/tasks``: counts in pages, ``ranges`` as (first, last) pfn, ``more`` ranges left
-    out.
-    """
+    """One line of ``sim/tasks``: pages, ``ranges`` as (first, last) pfn, how many ``more`` there are."""
 
     name: str
     kind: str
@@ -109,9 +107,7 @@ def _foreign_pins(memory: Memory, occupant: Occupant) -> list[int]:
 
 
 def shrink(memory: Memory, name: str, pages: int) -> None:
-    """Frees the newest pages of a task. Raises OSError ENOENT, EINVAL (it has fewer), EBUSY (one of them is
-    pinned).
-    """
+    """Frees a task's newest pages. Raises OSError ENOENT, EINVAL (it has fewer), EBUSY (one is pinned)."""
     occupant = _find(memory, name)
     if pages > occupant.resident:
         raise OSError(errno.EINVAL, f"task {name!r} has only {occupant.resident} pages")
@@ -130,9 +126,7 @@ def shrink(memory: Memory, name: str, pages: int) -> None:
 
 
 def kill(memory: Memory, name: str) -> None:
-    """Ends a task: its own pins go, its pages are freed. Raises OSError ENOENT, EBUSY (``pin pfn`` holds
-    one).
-    """
+    """Ends a task, with its own pins. Raises OSError ENOENT, EBUSY (``pin pfn`` holds one of its pages)."""
     occupant = _find(memory, name)
     held = _foreign_pins(memory, occupant)
     if held:
@@ -154,9 +148,7 @@ def _put(memory: Memory, pfn: int) -> None:
 
 
 def pin(memory: Memory, name: str, pages: int) -> None:
-    """Long-term pins on the lowest-index pages not yet pinned. Raises OSError ENOENT, EINVAL (there are
-    fewer).
-    """
+    """Long-term pins on the first pages that have none. Raises OSError ENOENT, EINVAL (there are fewer)."""
     occupant = _find(memory, name)
     frames = occupant.frames
     fresh = [
@@ -204,9 +196,7 @@ def pin_pfn(memory: Memory, pfn: int) -> None:
 
 
 def unpin_pfn(memory: Memory, pfn: int) -> None:
-    """Undoes one ``pin pfn``; a frame that was free before it is free again after the last. Raises OSError
-    EINVAL.
-    """
+    """Undoes one ``pin pfn``; after the last, what was a free frame is free again. Raises OSError EINVAL."""
     occupant = memory.owners.owner_at(pfn)
     index = memory.owners.tag_at(pfn) & TAG_INDEX
     if occupant is None or memory.pins.get(pfn, 0) <= (index in occupant.pinned):
@@ -219,9 +209,7 @@ def unpin_pfn(memory: Memory, pfn: int) -> None:
 
 
 def mlock(memory: Memory, name: str) -> None:
-    """Keeps a task's pages in memory, though not in place. Raises OSError ENOENT, EINVAL (not a process or a
-    file).
-    """
+    """Keeps a task's pages in memory, though not in place. Raises OSError ENOENT, EINVAL (kernel, slab)."""
     occupant = _find(memory, name)
     if not occupant.movable:
         raise OSError(errno.EINVAL, f"pages of kind {occupant.kind} cannot be mlocked")

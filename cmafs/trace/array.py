@@ -1,16 +1,18 @@
-"""``struct trace_array``: a ring buffer and which events go into it. The top one, and one for each of
-``instances/``.
-"""
+"""``struct trace_array``: a ring buffer and which events go into it; the top one, and each instance."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from cmafs.abi.trace_event import Field, TraceEvent, Value, Word
+from cmafs.abi.trace_event import TraceEvent, Value, Word
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
+
+if TYPE_CHECKING:
+    from cmafs.abi.trace import TraceAbi
 
 #: Bytes of the ring once it is used (``TRACE_BUF_SIZE_DEFAULT``), and before that (``ring_buf_size`` of 1:
 #: two pages).
@@ -21,8 +23,7 @@ LOG_ERRS_MAX = 8
 SET, CLEAR = "1\n", "0\n"
 
 
-@dataclass(frozen=True)
-class TraceEntry:
+class TraceEntry(NamedTuple):
     """One record: ``ts`` in nanoseconds; ``event`` None for a write to trace_marker (``text``)."""
 
     ts: int
@@ -35,15 +36,30 @@ class TraceEntry:
 
 @dataclass
 class TraceEventFile:
-    """``struct trace_event_file``: one event in one trace array. ``filter_string`` None where there is no
-    filter.
+    """``struct trace_event_file``: one event in one trace array, with its ``own`` fields.
+
+    ``filter_string``: None where there is no filter.
     """
 
     event: TraceEvent
-    fields: Mapping[str, Field]
+    word: InitVar[Word]
     enabled: bool = False
     filter_string: str | None = None
     predicate: Predicate | None = None
+
+    def __post_init__(self, word: Word) -> None:
+        self.own = self.event.own(word)
+        self.fields = {field.name: field for field in (*self.event.common(word), *self.own)}
+        self._fixed_size = self.own[-1].offset + self.own[-1].size
+        self._strings = [field.name for field in self.own if field.is_string]
+
+    def record_size(self, values: Mapping[str, Value]) -> int:
+        """Bytes of a record, strings included."""
+        return self._fixed_size + sum(len(str(values[name])) + 1 for name in self._strings)
+
+    def passes(self, values: Mapping[str, Value]) -> bool:
+        """Whether the filter, if there is one, lets a record through."""
+        return self.predicate is None or self.predicate(values)
 
     def clear_filter(self) -> None:
         """No filter any more."""
@@ -63,7 +79,7 @@ class TraceArray:
     """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
 
     word: Word
-    events: tuple[TraceEvent, ...]
+    abi: TraceAbi
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
@@ -71,16 +87,16 @@ class TraceArray:
 
     def __post_init__(self) -> None:
         self.ring: RingBuffer[TraceEntry] = RingBuffer(self.buf_size if self.expanded else 1)
-        self.files = {
-            event.name: TraceEventFile(
-                event, {f.name: f for f in (*event.common(self.word), *event.own(self.word))}
-            )
-            for event in self.events
-        }
-        systems = dict.fromkeys(event.system for event in self.events)
+        self.files = {event.name: TraceEventFile(event, self.word) for event in self.abi.events}
+        systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
             Subsystem(name, [f for f in self.files.values() if f.event.system == name]) for name in systems
         ]
+
+    def listening(self, name: str) -> TraceEventFile | None:
+        """An event that is recorded here now, None if it is not."""
+        file = self.files.get(name)
+        return file if file is not None and file.enabled and self.tracing_on else None
 
     def expand(self) -> None:
         """``tracing_update_buffers()``: the ring gets its size with its first use."""
@@ -95,14 +111,12 @@ class TraceArray:
         self.ring.resize(size)
 
     def set_filter(self, file: TraceEventFile, text: str, ts: int) -> None:
-        """``apply_event_filter()``: a bad expression stays readable, with what is wrong. Raises
-        FilterError.
-        """
+        """``apply_event_filter()``: a bad filter can be read, with what is wrong. Raises FilterError."""
         file.clear_filter()
         if _is_clear(text):
             return
         try:
-            file.predicate = parse_filter(text, file.fields)
+            file.predicate = parse_filter(text, file.fields, self.abi)
             file.filter_string = text
         except FilterError as error:
             file.filter_string = error.text(text)
@@ -110,23 +124,21 @@ class TraceArray:
             raise
 
     def set_subsystem_filter(self, system: Subsystem, text: str, ts: int) -> None:
-        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not; never
-        refused.
-        """
+        """``apply_subsystem_event_filter()``: on every event, whether it has the fields or not."""
         for file in system.files:
             file.clear_filter()
             if _is_clear(text):
                 continue
             file.filter_string = text
             try:
-                file.predicate = parse_filter(text, file.fields)
+                file.predicate = parse_filter(text, file.fields, self.abi)
             except FilterError:
                 failure = FilterError(BAD_SUBSYS_FILTER, 0)
                 file.filter_string = failure.text(text)
                 self.log_error(failure, text, ts)
 
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
-        """``tracing_log_err()``"""
+        """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
         caret = " " * (len("  Command: ") + pos) + "^"
         what = f"event filter parse error: error: {error.message or 'Errno'}"
@@ -136,7 +148,8 @@ class TraceArray:
 def _is_clear(text: str) -> bool:
     """``0`` removes a filter; so does ``none``, which the file reads when there is no filter.
 
-    A kernel refuses ``none``; issue 5 asks for it, so that what was read can be written back.
+    A kernel refuses ``none``; here it is taken, so that what was read can be written back
+    (docs/exceptions.md).
     """
     return text.strip() in ("0", "none")
 

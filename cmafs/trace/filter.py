@@ -10,8 +10,14 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Field, Value
+from cmafs.lib.glob import Glob
+from cmafs.lib.kstrtox import c_integer, kstrtoll, kstrtoull
+
+if TYPE_CHECKING:
+    from cmafs.abi.trace import TraceAbi
 
 Predicate = Callable[[Mapping[str, Value]], bool]
 
@@ -62,7 +68,10 @@ MAX_DEPTH = 64
 
 _NAME = re.compile(r"\s*(\w*)\s*")
 _NUMBER = re.compile(r"-?[0-9A-Za-z]*")
-_LITERAL = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
+_DIGITS = frozenset("0123456789")
+
+#: ``current->comm`` less its last zero: what is compared of it.
+_COMM_LEN = 15
 
 
 class FilterError(ValueError):
@@ -90,6 +99,7 @@ class _Parser:
 
     text: str
     fields: Mapping[str, Field]
+    abi: TraceAbi
     nr_preds: int
     pos: int = 0
     depth: int = 0
@@ -165,7 +175,7 @@ class _Parser:
         char = self.skip_space()
         if char in ("'", '"'):
             return self.string_predicate(name, op, char)
-        if char.isdigit() or char == "-":
+        if char in _DIGITS or char == "-":
             return self.number_predicate(name, op)
         raise FilterError(INVALID_VALUE, self.pos + 1)
 
@@ -182,8 +192,10 @@ class _Parser:
             raise FilterError(OPERAND_TOO_LONG, end + 1)
         self.pos = end + 1
         wanted = self.text[start:end]
-        matches = glob(wanted) if op == "~" else wanted.__eq__
-        return lambda values: matches(str(values[name])) != (op == "!=")
+        if op != "~":
+            return lambda values: (values[name] == wanted) == (op == "==")
+        matches, inverted = filter_build_regex(wanted, self.abi, name in COMM_FIELDS)
+        return lambda values: matches(str(values[name])) != inverted
 
     def number_predicate(self, name: str, op: str) -> Predicate:
         """A field against an integer."""
@@ -196,34 +208,41 @@ class _Parser:
             raise FilterError(ILLEGAL_FIELD_OP, self.pos + 1)
         if len(match[0]) >= MAX_NUMBER:
             raise FilterError(OPERAND_TOO_LONG, match.end() + 1)
-        number = _integer(match[0], field is None or field.signed)
-        if number is None:
-            raise FilterError(ILLEGAL_INTVAL, self.pos + 1)
+        bits, signed = (8 * field.size, field.signed) if field else (32, True)
+        try:
+            number = kstrtoll(match[0]) if signed else kstrtoull(match[0])
+        except OSError:
+            raise FilterError(ILLEGAL_INTVAL, self.pos + 1) from None
         self.pos = match.end()
-        compare = _COMPARE[op]
-        return lambda values: compare(int(values[name]), number)
+        compare, kept = _COMPARE[op], c_integer(number, bits, signed)
+        return lambda values: compare(int(values[name]), kept)
 
 
-def _integer(text: str, signed: bool) -> int | None:
-    """kstrtoll() or kstrtoull() with base 0; None where they refuse."""
-    literal = _LITERAL.match(text)
-    if not literal or (literal[1] and not signed):
-        return None
-    digits = literal[2]
-    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
-    value = int(digits, base)
-    if value >= 1 << (63 if signed else 64):
-        return None
-    return -value if literal[1] else value
+def filter_build_regex(pattern: str, abi: TraceAbi, comm: bool) -> tuple[Callable[[str], bool], bool]:
+    """What ``~`` compares a string with, and whether ``!`` before the pattern inverts it.
 
-
-def glob(pattern: str) -> Callable[[str], bool]:
-    """``lib/glob.c:glob_match()`` over the whole string: ``*``, ``?``, ``[a-z]``, ``[!a]``."""
-    regex = "".join(
-        {"*": ".*", "?": "."}.get(part, part if part[0] == "[" and part[-1:] == "]" else re.escape(part))
-        for part in re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
-    )
-    return lambda text: re.fullmatch(regex.replace("[!", "[^"), text, re.DOTALL) is not None
+    Stars at its ends alone make a comparison with the start, the middle or the end of the string; anything
+    else that is special makes a glob, if this kernel has them: before, a star ended the pattern.
+    ``comm``: the string is a task's name, whose end is looked for behind the zeros that fill it.
+    Source: ``filter_parse_regex()``, ``filter_build_regex()``, ``regex_match_end()@v4.18, v5.10``.
+    """
+    inverted = pattern.startswith("!")
+    pattern = pattern[inverted:]
+    if abi.filter_index and pattern[:1] in _DIGITS:
+        return pattern.__eq__, inverted
+    if not abi.filter_globs:  # up to the first star behind the first character
+        pattern = pattern[: pattern.find("*", 1) + 1 or None]
+    elif "*" in pattern[1:-1] or not {"[", "?", "\\"}.isdisjoint(pattern):
+        return Glob(pattern).match, inverted
+    first, last = pattern.startswith("*"), pattern.endswith("*", 1)
+    wanted = pattern[first : len(pattern) - last]
+    if first and last:
+        return lambda text: wanted in text, inverted
+    if last:
+        return lambda text: text.startswith(wanted), inverted
+    if first:
+        return lambda text: (text.ljust(_COMM_LEN, "\0") if comm else text).endswith(wanted), inverted
+    return wanted.__eq__, inverted
 
 
 def calc_stack(text: str) -> int:
@@ -249,9 +268,9 @@ def calc_stack(text: str) -> int:
     return sum(bool(part.strip()) for part in re.split(r"&&|\|\||[()]", unquoted))
 
 
-def parse_filter(text: str, fields: Mapping[str, Field]) -> Predicate:
+def parse_filter(text: str, fields: Mapping[str, Field], abi: TraceAbi) -> Predicate:
     """``process_preds()``: the expression as a function of an event's values. Raises FilterError."""
     nr_preds = calc_stack(text)
     if not nr_preds:
         raise FilterError(None, 0)
-    return _Parser(text, fields, nr_preds).any_of()
+    return _Parser(text, fields, abi, nr_preds).any_of()

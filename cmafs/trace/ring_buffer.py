@@ -1,13 +1,12 @@
 """The tracer's ring buffer: pages of records, the oldest page overwritten first.
 
-What fits is counted as the kernel does, so that the numbers in ``entries-in-buffer/entries-written`` are
-the kernel's.
+What fits is counted as by the kernel, so that ``entries-in-buffer/entries-written`` are its numbers.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -29,9 +28,7 @@ class _Page(Generic[T]):
 
 
 def record_length(length: int) -> int:
-    """Bytes that a record of ``length`` takes, header and rounding included
-    (``rb_calculate_event_length()``).
-    """
+    """``rb_calculate_event_length()``: bytes that a record takes, its header and rounding included."""
     return -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
 
 
@@ -65,22 +62,29 @@ class RingBuffer(Generic[T]):
         for page in self._pages:
             yield from page.records
 
-    def write_many(self, ts: int, length: int, records: Sequence[T]) -> None:
-        """Write records of one length and time; those that the rest would overwrite are only counted."""
-        per_page = BUF_PAGE_SIZE // record_length(length)
-        rest = 0
-        while rest < len(records) and (
-            not rest or self._pages[-1].used + record_length(length) <= BUF_PAGE_SIZE
-        ):
-            self.write(ts, length, records[rest])
-            rest += 1
-        pages = (len(records) - rest - (self.nr_pages + 1) * per_page) // per_page
-        if pages > 0:
-            self.overrun += pages * per_page
-            self._lost += pages * per_page
-            rest += pages * per_page
-        for index in range(rest, len(records)):
-            self.write(ts, length, records[index])
+    def write_many(self, ts: int, count: int, group: Callable[[int], list[tuple[int, T]]]) -> None:
+        """Writes ``count`` groups of (length, record), all groups of the same lengths and at one time.
+
+        ``group`` makes one when it is written. Those that the last ones overwrite are only counted: how full
+        the page is where a group begins comes back after some groups, so that whole periods can be left out.
+        """
+        one = sum(record_length(length) for length, _ in group(0)) if count else 0
+        if not one:
+            return
+        last = (self.nr_pages + 1) * BUF_PAGE_SIZE // one + 1
+        began: dict[int, int] = {}
+        index = 0
+        while index < count:
+            period = index - began.setdefault(self._pages[-1].used, index)
+            if period and count - index > last:
+                skipped = (count - index - last) // period * period
+                self.overrun += skipped * len(group(0))
+                self._lost += skipped * len(group(0))
+                index += skipped
+                last = count
+            for length, record in group(index):
+                self.write(ts, length, record)
+            index += 1
 
     def write(self, ts: int, length: int, record: T) -> None:
         """``ring_buffer_write()``: a record of ``length`` bytes at ``ts`` nanoseconds."""
@@ -119,9 +123,7 @@ class RingBuffer(Generic[T]):
         self._pages = deque([_Page()])
 
     def consume(self) -> tuple[int, T] | None:
-        """``ring_buffer_consume()``: how many were lost before the oldest record, and that record; None
-        when empty.
-        """
+        """``ring_buffer_consume()``: how many were lost before the oldest record, and that; None if empty."""
         while not self._pages[0].records:
             if len(self._pages) == 1:
                 return None

@@ -2,82 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from itertools import groupby
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from cmafs.abi.trace_event import Value, Word
+from cmafs.lib.kstrtox import c_integer
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
     from cmafs.init.task import Task
-    from cmafs.lib.clock import Clock
     from cmafs.lib.printk import Printk
+    from cmafs.mm.mmzone import RepeatedEvent, TraceFields
+    from cmafs.trace.ring_buffer import RingBuffer
 
 #: Bytes of a marker's record beside its text: ``struct print_entry`` up to ``buf``, and the newline and
 #: zero at its end.
 PRINT_ENTRY = 16
 
+P = ParamSpec("P")
 
-class _Tries(Sequence[TraceEntry]):
-    """The entries of tries that differ in their pfn, made when they are asked for; filtered ones are left
-    out.
+
+def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Concatenate[Tracer, P], None]:
+    """What the memory manager calls: a bug there is reported, and is not the memory manager's."""
+
+    @wraps(method)
+    def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(tracer, *args, **kwargs)
+        except Exception:
+            tracer.report(traceback.format_exc())
+
+    return call
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What ``Tracer.repeat`` records in one instance.
+
+    ``alike``: of each event that is on its file, the record of the first pfn, what differs for another one.
     """
 
-    def __init__(self, file: TraceEventFile, first: dict[str, Value], tries: range, ts: int) -> None:
-        self._file, self._first, self._ts = file, first, ts
-        passes = file.predicate
-        self._tries: Sequence[int] = tries
-        if passes is not None:
-            self._tries = [pfn for pfn in tries if passes({**first, "pfn": pfn, "page": pfn})]
+    ts: int
+    pid: int
+    alike: list[tuple[TraceEventFile, dict[str, Value], Callable[[int], TraceFields]]]
 
-    def __len__(self) -> int:
-        return len(self._tries)
+    def write(self, ring: RingBuffer[TraceEntry], pfns: range) -> None:
+        """Into the ring: at once, as far as the same events pass their filters."""
+        filtered = [alike for alike in self.alike if alike[0].predicate]
 
-    @overload
-    def __getitem__(self, index: int) -> TraceEntry: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TraceEntry]: ...
-    def __getitem__(self, index: int | slice) -> TraceEntry | list[TraceEntry]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        pfn = self._tries[index]
-        pid = int(self._first["common_pid"])
-        return TraceEntry(self._ts, pid, 0, self._file.event, {**self._first, "pfn": pfn, "page": pfn})
+        def passing(pfn: int) -> list[bool]:
+            return [file.passes({**record, **others(pfn)}) for file, record, others in filtered]
+
+        runs = (list(run) for _, run in groupby(pfns, passing)) if filtered else iter([pfns])
+        for run in runs:
+            ring.write_many(self.ts, len(run), partial(self._entries, run))
+
+    def _entries(self, pfns: Sequence[int], index: int) -> list[tuple[int, TraceEntry]]:
+        """Those of one pfn, with their lengths."""
+        made = ((file, {**record, **others(pfns[index])}) for file, record, others in self.alike)
+        return [
+            (file.record_size(record), TraceEntry(self.ts, self.pid, 0, file.event, record))
+            for file, record in made
+            if file.passes(record)
+        ]
 
 
 class Tracer:
     """All trace arrays of one machine. ``current`` is the task that runs; ``arrays[0]`` is the top one.
 
+    ``report`` gets the traceback of a bug of ours in a tracepoint: whoever passes one goes on.
     ``saved_cmdlines``: names of tasks seen while an event was on, as the kernel saves them at a task switch.
     """
 
     def __init__(
-        self, abi: TraceAbi, arch: str, clock: Clock, log: Printk, current: Callable[[], Task]
+        self,
+        abi: TraceAbi,
+        arch: str,
+        log: Printk,
+        current: Callable[[], Task],
+        report: Callable[[str], None],
     ) -> None:
         self.abi = abi
-        self.clock = clock
+        self.clock = log.clock
         self.current = current
+        self.report = report
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
-        self.arrays: list[TraceArray] = [TraceArray(self.word, abi.events)]
+        self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
         self.saved_cmdlines: dict[int, str] = {}
         self.on_change: Callable[[], None] = lambda: None
 
     def instance(self) -> TraceArray:
         """``trace_array_create()``: a further array; its ring has its size at once."""
-        array = TraceArray(self.word, self.abi.events, expanded=True)
+        array = TraceArray(self.word, self.abi, expanded=True)
         self.arrays.append(array)
         return array
 
     def remove(self, array: TraceArray) -> None:
-        """``__remove_instance()``"""
+        """``__remove_instance()``: nobody hears of its events any more."""
         self.arrays.remove(array)
         self.on_change()
 
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``"""
+        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
         if on:
             array.expand()
         for file in files:
@@ -92,35 +125,36 @@ class Tracer:
             for file in array.files.values()
         )
 
-    def __call__(self, name: str, values: Mapping[str, int | str | None]) -> None:
-        """A tracepoint: the event's own fields. ``page`` is a pfn, or None or 0 for no page."""
+    @_tracepoint
+    def __call__(self, name: str, values: TraceFields) -> None:
+        """A tracepoint: the event's own fields. ``page`` is a pfn, 0 for no page."""
         task = self.current()
-        recorded: dict[str, Value] | None = None
+        record: dict[str, Value] | None = None
         for array in self.arrays:
-            file = array.files.get(name)
-            if file is None or not file.enabled or not array.tracing_on:
-                continue
-            if recorded is None:
-                recorded = self._record(file, values, task)
-            if file.predicate is None or file.predicate(recorded):
-                entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, recorded)
-                array.ring.write(entry.ts, file.event.record_size(self.word, recorded), entry)
+            file = array.listening(name)
+            if file is not None:
+                record = record or self._record(file, values, task)
+                if file.passes(record):
+                    entry = TraceEntry(self.clock.now(), task.pid, 0, file.event, record)
+                    array.ring.write(entry.ts, file.record_size(record), entry)
 
-    def trace_tries(self, name: str, values: Mapping[str, int | str | None], tries: range) -> None:
-        """The tracepoint once for each pfn of ``tries``; of what does not fit the ring only the count is
-        kept.
+    @_tracepoint
+    def repeat(self, pfns: range, events: list[RepeatedEvent]) -> None:
+        """The tracepoints that are passed for each of ``pfns``, in turn.
+
+        As one call after the other; but there can be millions, of which the ring holds the last.
         """
+        task = self.current()
         for array in self.arrays:
-            file = array.files[name]
-            if not file.enabled or not array.tracing_on:
-                continue
-            first = self._record(file, {**values, "pfn": tries[0], "page": tries[0]}, self.current())
-            ts, length = self.clock.now(), file.event.record_size(self.word, first)
-            array.ring.write_many(ts, length, _Tries(file, first, tries, ts))
+            alike = [
+                (file, self._record(file, {**same, **others(pfns[0])}, task), others)
+                for name, same, others in events
+                if (file := array.listening(name)) is not None
+            ]
+            if alike:
+                _Row(self.clock.now(), task.pid, alike).write(array.ring, pfns)
 
-    def _record(
-        self, file: TraceEventFile, values: Mapping[str, int | str | None], task: Task
-    ) -> dict[str, Value]:
+    def _record(self, file: TraceEventFile, values: TraceFields, task: Task) -> dict[str, Value]:
         """The record of an event, with what filters see beside its own fields."""
         self.saved_cmdlines[task.pid] = task.comm
         recorded: dict[str, Value] = {
@@ -131,11 +165,11 @@ class Tracer:
             **dict.fromkeys(("comm", "COMM"), task.comm),
             **dict.fromkeys(("cpu", "CPU", "common_cpu"), 0),
         }
-        for field in file.event.own(self.word):
+        for field in file.own:
             value = values[field.name]
-            if isinstance(value, int) and not field.signed:
-                value &= (1 << 8 * field.size) - 1
-            recorded[field.name] = value if value is not None else 0
+            if isinstance(value, int):
+                value = c_integer(value, 8 * field.size, field.signed)
+            recorded[field.name] = value
         return recorded
 
     def mark(self, array: TraceArray, text: str) -> None:
@@ -169,6 +203,10 @@ class Tracer:
         """``%p`` of a page: as in the log, or plain; 0 is no page."""
         address = page_address(pfn or None)
         return self._hash_ptr(address) if self.abi.hashes_pointers else f"{address:016x}"
+
+    def cmdlines(self) -> str:
+        """What ``saved_cmdlines`` reads."""
+        return "".join(f"{pid} {comm}\n" for pid, comm in self.saved_cmdlines.items())
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable
 
-from cmafs.drivers.cma2010.profile import KernelOops
+from cmafs.drivers.cma2010.profile import KernelOops, Quirks, Word
 from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaRegion
+from cmafs.mm.memblock import round_up
 
 
 class _Holes:
@@ -30,19 +31,19 @@ class _Holes:
         insort(self.by_size, key)
 
     def remove(self, start: int) -> int:
-        """Take a hole out; returns its size."""
+        """Take the hole that starts there out; its size."""
         key = self._key.pop(start)
         del self.by_start[bisect_left(self.by_start, start)]
         del self.by_size[bisect_left(self.by_size, key)]
         return key[0]
 
     def size_at(self, start: int) -> int | None:
-        """The size of the hole that starts there."""
+        """The size of the hole that starts there, None where none does."""
         key = self._key.get(start)
         return None if key is None else key[0]
 
     def ending_at(self, end: int) -> int | None:
-        """The start of the hole that ends there."""
+        """The start of the hole that ends there, None where none does."""
         index = bisect_left(self.by_start, end) - 1
         if index < 0:
             return None
@@ -50,16 +51,16 @@ class _Holes:
         return start if start + self._key[start][0] == end else None
 
 
-def _align_up(address: int, alignment: int) -> int:
-    return (address + alignment - 1) & ~(alignment - 1)
-
-
 class BestFit:
-    """The callbacks of ``bf``; ``null_advance``: quirk Q6, a null pointer leads to the second hole."""
+    """The callbacks of ``bf``; ``warn`` prints a line where the code has a WARN_ON().
 
-    def __init__(self, warn: Callable[[str], None], null_advance: bool = False) -> None:
+    Nothing here is ever handed a size of 0 but with Q17, where a size that wraps to it takes an empty chunk.
+    """
+
+    def __init__(self, quirks: Quirks, word: Word, warn: Callable[[str], None]) -> None:
+        self._quirks = quirks
+        self._word = word
         self._warn = warn
-        self._null_advance = null_advance
 
     def allocator(self) -> CmaAllocator:
         """The ``struct cma_allocator`` to register."""
@@ -71,9 +72,9 @@ class BestFit:
         holes.insert(reg.start, reg.size)
         reg.private_data = holes
 
-    @staticmethod
-    def _cleanup(reg: CmaRegion) -> None:
-        assert len(reg.private_data.by_start) == 1, "bf: cleanup with live chunks"
+    def _cleanup(self, reg: CmaRegion) -> None:
+        if len(reg.private_data.by_start) != 1:  # an empty chunk has cut a hole in two
+            self._warn(f"bf: {reg.label}: more than one hole is left")
         reg.private_data = None
 
     def _alloc(self, reg: CmaRegion, size: int, alignment: int) -> CmaChunk | None:
@@ -84,11 +85,20 @@ class BestFit:
         return CmaChunk(reg, self._take(holes, start, size, alignment), size)
 
     def _find(self, holes: _Holes, size: int, alignment: int) -> int | None:
-        """The first hole in order of size that still fits once its start is aligned."""
+        """The first hole in order of size that still fits once its start is aligned.
+
+        Raises KernelOops: with Q18 where aligning passes the top of the word, and so finds "room" from 0 on;
+        with Q6 where the best hole does not fit.
+        """
         for hole_size, _, start in holes.by_size[bisect_left(holes.by_size, (size,)) :]:
-            if _align_up(start, alignment) + size <= start + hole_size:
+            place, end = round_up(start, alignment), start + hole_size
+            if place < end and end - place >= size:
                 return start
-            if self._null_advance:
+            if self._quirks.q18_aligning_wraps and place > self._word.mask:
+                raise KernelOops(
+                    "Q18", f"aligning {self._word.pointer(start)} wraps to 0, outside the region"
+                )
+            if self._quirks.q6_bestfit_null_advance:
                 raise KernelOops(
                     "Q6", "the best hole fits only unaligned, the next one is sought from a null node"
                 )
@@ -98,7 +108,7 @@ class BestFit:
     def _take(holes: _Holes, start: int, size: int, alignment: int) -> int:
         """Cut a chunk out of a hole: at an edge if possible, else at the end, else in the middle."""
         end = start + holes.remove(start)
-        place = _align_up(start, alignment)
+        place = round_up(start, alignment)
         if start < place and place + size < end and (end - (place + size)) % alignment == 0:
             place = end - size
         if place + size < end:
@@ -111,8 +121,10 @@ class BestFit:
         holes: _Holes = chunk.reg.private_data
         start, end = chunk.start, chunk.start + chunk.size
         if holes.size_at(start) is not None:
-            self._warn(f"bf: a hole starts at {start:#x} already, the chunk is lost")
+            self._warn(f"bf: a hole starts at {self._word.pointer(start)} already, the chunk is lost")
             return
+        if not chunk.size:
+            return  # the code keeps it as a hole of no bytes, which no request can get
         before = holes.ending_at(start)
         if before is not None:
             holes.remove(before)

@@ -10,32 +10,9 @@ from collections.abc import Iterable
 from cmafs.drivers.cma2010.bestfit import BestFit
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import Profile, Word
-from cmafs.drivers.cma2010.registry import KERN_WARNING, Log
-from cmafs.mm import memblock as mm_memblock
-
-
-class MachineMemblock:
-    """The machine's memblock as the framework calls it."""
-
-    def __init__(self, memblock: mm_memblock.Memblock) -> None:
-        self._memblock = memblock
-
-    def is_region_reserved(self, base: int, size: int) -> bool:
-        """Whether the range of ``size`` bytes touches a reservation."""
-        return self._memblock.is_region_reserved(base, size)
-
-    def reserve(self, base: int, size: int) -> None:
-        """Reserve a range of ``size`` bytes, be it memory or not."""
-        self._memblock.reserve(base, size)
-
-    def free(self, base: int, size: int) -> None:
-        """Undo a reservation."""
-        self._memblock.phys_free(base, size)
-
-    def find(self, size: int, alignment: int, below: int | None) -> int | None:
-        """The highest free aligned range of ``size`` bytes ending at or below ``below``."""
-        end = mm_memblock.MEMBLOCK_ALLOC_ANYWHERE if below is None else below
-        return self._memblock.find_in_range_node(size, alignment, 0, end) or None
+from cmafs.drivers.cma2010.registry import Log
+from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.mm.memblock import Memblock
 
 
 def parse_early_params(cma: Cma2010, words: Iterable[tuple[str, str | None]]) -> None:
@@ -51,7 +28,7 @@ def parse_early_params(cma: Cma2010, words: Iterable[tuple[str, str | None]]) ->
             handler(value or "")
         except OSError as error:
             cma.refused.append((f"{name}=", str(error.strerror)))
-            cma.log.printk(f"Malformed early option '{name}'", KERN_WARNING)
+            cma.log.printk(f"Malformed early option '{name}'", LOGLEVEL_WARNING)
 
 
 def setup_cma2010(
@@ -61,16 +38,16 @@ def setup_cma2010(
     log: Log,
     debug: bool,
     words: Iterable[tuple[str, str | None]],
-    memblock: mm_memblock.Memblock,
+    memblock: Memblock,
 ) -> Cma2010:
     """The framework of a machine up to the end of reservation: what its board's code does before paging."""
     cma = Cma2010(profile, word, log, strict, debug)
     parse_early_params(cma, words)
-    cma.early.reserve_all(cma.early.default_reserve(None, MachineMemblock(memblock)))
+    cma.early.reserve_all(memblock)
     return cma
 
 
 def initcalls(cma: Cma2010) -> None:
     """``cma_init()``, and best-fit, a level later."""
     cma.cma_init()
-    cma.cma_allocator_register(BestFit(cma.pr_warn, cma.quirks.q6_bestfit_null_advance).allocator())
+    cma.cma_allocator_register(BestFit(cma.quirks, cma.word, cma.pr_warn).allocator())

@@ -22,9 +22,10 @@ _REQUEST_V1 = struct.Struct("<I17s17sHQQQ")  # magic, name, kind, pad, size, ali
 
 @dataclass(frozen=True)
 class CmaRequest:
-    """``struct cma_alloc_request``: ``size``, ``alignment`` in bytes, ``start`` the address that comes back.
+    """``struct cma_alloc_request``, what a program hands to the ioctl: sizes and addresses in bytes.
 
-    ``type`` BY_DEVICE: ``spec`` is ``device[/kind]``; BY_REGIONS: a region list. v1 knows only the former.
+    With ``type`` BY_DEVICE ``spec`` is ``device[/kind]``, with BY_REGIONS a region list; v1 knows only the
+    former. ``start``: the address that comes back.
     """
 
     magic: int
@@ -44,39 +45,22 @@ class CmaRequest:
         return _REQUEST_V1.pack(self.magic, name, kind, 0, self.size, self.alignment, self.start)
 
 
-class CmaDevice:
-    """The device; ``failslab`` makes its kernel allocations fail, as fault injection does."""
-
-    def __init__(self, cma: Cma2010, failslab: bool = False) -> None:
-        self.cma = cma
-        self.failslab = failslab
-
-    def open(self) -> CmaFile:
-        """An open file without a chunk."""
-        return CmaFile(self)
-
-
 class CmaFile:
-    """One open file: at most one chunk, given back at the last close."""
+    """One open file: ``start`` is that of its chunk, None without one; the last close gives it back."""
 
-    def __init__(self, device: CmaDevice) -> None:
-        self.device = device
-        self.cma = device.cma
+    def __init__(self, cma: Cma2010) -> None:
+        self.cma = cma
         self.start: int | None = None
-        self.size = 0
 
-    def ioctl(self, cmd: int, arg: bytes | None) -> bytes:
+    def ioctl(self, cmd: int, arg: bytes) -> bytes:
         """Allocate as the request says; returns the request with ``start`` filled in.
 
-        ``arg``: the caller's 64 bytes, None for a null pointer, fewer for memory it cannot read. Raises
-        OSError, in this order: ENOTTY (command), EINVAL (null), EBADFD (has a chunk), EFAULT, ENOTTY
-        (magic), EINVAL (type; text not terminated), ENOSPC (no kernel memory; v1 ENOMEM), then what the
-        allocation answers.
+        ``arg``: the caller's 64 bytes, fewer for memory that it cannot read. Raises OSError, in this order:
+        ENOTTY (command), EBADFD (has a chunk), EFAULT, ENOTTY (magic), EINVAL (type; a size or alignment
+        beyond the word; text not terminated), then what the allocation answers.
         """
         if cmd != IOCTL_CMA_ALLOC:
             raise OSError(errno.ENOTTY, "no such ioctl")
-        if arg is None:
-            raise OSError(errno.EINVAL, "null argument")
         if self.start is not None:
             raise OSError(errno.EBADFD, "the file holds a chunk already")
         if len(arg) < REQUEST_BYTES:
@@ -88,52 +72,37 @@ class CmaFile:
         self._check_magic(magic)
         if kind not in (BY_DEVICE, BY_REGIONS):
             raise OSError(errno.EINVAL, "no such type")
-        text = _c_string(spec)
-        if self.device.failslab:
-            raise OSError(errno.ENOSPC, "no kernel memory")
+        text, words = _c_string(spec), self._words(size, alignment)
         if kind == BY_REGIONS:
-            start = self.cma.cma_alloc_from(text, size, alignment)
+            self.start = self.cma.cma_alloc_from(text, *words)
         else:
             device, slash, type_ = text.rpartition("/")
-            start = self.cma.cma_alloc(device if slash else text, type_ if slash else None, size, alignment)
-        self.start, self.size = start, size
-        return _REQUEST.pack(magic, kind, size, alignment, start, spec)
+            self.start = self.cma.cma_alloc(device if slash else text, type_ if slash else None, *words)
+        return _REQUEST.pack(magic, kind, size, alignment, self.start, spec)
 
     def _alloc_v1(self, arg: bytes) -> bytes:
         magic, name, kind, pad, size, alignment, _ = _REQUEST_V1.unpack(arg[:REQUEST_BYTES])
         self._check_magic(magic)
         device, kind_text = _c_string(name), _c_string(kind)
-        if self.device.failslab:
-            raise OSError(errno.ENOMEM, "no kernel memory")
-        start = self.cma.cma_alloc(device, kind_text, size, alignment)
-        self.start, self.size = start, size
-        return _REQUEST_V1.pack(magic, name, kind, pad, size, alignment, start)
+        self.start = self.cma.cma_alloc(device, kind_text, *self._words(size, alignment))
+        return _REQUEST_V1.pack(magic, name, kind, pad, size, alignment, self.start)
+
+    def _words(self, *numbers: int) -> list[int]:
+        """The request's numbers of 64 bits as size_t and dma_addr_t: with Q19 cut, else looked at later."""
+        mask = self.cma.word.mask
+        return [number & mask if self.cma.quirks.q19_request_cut_to_word else number for number in numbers]
 
     @staticmethod
     def _check_magic(magic: int) -> None:
         if magic != CMA_MAGIC:
             raise OSError(errno.ENOTTY, "wrong magic")
 
-    def mmap(self, offset: int, length: int) -> int:
-        """The bus address that would be mapped; both in bytes.
-
-        Raises OSError EBADFD (no chunk), ENOSPC (beyond the size that was asked for, before rounding).
-        """
-        if self.start is None:
-            raise OSError(errno.EBADFD, "the file holds no chunk")
-        if offset > self.size or offset + length > self.size:
-            raise OSError(errno.ENOSPC, "beyond the chunk")
-        return self.start + offset
-
     def release(self) -> None:
-        """The last close gives the chunk back."""
-        if self.start is None:
-            return
-        if self.cma.profile.get_put:
-            self.cma.cma_put(self.start)
-        else:
-            self.cma.cma_free(self.start)
-        self.start = None
+        """``cma_file_release()``"""
+        if self.start is not None:
+            give_back = self.cma.cma_put if self.cma.profile.table else self.cma.cma_free
+            give_back(self.start)
+            self.start = None
 
 
 def _c_string(field: bytes) -> str:
@@ -141,4 +110,4 @@ def _c_string(field: bytes) -> str:
     text, nul, _ = field.partition(b"\0")
     if not nul:
         raise OSError(errno.EINVAL, "text not terminated")
-    return text.decode("latin-1")
+    return text.decode("utf-8", "surrogateescape")

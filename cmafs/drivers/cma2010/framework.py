@@ -2,24 +2,23 @@
 
 Nothing to do with the CMA that Linux merged in 3.5: regions are reserved for good, an allocator such as
 best-fit manages each, and a map says which regions serve which device. All addresses, sizes and alignments
-are bytes. Calls raise OSError with the errno the kernel returns negated, KernelOops where
-``--strict-quirks`` reaches code that would have crashed, and MissingInterface where that version has no
-such call. A call that raises changes nothing.
+are bytes and fit the machine's word. Calls raise OSError with the errno that the C function returns negated,
+KernelOops where ``--strict-quirks`` reaches code that would have crashed, and MissingInterface where that
+version has no such call. A call that raises changes nothing.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from typing import NoReturn
 
 from cmafs.drivers.cma2010.map import region_names, where_from
 from cmafs.drivers.cma2010.profile import KernelOops, MissingInterface, Profile, Word, is_power_of_two_or_zero
 from cmafs.drivers.cma2010.regions import CmaChunk, CmaInfo, CmaRegion
-from cmafs.drivers.cma2010.registry import KERN_WARNING, CmaRegistry, Log
-
-_PAGE_OFFSET = 0xC0000000
-_VMALLOC_BYTES = 128 << 20
+from cmafs.drivers.cma2010.registry import CmaRegistry, Log
+from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.mm.memblock import round_up
 
 
 class Cma2010(CmaRegistry):
@@ -30,97 +29,62 @@ class Cma2010(CmaRegistry):
     ) -> None:
         super().__init__(profile, word, log, strict, debug)
         self._chunks: dict[int, CmaChunk] = {}
-        self._vmapped = 0
 
-    def cma_alloc(self, dev: str | None, kind: str | None, size: int, alignment: int = 0) -> int:
+    def cma_alloc(self, dev: str, kind: str | None, size: int, alignment: int = 0) -> int:
         """Memory for a device: the bus address of ``size`` bytes.
 
-        ``dev``: the device's name; ``kind``: None for none. Raises OSError EINVAL (no device, its name, size,
-        alignment), ENOENT (no map, no rule), ENOMEM (no region of the rule can serve).
+        ``dev``: the device's name; ``kind``: None for none. Raises OSError EINVAL (size, alignment, no name),
+        ENOENT (no map, no rule), ENOMEM (no region of the rule can serve).
         """
-        if dev is None:
-            raise OSError(errno.EINVAL, "no device")
         self.pr_debug(f"allocate {self._request(size, alignment)} for {dev}/{kind or ''}")
-        self._check_request(size, alignment)
-        size, alignment = self._round_request(size, alignment, self.profile.pads_alignment)
-        return self._alloc_from_list(self._where_from(dev, kind), size, alignment)
+        return self._alloc(lambda: self._where_from(dev, kind), size, alignment)
 
-    def cma_alloc_from(self, regions: str | None, size: int, alignment: int = 0) -> int:
-        """Memory from a region list. Raises OSError EINVAL (size, alignment, v4 on: no list), ENOMEM."""
-        self._needs(self.profile.free, "cma_alloc_from")
-        self._check_request(size, alignment)
-        size, alignment = self._round_request(size, alignment)
-        return self._alloc_from_list(self._from_list(regions), size, alignment)
+    def cma_alloc_from(self, regions: str, size: int, alignment: int = 0) -> int:
+        """Memory from a region list. Raises OSError EINVAL (size, alignment), ENOMEM."""
+        self._needs(not self.profile.table, "cma_alloc_from")
+        return self._alloc(lambda: self._from_list(regions), size, alignment)
 
-    def cma_alloc_from_region(self, reg: CmaRegion | None, size: int, alignment: int = 0) -> int:
+    def cma_alloc_from_region(self, reg: CmaRegion, size: int, alignment: int = 0) -> int:
         """Memory from one region, private ones included.
 
         Raises OSError EINVAL (arguments, region not registered), ENOMEM, EADDRINUSE (allocator gone wrong).
         """
-        self._needs(self.profile.free, "cma_alloc_from_region")
-        self.pr_debug(f"allocate {self._request(size, alignment)} from {reg.label if reg else '(null)'}")
+        self._needs(not self.profile.table, "cma_alloc_from_region")
+        self.pr_debug(f"allocate {self._request(size, alignment)} from {reg.label}")
         self._check_request(size, alignment)
-        if reg is None or not reg.registered:
+        if not reg.registered:
             raise OSError(errno.EINVAL, "no such region")
         return self._alloc_from_region(reg, *self._round_request(size, alignment))
 
     def cma_free(self, addr: int) -> None:
         """Give the chunk that starts at ``addr`` back. Raises OSError ENOENT (no chunk starts there)."""
-        self._needs(self.profile.free, "cma_free")
-        chunk = self._find_chunk(addr)
-        if chunk is None:
+        self._needs(not self.profile.table, "cma_free")
+        try:
+            self._release(addr)
+        except OSError:
             self.pr_err(f"free({self.word.pointer(addr)}): not found")
-            raise OSError(errno.ENOENT, "no such chunk")
-        self._release(chunk)
+            raise
         self.pr_debug(f"free({self.word.pointer(addr)}): freed")
 
-    def cma_get(self, addr: int) -> None:
-        """v1: one more reference to a chunk. Raises OSError ENOENT."""
-        self._needs(self.profile.get_put, "cma_get")
-        self._held_chunk(addr).references += 1
+    def cma_put(self, addr: int) -> None:
+        """v1: drop the one reference that an allocation holds, as cma_free() later. Raises OSError ENOENT."""
+        self._needs(self.profile.table, "cma_put")
+        self._release(addr)
 
-    def cma_put(self, addr: int) -> int:
-        """v1: one reference less; 1 if that freed the chunk, else 0. Raises OSError ENOENT."""
-        self._needs(self.profile.get_put, "cma_put")
-        chunk = self._held_chunk(addr)
-        chunk.references -= 1
-        if chunk.references:
-            return 0
-        self._release(chunk)
-        return 1
+    def cma_info(self, dev: str, kind: str | None = None) -> CmaInfo:
+        """What serves a device; sums wrap at the word. Raises OSError EINVAL (no name), ENOENT (no rule)."""
+        found = [reg for reg in self._candidates(self._where_from(dev, kind)) if reg]
+        return CmaInfo(
+            lower_bound=min((reg.start for reg in found), default=self.word.mask),
+            upper_bound=max((reg.end for reg in found), default=0),
+            total_size=sum(reg.size for reg in found) & self.word.mask,
+            free_size=0 if self.profile.table else sum(reg.free_space for reg in found) & self.word.mask,
+            count=len(found),
+        )
 
-    def cma_info(self, infop: CmaInfo | None, dev: str | None, kind: str | None = None) -> None:
-        """Fill ``infop`` with what serves a device.
-
-        Raises OSError EINVAL, ENOENT: then it is all zero (v1: as was).
-        """
-        if infop is None or dev is None:
-            raise OSError(errno.EINVAL, "no result or no device")
-        self._info(infop, lambda: self._where_from(dev, kind))
-
-    def cma_info_about(self, infop: CmaInfo | None, regions: str | None) -> None:
-        """The same for a region list. Raises OSError EINVAL."""
-        self._needs(self.profile.free, "cma_info_about")
-        if infop is None:
-            raise OSError(errno.EINVAL, "no result")
-        self._info(infop, lambda: self._from_list(regions))
-
-    def cma_get_virt(self, phys: int, size: int, noncached: bool) -> int:
-        """Vendor trees: a kernel address for ``size`` bytes at a bus address, which need not be a chunk's.
-
-        ``noncached`` maps whole pages anew, else it is the linear map's. Raises OSError ENOMEM (nothing to
-        map, or the word's last 128 MiB, where such mappings go, are used up).
-        """
-        self._needs(self.profile.get_virt, "cma_get_virt")
-        if not noncached:
-            return (phys + _PAGE_OFFSET) & self.word.mask
-        pages = size // self.word.page_size
-        address = self.word.mask + 1 - _VMALLOC_BYTES + self._vmapped
-        length = (pages + 1) * self.word.page_size  # with a guard page
-        if not pages or self._vmapped + length > _VMALLOC_BYTES:
-            raise OSError(errno.ENOMEM, "cannot be mapped")
-        self._vmapped += length
-        return address
+    def chunks(self) -> list[CmaChunk]:
+        """All live chunks."""
+        return list(self._chunks.values())
 
     # Below the calls
 
@@ -132,17 +96,24 @@ class Cma2010(CmaRegistry):
         return f"{self.word.pointer(size)}/{self.word.pointer(alignment)}"
 
     def _check_request(self, size: int, alignment: int) -> None:
-        if size <= 0 or size > self.word.mask or alignment < 0 or not is_power_of_two_or_zero(alignment):
+        fits = 0 < size <= self.word.mask and 0 <= alignment <= self.word.mask
+        if not fits or not is_power_of_two_or_zero(alignment):
             raise OSError(errno.EINVAL, "size 0 or alignment no power of two")
 
     def _round_request(self, size: int, alignment: int, pads: bool = False) -> tuple[int, int]:
-        """Up to whole pages; meizu adds one alignment too many to a device's; v1 does neither (Q15)."""
+        """Up to whole pages; with ``pads`` (meizu) to the alignment, and then one alignment more (Q14).
+
+        The code of v1 rounds nothing (Q15). A size that becomes too large for the word is more than any
+        region has; with Q17 it wraps instead, mostly to 0.
+        """
         if self.quirks.q15_sizes_not_rounded:
             return size, alignment or 1
         alignment = max(alignment, self.word.page_size)
-        if pads:
-            return (self.word.align(size + alignment, alignment) if size % alignment else size), alignment
-        return self.word.page_align(size), alignment
+        if not pads:
+            size = self.word.page_align(size)
+        elif size % alignment:
+            size = round_up(size + alignment, alignment)
+        return size & self.word.mask if self.quirks.q17_rounding_wraps else size, alignment
 
     def _where_from(self, dev: str, kind: str | None) -> str | None:
         if not self.map and not self.profile.table:
@@ -155,12 +126,8 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.ENOENT, "no map")
         return where_from(self.profile, self.quirks, self.map, dev, kind)
 
-    def _from_list(self, regions: str | None) -> str | None:
-        if self.profile.asterisk != "none" and (regions is None or regions.startswith("*")):
-            return None
-        if regions is None:
-            raise OSError(errno.EINVAL, "no region list")
-        return regions
+    def _from_list(self, regions: str) -> str | None:
+        return None if self.profile.asterisk != "none" and regions.startswith("*") else regions
 
     def _candidates(self, regions: str | None) -> Iterator[CmaRegion | None]:
         """The regions of a list in order, None for an unknown name; without a list the asterisk regions."""
@@ -178,7 +145,11 @@ class Cma2010(CmaRegistry):
             return self.asterisk
         return ",".join(reg.name for reg in reversed(self.regions) if reg.asterisk and reg.name)
 
-    def _alloc_from_list(self, regions: str | None, size: int, alignment: int) -> int:
+    def _alloc(self, source: Callable[[], str | None], size: int, alignment: int) -> int:
+        """Arguments are looked at first, then the map or list that ``source`` stands for, then memory."""
+        self._check_request(size, alignment)
+        size, alignment = self._round_request(size, alignment, self.profile.pads_alignment)
+        regions = source()
         if regions is not None:
             self.pr_debug(f"allocate {self._request(size, alignment)} from one of {regions}")
         for reg in self._candidates(regions):
@@ -195,9 +166,7 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.ENOMEM, "not enough free space")
         chunk = self._call_allocator(reg, size, alignment)
         if chunk.start in self._chunks:
-            assert reg.alloc and reg.alloc.free
-            reg.alloc.free(chunk)
-            raise OSError(errno.EADDRINUSE, "the allocator gave a chunk twice")
+            self._taken_twice(chunk)
         self._chunks[chunk.start] = chunk
         reg.users += 1
         reg.free_space -= chunk.size
@@ -213,51 +182,24 @@ class Cma2010(CmaRegistry):
             raise OSError(errno.ENOMEM, "the allocator has no room")
         return chunk
 
-    def _find_chunk(self, addr: int) -> CmaChunk | None:
-        chunk = self._chunks.get(addr)
-        if chunk is None:
-            self.log.printk(f"no chunk starting at {self.word.pointer(addr)}", KERN_WARNING)
-        return chunk
+    def _taken_twice(self, chunk: CmaChunk) -> NoReturn:
+        """A chunk starts where another one does: give it back.
 
-    def _held_chunk(self, addr: int) -> CmaChunk:
-        chunk = self._find_chunk(addr)
+        Raises OSError EADDRINUSE; KernelOops with Q17, where one of the two is empty.
+        """
+        assert chunk.reg.alloc and chunk.reg.alloc.free
+        chunk.reg.alloc.free(chunk)
+        if not chunk.size or not self._chunks[chunk.start].size:
+            raise KernelOops("Q17", "a chunk where an empty one starts is given back to a region never set")
+        raise OSError(errno.EADDRINUSE, "the allocator gave a chunk twice")
+
+    def _release(self, addr: int) -> None:
+        chunk = self._chunks.pop(addr, None)
         if chunk is None:
+            self.log.printk(f"no chunk starting at {self.word.pointer(addr)}", LOGLEVEL_WARNING)
             raise OSError(errno.ENOENT, "no such chunk")
-        return chunk
-
-    def _release(self, chunk: CmaChunk) -> None:
         reg = chunk.reg
         assert reg.alloc and reg.alloc.free
-        del self._chunks[chunk.start]
         reg.free_space += chunk.size
         reg.users -= 1
         reg.alloc.free(chunk)
-
-    def chunk_at(self, addr: int) -> CmaChunk | None:
-        """The live chunk that starts at an address."""
-        return self._chunks.get(addr)
-
-    def chunks(self) -> list[CmaChunk]:
-        """All live chunks."""
-        return list(self._chunks.values())
-
-    def _info(self, infop: CmaInfo, source: Callable[[], str | None]) -> None:
-        try:
-            regions = source()
-        except OSError:
-            if not self.profile.table:
-                _overwrite(infop, CmaInfo())
-            raise
-        found = [reg for reg in self._candidates(regions) if reg]
-        total = CmaInfo(
-            lower_bound=min((reg.start for reg in found), default=self.word.mask),
-            upper_bound=max((reg.end for reg in found), default=0),
-            total_size=sum(reg.size for reg in found),
-            free_size=sum(reg.free_space for reg in found),
-            count=len(found),
-        )
-        _overwrite(infop, replace(total, free_size=0) if self.profile.table else total)
-
-
-def _overwrite(target: CmaInfo, source: CmaInfo) -> None:
-    vars(target).update(vars(source))

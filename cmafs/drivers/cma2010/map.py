@@ -16,11 +16,10 @@ _END = "\n\0"
 
 
 def map_validate(profile: Profile, text: str) -> str:
-    """What is stored for a map: at most one trailing ``;`` and what follows a newline are dropped.
+    """What is stored for a map: its first line, less one ``;`` at the end. An empty line is the empty map.
 
-    An empty string or a newline is the empty map. Neither names of regions nor blanks nor misplaced
-    asterisks are checked. Raises OSError EINVAL (a rule without patterns or without ``=``), ENOSPC (v1: too
-    many rules).
+    Only the form is checked: names of regions that do not exist, blanks and misplaced asterisks pass. Raises
+    OSError EINVAL (a rule without patterns or without ``=``), ENOSPC (v1: more rules than its table holds).
     """
     return _validate_v1(profile, text) if profile.table else _validate(text)
 
@@ -53,9 +52,9 @@ def _validate_v1(profile: Profile, text: str) -> str:
 def where_from(profile: Profile, quirks: Quirks, rules: str, device: str, kind: str | None) -> str | None:
     """The region list of the first rule that matches; None stands for the asterisk regions.
 
-    ``rules``: a stored map; ``device``: a device's name, not empty; ``kind``: None where the caller gave
-    none. Raises OSError ENOENT where no rule matches and nothing answers instead, KernelOops where only a
-    quirk would tell.
+    ``rules``: a stored map; ``device``: a device's name, not empty; ``kind``: None if the caller names none.
+    Raises OSError ENOENT where no rule matches and there is no asterisk, KernelOops (Q2) where the code's
+    search leaves the map.
     """
     kind = profile.default_type if kind is None else kind
     if quirks.q2_rule_swallowed or quirks.q3_comma_is_wild:
@@ -117,7 +116,7 @@ def _agrees_and_goes_on(pattern: str, word: str) -> bool:
 
 
 def region_names(regions: str) -> list[str]:
-    """The names of a region list: it ends at NUL or ``;``; empty ones between commas are (unknown) names too.
+    """The names of a region list, which ends at NUL or ``;``. Nothing between two commas is a name as well.
 
     >>> region_names("a,,b"), region_names("a,"), region_names("a;b"), region_names("")
     (['a', '', 'b'], ['a'], ['a'], [])

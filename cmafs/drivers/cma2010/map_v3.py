@@ -1,8 +1,8 @@
 """The map scanner of v3 as it was posted (quirks Q2 and Q3): one cursor that may lose the rule it is in.
 
-A comma inside the compared text counts as ``?`` (Q3). When the device of a pattern without a kind matches
-but the request has a kind, the cursor steps over the next ``,`` or ``=`` without looking where it stands
-(Q2), so that it may skip a whole rule, or leave the string.
+Q3: a comma inside the compared text counts as ``?``. Q2: where the device of a pattern without a kind
+matches and the request has one, the cursor steps to the next ``,`` or ``=`` although it may stand on one,
+and so skips a whole rule or leaves the string.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class _Compared(Enum):
 
 
 def scan(rules: str, device: str, kind: str) -> str | None:
-    """The region list the v3 code returns for a non-empty device name, None for no match.
+    """The region list that v3 finds for a device, whose name is not empty; None for none.
 
-    Raises KernelOops (Q2).
+    Raises KernelOops (Q2) where the cursor leaves the map.
     """
     return _Scanner(rules, device, kind).run()
 
@@ -35,7 +35,7 @@ class _Scanner:
         self.device_matched = False
 
     def run(self) -> str | None:
-        """Try pattern after pattern from the cursor."""
+        """Try pattern after pattern, each from where the cursor was left."""
         while self.text[self.pos] != "\0":
             outcome = self._pattern()
             if outcome is _Compared.WHOLE and self.text[self.pos] in "=,":

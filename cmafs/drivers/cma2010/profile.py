@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cmafs.mm.memblock import round_up
+
 
 class UnknownProfile(ValueError):
     """``--profile`` names no version of the framework."""
 
 
 class KernelOops(Exception):
-    """The code of that version would run off a string or a null pointer here; ``quirk`` says which one."""
+    """Here the code of that version leaves its own memory, and what follows cannot be told.
+
+    It runs off a string, follows a pointer that is null or was never set, or hands out memory that is not
+    its own. ``quirk`` says by which fault.
+    """
 
     def __init__(self, quirk: str, text: str) -> None:
         super().__init__(f"{quirk}: {text}")
@@ -30,19 +36,21 @@ class MissingInterface(AttributeError):
 
 @dataclass(frozen=True)
 class Profile:
-    """One version of the framework.
+    """What one version of the framework offers, as its document says.
 
-    ``map_parameter``: the map's name on the command line, None where only the platform sets it.
-    ``asterisk``: what answers when no rule does: nothing, a region list (v2), or flagged regions (v3).
-    ``default_type``: what an absent kind or type means; ``type_wildcards``: ``?`` and ``*`` work in it;
-    ``bare_pattern_any_type``: a pattern without a slash matches every type.
-    ``map_rules``, ``text_limit``: rules and characters kept (v1), 0 for no limit; ``regions_limit`` entries
-    of ``cma=``. ``zero_allowed``: an explicit ``@0`` or ``/0``; ``wrap_check``: start + size must not wrap;
-    ``minus``: a leading ``-`` takes the region out of the asterisk; ``allocator_params``:
-    ``:name(params)``. ``table``: regions are a fixed table kept in order, allocators are attached at boot
-    (v1). ``pads_alignment``: a device's size that is no multiple of its alignment grows by one alignment
-    more (meizu). ``get_put``, ``free``, ``get_virt``: which calls exist; ``sysfs`` the files below
-    contiguous/, ``region_files`` those of one region.
+    The map: ``map_parameter`` is its name on the command line, None where only the platform sets it;
+    ``asterisk`` says what serves a device that no rule matches: nothing, a region list (v2), or the regions
+    that carry a flag (v3); ``default_type`` is what an absent kind or type means; ``type_wildcards``: ``?``
+    and ``*`` work in a kind; ``bare_pattern_any_type``: a pattern without a slash matches every type.
+    ``map_rules`` and ``text_limit`` are how many rules and characters v1 keeps, 0 for no limit.
+
+    Regions: at most ``regions_limit`` entries of ``cma=``; ``zero_allowed``: an explicit ``@0`` or ``/0`` is
+    no error; ``wrap_check``: a region that reaches the top of the address space is one; ``minus``: a leading
+    ``-`` takes the region out of the asterisk; ``allocator_params``: ``:name(params)``. ``table``: v1's fixed
+    table of regions, with allocators attached at boot and chunks that are put, not freed.
+    ``pads_alignment``: a size that is no multiple of its alignment grows by one alignment more (meizu).
+
+    Files: ``sysfs`` are those in contiguous/, ``region_files`` those of one region.
     """
 
     name: str
@@ -60,16 +68,16 @@ class Profile:
     allocator_params: bool = True
     table: bool = True
     pads_alignment: bool = False
-    get_put: bool = True
-    free: bool = False
-    get_virt: bool = False
     sysfs: tuple[str, ...] = ()
     region_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Quirks:
-    """Where the code of a version differs from its document; all off is the document."""
+    """Where the code of a version differs from its document, by the numbers of docs/cma2010.md.
+
+    All off is the document; Q10, Q14 and Q16 are in both, Q12 and Q13 in code that boards call themselves.
+    """
 
     q1_longer_pattern_remembered: bool = False
     q2_rule_swallowed: bool = False
@@ -81,9 +89,10 @@ class Quirks:
     q8_failed_attach_is_final: bool = False
     q9_defaults_override_cmdline: bool = False
     q11_lookup_stops_at_zero: bool = False
-    q12_negative_count: bool = False
-    q13_fixed_start_unregistered: bool = False
     q15_sizes_not_rounded: bool = False
+    q17_rounding_wraps: bool = False
+    q18_aligning_wraps: bool = False
+    q19_request_cut_to_word: bool = False
 
 
 _REGION_FILES = ("name", "start", "size", "free", "users", "alloc")
@@ -102,8 +111,6 @@ _V2 = replace(
     minus=True,
     allocator_params=False,
     table=False,
-    get_put=False,
-    free=True,
     sysfs=("map", "asterisk"),
 )
 _V3 = replace(
@@ -124,29 +131,29 @@ _V4 = replace(
     minus=False,
     region_files=_REGION_FILES,
 )
-_VENDOR = replace(_V4, name="vendor", get_virt=True)
+_VENDOR = replace(_V4, name="vendor")
 _MEIZU = replace(_VENDOR, name="meizu", pads_alignment=True)
 
 PROFILES: Mapping[str, Profile] = {p.name: p for p in (_V1, _V2, _V3, _V4, _VENDOR, _MEIZU)}
 
-_Q_V1 = Quirks(
+_ALL = Quirks(
     q1_longer_pattern_remembered=True,
     q6_bestfit_null_advance=True,
-    q11_lookup_stops_at_zero=True,
-    q12_negative_count=True,
-    q15_sizes_not_rounded=True,
+    q17_rounding_wraps=True,
+    q18_aligning_wraps=True,
+    q19_request_cut_to_word=True,
 )
-_Q_V2 = Quirks(q1_longer_pattern_remembered=True, q6_bestfit_null_advance=True)
-_Q_V4 = Quirks(
-    q1_longer_pattern_remembered=True,
+_Q_V1 = replace(_ALL, q11_lookup_stops_at_zero=True, q15_sizes_not_rounded=True)
+_Q_V2 = _ALL
+_Q_V4 = replace(
+    _ALL,
     q5_list_walk_broken=True,
-    q6_bestfit_null_advance=True,
     q7_wrong_regions_attached=True,
     q8_failed_attach_is_final=True,
     q9_defaults_override_cmdline=True,
 )
 _Q_V3 = replace(_Q_V4, q2_rule_swallowed=True, q3_comma_is_wild=True, q4_no_asterisk_without_rule=True)
-_Q_VENDOR = replace(_Q_V4, q5_list_walk_broken=False, q13_fixed_start_unregistered=True)
+_Q_VENDOR = replace(_Q_V4, q5_list_walk_broken=False)
 _Q_MEIZU = replace(_Q_VENDOR, q6_bestfit_null_advance=False)
 
 QUIRKS: Mapping[str, Quirks] = {
@@ -180,22 +187,19 @@ class Word:
 
     @property
     def mask(self) -> int:
-        """The largest value of a word."""
+        """The largest value that a word holds."""
         return (1 << self.bits) - 1
 
-    def align(self, value: int, alignment: int) -> int:
-        """``ALIGN()`` in the word: rounding up may wrap to 0. ``alignment`` a power of two."""
-        return (value + alignment - 1) & ~(alignment - 1) & self.mask
-
     def page_align(self, value: int) -> int:
-        """``PAGE_ALIGN()`` in the word."""
-        return self.align(value, self.page_size)
+        """``PAGE_ALIGN()`` without C's bounds: the caller says what happens beyond ``mask``."""
+        return round_up(value, self.page_size)
 
     def pointer(self, value: int) -> str:
         """``%p`` as that era prints it: bare hex of the word's width, not hashed; 0 is ``(null)``."""
-        return f"{value & self.mask:0{self.bits // 4}x}" if value else "(null)"
+        value &= self.mask
+        return f"{value:0{self.bits // 4}x}" if value else "(null)"
 
 
 def is_power_of_two_or_zero(value: int) -> bool:
-    """The framework's test of an alignment."""
+    """Whether a number can be an alignment; 0 stands for a page."""
     return value & (value - 1) == 0

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cmafs.drivers.cma2010.profile import Profile, Word, is_power_of_two_or_zero
+from cmafs.drivers.cma2010.profile import Profile, Quirks, Word, is_power_of_two_or_zero
+from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
+from cmafs.mm.memblock import round_up
 
-_DIGITS = "0123456789abcdef"
 _SUFFIX_SHIFT = {"k": 10, "m": 20, "g": 30}
 
 
@@ -23,8 +24,9 @@ class CmaRegion:
     ``name``: what maps call it, None for a private region. ``start``: asked for (0: anywhere), then actual.
     ``alignment``: early regions only, 0 means a page. ``alloc_name`` or ``alloc``: the wanted allocator,
     None for the first one registered; ``alloc_params`` its parameters (v1). ``asterisk``: serves where no
-    rule does (v2, v3). ``free_space``, ``users``: bytes free and live chunks. ``used``: an allocator was
-    tried or taken away.
+    rule does (v2, v3). ``free_space``, ``users``: bytes free and live chunks. ``reserved``: boot found room
+    for it; ``registered``: it may be allocated from. ``used``: an allocator was tried or taken away.
+    ``private_data`` is the allocator's.
     """
 
     name: str | None = None
@@ -49,23 +51,22 @@ class CmaRegion:
 
     @property
     def label(self) -> str:
-        """What log lines call it."""
+        """Its name in log lines, where a private region has one too."""
         return self.name or "(private)"
 
 
 @dataclass(eq=False)
 class CmaChunk:
-    """``struct cma_chunk``: ``size`` bytes at bus address ``start``; ``references`` count only in v1."""
+    """``struct cma_chunk``: ``size`` bytes at bus address ``start``, taken from ``reg``."""
 
     reg: CmaRegion
     start: int
     size: int
-    references: int = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class CmaInfo:
-    """``struct cma_info``: bounds (upper one exclusive) and sums in bytes over ``count`` regions."""
+    """``struct cma_info``: what ``count`` regions offer together, in bytes; ``upper_bound`` is exclusive."""
 
     lower_bound: int = 0
     upper_bound: int = 0
@@ -90,84 +91,84 @@ class CmaAllocator:
 
 
 def memparse(text: str) -> tuple[int, str]:
-    """``lib/cmdline.c:memparse()@2.6.36``: the value in bytes and the unparsed rest; one suffix K, M or G.
+    """A size in bytes with at most one suffix K, M or G, and the text behind it; wraps at 64 bits.
+
+    Source: ``lib/cmdline.c:memparse()@v2.6.36``.
 
     >>> memparse("0x10k/"), memparse("010"), memparse("x")
     ((16384, '/'), (8, ''), (0, 'x'))
     """
-    base, body = 10, text
-    if text.startswith("0"):
-        is_hex = text[1:2].lower() == "x" and text[2:3].lower() in set(_DIGITS)
-        base, body = (16, text[2:]) if is_hex else (8, text)
-    digits = 0
-    while digits < len(body) and body[digits].lower() in _DIGITS[:base]:
-        digits += 1
-    value, rest = int(body[:digits] or "0", base), body[digits:]
+    value, rest = simple_strtoull(text)
     shift = _SUFFIX_SHIFT.get(rest[:1].lower(), 0)
-    return value << shift, rest[1:] if shift else rest
+    return (value << shift) & U64_MAX, rest[1:] if shift else rest
 
 
-def simple_strtol(text: str) -> int | None:
-    """An integer in any base with a sign; None where the text is not all one.
+def strict_strtoul(text: str, word: Word) -> int | None:
+    """A number in base 0 with nothing but a newline behind it, cut to the word; None for anything else.
 
-    >>> simple_strtol("0x10"), simple_strtol("-1"), simple_strtol("1x")
-    (16, -1, None)
+    Source: ``lib/vsprintf.c:strict_strtoul()@v2.6.36``.
+
+    >>> strict_strtoul("0x10\\n", Word()), strict_strtoul("-1", Word()), strict_strtoul("1x", Word())
+    (16, None, None)
     """
-    negative = text.startswith("-")
-    body = text[1:] if negative else text
-    value, rest = memparse(body)
-    if not body or rest or not body[0].isdigit() or body[-1].lower() in _SUFFIX_SHIFT:
-        return None
-    return -value if negative else value
+    value, rest = simple_strtoull(text)
+    return None if rest == text or rest not in ("", "\n") else value & word.mask
 
 
-class ParamError(OSError):
-    """A boot parameter is refused; ``message`` is the framework's log line without its prefix."""
+def round_region(profile: Profile, quirks: Quirks, word: Word, reg: CmaRegion) -> None:
+    """Round a region's alignment and size up to pages, its start to the alignment.
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code, message)
-        self.message = message
+    Raises OSError EINVAL where the result is no range of the address space. With Q17 the code does not
+    look: it goes on with what is left in a word, where a size or start just below the top becomes 0.
+    """
+    alignment = max(reg.alignment, word.page_size)
+    start, size = round_up(reg.start, alignment), word.page_align(reg.size)
+    if quirks.q17_rounding_wraps:
+        start, size = start & word.mask, size & word.mask
+    if max(start, size, start + size if profile.wrap_check else 0) > word.mask:
+        raise OSError(errno.EINVAL, "param: invalid start, size combination")
+    reg.alignment, reg.start, reg.size = alignment, start, size
 
 
-def cma_param_parse(profile: Profile, word: Word, text: str, add: Callable[[CmaRegion], None]) -> None:
+def cma_param_parse(
+    profile: Profile, quirks: Quirks, word: Word, text: str, add: Callable[[CmaRegion], None]
+) -> None:
     """Parse a regions string (``cma=``) and give every region to ``add`` as it is accepted.
 
-    Entries before a bad one stay. Raises ParamError EINVAL (syntax, value) or ENOSPC (too many entries).
+    Entries before a bad one stay. Raises OSError EINVAL (syntax, value) or ENOSPC (too many entries), whose
+    text is the framework's log line without its prefix.
     """
     rest = text[: profile.text_limit] if profile.text_limit else text
     for _ in range(profile.regions_limit):
         if not rest:
             return
-        region, rest = _Entry(profile, word, rest).parse()
+        region, rest = _Entry(profile, quirks, word, rest).parse()
         add(region)
     if rest:
-        raise ParamError(errno.ENOSPC, "param: too many early regions")
+        raise OSError(errno.ENOSPC, "param: too many early regions")
 
 
 class _Entry:
-    """One ``name=size[@start][/alignment][:allocator]``, consumed from the left."""
+    """One ``name=size[@start][/alignment][:allocator]``; ``rest`` is what is not consumed yet."""
 
-    def __init__(self, profile: Profile, word: Word, text: str) -> None:
+    def __init__(self, profile: Profile, quirks: Quirks, word: Word, text: str) -> None:
         self.profile = profile
+        self.quirks = quirks
         self.word = word
         self.rest = text
 
     def parse(self) -> tuple[CmaRegion, str]:
-        """The region, and the text behind it and its semicolon. Raises ParamError."""
+        """The region, and the text behind it and its semicolon. Raises OSError."""
         region = CmaRegion(asterisk=self.profile.asterisk != "none")
         self._name(region)
-        size = self._number(None)
-        start = self._number("@")
-        alignment = self._number("/", is_power_of_two_or_zero)
-        region.alignment = max(alignment, self.word.page_size)
-        region.start = self.word.align(start, region.alignment)
-        region.size = self.word.page_align(size)
-        if self.profile.wrap_check and region.start + region.size > self.word.mask:
-            raise ParamError(errno.EINVAL, "param: invalid start, size combination")
+        region.size = self._number(None)
+        region.start = self._number("@")
+        region.alignment = self._number("/", is_power_of_two_or_zero)
+        round_region(self.profile, self.quirks, self.word, region)
         self._allocator(region)
         if self.rest[:1] not in ("", ";"):
             message = f"param: expecting ';' or end of parameter near {self.rest}"
-            raise ParamError(errno.EINVAL, message)
+            raise OSError(errno.EINVAL, message)
         return region, self.rest[1:]
 
     def _name(self, region: CmaRegion) -> None:
@@ -177,7 +178,7 @@ class _Entry:
             self.rest = self.rest[1:]
         region.name, equals, self.rest = self.rest.partition("=")
         if not region.name or not equals:
-            raise ParamError(errno.EINVAL, f'param: expected "<name>=" near {entry}')
+            raise OSError(errno.EINVAL, f'param: expected "<name>=" near {entry}')
 
     def _number(self, mark: str | None, valid: Callable[[int], bool] = bool) -> int:
         """The number behind a mark; 0 where an optional part is absent."""
@@ -189,7 +190,7 @@ class _Entry:
         value, self.rest = memparse(self.rest)
         zero_ok = self.profile.zero_allowed and mark is not None
         if value > self.word.mask or not (value or zero_ok) or (value and not valid(value)):
-            raise ParamError(errno.EINVAL, f"param: invalid value near {near}")
+            raise OSError(errno.EINVAL, f"param: invalid value near {near}")
         return value
 
     def _allocator(self, region: CmaRegion) -> None:
@@ -207,7 +208,7 @@ class _Entry:
     def _params(self, region: CmaRegion, paren: int) -> int:
         close = self.rest.find(")", paren)
         if close < 0:
-            raise ParamError(errno.EINVAL, f"param: expecting ')' near {self.rest[paren:]}")
+            raise OSError(errno.EINVAL, f"param: expecting ')' near {self.rest[paren:]}")
         region.alloc_name = self.rest[:paren] or None
         region.alloc_params = self.rest[paren + 1 : close]
         return close + 1

@@ -12,23 +12,22 @@ from typing import Protocol
 from cmafs.drivers.cma2010.early import EarlyRegions
 from cmafs.drivers.cma2010.map import map_validate
 from cmafs.drivers.cma2010.profile import Profile, Word, quirks_of
-from cmafs.drivers.cma2010.regions import CmaAllocator, CmaRegion, ParamError, cma_param_parse
-
-KERN_ERR, KERN_WARNING, KERN_DEBUG = 3, 4, 7
+from cmafs.drivers.cma2010.regions import CmaAllocator, CmaRegion, cma_param_parse
+from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
 
 
 class Log(Protocol):
-    """What the framework needs of the kernel log."""
+    """What the framework needs of the kernel log: Printk has it."""
 
-    def printk(self, text: str, level: int = 6) -> None:
-        """One record."""
+    def printk(self, text: str, level: int = LOGLEVEL_INFO) -> None:
+        """Store one record; ``text`` without a newline."""
 
 
 class CmaRegistry:
-    """The configured part of the framework.
+    """What configuration has made: the map, the regions, the allocators, and the regions still to come.
 
-    ``profile``: the version; ``strict``: with its quirks; ``debug``: ``CONFIG_CMA_DEBUG``, whose lines
-    print always.
+    ``profile``: the version; ``strict``: with its quirks; ``debug``: ``CONFIG_CMA_DEBUG``, without which the
+    debug lines are not there at all.
     """
 
     def __init__(
@@ -51,17 +50,17 @@ class CmaRegistry:
     # The log
 
     def pr_debug(self, text: str) -> None:
-        """A line that only CONFIG_CMA_DEBUG compiles in."""
+        """Print a line that only CONFIG_CMA_DEBUG compiles in."""
         if self.debug:
-            self.log.printk(f"cma: {text}", KERN_DEBUG)
+            self.log.printk(f"cma: {text}", LOGLEVEL_DEBUG)
 
     def pr_warn(self, text: str) -> None:
-        """A warning line."""
-        self.log.printk(f"cma: {text}", KERN_WARNING)
+        """Print at KERN_WARNING, behind the framework's prefix."""
+        self.log.printk(f"cma: {text}", LOGLEVEL_WARNING)
 
     def pr_err(self, text: str) -> None:
-        """An error line."""
-        self.log.printk(f"cma: {text}", KERN_ERR)
+        """Print at KERN_ERR, behind the framework's prefix."""
+        self.log.printk(f"cma: {text}", LOGLEVEL_ERR)
 
     # Configuration
 
@@ -82,29 +81,26 @@ class CmaRegistry:
         self._from_cmdline.add("map")
 
     def cma_param(self, text: str) -> None:
-        """The regions on the command line (``cma=``).
-
-        Raises OSError EINVAL, ENOSPC; entries before the bad one stay.
-        """
+        """The regions on the command line (``cma=``). Raises as cma_param_parse(): earlier entries stay."""
         self.pr_debug(f"param: {text}")
         self._from_cmdline.add("regions")
         self._parse_regions(text)
 
     def _parse_regions(self, text: str) -> None:
         try:
-            cma_param_parse(self.profile, self.word, text, self.early.add)
-        except ParamError as error:
-            self.pr_err(error.message)
+            cma_param_parse(self.profile, self.quirks, self.word, text, self.early.add)
+        except OSError as error:
+            self.pr_err(str(error.strerror))
             raise
 
     def cma_set_defaults(
         self, regions: str | Sequence[CmaRegion] | None, map_text: str | None, asterisk: str | None = None
     ) -> None:
-        """What a platform provides: the map first, then its regions (v1, v2: as a string; later: an array).
+        """What a board's code provides: first the map, then the regions (v1, v2: a string; later: an array).
 
-        An array ends at the first entry of size 0. What the command line gave stays (with Q9: the map is
-        replaced and the regions are added to). ``asterisk``: v2 only. Raises OSError as set_map() and
-        ``early.register()``; after a refused map no region is registered, after a refused region the
+        An array ends at the first entry of size 0. What the command line gave stays; with Q9 its map is
+        replaced and its regions are added to. ``asterisk``: v2 only. Raises OSError as set_map() and
+        ``early.register()`` do: after a refused map no region is registered, after a refused region the
         earlier ones stay.
         """
         keeps = set() if self.quirks.q9_defaults_override_cmdline else self._from_cmdline
@@ -136,10 +132,7 @@ class CmaRegistry:
     # Regions and allocators
 
     def cma_region_register(self, reg: CmaRegion) -> None:
-        """Make a region usable.
-
-        Raises OSError EINVAL (size 0, wrap), EADDRINUSE (overlap), or its allocator's.
-        """
+        """Make a region usable. Raises OSError EINVAL (size 0, wrap), EADDRINUSE, or its allocator's."""
         if not reg.size or reg.end > self.word.mask:
             raise OSError(errno.EINVAL, "size 0 or wrap")
         reg.users, reg.used, reg.registered, reg.private_data = 0, False, False, None
@@ -160,10 +153,7 @@ class CmaRegistry:
         self.pr_debug(f"{reg.label}: region registered")
 
     def cma_allocator_register(self, alloc: CmaAllocator) -> None:
-        """Make an allocator known; the first one is the default.
-
-        Raises OSError EINVAL without alloc or free.
-        """
+        """Make an allocator known; the first one is the default. Raises OSError EINVAL without callbacks."""
         if not alloc.alloc or not alloc.free:
             raise OSError(errno.EINVAL, "an allocator needs alloc and free")
         self.allocators.append(alloc)
@@ -207,10 +197,7 @@ class CmaRegistry:
         self.pr_debug(f"init: {reg.label}: {alloc.name or '(unnamed)'}: initialised allocator")
 
     def set_allocator(self, reg: CmaRegion, name: str | None) -> None:
-        """What writing a region's ``alloc`` does: detach, and want ``name``.
-
-        Raises OSError EBUSY (live chunks).
-        """
+        """Detach a region's allocator and want ``name`` next. Raises OSError EBUSY while chunks are held."""
         if reg.alloc and reg.users:
             raise OSError(errno.EBUSY, "region is in use")
         if reg.alloc:

@@ -1,6 +1,6 @@
 """What the files below ``/sys/kernel/mm/contiguous`` show and take (``mm/cma.c:cma_sysfs_*``, 2010).
 
-Where the files stand is ``fs/cma2010.py``'s business. Text is Latin-1: a map may hold any byte.
+Where the files stand is ``fs/cma2010.py``'s business.
 """
 
 from __future__ import annotations
@@ -10,42 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmafs.drivers.cma2010.framework import Cma2010
-from cmafs.drivers.cma2010.regions import CmaRegion, simple_strtol
-
-Show = Callable[[], str]
-Store = Callable[[str], None]
+from cmafs.drivers.cma2010.regions import CmaRegion, strict_strtoul
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """A file: ``show`` gives its content, ``store`` takes one write (None: mode 0444)."""
+    """A file: ``show`` makes its lines, ``store`` takes what one write brings (None: mode 0444)."""
 
-    show: Show
-    store: Store | None = None
-
-
-def _line(text: str) -> str:
-    """Up to the newline."""
-    return text.partition("\0")[0].partition("\n")[0]
+    show: Callable[[], str]
+    store: Callable[[str], None] | None = None
 
 
 def root_attributes(cma: Cma2010) -> dict[str, Attribute]:
     """The files of ``contiguous/`` itself; storing a map raises what Cma2010.set_map() raises."""
 
-    def show_map() -> str:
-        return cma.map[: cma.word.page_size - 1] + "\n" if cma.map else ""
-
     def show_allocators() -> str:
-        names = " ".join(alloc.name or "-" for alloc in cma.allocators)
-        return names + "\n" if names else ""
+        return _line(" ".join(alloc.name or "-" for alloc in cma.allocators))
 
     def store_asterisk(text: str) -> None:
-        cma.asterisk = _line(text)
+        cma.asterisk = _first_line(text)
 
     files = {
-        "map": Attribute(show_map, cma.set_map),
+        "map": Attribute(lambda: _line(cma.map), cma.set_map),
         "allocators": Attribute(show_allocators),
-        "asterisk": Attribute(lambda: _line_or_nothing(cma.asterisk_list()), store_asterisk),
+        "asterisk": Attribute(lambda: _line(cma.asterisk_list()), store_asterisk),
     }
     return {name: files[name] for name in cma.profile.sysfs if name in files}
 
@@ -59,16 +47,16 @@ def region_attributes(cma: Cma2010, reg: CmaRegion) -> dict[str, Attribute]:
         return f"[{reg.alloc_name}]\n" if reg.alloc_name else ""
 
     def store_alloc(text: str) -> None:
-        cma.set_allocator(reg, _line(text) or None)
+        cma.set_allocator(reg, _first_line(text) or None)
 
     def store_asterisk(text: str) -> None:
-        value = simple_strtol(_line(text))
+        value = strict_strtoul(text, cma.word)
         if value is None:
             raise OSError(errno.EINVAL, "not a number")
         reg.asterisk = value != 0
 
     files = {
-        "name": Attribute(lambda: _line_or_nothing(reg.name)),
+        "name": Attribute(lambda: _line(reg.name)),
         "start": Attribute(lambda: f"{cma.word.pointer(reg.start)}\n"),
         "size": Attribute(lambda: f"{reg.size}\n"),
         "free": Attribute(lambda: f"{reg.free_space}\n"),
@@ -79,5 +67,9 @@ def region_attributes(cma: Cma2010, reg: CmaRegion) -> dict[str, Attribute]:
     return {name: files[name] for name in cma.profile.region_files}
 
 
-def _line_or_nothing(text: str | None) -> str:
+def _line(text: str | None) -> str:
     return f"{text}\n" if text else ""
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

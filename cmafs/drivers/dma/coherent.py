@@ -27,5 +27,5 @@ class DmaCoherentMem:
         return self.pfn_base + place
 
     def release(self, pfn: int, order: int) -> None:
-        """``__dma_release_from_coherent()``"""
+        """``__dma_release_from_coherent()``: 2^order pages are free again."""
         self.bitmap.clear(pfn - self.pfn_base, 1 << order)

@@ -10,18 +10,13 @@ from collections.abc import Iterator
 
 from cmafs.drivers.device import Device
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
-from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32
+from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA, GFP_DMA32, get_order
 
 _UINT_MAX = (1 << 32) - 1
 
 
-def get_order(size: int, page_shift: int) -> int:
-    """``get_order()``: the smallest order of pages that holds ``size`` bytes, at least 1."""
-    return max((size - 1) >> page_shift, 0).bit_length()
-
-
 def page_count(device: Device, size: int) -> int:
-    """``PAGE_ALIGN(size) >> PAGE_SHIFT``"""
+    """How many pages hold ``size`` bytes: ``PAGE_ALIGN(size) >> PAGE_SHIFT``."""
     shift = device.machine.config.page_shift
     return -(-size >> shift)
 
@@ -56,8 +51,8 @@ def dma_release_from_contiguous(device: Device, pfn: int, count: int) -> bool:
     return cma is not None and cma_release(cma, pfn, count)
 
 
-def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> int | None:
-    """``dma_alloc_contiguous()``: first page of ``size`` bytes of CMA; None: the caller goes elsewhere.
+def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> tuple[Cma, int] | None:
+    """``dma_alloc_contiguous()``: area and first page of ``size`` bytes; None: the caller goes elsewhere.
 
     Nothing for callers that may not sleep; one page only from a device's own area; before the default area
     those of the device's node. Aligned to the order of ``size``, at most CONFIG_CMA_ALIGNMENT.
@@ -69,7 +64,7 @@ def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> int | None:
     for cma in _areas_for(device, size, gfp):
         pfn = cma_alloc(cma, page_count(device, size), align)
         if pfn is not None:
-            return pfn
+            return cma, pfn
     return None
 
 
@@ -82,12 +77,16 @@ def _areas_for(device: Device, size: int, gfp: int) -> Iterator[Cma]:
     if page_count(device, size) <= 1 and not abi.default_area_serves_single_pages:
         return
     if device.numa_node >= 0 and not gfp & (GFP_DMA | GFP_DMA32):
-        for kind in abi.node_areas:
-            cma = machine.cma.by_name(f"{kind}{device.numa_node}")
-            if cma is not None:
-                yield cma
+        yield from _areas_of_node(device)
     if machine.cma.default:
         yield machine.cma.default
+
+
+def _areas_of_node(device: Device) -> Iterator[Cma]:
+    """``dma_contiguous_pernuma_area[]``, ``dma_contiguous_numa_area[]``: those that this kernel has."""
+    machine = device.machine
+    areas = (machine.cma.node_areas.get((kind, device.numa_node)) for kind in machine.abi.dma.node_areas)
+    return (cma for cma in areas if cma is not None)
 
 
 def dma_free_contiguous(device: Device, pfn: int, size: int) -> Cma | None:
@@ -100,10 +99,6 @@ def dma_free_contiguous(device: Device, pfn: int, size: int) -> Cma | None:
 
 
 def _areas_for_release(device: Device) -> Iterator[Cma]:
-    machine = device.machine
-    for kind in machine.abi.dma.node_areas if device.numa_node >= 0 else ():
-        cma = machine.cma.by_name(f"{kind}{device.numa_node}")
-        if cma is not None:
-            yield cma
-    if machine.cma.default:
-        yield machine.cma.default
+    yield from _areas_of_node(device)
+    if device.machine.cma.default:
+        yield device.machine.cma.default

@@ -6,62 +6,54 @@ for arm and arm64, in ``arch/*/mm/dma-mapping.c``. What differs by kernel is in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
+from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, Origin, dma_bit_mask
 from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
     dma_free_contiguous,
-    get_order,
     gfpflags_allow_blocking,
     page_count,
 )
+from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.lib.printk import LOGLEVEL_WARNING
 from cmafs.mm.cma import cma_alloc
-from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL
+from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, GFP_KERNEL, get_order
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
-from cmafs.mm.page_owner import KIND_KERNEL
+from cmafs.mm.page_owner import KIND_KERNEL, Occupant
 
-if TYPE_CHECKING:
-    from cmafs.drivers.dma.pool import AtomicPool
-
-#: ``DmaBuffer.origin`` of memory that is of no area.
-FROM_POOL, FROM_COHERENT, FROM_PAGES = "pool", "coherent", "-"
-
-#: Where the linear map begins (4.4, whose %p shows it; later kernels print a hash).
+#: Where the linear map begins (4.4, whose %p shows it; later kernels print a hash): on x86_64 without KASLR,
+#: on arm64 with CONFIG_ARM64_VA_BITS=39, on arm with VMSPLIT_3G. To be derived from those options.
 _PAGE_OFFSET = {"x86_64": 0xFFFF880000000000, "arm64": 0xFFFFFFC000000000, "arm": 0xC0000000}
 
 
-def dma_direct_alloc(device: Device, size: int, gfp: int, owner: str) -> DmaBuffer | None:
+def dma_direct_alloc(device: Device, size: int, gfp: int) -> DmaBuffer | None:
     """``dma_direct_alloc()``: a buffer of ``size`` bytes, or None.
 
     A device that does not see the CPU's caches needs its memory remapped, which may sleep: then GFP_ATOMIC is
     answered from the atomic pool.
     """
     if not gfpflags_allow_blocking(gfp) and not device.dma_coherent:
-        return _from_pool(device, size, gfp, owner)
+        return _from_pool(device, size, gfp)
     gfp |= dma_direct_optimal_gfp_mask(device)
-    pfn = dma_alloc_contiguous(device, size, gfp)
-    if pfn is not None and not dma_coherent_ok(device, pfn, size):
+    found = dma_alloc_contiguous(device, size, gfp)
+    if found is not None:
+        cma, pfn = found
+        if dma_coherent_ok(device, pfn, size):
+            return new_buffer(device, pfn, size, cma)
         dma_free_contiguous(device, pfn, size)
-        pfn = None
-    if pfn is not None:
-        return new_buffer(device, pfn, size, area_of(device.machine, pfn), owner)
     if gfpflags_allow_blocking(gfp) and not _falls_back(device):
         return None
-    pfn = _alloc_pages(device, size, gfp)
-    return None if pfn is None else new_buffer(device, pfn, size, FROM_PAGES, owner)
+    occupant = _alloc_pages(device, size, gfp)
+    return None if occupant is None else new_buffer(device, occupant.frames[0], size, occupant)
 
 
 def dma_direct_free(buffer: DmaBuffer) -> None:
     """``dma_direct_free()``: back to where it came from."""
     machine, device = buffer.device.machine, buffer.device
-    if buffer.origin == FROM_POOL:
-        count = page_count(device, buffer.size)
-        any(pool.free(buffer.pfn, count) for pool in machine.atomic_pools)
-        return
-    if dma_free_contiguous(device, buffer.pfn, buffer.size) is None:
-        _free_pages(machine, buffer.pfn, get_order(buffer.size, machine.config.page_shift))
+    if isinstance(buffer.origin, AtomicPool):
+        buffer.origin.free(buffer.pfn, page_count(device, buffer.size))
+    elif dma_free_contiguous(device, buffer.pfn, buffer.size) is None:
+        assert isinstance(buffer.origin, Occupant), "the area that it is from is the device's no more"
+        _free_pages(machine, buffer.origin, get_order(buffer.size, machine.config.page_shift))
 
 
 def dma_direct_optimal_gfp_mask(device: Device) -> int:
@@ -84,8 +76,11 @@ def _falls_back(device: Device) -> bool:
     return machine.arch in machine.abi.dma.falls_back or not has_area
 
 
-def _alloc_pages(device: Device, size: int, gfp: int) -> int | None:
-    """The page allocator, in lower and lower zones until the device can address what it gives."""
+def _alloc_pages(device: Device, size: int, gfp: int) -> Occupant | None:
+    """The page allocator, in lower and lower zones until the device can address what it gives.
+
+    The result is the occupant that stands for the device.
+    """
     machine = device.machine
     order = get_order(size, machine.config.page_shift)
     lower = [gfp, gfp | GFP_DMA32, (gfp & ~GFP_DMA32) | GFP_DMA]
@@ -99,16 +94,14 @@ def _alloc_pages(device: Device, size: int, gfp: int) -> int | None:
         occupant = machine.memory.owners.add(f"dma:{device.name}", KIND_KERNEL, visible=False)
         machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << order)])
         if dma_coherent_ok(device, pfn, size):
-            return pfn
-        _free_pages(machine, pfn, order)
+            return occupant
+        _free_pages(machine, occupant, order)
     return None
 
 
-def _free_pages(machine: DriverMachine, pfn: int, order: int) -> None:
+def _free_pages(machine: DriverMachine, occupant: Occupant, order: int) -> None:
     owners = machine.memory.owners
-    occupant = owners.owner_at(pfn)
-    assert occupant is not None
-    owners.truncate(occupant, 0)
+    pfn, *_ = owners.truncate(occupant, 0)
     owners.remove(occupant)
     free_pages(machine.memory, pfn, order)
 
@@ -121,7 +114,7 @@ def dma_guess_pool(machine: DriverMachine, gfp: int) -> list[AtomicPool]:
     return [pools[flag] for flag in order if flag in pools]
 
 
-def _from_pool(device: Device, size: int, gfp: int, owner: str) -> DmaBuffer | None:
+def _from_pool(device: Device, size: int, gfp: int) -> DmaBuffer | None:
     """``dma_direct_alloc_from_pool()``; afterwards a pool is filled up where this kernel does that."""
     machine, count = device.machine, page_count(device, size)
     for pool in dma_guess_pool(machine, gfp | dma_direct_optimal_gfp_mask(device)):
@@ -132,7 +125,7 @@ def _from_pool(device: Device, size: int, gfp: int, owner: str) -> DmaBuffer | N
             continue
         if dma_coherent_ok(device, pfn, size):
             atomic_pool_work_fn(machine)
-            return new_buffer(device, pfn, size, FROM_POOL, owner)
+            return new_buffer(device, pfn, size, pool)
         pool.free(pfn, count)
     machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
     return None
@@ -174,22 +167,17 @@ def atomic_pool_expand(machine: DriverMachine, pool: AtomicPool, order: int) -> 
                 pfn = alloc_pages(machine.memory, GFP_KERNEL | pool.gfp, smaller)
             except OutOfMemory:
                 continue
-            occupant = machine.memory.owners.add("dma_atomic_pool", KIND_KERNEL, visible=False)
+            occupant = machine.memory.owners.add("[dma_atomic_pool]", KIND_KERNEL, visible=False)
             machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << smaller)])
         pool.add(pfn, 1 << smaller)
         return
 
 
-def area_of(machine: DriverMachine, pfn: int) -> str:
-    """The name of the area that a page is in."""
-    return next(c.name for c in machine.cma if any(r.base_pfn <= pfn < r.end_pfn for r in c.ranges))
-
-
-def new_buffer(device: Device, pfn: int, size: int, origin: str, owner: str) -> DmaBuffer:
+def new_buffer(device: Device, pfn: int, size: int, origin: Origin) -> DmaBuffer:
     """Describe pages that were taken for a device."""
     machine = device.machine
     phys = pfn << machine.config.page_shift
     dma_handle = device.phys_to_dma(phys)
     assert dma_handle is not None
     virt = _PAGE_OFFSET[machine.arch] + phys - machine.memory.start_pfn * (1 << machine.config.page_shift)
-    return DmaBuffer(device, pfn, size, dma_handle, virt, origin, owner)
+    return DmaBuffer(device, pfn, size, dma_handle, virt, origin)

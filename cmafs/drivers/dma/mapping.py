@@ -11,10 +11,10 @@ import errno
 from contextlib import suppress
 
 from cmafs.drivers.device import Device, DmaBuffer, DriverMachine
-from cmafs.drivers.dma.contiguous import get_order
-from cmafs.drivers.dma.direct import FROM_COHERENT, dma_direct_alloc, dma_direct_free, new_buffer
+from cmafs.drivers.dma.coherent import DmaCoherentMem
+from cmafs.drivers.dma.direct import dma_direct_alloc, dma_direct_free, new_buffer
 from cmafs.drivers.of_reserved_mem import of_reserved_mem_device_init_by_idx
-from cmafs.mm.gfp import GFP_KERNEL
+from cmafs.mm.gfp import GFP_KERNEL, get_order
 
 
 def probe(device: Device) -> None:
@@ -30,20 +30,19 @@ def probe(device: Device) -> None:
             of_reserved_mem_device_init_by_idx(device, device.region_index)
 
 
-def dma_alloc_coherent(device: Device, size: int, gfp: int = GFP_KERNEL, owner: str = "") -> DmaBuffer | None:
+def dma_alloc_coherent(device: Device, size: int, gfp: int = GFP_KERNEL) -> DmaBuffer | None:
     """``dma_alloc_coherent()``: a buffer of ``size`` bytes that device and CPU see alike, or None.
 
-    ``gfp``: GFP_KERNEL may sleep and so uses CMA; GFP_ATOMIC does not. ``owner``: who is said to hold it, the
-    device's name if empty. A pool of the device's own answers alone, also when it is full.
+    ``gfp``: GFP_KERNEL may sleep and so uses CMA; GFP_ATOMIC does not. A pool of the device's own answers
+    alone, also when it is full.
     """
     if size <= 0:
         return None
-    owner = owner or device.name
     if device.dma_mem is not None:
         pfn = device.dma_mem.alloc(get_order(size, device.machine.config.page_shift))
-        buffer = None if pfn is None else new_buffer(device, pfn, size, FROM_COHERENT, owner)
+        buffer = None if pfn is None else new_buffer(device, pfn, size, device.dma_mem)
     else:
-        buffer = dma_direct_alloc(device, size, gfp, owner)
+        buffer = dma_direct_alloc(device, size, gfp)
     if buffer is not None:
         device.buffers.append(buffer)
     return buffer
@@ -63,9 +62,8 @@ def dma_free_coherent(device: Device, size: int, cpu_addr: int, dma_handle: int)
 
 def _free(buffer: DmaBuffer) -> None:
     device = buffer.device
-    if buffer.origin == FROM_COHERENT:
-        assert device.dma_mem is not None
-        device.dma_mem.release(buffer.pfn, get_order(buffer.size, device.machine.config.page_shift))
+    if isinstance(buffer.origin, DmaCoherentMem):
+        buffer.origin.release(buffer.pfn, get_order(buffer.size, device.machine.config.page_shift))
     else:
         dma_direct_free(buffer)
     device.buffers.remove(buffer)
@@ -117,5 +115,5 @@ def dma_free(machine: DriverMachine, name: str, nbytes: int) -> None:
 
 def show_device(device: Device) -> str:
     """sim/devices/NAME: ``pfn dma_addr size area owner``, tab separated, a buffer a line, oldest first."""
-    rows = ((f"{b.pfn:#x}", f"{b.dma_handle:#x}", str(b.size), b.origin, b.owner) for b in device.buffers)
+    rows = ((f"{b.pfn:#x}", f"{b.dma_handle:#x}", str(b.size), b.area, device.name) for b in device.buffers)
     return "".join("\t".join(row) + "\n" for row in rows)

@@ -23,7 +23,7 @@ class GenPoolChunk:
 
     @property
     def avail(self) -> int:
-        """Free pages."""
+        """Pages of the chunk that nobody holds."""
         return self.count - self.bits.weight
 
 

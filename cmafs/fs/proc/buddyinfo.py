@@ -1,12 +1,11 @@
-"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them. Counts of free blocks and page
-blocks.
-"""
+"""/proc/buddyinfo and /proc/pagetypeinfo, as ``mm/vmstat.c`` writes them: free blocks and page blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cmafs.lib.intervals import union, within
 from cmafs.mm.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
 
 if TYPE_CHECKING:
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
 #: Columns of pagetypeinfo. The blocks kept for atomic allocations were MIGRATE_RESERVE before 4.4.
 _MIGRATETYPES = {**{name: i for i, name in enumerate(MIGRATETYPE_NAMES)}, "Reserve": MIGRATE_HIGHATOMIC}
-
-#: Bytes of a memory section, log2 (x86_64; arm64 with 4 KiB pages since 5.12).
-SECTION_SIZE_BITS = 27
 
 
 def populated(memory: Memory) -> Iterator[Zone]:
@@ -34,10 +30,10 @@ def buddyinfo(memory: Memory) -> bytes:
     return "".join(lines).encode()
 
 
-def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...]) -> bytes:
+def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], section: int) -> bytes:
     """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype.
 
-    ``migratetypes``: those of this configuration.
+    ``migratetypes``: those of this configuration; ``section``: pages of a memory section.
     """
     orders = range(memory.layout.max_page_order + 1)
     title = "Free pages count per migrate type at order"
@@ -51,7 +47,7 @@ def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...]) ->
     names = "".join(f"{name:>12} " for name in migratetypes)
     text += f"\n{'Number of blocks type ':<23}{names}\n"
     for zone in populated(memory):
-        blocks = pageblock_counts(memory, zone)
+        blocks = pageblock_counts(memory, zone, section)
         counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in migratetypes)
         text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
     return text.encode()
@@ -64,22 +60,20 @@ def _freecount(blocks: int, limit: int | None) -> str:
     return f"{blocks:6d} "
 
 
-def pageblock_counts(memory: Memory, zone: Zone) -> list[int]:
+def pageblock_counts(memory: Memory, zone: Zone, section: int) -> list[int]:
     """``pagetypeinfo_showblockcount_print()``: page blocks of a zone by migratetype.
 
     Every block counts whose section has memory, holes inside the section too: they have page structs.
+    ``section``: pages of a section.
     """
     order, flags = memory.pageblock_order, memory.pageblock_flags
     first = (zone.start_pfn >> order) - memory.block_base
     last = first + (zone.end_pfn - zone.start_pfn - 1 >> order)
+    sections = union((start // section, -(-end // section)) for start, end in memory.layout.memory)
+    base = memory.block_base
+    blocks = [((low * section >> order) - base, (high * section >> order) - base) for low, high in sections]
     counts = [0] * MIGRATE_TYPES
-    done = first
-    for start, end in sorted(memory.layout.memory):
-        section = SECTION_SIZE_BITS - memory.layout.page_shift
-        low, high = start >> section << section, -(-end >> section) << section
-        at = max(done, (low >> order) - memory.block_base)
-        until = min(last + 1, (high >> order) - memory.block_base, len(flags))
+    for low, high in within(blocks, first, min(last + 1, len(flags))):
         for migratetype in range(MIGRATE_TYPES):
-            counts[migratetype] += flags.count(migratetype, at, max(at, until))
-        done = max(done, until)
+            counts[migratetype] += flags.count(migratetype, low, high)
     return counts

@@ -1,6 +1,4 @@
-"""/proc/iomem: the resource tree as ``kernel/resource.c:r_show()`` writes it. Addresses in bytes, ends
-inclusive.
-"""
+"""/proc/iomem: the resource tree as ``kernel/resource.c:r_show()`` writes it; addresses, ends inclusive."""
 
 from __future__ import annotations
 

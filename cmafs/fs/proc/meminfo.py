@@ -30,7 +30,7 @@ def totalreserve_pages(memory: Memory) -> int:
 
 def si_mem_available(memory: Memory) -> int:
     """``si_mem_available()`` in pages: free memory, and the caches as far as they can be given up."""
-    state = memory.vmstat.global_node_page_state
+    state = memory.owners.node_page_state
     low = sum(zone.watermark[WMARK_LOW] for zone in memory.zones)
     pagecache = state("nr_active_file") + state("nr_inactive_file")
     reclaimable = state("nr_slab_reclaimable") + state("nr_kernel_misc_reclaimable")
@@ -55,8 +55,8 @@ def _direct_map(memory: Memory) -> dict[str, int]:
 
 def _pages(memory: Memory) -> dict[str, int]:
     """What is counted in pages. Lines that are not named here read 0: nothing simulated is behind them."""
-    state = memory.vmstat.global_node_page_state
-    zone_state = memory.vmstat.global_zone_page_state
+    state = memory.owners.node_page_state
+    zone_state = memory.global_zone_page_state
     high = [zone for zone in memory.zones if zone.name == "HighMem"]
     total, free = sum(z.managed_pages for z in memory.zones), sum(z.nr_free for z in memory.zones)
     high_total, high_free = sum(z.managed_pages for z in high), sum(z.nr_free for z in high)

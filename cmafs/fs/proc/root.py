@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.fs.dentry import Directory, FileSystemType
 from cmafs.fs.proc.buddyinfo import buddyinfo, pagetypeinfo
 from cmafs.fs.proc.iomem import iomem
@@ -56,17 +57,24 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
-    _add_text(
-        proc,
-        "pagetypeinfo",
-        abi.pagetypeinfo_mode,
-        partial(pagetypeinfo, memory, abi, tuple(files.names(abi.migratetypes))),
-    )
+    migratetypes = tuple(files.names(abi.migratetypes))
+    show_types = partial(pagetypeinfo, memory, abi, migratetypes, _section_pages(machine))
+    _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, show_types)
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
     _add_text(proc, "version", 0o444, lambda: banner)
     _add_config(root, proc, machine, "".join(f"{line}\n" for line in lines).encode())
     _add_sysctls(proc, machine)
+
+
+def _section_pages(machine: BootedMachine) -> int:
+    """Pages that have page structs as soon as one of them is memory: those of a section.
+
+    With FLATMEM (arm) they are those of a page block (``arch/arm/mm/init.c:pfn_valid()``, 5.14, M).
+    """
+    if not machine.config.on("SPARSEMEM"):
+        return machine.memory.pageblock_nr_pages
+    return 1 << ARCH_ROWS[machine.arch][machine.abi.row].section_bits - machine.config.page_shift
 
 
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:

@@ -1,29 +1,26 @@
-"""/proc/sys/vm/compact_memory and drop_caches: how ``kernel/sysctl.c`` reads a number, and what is done
-with it.
-"""
+"""/proc/sys/vm: how ``kernel/sysctl.c`` reads a number, and what two sysctls do with it."""
 
 from __future__ import annotations
 
 import errno
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import File, Inode, fail
-from cmafs.fs.seq_file import SeqFile, Show, Store, reads, writes
+from cmafs.fs.seq_file import SeqFile, Show, Store, need_mode
+from cmafs.lib.kstrtox import parse_integer
 from cmafs.mm.compaction import compact_memory
 from cmafs.mm.vmscan import drop_caches
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-#: ``TMPBUFLEN`` of proc_get_long(), less the zero at the end: how long a number may be.
-MAX_DIGITS = 21
+#: ``TMPBUFLEN`` of proc_get_long(), less the zero at the end: what is looked at, which no number may fill.
+NUMBER_BYTES = 21
 INT_MAX = (1 << 31) - 1
 #: Bits of drop_caches: 1 page cache, 2 slab; with 4 nothing is logged from then on.
 DROP_QUIET = 4
-_NUMBER = re.compile(rb"[ \t\n\v\f\r]*(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
-_BLANKS = re.compile(rb"[ \t\n\v\f\r]*")
+_BLANKS = b" \t\n\v\f\r"
 
 
 def proc_dointvec(data: bytes) -> tuple[int, int]:
@@ -31,20 +28,17 @@ def proc_dointvec(data: bytes) -> tuple[int, int]:
 
     Base 0, blanks before and behind it; what follows blanks is left for the next write. Raises EINVAL.
     """
-    match = _NUMBER.match(data)
-    if not match or len(match[0].lstrip()) > MAX_DIGITS:
+    text = data.lstrip(_BLANKS)
+    word = text[:NUMBER_BYTES].decode("latin-1")
+    negative, number = word.startswith("-"), parse_integer(word.removeprefix("-"))
+    rest = text[len(word) - len(number.rest) :]
+    no_number = not number.digits or len(word) - len(number.rest) == NUMBER_BYTES
+    if no_number or rest[:1] not in (b"", b" ", b"\t", b"\n", b"\0"):
         fail(errno.EINVAL)
-    end = match.end()
-    if data[end : end + 1] not in (b"", b" ", b"\t", b"\n", b"\0"):
+    if number.overflow or number.value > INT_MAX + negative:
         fail(errno.EINVAL)
-    digits = match[2].lower()
-    base = 16 if digits.startswith(b"0x") else 8 if digits.startswith(b"0") else 10
-    value = int(digits, base)
-    if value > INT_MAX + bool(match[1]):
-        fail(errno.EINVAL)
-    blanks = _BLANKS.match(data, end)
-    assert blanks
-    return -value if match[1] else value, len(data) if data[end : end + 1] == b"\0" else blanks.end()
+    consumed = len(data) if rest[:1] == b"\0" else len(data) - len(rest.lstrip(_BLANKS))
+    return -number.value if negative else number.value, consumed
 
 
 class SysctlFile(SeqFile):
@@ -69,9 +63,7 @@ class Sysctl:
 
     def open(self, inode: Inode, flags: int) -> File:
         """``proc_sys_permission()``. Raises EACCES where the mode does not allow it."""
-        readable, writable = inode.mode & 0o400, inode.mode & 0o200
-        if (writes(flags) and not writable) or (reads(flags) and not readable):
-            fail(errno.EACCES)
+        need_mode(inode, flags)
         return SysctlFile(self.show, self.store, self.strict)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cmafs.mm.gfp import ZONE_OPTIONS
 from cmafs.mm.mmzone import MIGRATE_ISOLATE, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from cmafs.mm.page_owner import NODE_STATES
+from cmafs.mm.pcp import zone_batchsize
 from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ RECLAIM_EVENTS = ("pgsteal_kswapd", "pgsteal_direct", "pgscan_kswapd", "pgscan_d
 ZONE_PREFIX = "nr_zone_"
 #: ``SWAP_CLUSTER_MAX``: the watermarks of a zone above Normal that has no memory.
 EMPTY_HIGH_ZONE_WMARK = 32
-#: ``mm/page_alloc.c:zone_batchsize()``: at most so many pages of 4 KiB a batch are derived from.
-BATCH_LIMIT = 1 << 20
 #: ``mm/vmstat.c:calculate_normal_threshold()``
 MAX_THRESHOLD = 125
 #: ``MIN_PERCPU_PAGELIST_HIGH_FRACTION``
@@ -66,7 +65,7 @@ class VmstatFiles:
         """One counter of the machine: a state of its zones or its node, or an event."""
         memory = self.machine.memory
         if name in DIRTY_RATIO:
-            free = sum(zone.nr_free for zone in memory.zones) + memory.vmstat.global_node_page_state(
+            free = sum(zone.nr_free for zone in memory.zones) + memory.owners.node_page_state(
                 "nr_inactive_file"
             )
             return free * DIRTY_RATIO[name] // 100
@@ -75,10 +74,10 @@ class VmstatFiles:
         if name in LOCAL_ALLOCATIONS:
             return sum(memory.vmstat.vm_event(f"pgalloc_{zone.item}") for zone in memory.zones)
         if name.startswith(ZONE_PREFIX):
-            return memory.vmstat.global_node_page_state("nr_" + name.removeprefix(ZONE_PREFIX))
+            return memory.owners.node_page_state("nr_" + name.removeprefix(ZONE_PREFIX))
         return (
-            memory.vmstat.global_zone_page_state(name)
-            or memory.vmstat.global_node_page_state(name)
+            memory.global_zone_page_state(name)
+            or memory.owners.node_page_state(name)
             or memory.vmstat.vm_event(name)
             or self._reclaim_4_4(name)
         )
@@ -104,9 +103,9 @@ class VmstatFiles:
             return memory.vmstat.vm_event(f"pgalloc_{zone.item}")
         state = "nr_" + name.removeprefix(ZONE_PREFIX) if name.startswith(ZONE_PREFIX) else name
         if state not in NODE_STATES:
-            return memory.vmstat.zone_page_state(zone, name)
+            return memory.zone_page_state(zone, name)
         if zone.present_pages and sum(bool(z.present_pages) for z in memory.zones) == 1:
-            return memory.vmstat.global_node_page_state(state)
+            return memory.owners.node_page_state(state)
         kinds, mlocked = NODE_STATES[state]
         return sum(
             occupant.pages_in(zone.start_pfn, zone.end_pfn)
@@ -115,12 +114,12 @@ class VmstatFiles:
         )
 
     def vmstat(self) -> bytes:
-        """``vmstat_show()``"""
+        """``vmstat_show()``: a counter a line."""
         listed = self.machine.abi.proc.vmstat.all()
         return "".join(f"{name} {self.value(name)}\n" for name in self.names(listed)).encode()
 
     def zoneinfo(self) -> bytes:
-        """``zoneinfo_show()``"""
+        """``zoneinfo_show()``: every zone; before 4.8 those with memory."""
         if not self.machine.abi.proc.zoneinfo_by_node:
             return "".join(self._zone_4_4(zone) for zone in self.zones() if zone.present_pages).encode()
         zones = self.zones()
@@ -165,7 +164,7 @@ class VmstatFiles:
     def _pagesets(self, zone: Zone) -> str:
         """The per-CPU lists: empty here, pages are handed out without them."""
         abi = self.machine.abi.proc
-        batch = zone_batchsize(zone, self.machine.memory.layout.page_shift)
+        batch = max(zone_batchsize(zone.managed_pages, self.machine.memory.layout.page_shift), 1)
         high = max(zone.watermark[WMARK_LOW], batch << 2) if abi.pcp_high_from_watermark else 6 * batch
         figures = {"count:": 0, "high:": high, "batch:": batch}
         if abi.pcp_high_range:
@@ -179,7 +178,7 @@ class VmstatFiles:
         return text
 
     def _zone_4_4(self, zone: Zone) -> str:
-        """``zoneinfo_show_print()@4.4``"""
+        """``zoneinfo_show_print()@4.4``: all counters are the zones'."""
         pages = {
             "min": zone.watermark[WMARK_MIN],
             "low": zone.watermark[WMARK_LOW],
@@ -210,9 +209,7 @@ def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:
 
 
 def empty_zone(name: str, index: int, max_page_order: int) -> Zone:
-    """A zone without memory; above Normal it has watermarks all the same (``__setup_per_zone_wmarks()``;
-    H).
-    """
+    """A zone without memory, which above Normal has watermarks (``__setup_per_zone_wmarks()``; H)."""
     zone = Zone(index, name, 0, 0, max_page_order)
     if name in ("HighMem", "Movable"):
         zone.watermark = [EMPTY_HIGH_ZONE_WMARK] * 3
@@ -227,12 +224,6 @@ def protection(zone: Zone, zones: list[Zone]) -> list[int]:
     above = accumulate((z.managed_pages for z in zones[at + 1 :]), initial=0)
     kept = [pages // ratio if ratio and zone.managed_pages else 0 for pages in above]
     return [0] * at + kept
-
-
-def zone_batchsize(zone: Zone, page_shift: int) -> int:
-    """``zone_batchsize()`` in pages, as pcp->batch shows it."""
-    batch = max(1, min(zone.managed_pages >> 10, BATCH_LIMIT >> page_shift) // 4)
-    return max(1, (1 << (batch + batch // 2).bit_length() - 1) - 1)
 
 
 def stat_threshold(zone: Zone, page_shift: int) -> int:

@@ -1,7 +1,6 @@
 """sim/control: the verbs that make occupants of memory and buffers of devices, one a line.
 
-Each happens whole or not at all. A refusal is an errno to the writer and one line ``VERB: reason`` in
-sim/log.
+Each happens whole or not at all; a refusal is an errno to the writer and ``VERB: reason`` in sim/log.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma.mapping import dma_alloc, dma_free
-from cmafs.lib.cmdline import memparse
+from cmafs.lib.cmdline import SIZE_SHIFTS
+from cmafs.lib.kstrtox import U64_MAX, parse_integer
 from cmafs.mm.page_owner import MOVABLE_KINDS
 from cmafs.sim import workload
 
@@ -26,13 +26,10 @@ MAX_WRITE = 128 << 10
 PFN = "pfn"
 #: Characters of a word of the user's that a reason repeats.
 QUOTE = 40
-U64 = 1 << 64
-#: Of a size; a number of more is too large whatever they are.
-MAX_DIGITS = 24
+#: What a number becomes that 64 bits cannot hold: more than any memory has.
+U64 = U64_MAX + 1
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
-_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kKmMgGtTpPeE]?)")
 
 
 class Refused(OSError):
@@ -46,9 +43,10 @@ def refuse(reason: str, code: int = errno.EINVAL) -> Refused:
 
 def number(word: str) -> int:
     """N or PFN: decimal or 0x. Raises Refused."""
-    if not _NUMBER.fullmatch(word):
+    parsed = parse_integer(word, 16 if word[:2].lower() == "0x" else 10)
+    if parsed.rest or not parsed.digits:
         raise refuse(f"not a number: {quoted(word)}")
-    return int(word, 16 if word[:2].lower() == "0x" else 10)
+    return U64 if parsed.overflow else parsed.value
 
 
 def size_in_bytes(word: str) -> int:
@@ -56,15 +54,14 @@ def size_in_bytes(word: str) -> int:
 
     Raises Refused.
     """
-    match = _SIZE.fullmatch(word)
-    if not match:
+    parsed = parse_integer(word)
+    shift = {"": 0, **SIZE_SHIFTS}.get(parsed.rest.lower())
+    if shift is None or not parsed.digits:
         raise refuse(f"not a size: {quoted(word)}")
-    digits, suffix = match.groups()
-    base = 16 if digits[1:2] in ("x", "X") else 8 if digits[0] == "0" else 10
-    value = int(digits, base) if len(digits) <= MAX_DIGITS else U64
+    value = U64 if parsed.overflow else parsed.value
     if not value:
         raise refuse("the size is 0")
-    return min(value * memparse("1" + suffix)[0], U64)
+    return min(value << shift, U64)
 
 
 def quoted(word: str) -> str:

@@ -41,9 +41,7 @@ def show_tasks(machine: BootedMachine) -> bytes:
 
 
 class Verify:
-    """sim/verify: all consistency rules; the event counters of the last read are the lower bound of the
-    next.
-    """
+    """sim/verify: all consistency rules; no event counter may be lower than at the last read."""
 
     def __init__(self, machine: BootedMachine) -> None:
         self._machine = machine

@@ -1,6 +1,4 @@
-"""sim/why: for each area, what an allocation can get now, who is in the way, and what its last failure
-meant.
-"""
+"""sim/why: for each area what an allocation can get, who is in the way, what its last failure meant."""
 
 from __future__ import annotations
 
@@ -9,37 +7,32 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cmafs.lib.intervals import Interval, union, without
 from cmafs.mm.page_owner import TAG_SHIFT
-from cmafs.sim.cma_owner import page_holders
+from cmafs.sim.cma_owner import Taker, page_holders
 
 if TYPE_CHECKING:
+    from cmafs.drivers.device import Device
     from cmafs.init.machine import BootedMachine
-    from cmafs.mm.cma import Cma, CmaMemrange
+    from cmafs.mm.cma import Cma
 
 #: How many holes, and how many pinned frames, are named.
 SHOWN = 8
 
 
-def holes(cma: Cma) -> Iterator[tuple[CmaMemrange, int, int]]:
-    """(range, first pfn, end pfn) of every hole of the bitmaps."""
-    for cmr in cma.ranges:
-        for start, bits in cmr.bitmap.holes:
-            first = cmr.base_pfn + (start << cma.order_per_bit)
-            yield cmr, first, first + (bits << cma.order_per_bit)
+def holes(cma: Cma) -> list[Interval]:
+    """(first pfn, end pfn) of every hole of the bitmaps."""
+    units = ((cmr.base_pfn, *hole) for cmr in cma.ranges for hole in cmr.bitmap.holes)
+    shift = cma.order_per_bit
+    return [(base + (start << shift), base + (start + bits << shift)) for base, start, bits in units]
 
 
 def longest_free_of_pins(cma: Cma, pins: list[int]) -> int:
     """Pages of the longest piece of a hole in which no frame is pinned, in whole bits."""
     unit = 1 << cma.order_per_bit
-    longest = 0
-    for cmr, first, end in holes(cma):
-        start = first
-        for pfn in [pfn for pfn in pins if first <= pfn < end]:
-            bit_start = cmr.base_pfn + ((pfn - cmr.base_pfn) // unit * unit)
-            longest = max(longest, bit_start - start)
-            start = bit_start + unit
-        longest = max(longest, end - start)
-    return longest
+    bases = [(pfn, cmr.base_pfn) for pfn in pins if (cmr := cma.find_range(pfn))]
+    pinned = union((pfn - (pfn - base) % unit, pfn - (pfn - base) % unit + unit) for pfn, base in bases)
+    return max((end - start for start, end in without(holes(cma), pinned)), default=0)
 
 
 def _named(items: list[str]) -> str:
@@ -56,7 +49,7 @@ def _occupants(machine: BootedMachine, cma: Cma) -> str:
     """Whose pages live in the area's holes."""
     owners = machine.memory.owners
     counts: Counter[int] = Counter()
-    for _, first, end in holes(cma):
+    for first, end in holes(cma):
         counts.update(tag >> TAG_SHIFT for _, tag in owners.used_in(first, end))
     named = [f"{owners.occupants[ident].name} {pages}" for ident, pages in counts.most_common()]
     return _named(named) or "nobody"
@@ -64,10 +57,10 @@ def _occupants(machine: BootedMachine, cma: Cma) -> str:
 
 def _holders(machine: BootedMachine, cma: Cma) -> str:
     """Who holds the allocated pages, and how many."""
-    counts: Counter[str] = Counter()
+    counts: Counter[Taker | Device] = Counter()
     for holder in page_holders(machine, cma):
         counts[holder.owner] += holder.count
-    return _named([f"{owner} {pages}" for owner, pages in counts.most_common()]) or "nobody"
+    return _named([f"{owner.name} {pages}" for owner, pages in counts.most_common()]) or "nobody"
 
 
 def _failure(cma: Cma, longest: int) -> str:
@@ -91,11 +84,11 @@ def _failure(cma: Cma, longest: int) -> str:
 def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     """What there is to say about one area; counts in pages."""
     used = cma.count - cma.available_count
-    pins = sorted(pfn for pfn in machine.memory.pins if any(f <= pfn < e for _, f, e in holes(cma)))
+    pins = sorted(pfn for pfn in machine.memory.pins if any(f <= pfn < e for f, e in holes(cma)))
     longest = longest_free_of_pins(cma, pins)
     yield f"{cma.name.rstrip()}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
     yield f"an allocation can get at most {longest} pages now (writers see ENOMEM beyond that)"
-    spans = [f"{end - first} at {first:#x}" for _, first, end in holes(cma)]
+    spans = [f"{end - first} at {first:#x}" for first, end in holes(cma)]
     yield f"holes: {_named(spans) or 'none'}"
     yield f"pages of others in them, which must move: {_occupants(machine, cma)}"
     if pins:

@@ -1,6 +1,4 @@
-"""The events of a trace array as files: available_events, set_event, events/, as
-``kernel/trace/trace_events.c``.
-"""
+"""available_events, set_event and events/ of a trace array (``kernel/trace/trace_events.c``)."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
 from cmafs.trace.filter import FilterError
 from cmafs.trace.tracer import Tracer
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 PAGE_SIZE = 4096
-_ULONG = re.compile(rb"\+?([0-9]+)\n?\Z")
 _WORD = re.compile(rb"\s*(\S*)\s?")
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
 _SYSTEM_FILTER = """\
@@ -30,17 +28,6 @@ _SYSTEM_FILTER = """\
 # Only events with the given fields will be affected.
 # If no events are modified, an error message will be displayed here
 """
-
-
-def kstrtoul(data: bytes) -> int:
-    """``kstrtoul_from_user()`` with base 10. Raises EINVAL, ERANGE."""
-    match = _ULONG.match(data.split(b"\0")[0])
-    if not match:
-        fail(errno.EINVAL)
-    value = int(match[1])
-    if value >= 1 << 64:
-        fail(errno.ERANGE)
-    return value
 
 
 def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> bool:
@@ -79,7 +66,7 @@ class EventFiles:
     array: TraceArray
 
     def all(self) -> list[TraceEventFile]:
-        """Every event."""
+        """The files of every event of the array, in the order of the events' numbers."""
         return list(self.array.files.values())
 
     def names(self, enabled: bool) -> bytes:
@@ -93,9 +80,7 @@ class EventFiles:
             self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
 
     def store_set_event(self, data: bytes) -> int:
-        """``ftrace_event_write()``: one name a call; the rest of the write is left to the next. Raises
-        EINVAL.
-        """
+        """``ftrace_event_write()``: one name; what follows is left to the next write. Raises EINVAL."""
         match = _WORD.match(data)
         assert match
         word = match[1].decode("latin-1")
@@ -109,7 +94,7 @@ class EventFiles:
         """The ``enable`` file of some events."""
 
         def store(data: bytes) -> int:
-            value = kstrtoul(data)
+            value = kstrtoul_from_user(data, 10, self.tracer.word.bits)
             if value > 1:
                 fail(errno.EINVAL)
             self.tracer.enable(self.array, files(), value == 1)
@@ -141,7 +126,7 @@ class EventFiles:
         if len(data) >= PAGE_SIZE:
             fail(errno.EINVAL)
         try:
-            apply(data.split(b"\0")[0].decode("latin-1").rstrip(), self.machine.clock.now())
+            apply(c_string(data).rstrip(), self.machine.clock.now())
         except FilterError as error:
             fail(error.errno)
         return len(data)

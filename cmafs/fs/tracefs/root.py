@@ -1,5 +1,4 @@
-"""sys/kernel/debug/tracing, and the same directory at sys/kernel/tracing: the tracer's files, as
-``kernel/trace/trace.c``.
+"""The tracer's files, below sys/kernel/debug/tracing and sys/kernel/tracing (``kernel/trace/trace.c``).
 
 Modes, answers and formats were compared with a running 6.18 and with the ``trace`` transcripts.
 """
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, RegularFile, fail, new_directory
+from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, RegularFile, fail, new_directory
 from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
-from cmafs.fs.tracefs.events import add_events, kstrtoul, set_clr_event
+from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
+from cmafs.lib.kstrtox import c_integer, kstrtoul_from_user
 from cmafs.trace.array import TraceArray
 from cmafs.trace.tracer import Tracer
 
@@ -35,7 +35,7 @@ class TracePipe(File):
 
     nonseekable = True
 
-    def __init__(self, next_line: Callable[[], str]) -> None:
+    def __init__(self, next_line: Callable[[], str], flags: int) -> None:
         self._next_line = next_line
         self._rest = b""
 
@@ -47,17 +47,6 @@ class TracePipe(File):
         return data
 
 
-@dataclass(frozen=True)
-class TracePipeOperations:
-    """``tracing_pipe_fops``"""
-
-    next_line: Callable[[], str]
-
-    def open(self, inode: Inode, flags: int) -> File:
-        """Each open file consumes for itself."""
-        return TracePipe(self.next_line)
-
-
 @dataclass
 class TracingFiles:
     """The files of one trace array."""
@@ -67,14 +56,14 @@ class TracingFiles:
     array: TraceArray
 
     def populate(self, directory: Directory) -> None:
-        """``init_tracer_tracefs()``"""
+        """``init_tracer_tracefs()``: modes by kernel, ``error_log`` where it has one."""
         abi = self.tracer.abi
         read, both = (0o440, 0o640) if abi.restricts_others else (0o444, 0o644)
         add = directory.file
         add("available_tracers", read, SeqOperations(lambda: b"nop\n"))
         add("current_tracer", both, SeqOperations(lambda: b"nop\n", self._set_tracer))
         add("trace", both, SeqOperations(self._show, len, on_open=self._open_trace))
-        pipe = TracePipeOperations(partial(self.tracer.consume, self.array))
+        pipe = OpenedBy(partial(TracePipe, partial(self.tracer.consume, self.array)))
         directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe))
         add("buffer_size_kb", both, SeqOperations(self._size, self._set_size))
         add("buffer_total_size_kb", read, SeqOperations(self._total_size))
@@ -114,10 +103,12 @@ class TracingFiles:
         return self._size()
 
     def _set_size(self, data: bytes) -> int:
-        """``tracing_entries_write()`` in KiB. Raises EINVAL for 0, ENOMEM for more than the machine has."""
-        size = kstrtoul(data) << 10
-        if not size:
+        """``tracing_entries_write()``: KiB, which wrap as bytes. Raises EINVAL (0), ENOMEM (too much)."""
+        bits = self.tracer.word.bits
+        kib = kstrtoul_from_user(data, 10, bits)
+        if not kib:
             fail(errno.EINVAL)
+        size = c_integer(kib << 10, bits, signed=False)
         memory = self.machine.memory
         if size > sum(zone.nr_free for zone in memory.zones) << memory.layout.page_shift:
             fail(errno.ENOMEM)
@@ -137,7 +128,7 @@ class TracingFiles:
 
     def _set_tracing_on(self, data: bytes) -> int:
         """``rb_simple_write()``: any number but 0 means on."""
-        self.array.tracing_on = kstrtoul(data) != 0
+        self.array.tracing_on = kstrtoul_from_user(data, 10, self.tracer.word.bits) != 0
         return len(data)
 
     def _error_log(self) -> bytes:
@@ -162,13 +153,13 @@ class Instances:
         self.directory.on_rmdir = self.rmdir
 
     def mkdir(self, name: str) -> None:
-        """``instance_mkdir()``"""
+        """``instance_mkdir()``: a trace array and its files."""
         made = self.directory.subdir(name, stat.S_IMODE(self.directory.mode))
         self._arrays[name] = array = self.tracer.instance()
         TracingFiles(self.machine, self.tracer, array).populate(made)
 
     def rmdir(self, name: str) -> None:
-        """``instance_rmdir()``"""
+        """``instance_rmdir()``: the trace array goes with its files."""
         self.tracer.remove(self._arrays.pop(name))
         self.directory.remove(name)
 
@@ -189,27 +180,19 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
 def tracing_directory(machine: BootedMachine) -> Directory:
     """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
     abi = machine.abi.trace
-    tracer = Tracer(abi, machine.arch, machine.clock, machine.log, lambda: machine.current())
+    tracer = Tracer(abi, machine.arch, machine.log, lambda: machine.current(), machine.simlog.report)
 
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
         machine.memory.trace = tracer if walks else None
-        listens = tracer.enabled("cma")
-        machine.cma.trace = tracer if listens else None
-        machine.cma.trace_tries = tracer.trace_tries if listens else None
+        machine.cma.trace = tracer if tracer.enabled("cma") else None
 
     tracer.on_change = rehook
     root = new_directory(TRACEFS, 0o700)
     TracingFiles(machine, tracer, tracer.arrays[0]).populate(root)
     _boot_parameters(machine, tracer)
     read = 0o440 if abi.restricts_others else 0o444
-    root.file(
-        "saved_cmdlines",
-        read,
-        SeqOperations(
-            lambda: "".join(f"{pid} {comm}\n" for pid, comm in tracer.saved_cmdlines.items()).encode()
-        ),
-    )
+    root.file("saved_cmdlines", read, SeqOperations(lambda: tracer.cmdlines().encode()))
     Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_others else 0o755))
     return root
 

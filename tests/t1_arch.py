@@ -1,0 +1,108 @@
+"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from boot_support import boot, parse_dts, tree_of
+
+from cmafs.arch.boot_alloc import allocated_kib, large_system_hash_bytes
+from cmafs.arch.setup import _joined
+
+K, M, G = 1 << 10, 1 << 20, 1 << 30
+X86 = (
+    "/dts-v1/; /memreserve/ 0x1000000 0xc00000; / { #address-cells = <2>; #size-cells = <2>; "
+    'memory@0 { device_type = "memory"; reg = <0 0 0 0x40000000>; }; };'
+)
+
+
+@pytest.mark.parametrize(
+    ("memory", "scale", "shift", "size"),
+    [
+        (G, 13, 12, M),  # the recorded guests: 131072 buckets of 8 bytes
+        (G, 14, 12, 512 * K),
+        (G + K * 4, 13, 12, 2 * M),  # rounded up to a MiB, then to a power of two
+        (64 * G, 13, 12, 64 * M),
+        (64 * G + M, 13, 12, 64 * M),  # above 64 GiB a bucket for twice as much, and again at 256 GiB
+        (128 * G, 13, 12, 64 * M),
+        (256 * G, 13, 12, 128 * M),
+        (257 * G, 13, 12, 128 * M),
+        (G, 13, 16, M),  # pages larger than what a bucket is for
+        (4 * K, 13, 12, K),
+    ],
+)
+def test_large_hash_tables(memory: int, scale: int, shift: int, size: int) -> None:
+    assert large_system_hash_bytes(-(-memory >> shift), scale, shift) == size
+
+
+@pytest.mark.parametrize(
+    ("log2_or_buckets", "kib"),
+    [(14, 1384), (15, 1384), (17, 1772), (19, 1900), (20, 1900), ((1 << 15) + (1 << 16), 1644)],
+)
+def test_what_is_allocated_is_as_measured_and_in_between_in_proportion(
+    log2_or_buckets: int, kib: int
+) -> None:
+    machine = SimpleNamespace(data=SimpleNamespace(allocated_kib=((15, 1384), (17, 1772), (19, 1900))))
+    buckets = 1 << log2_or_buckets if log2_or_buckets < 64 else log2_or_buckets
+    found = allocated_kib(machine, buckets)  # type: ignore[arg-type]
+    assert (found, found % 4) == (kib, 0)
+
+
+def test_ranges_that_touch_become_one() -> None:
+    ranges = [(1, 3), (3, 5), (4, 4), (6, 6), (7, 9), (8, 8), (8, 12), (20, 21)]
+    assert _joined(ranges) == [(1, 5), (7, 12), (20, 21)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "parts"),
+    [
+        (
+            "5.4",  # 6148 KiB code, 1020 rwdata, 1060 rodata, 764 init, 2268 bss
+            [
+                (0x1000000, 0x1600FFF, "Kernel code"),
+                (0x1601000, 0x1AFEFFF, "Kernel data"),
+                (0x1BBE000, 0x1DF4FFF, "Kernel bss"),
+            ],
+        ),
+        (
+            "6.12",  # 6144 KiB code, 1194 rwdata, 1496 rodata, 836 init, 2008 bss
+            [
+                (0x1000000, 0x15FFFFF, "Kernel code"),
+                (0x1600000, 0x1775FFF, "Kernel rodata"),
+                (0x1800000, 0x192A7FF, "Kernel data"),
+                (0x19FC000, 0x1BF1FFF, "Kernel bss"),
+            ],
+        ),
+    ],
+)
+def test_the_kernel_in_iomem_of_x86(kernel: str, parts: list[tuple[int, int, str]]) -> None:
+    (ram,) = boot(parse_dts(X86), kernel, "cma=0", arch="x86_64").iomem
+    assert [(child.start, child.end, child.name) for child in ram.children] == parts
+
+
+def test_reservations_in_iomem_of_arm64() -> None:
+    """Whole pages; what touches is one; the kernel itself is no reservation; an area is one."""
+    reserved = (
+        "a@50000000 { reg = <0 0x50000000 0 0x1000>; }; b@50001000 { reg = <0 0x50001000 0 0x800>; };"
+        "c@5000c800 { reg = <0 0x5000c800 0 0x1800>; }; k@40300000 { reg = <0 0x40300000 0 0x1000>; };"
+    )
+    machine = boot(tree_of(reserved), "6.12", "cma=16M@0x60000000")
+    (ram,) = machine.iomem
+    assert (ram.start, ram.end, ram.name) == (0x40000000, 0x7FFFFFFF, "System RAM")
+    kernel = [child for child in ram.children if child.name != "reserved"]
+    assert [child.name for child in kernel] == ["Kernel code", "Kernel data"]
+    assert kernel[0].start == 0x40200000
+    taken = [(child.start, child.end) for child in ram.children if child.name == "reserved"]
+    inside = [span for span in taken if 0x50000000 <= span[0] < 0x70000000]
+    assert inside == [(0x50000000, 0x50001FFF), (0x5000C000, 0x5000DFFF), (0x60000000, 0x60FFFFFF)]
+    assert [child.start for child in ram.children] == sorted(child.start for child in ram.children)
+    assert not any(start <= 0x40300000 <= end for start, end in taken)
+
+
+def test_nodes_of_a_hole_have_their_own_memory_in_iomem() -> None:
+    tree = tree_of(memory="<0 0x40000000 0 0x20000000>, <0 0x80000000 0 0x20000000>")
+    assert [(r.start, r.end) for r in boot(tree, "6.12", "cma=0").iomem] == [
+        (0x40000000, 0x5FFFFFFF),
+        (0x80000000, 0x9FFFFFFF),
+    ]

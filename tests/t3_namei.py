@@ -1,0 +1,204 @@
+"""System calls in process: how paths are walked, what an open may do, as fs/namei.c and fs/open.c have it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from cmafs.fs.dentry import Directory, Symlink, new_directory
+from cmafs.fs.libfs import DEBUGFS
+from cmafs.fs.namei import O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_WRONLY, Syscalls
+from cmafs.fs.seq_file import SeqOperations
+from cmafs.fs.tree import mount_points
+
+
+class Store:
+    """What a file holds."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def write(self, data: bytes) -> int:
+        self.data = data
+        return len(data)
+
+
+def link(directory: Directory, name: str, target: str) -> None:
+    directory.add(name, Symlink(directory.fs, stat.S_IFLNK | 0o777, len(target), target=target))
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(b"content\n")
+
+
+@pytest.fixture
+def calls(store: Store) -> Syscalls:
+    """/a/b/file, /a/plain, and links."""
+    root = new_directory(DEBUGFS)
+    b = root.subdir("a").subdir("b")
+    b.file("file", 0o644, SeqOperations(lambda: store.data, store.write))
+    root.subdir("a").file("plain", 0o600, SeqOperations(lambda: b"plain"))
+    for name, target in (
+        ("absolute", "/a/b"),
+        ("relative", "a//./b/"),
+        ("up", "a/b/../plain"),
+        ("above", "../../../a/plain"),
+        ("file", "a/b/file"),
+        ("dangling", "a/nothing"),
+        ("loop", "pool"),
+        ("pool", "loop"),
+    ):
+        link(root, name, target)
+    link(b, "back", "../plain")
+    link(b, "slashes", "..///plain")
+    return Syscalls(root)
+
+
+def refused(code: int, call: object, *args: object) -> None:
+    with pytest.raises(OSError) as error:
+        call(*args)  # type: ignore[operator]
+    assert error.value.errno == code, errno.errorcode[error.value.errno or 0]
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/a/b/file", b"content\n"),
+        ("a/b/file", b"content\n"),
+        ("//a/./b//file", b"content\n"),
+        ("/a/../a/b/../../a/plain", b"plain"),
+        ("/../../a/plain", b"plain"),
+        ("/absolute/file", b"content\n"),
+        ("/relative/file", b"content\n"),
+        ("/relative/../plain", b"plain"),
+        ("/up", b"plain"),
+        ("/above", b"plain"),
+        ("/file", b"content\n"),
+        ("/absolute/back", b"plain"),
+        ("/absolute/slashes", b"plain"),
+    ],
+)
+def test_paths(calls: Syscalls, path: str, content: bytes) -> None:
+    assert calls.read_file(path) == content
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("", errno.ENOENT),
+        ("/a/none", errno.ENOENT),
+        ("/none/file", errno.ENOENT),
+        ("/a/plain/x", errno.ENOTDIR),
+        ("/a/plain/", errno.ENOTDIR),
+        ("/file/x", errno.ENOTDIR),
+        ("/dangling", errno.ENOENT),
+        ("/loop", errno.ELOOP),
+        ("/loop/x", errno.ELOOP),
+        ("/" + "n" * 255, errno.ENOENT),
+        ("/" + "n" * 256, errno.ENAMETOOLONG),
+        ("/" + "ü" * 128, errno.ENAMETOOLONG),
+        ("/a" * 2047 + "/", errno.ENOENT),
+        ("/a" * 2048, errno.ENAMETOOLONG),
+    ],
+)
+def test_paths_that_lead_nowhere(calls: Syscalls, path: str, code: int) -> None:
+    refused(code, calls.open, path, O_RDONLY)
+    if code != errno.ENOTDIR or not path.endswith("/"):
+        refused(code, calls.stat, path)
+
+
+def test_links_are_followed_or_not(calls: Syscalls) -> None:
+    assert stat.S_ISLNK(calls.lstat("/file").st_mode)
+    assert stat.S_ISREG(calls.stat("/file").st_mode)
+    assert (calls.readlink("/file"), calls.lstat("/file").st_size) == ("a/b/file", 8)
+    refused(errno.ELOOP, calls.open, "/file", O_RDONLY | O_NOFOLLOW)
+    refused(errno.EINVAL, calls.readlink, "/a/plain")
+    refused(errno.ENOENT, calls.stat, "/dangling")
+    assert stat.S_ISLNK(calls.lstat("/dangling").st_mode)
+    assert calls.listdir("/absolute") == calls.listdir("/a/b")
+
+
+def test_forty_links_are_enough_and_one_more_is_too_many() -> None:
+    root = new_directory(DEBUGFS)
+    root.file("end", 0o444, SeqOperations(lambda: b"end"))
+    for number in range(41):
+        link(root, f"l{number}", "end" if number == 0 else f"l{number - 1}")
+    calls = Syscalls(root)
+    assert calls.read_file("/l39") == b"end"
+    refused(errno.ELOOP, calls.open, "/l40", O_RDONLY)
+
+
+def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
+    refused(errno.EISDIR, calls.open, "/a", O_WRONLY)
+    refused(errno.EISDIR, calls.open, "/a", O_RDONLY | os.O_CREAT)
+    refused(errno.ENOTDIR, calls.open, "/a/plain", O_RDONLY | O_DIRECTORY)
+    refused(errno.EEXIST, calls.open, "/a/plain", O_WRONLY | os.O_CREAT | O_EXCL)
+    refused(errno.EINVAL, calls.open, "/a/plain", O_RDONLY | O_DIRECT)
+    fd = calls.open("/a", O_RDONLY | O_DIRECTORY)
+    refused(errno.EISDIR, calls.read, fd, 10)
+    calls.close(fd)
+    refused(errno.EBADF, calls.read, fd, 10)
+    refused(errno.EBADF, calls.close, fd)
+    reader, writer = calls.open("/file", O_RDONLY), calls.open("/file", O_WRONLY)
+    assert (reader, writer) == (fd + 1, fd + 2)
+    refused(errno.EBADF, calls.write, reader, b"x")
+    refused(errno.EBADF, calls.read, writer, 10)
+    assert calls.write(writer, b"new") == 3
+    assert (calls.read(reader, 2), calls.read(reader, 9), calls.read(reader, 9)) == (b"ne", b"w", b"")
+    both = calls.open("/file", O_RDWR)
+    assert (calls.write(both, b"newer"), store.data) == (5, b"newer")
+    assert calls.pread(both, 3, 1) == b"ewe"
+    refused(errno.EINVAL, calls.pread, both, 3, -1)
+    refused(errno.EINVAL, calls.pwrite, both, b"x", -1)
+    assert (calls.pwrite(both, b"at", 7), store.data) == (2, b"at")
+
+
+def test_what_cannot_be_removed(calls: Syscalls) -> None:
+    for path, code in (
+        ("/", errno.EBUSY),
+        ("/a/.", errno.EINVAL),
+        ("/a/b/..", errno.ENOTEMPTY),
+        ("/none", errno.ENOENT),
+        ("/none/.", errno.ENOENT),
+    ):
+        refused(code, calls.rmdir, path)
+    refused(errno.EEXIST, calls.mkdir, "/a/b/")
+
+
+def test_directories_have_no_ioctl(calls: Syscalls) -> None:
+    fd = calls.open("/a", O_RDONLY)
+    refused(errno.ENOTTY, calls.ioctl, fd, 0x5401, bytearray())
+    assert stat.S_ISDIR(calls.fstat(fd).st_mode)
+
+
+def test_seeking(calls: Syscalls) -> None:
+    fd = calls.open("/file", O_RDONLY)
+    assert calls.lseek(fd, 3) == 3
+    assert calls.read(fd, 3) == b"ten"
+    assert calls.lseek(fd, -2, os.SEEK_CUR) == 4
+    assert calls.read(fd, 100) == b"ent\n"
+    refused(errno.EINVAL, calls.lseek, fd, -1, os.SEEK_SET)
+    refused(errno.EINVAL, calls.lseek, fd, 0, os.SEEK_DATA)
+
+
+def test_the_directories_that_are_mounted_on() -> None:
+    calls = Syscalls(mount_points())
+    found = {}
+    for path in ("", "/sys", "/sys/kernel", "/sys/kernel/debug", "/sys/kernel/mm", "/sys/firmware", "/proc"):
+        names = calls.listdir(path or "/")
+        found[path] = {name: oct(calls.lstat(f"{path}/{name}").st_mode & 0o7777)[2:] for name in names}
+    assert found == {
+        "": {"sys": "555", "proc": "555", "dev": "755", "boot": "755"},
+        "/sys": {"kernel": "755", "firmware": "755"},
+        "/sys/kernel": {"debug": "700", "mm": "755"},
+        "/sys/kernel/debug": {},
+        "/sys/kernel/mm": {},
+        "/sys/firmware": {},
+        "/proc": {},
+    }
+    refused(errno.EACCES, calls.open, "/new", O_WRONLY | os.O_CREAT)
+    refused(errno.EPERM, calls.mkdir, "/sys/kernel/new")

@@ -1,0 +1,108 @@
+"""The whole tree, name by name: what ``ls -l`` would show of everything but the device tree and its devices.
+
+Modes and names are those of the ``files`` and ``trace`` transcripts, and of the sources that the tables cite.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+
+import pytest
+
+from cmafs.api import Machine
+
+#: A directory, then each mode with the names that have it. A directory's own mode stands with its parent.
+TREES = {
+    "6.12": """
+/               drwxr-xr-x boot dev sim            dr-xr-xr-x proc sys
+/boot           -rw-r--r-- config-6.12.117
+/dev            -rw------- cma_test                -rw-r--r-- kmsg
+/proc           -r--r--r-- buddyinfo cmdline config.gz iomem meminfo version vmstat zoneinfo
+                -r-------- pagetypeinfo            dr-xr-xr-x sys                 lrwxrwxrwx device-tree
+/proc/sys       dr-xr-xr-x vm
+/proc/sys/vm    --w------- compact_memory drop_caches
+/sim            --w------- control                 drwxr-xr-x devices             -rw------- dmesg
+                -r--r--r-- log tasks verify why
+/sys            drwxr-xr-x firmware kernel
+/sys/kernel     drwx------ debug tracing           drwxr-xr-x mm
+/sys/kernel/mm                     drwxr-xr-x cma
+/sys/kernel/mm/cma                 drwxr-xr-x reserved
+/sys/kernel/mm/cma/reserved        -r--r--r-- alloc_pages_fail alloc_pages_success release_pages_success
+/sys/kernel/debug                  drwxr-xr-x cma dynamic_debug drwx------ tracing
+/sys/kernel/debug/cma              drwxr-xr-x reserved
+/sys/kernel/debug/cma/reserved     --w------- alloc free
+                                   -r--r--r-- base_pfn bitmap count maxchunk order_per_bit used
+/sys/kernel/debug/dynamic_debug    -rw-r--r-- control
+/sys/kernel/tracing                -r--r----- available_events available_tracers buffer_total_size_kb
+                                   -r--r----- saved_cmdlines
+                                   -rw-r----- buffer_size_kb current_tracer error_log set_event
+                                   -rw-r----- trace tracing_on
+                                   --w--w---- trace_marker pr--r----- trace_pipe
+                                   drwxr-xr-x events       drwxr-x--- instances
+/sys/kernel/tracing/events         drwxr-xr-x cma migrate page_isolation -rw-r----- enable
+/sys/kernel/tracing/events/cma     drwxr-xr-x cma_alloc_busy_retry cma_alloc_finish cma_alloc_start
+                                   drwxr-xr-x cma_release
+                                   -rw-r----- enable filter
+/sys/kernel/tracing/events/cma/cma_release -rw-r----- enable filter -r--r----- format id
+/sys/kernel/tracing/events/migrate drwxr-xr-x mm_migrate_pages -rw-r----- enable filter
+/sys/kernel/tracing/events/page_isolation drwxr-xr-x test_pages_isolated -rw-r----- enable filter
+""",
+    "4.4": """
+/               drwxr-xr-x boot dev sim            dr-xr-xr-x proc sys
+/proc           -r--r--r-- buddyinfo cmdline config.gz iomem meminfo pagetypeinfo version vmstat zoneinfo
+                dr-xr-xr-x sys                     lrwxrwxrwx device-tree
+/proc/sys/vm    --w------- compact_memory          -rw-r--r-- drop_caches
+/sys/kernel     drwx------ debug tracing           drwxr-xr-x mm
+/sys/kernel/debug                  drwxr-xr-x cma dynamic_debug drwx------ tracing
+/sys/kernel/debug/cma              drwxr-xr-x cma-0
+/sys/kernel/debug/cma/cma-0        --w------- alloc free
+                                   -r--r--r-- base_pfn bitmap count maxchunk order_per_bit used
+/sys/kernel/tracing                -r--r--r-- available_events available_tracers buffer_total_size_kb
+                                   -r--r--r-- saved_cmdlines
+                                   -rw-r--r-- buffer_size_kb current_tracer set_event trace tracing_on
+                                   --w--w---- trace_marker pr--r--r-- trace_pipe
+                                   drwxr-xr-x events instances
+/sys/kernel/tracing/events/cma     drwxr-xr-x cma_alloc cma_release -rw-r--r-- enable filter
+/sys/kernel/tracing/events/cma/cma_alloc -rw-r--r-- enable filter -r--r--r-- format id
+""",
+    "2010": """
+/               drwxr-xr-x boot dev sim            dr-xr-xr-x proc sys
+/boot           -rw-r--r-- config-2.6.36
+/dev            -rw------- cma                     -rw-r--r-- kmsg
+/sys/kernel     drwx------ debug                   drwxr-xr-x mm
+/sys/kernel/mm                     drwxr-xr-x contiguous
+/sys/kernel/mm/contiguous          -r--r--r-- allocators        -rw-r--r-- map        drwxr-xr-x regions
+""",
+}
+
+
+def expected(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:
+    """(directory, mode → names)"""
+    modes: dict[str, set[str]] = {}
+    directory = mode = ""
+    for line in text.strip().splitlines():
+        for word in line.split():
+            if word.startswith("/"):
+                if directory:
+                    yield directory, modes
+                directory, modes = word, {}
+            elif re.fullmatch(r"[-dlp][-rwx]{9}", word):
+                mode = word
+            else:
+                modes.setdefault(mode, set()).add(word)
+    yield directory, modes
+
+
+@pytest.mark.parametrize("kernel", TREES)
+def test_names_and_modes(kernel: str) -> None:
+    machine = Machine.boot(kernel=kernel, cmdline=None if kernel == "2010" else "cma=16M")
+    for directory, modes in expected(TREES[kernel]):
+        found: dict[str, set[str]] = {}
+        for name in machine.listdir(directory):
+            mode = machine.lstat(f"{directory}/{name}").st_mode
+            found.setdefault(stat.filemode(mode), set()).add(name)
+        assert found == modes, directory
+    if kernel != "2010":
+        assert machine.listdir("/sys/kernel/debug/tracing") == machine.listdir("/sys/kernel/tracing")
