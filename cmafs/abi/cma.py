@@ -41,13 +41,17 @@ class CmaAbi:
     ``unnamed_from``: number of the first area registered without a name (0; 1 from 6.15, V 7.2).
     ``failed_returns_pages``: an area that cannot be activated gives its pages to the buddy allocator and
     leaves CmaTotal (5.12, V 6.1; before neither, V 5.10).
-    ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb).
+    ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb, also in
+    5.4.61; V 5.4.286).
+    ``failed_says``: an area that cannot be activated has a line (V 4.15.0, not 4.4.155).
     ``lists_failed``: a failed area is shown with count 0 (to 7.1, V; P).
 
     cma_alloc():
 
     ``no_hole_is_busy``: a request that fits nowhere answers EBUSY instead of ENOMEM, also one larger than the
     area, which is then a failure like others (6.15; T 7.2).
+    ``checks_size``: a request larger than the area is refused before the search (4.9, P 6b36ba599d60; not T
+    4.4.155, T 4.15.0).
     ``checks_available``: a request larger than what is available fails before the search (6.15; V 7.2).
     ``early_counts``: requests refused before the search count as failed (5.13 to 6.11; T 6.1 against 6.12).
     ``prints_failure``: the ``alloc failed`` line exists (4.11, P).
@@ -67,7 +71,7 @@ class CmaAbi:
     ``start_counts``: it carries available_count and total_count (6.18, T 7.2).
     ``finish_before_failure``: the end event comes before the failure line (V 5.10, 6.1; after it from 6.12).
     ``failed_pfn_is_zero``: pfn of a failure is 0 (6.15, T), before that all ones, or the pfn tried last (V).
-    ``finish_errno``: cma_alloc_finish carries errorno (6.10, T).
+    ``finish_errno``: cma_alloc_finish carries errorno (T 6.6.87; not T 6.1).
 
     Counters:
 
@@ -82,7 +86,8 @@ class CmaAbi:
     ``collision_message``: a name that is taken gives a line (5.4, V 5.10); ``collision_in_root``: the files
     of the second area land in the debugfs root (to 4.20, where a failed debugfs_create_dir() returned NULL;
     D).
-    ``strict_numbers``: kstrtoull() parses what is written (5.10, T; P 488dac0c9237).
+    ``strict_numbers``: kstrtoull() parses what is written (5.10, T; 488dac0c9237, in the stable releases of
+    24 November 2020, P; T 5.4.286, not 4.4.155 and 4.19.72).
     ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
     ``files``: the files of an area.
     ``used_kib``, ``raw_bitmap``, ``zero_frees_all``: the dialect of seeds/000 (docs/seeds.md).
@@ -93,8 +98,10 @@ class CmaAbi:
     unnamed_from: int = 0
     failed_returns_pages: bool = False
     failed_stops_others: bool = True
+    failed_says: bool = True
     lists_failed: bool = True
     no_hole_is_busy: bool = False
+    checks_size: bool = True
     checks_available: bool = False
     early_counts: bool = False
     prints_failure: bool = False
@@ -128,14 +135,20 @@ class CmaAbi:
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
+    "4.4.246": {"strict_numbers": True},
     "4.15": {
         "prints_failure": True,
         "show_areas": SHOW_CMA_DEBUG,
         "debugfs_name": DIR_PREFIXED,
         "sites": cma_sites.SITES_4_15,
+        "checks_size": True,
+        "failed_says": True,
     },
     "4.19": {"sites": cma_sites.SITES_4_19},
+    "4.19.160": {"strict_numbers": True},
     "5.4": {"sites": cma_sites.SITES_5_4, "collision_message": True, "collision_in_root": False},
+    "5.4.61": {"failed_stops_others": False},
+    "5.4.80": {"strict_numbers": True},
     "5.10": {
         "sites": cma_sites.SITES_5_10,
         "name_max": 63,
@@ -155,14 +168,18 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "sysfs_files": ("alloc_pages_success", "alloc_pages_fail"),
     },
     "6.1": {"sites": cma_sites.SITES_6_1, "debugfs_name": DIR_BARE, "debugfs_name_max": 0},
-    "6.6": {"sites": cma_sites.SITES_6_6, "entry_names_area": True, "busy_shows_pfn": True},
+    "6.6": {
+        "sites": cma_sites.SITES_6_6,
+        "entry_names_area": True,
+        "busy_shows_pfn": True,
+        "finish_errno": True,
+    },
     "6.12": {
         "sites": cma_sites.SITES_6_12,
         "early_counts": False,
         "show_areas": SHOW_ALWAYS,
         "start_event": START_FIRST,
         "finish_before_failure": False,
-        "finish_errno": True,
         "sysfs_files": ("alloc_pages_success", "alloc_pages_fail", "release_pages_success"),
     },
     "6.18": {
@@ -194,4 +211,4 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-ROWS = rows_from(CmaAbi(sites=cma_sites.SITES_4_4), _CHANGES)
+ROWS = rows_from(CmaAbi(sites=cma_sites.SITES_4_4, checks_size=False, failed_says=False), _CHANGES)

@@ -26,7 +26,10 @@ class DebugSite:
 
     def text(self, *args: object) -> str:
         """The line: numbers for ``%lu`` and its like, ready text for ``%s``, ``%p`` and ``%pa``."""
-        return self.prefix + _CONVERSION.sub(lambda m: f"%{m[1]}x" if m[1] is not None else "%s", self.format) % args
+        return (
+            self.prefix
+            + _CONVERSION.sub(lambda m: f"%{m[1]}x" if m[1] is not None else "%s", self.format) % args
+        )
 
 
 _CONVERSION = re.compile(r"%(?:(0?\d*)l+x|pa|p|s|zu|llu|lu|ld|d)")
@@ -73,7 +76,8 @@ class PrintkAbi:
 
     ``dyndbg_newest_first``: the tables of later files are listed first (5.10 V, T 5.15; not T 5.4, V 6.1);
     ``dyndbg_walks_back``: a file's table is walked from its end (``ddebug_iter_next()``, V 6.1): the
-    compiler lays it out from the file's last line up, so lines ascend (T 6.6), before descend (T 4.4 to 5.15).
+    compiler lays it out from the file's last line up, so lines ascend (T 6.6); before, they descend (T 4.4 to
+    5.15).
 
     ``dyndbg_class``: the keyword ``class`` is understood (6.1, V).
     """

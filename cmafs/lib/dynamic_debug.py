@@ -170,11 +170,9 @@ class DynamicDebug:
         return "".join(lines)
 
     def _listed(self) -> list[DebugSite]:
-        """The call sites as the control file lists them: files as they are linked, lines as they are laid out."""
+        """The call sites as the control file lists them: file by file in the order of linking."""
         abi = self._log.abi
-        sites = sorted(
-            self._log.debug_flags, key=lambda site: site.lineno, reverse=not abi.dyndbg_walks_back
-        )
+        sites = sorted(self._log.debug_flags, key=lambda site: site.lineno, reverse=not abi.dyndbg_walks_back)
         linked = {name: _LINK_ORDER.index(name.split("/")[0]) for name in {s.filename for s in sites}}
         sites.sort(key=lambda s: (linked[s.filename], s.filename), reverse=abi.dyndbg_newest_first)
         return sites
