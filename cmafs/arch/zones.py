@@ -15,10 +15,6 @@ from cmafs.lib.printk import LOGLEVEL_DEBUG
 from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
 
-#: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
-#: the recorded 5.10 guest.
-_X86_DMA_RESERVE = 21
-
 
 #: Zones that no address limit makes.
 _UNLIMITED = ("Movable", "Device")
@@ -153,7 +149,7 @@ def _zone_details(boot: EarlyBoot, nid: int) -> None:
         if name == first:
             log.printk(f"  {name} zone: {reserve} pages reserved", LOGLEVEL_DEBUG)
         free = present - reserve - (0 if name == "HighMem" else memmap)
-        batch = zone_batchsize(free, boot.config.page_shift)
+        batch = zone_batchsize(boot.abi.mm, free, boot.config.page_shift)
         log.printk(f"  {name} zone: {present} pages, LIFO batch:{batch}", LOGLEVEL_DEBUG)
 
 
@@ -165,7 +161,7 @@ def _early_zones(boot: EarlyBoot, nid: int) -> Iterator[tuple[str, int, int, int
         present = length(within(pieces, low, high))
         if not present:
             continue
-        reserve = _X86_DMA_RESERVE if boot.config.arch == "x86_64" and name == first else 0
+        reserve = boot.abi.boot.dma_reserve if boot.config.arch == "x86_64" and name == first else 0
         yield name, present, _memmap_pages(boot, high - low, present), reserve
 
 

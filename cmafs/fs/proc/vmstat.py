@@ -185,8 +185,8 @@ class VmstatFiles:
 
     def _pagesets(self, zone: Zone) -> str:
         """The per-CPU lists: empty here, pages are handed out without them."""
-        abi = self.machine.abi.proc
-        batch = max(zone_batchsize(zone.managed_pages, self.machine.memory.layout.page_shift), 1)
+        abi, memory = self.machine.abi.proc, self.machine.memory
+        batch = max(zone_batchsize(memory.abi, zone.managed_pages, memory.layout.page_shift), 1)
         high = max(zone.watermark[WMARK_LOW], batch << 2) if abi.pcp_high_from_watermark else 6 * batch
         figures = {"count:": 0, "high:": high, "batch:": batch}
         if abi.pcp_high_range:
