@@ -1,4 +1,4 @@
-"""Every recorded boot again: where areas land, what is used at boot, CmaTotal, zones, page blocks, and the log
+"""Every recorded boot again: where areas land, what is used at boot, CmaTotal, zones, page blocks, the log
 (``boot_compare`` says which lines of it).
 """
 

@@ -15,7 +15,6 @@ from cmafs.lib.printk import LOGLEVEL_DEBUG
 from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
 
-
 #: Zones that no address limit makes.
 _UNLIMITED = ("Movable", "Device")
 
