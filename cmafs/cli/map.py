@@ -15,7 +15,6 @@ from cmafs.cli.options import CommandFailed, Commands, write_out
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
     from cmafs.board.root import Root
-    from cmafs.view.picture import AreaPicture
 
 _DESCRIPTION = """\
 Draw the CMA areas of a board: who has what, where the holes are, which is the largest; below them the page
@@ -53,7 +52,9 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Draw; 1 if the root cannot be read."""
+    from cmafs.board.extents import read_extents
     from cmafs.board.memory import page_size, release, zone_blocks
+    from cmafs.view.picture import pictures_of
     from cmafs.view.svg import draw_svg
     from cmafs.view.text import MAX_WIDTH, MIN_WIDTH, draw
 
@@ -62,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
     with root_is_read():
         root, areas = areas_of(args.root, args.area)
         size = page_size(root, areas)
-        pictures, zones = [_picture(root, area, size) for area in areas], zone_blocks(root)
+        pictures = pictures_of([(area, read_extents(root, area)) for area in areas], size)
+        zones = zone_blocks(root)
     if args.svg:
         title = " ".join(filter(None, ("CMA areas of", args.root, release(root))))
         write_out(args.svg, draw_svg(pictures, zones, size, title))
@@ -70,13 +72,6 @@ def main(args: argparse.Namespace) -> int:
     width = args.width or shutil.get_terminal_size().columns
     print(*draw(pictures, zones, size, width, in_colour(args.color)), sep="\n")
     return 0
-
-
-def _picture(root: Root, area: Area, page_size: int) -> AreaPicture:
-    from cmafs.board.extents import read_extents
-    from cmafs.view.picture import picture_of
-
-    return picture_of(area, read_extents(root, area), page_size)
 
 
 @contextmanager
