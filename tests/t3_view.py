@@ -102,7 +102,7 @@ def test_the_text_of_a_small_area() -> None:
         "  used 64 pages (25%), 256 KiB",
         "  1 hole, the largest 192 pages (768 KiB, 100% of what is free) at pfn 0x40040",
         "  a cell is 4 KiB, 1 page",
-        "  A camera: 64 allocated  a shell: 32 movable  ! shell: 2 pinned  . free ",
+        "  A camera: 64 allocated  a shell: 32 movable  ! shell: 2 pinned",
         "  = the largest hole, underlined",
     ]
 

@@ -118,7 +118,8 @@ def _marks(shown: Sequence[Cell]) -> Iterator[Key]:
     """The legend of what is no owner."""
     for state in sorted({cell.state for cell in shown if cell.sparse}):
         yield Key(SPARSE[state], _light(PALETTES[state][0]), f"{state}, under half of the cell")
-    yield Key(HOLE, PALETTES[FREE][0], "free")
+    if any(cell.state == FREE and not cell.largest for cell in shown):
+        yield Key(HOLE, PALETTES[FREE][0], "free")
     if any(cell.largest for cell in shown):
         guests = any(cell.largest and cell.state != FREE for cell in shown)
         yield Key(LARGEST, PALETTES[FREE][1], f"the largest hole{', underlined' * guests}")
