@@ -127,7 +127,7 @@ def _pad_to_board(boot: EarlyBoot) -> None:
     memory = length(layout.memory)
     free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
     missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
-    for start, end in reversed(list(boot.memblock.free_ranges())):
+    for start, end in list(boot.memblock.free_ranges_reverse()):
         take = min(end - start, max(missing, 0) * boot.page_size)
         boot.memblock.reserve(end - take, take)
         missing -= take // boot.page_size
