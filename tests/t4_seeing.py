@@ -85,6 +85,37 @@ def test_why_says_what_task_is_in_the_way(mount: Mount) -> None:
     assert "  helps (tried): kill browser\n" in cmafs("why", str(place)).stdout
 
 
+def test_faults_that_take_time(mount: Mount) -> None:
+    place = mount("--cmdline", "cma=16M", "--memory", "256M")
+    fill_lightly = ("spawn", "task", "anon", "20M")
+    assert cmafs("ctl", str(place), *fill_lightly).returncode == 0
+    for line in ("pin_for task 10 1", "slow 300"):
+        assert cmafs("ctl", str(place), *line.split()).returncode == 0
+    assert (place / "sim/faults").read_text() == "pin_for task 10 1\nslow 300\n"
+    limit = time.monotonic() + 20
+    while "pin_for" in (place / "sim/faults").read_text():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert cmafs("ctl", str(place), "kill", "task").returncode == 0
+    free = int((place / "proc/meminfo").read_text().partition("MemFree:")[2].split()[0])
+    assert cmafs("ctl", str(place), "spawn", "task", "anon", f"{free - 9000}K").returncode == 0
+    start = time.monotonic()
+    allocate(place, 1000)
+    assert time.monotonic() - start > 0.3
+    assert cmafs("ctl", str(place), "slow", "0").returncode == 0
+    assert (place / "sim/faults").read_text() == ""
+
+
+def test_lockdown_on_a_mount(machine: Path) -> None:
+    assert cmafs("ctl", str(machine), "lockdown", "on").returncode == 0
+    with pytest.raises(PermissionError):
+        allocate(machine, 1)
+    done = cmafs("ctl", str(machine), "lockdown", "perhaps")
+    assert (done.returncode, done.stderr) == (1, "cmafs: lockdown: expected on|off\n")
+    assert cmafs("ctl", str(machine), "lockdown", "off").returncode == 0
+    allocate(machine, 1)
+
+
 # top
 
 
@@ -238,7 +269,7 @@ def test_a_recorded_tar_cut_short_is_one_line(script: Path, tmp_path: Path) -> N
     tar = tmp_path / "board.tar"
     assert cmafs("run", "--", "dash", str(script), "--output", str(tar)).returncode == 0
     data = tar.read_bytes()
-    for length in (10, 700, len(data) // 2):
+    for length in (10, 700, len(data) // 2, len(data) // 512 // 2 * 512):
         tar.write_bytes(data[:length])
-        with pytest.raises(RootError, match=r"not a whole tar file|count is missing|no CMA area"):
+        with pytest.raises(RootError, match="not a whole tar file"):
             read_areas(open_root(str(tar)))
