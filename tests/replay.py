@@ -207,6 +207,11 @@ class MountedMachine:
         os.rmdir(self._mountpoint)
 
 
+def mounted_machine(header: dict[str, Any]) -> MountedMachine:
+    """The machine of a header, mounted while the context lasts."""
+    return MountedMachine(Machine(boot_machine(header)))
+
+
 # comparison
 
 
@@ -342,7 +347,7 @@ def replay_file(path: Path, mounted: bool = False) -> list[str]:
     transcript = load(path)
     if not mounted:
         return replay(transcript, boot_tables(transcript.header))
-    with MountedMachine(Machine(boot_machine(transcript.header))) as kernel:
+    with mounted_machine(transcript.header) as kernel:
         return replay(transcript, kernel, mounted=True)
 
 

@@ -2,9 +2,9 @@
 
 What other programs of the guest did is taken from the recording, since it follows from what they were:
 which pages ``pinner`` held, how much memory a hog or a file took (MemFree afterwards), and that the
-out-of-memory killer took a task (``Killed``: cmafs has none, docs/exceptions.md). Before 5.8, CMA serves other
-memory only once all else is gone: there the killer took several attempts to pin a page before one had it, and
-its reports stand in the log before the first line of CMA's own.
+out-of-memory killer took a task (``Killed``: cmafs has none, docs/exceptions.md). Before 5.8, CMA serves
+other memory only once all else is gone: there the killer took several attempts to pin a page before one had
+it, and its reports stand in the log before the first line of CMA's own.
 """
 
 from __future__ import annotations
