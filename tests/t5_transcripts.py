@@ -19,7 +19,13 @@ from trace_support import differences
 pytestmark = pytest.mark.usefixtures("fuse_device")
 
 RECORDED = Path(__file__).parent / "transcripts"
-BOOTS = sorted([*RECORDED.glob("*/cmdline-*"), *RECORDED.glob("*/dt-*")])
+#: One boot of each set and kind; all of them are compared in t1_transcripts_boot.py and t4_boots.py.
+BOOTS = [
+    paths[0]
+    for directory in sorted(RECORDED.iterdir())
+    for kind in ("cmdline", "dt", "cmd", "numa")
+    if (paths := sorted(directory.glob(f"{kind}-*")))
+]
 TRACES = sorted(RECORDED.glob("*/trace-*"))
 
 

@@ -15,7 +15,7 @@ from cmafs.fs.namei import Syscalls
 
 _TIME = re.compile(r"(\[000\] \S)\S(\S+) +\d+\.\d{6}:")
 _TASK = re.compile(r"^ +sh-\d+ +")
-_PAGE = re.compile(r"page=(\(____ptrval____\)|[0-9a-f]{16}| +\(null\))")
+_PAGE = re.compile(r"page=( *\(\w*ptrval\w*\)|[0-9a-f]{16}| +\(null\))")
 
 
 def plain(line: str) -> str:
