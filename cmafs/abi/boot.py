@@ -65,13 +65,14 @@ class BootAbi:
     drivers/of:
     ``of_prefix`` of of_reserved_mem.c, ``fdt_prefix`` of fdt.c's reserved-memory lines (T; before 4.8 M).
     ``failed_pool_freed``: a pool that its driver refuses is given back, and a line says so (5.2, P
-    d0b8ed47e83a; T 5.4.286, not 4.19.72). ``overlaps_at_zero``: regions at address 0 are compared, equal bases sorted by
-    size (5.10, ca05f3331655, in the stable releases of 10 November 2020, P; V 5.4.286, not 4.19.72).
+    d0b8ed47e83a; T 5.4.286, not 4.19.72).
+    ``overlaps_at_zero``: regions at address 0 are compared, equal bases sorted by size (5.10,
+    ca05f3331655, in the stable releases of 10 November 2020, P; V 5.4.286, not 4.19.72).
     ``any_pool_is_aligned``: a pool that no one may reuse is aligned to CMA's unit, too (V 4.4, not 4.15).
     ``no_space_text``: what is said of one region too many (V 5.4, 5.10).
     ``reserved_mem_sort``, ``max_reserved_regions`` (32 from 4.15, V 4.15.0).
-    ``scans_nested_nodes``: nodes below a child count too (M, ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before
-    5.10; M; T 5.10 not).
+    ``scans_nested_nodes``: nodes below a child count too (M, ``__fdt_scan_reserved_mem()@v5.10``).
+    ``nomap_removes``: no-map memory is removed from memblock (before 5.10; M; T 5.10 not).
     ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it
     round, M). ``two_passes``: reg nodes are read again once the tree is unflattened (T 6.12).
     ``prints_regions``: a line for each region (6.4 P; T 6.12).
@@ -94,6 +95,7 @@ class BootAbi:
     ``rodata_words``: what ``rodata=`` calls a linear map that is not in pages, and one that is (V 6.12, 7.2).
     ``pool_needs_zone_dma``: the atomic pool of ZONE_DMA is made where that zone has memory (5.17 P; V 6.1),
     before where it is configured.
+    ``numa_emulation_is_generic``: ``numa=fake=`` is not only x86's, and starts with memory (6.12; V 6.1 not).
     ``numa_says_none``: arm64 says that nothing describes NUMA nodes (to 6.11; V 6.1, not 6.12).
     ``zonelists_after_cmdline``: built and said after ``Kernel command line`` (6.5 P; T 6.12, not 6.1);
     ``zonelists_count_all``: with every page present, not less the memmap (6.10 P; T).
@@ -156,6 +158,7 @@ class BootAbi:
     rodata_words: tuple[tuple[str, ...], tuple[str, ...]]
     pool_needs_zone_dma: bool
     numa_says_none: bool
+    numa_emulation_is_generic: bool
     zonelists_after_cmdline: bool
     zonelists_count_all: bool
     swiotlb_has_areas: bool
@@ -223,6 +226,7 @@ ROWS = rows_from(
         rodata_words=(("on", "off"), ("full",)),
         pool_needs_zone_dma=False,
         numa_says_none=True,
+        numa_emulation_is_generic=False,
         zonelists_after_cmdline=False,
         zonelists_count_all=False,
         swiotlb_has_areas=False,
@@ -297,6 +301,7 @@ ROWS = rows_from(
         },
         "6.12": {
             "numa_says_none": False,
+            "numa_emulation_is_generic": True,
             "zonelists_count_all": True,
             "zone_limit_exact": True,
             "hidden_extra_slot": False,

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cmafs.arch.ops import arch_ops
-from cmafs.arch.setup import EarlyBoot, NodeZone
+from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, within
 from cmafs.lib.printk import LOGLEVEL_DEBUG
-from cmafs.mm.gfp import ZONE_OPTIONS, ZONE_RANKS
-from cmafs.mm.mmzone import MIGRATE_TYPES
+from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
+
+#: Zones that no address limit makes.
+_UNLIMITED = ("Movable", "Device")
 
 
 def zone_ranges(boot: EarlyBoot) -> list[tuple[str, int, int]]:
@@ -25,15 +27,15 @@ def zone_ranges(boot: EarlyBoot) -> list[tuple[str, int, int]]:
     limits = arch_ops(boot).zone_limits(boot)
     ranges = []
     for name, option in ZONE_OPTIONS.items():
-        if name != "Movable" and (not option or boot.config.on(option)):
+        if name not in _UNLIMITED and (not option or boot.config.on(option)):
             border = min(max(limits.get(name, end << shift) >> shift, start), end)
             ranges.append((name, start, border))
             start = border
     return ranges
 
 
-def node_zones(boot: EarlyBoot) -> list[NodeZone]:
-    """(node, name, start, end) of every zone with memory between its ends, node by node, lowest first."""
+def node_zones(boot: EarlyBoot) -> list[ZoneSpan]:
+    """Every zone with memory between its ends, node by node, the lowest first."""
     ranges, movable = zone_ranges(boot), movable_starts(boot)
     top = max((end for _, start, end in ranges if start < end), default=0)
     found = []
@@ -44,7 +46,7 @@ def node_zones(boot: EarlyBoot) -> list[NodeZone]:
         for name, start, end in [*zones, ("Movable", border, top)]:
             start, end = max(start, first), min(end, last)
             if any(within(pieces, start, end)):
-                found.append((nid, name, start, end))
+                found.append(ZoneSpan(name, start, end, nid))
     return found
 
 
@@ -154,7 +156,7 @@ def _early_zones(boot: EarlyBoot, nid: int) -> Iterator[tuple[str, int, int, int
     """(name, pages present, pages of memmap, pages reserved) of a node's zones."""
     pieces = _node_memory(boot)[nid]
     first = next(name for name, _, _ in zone_ranges(boot))
-    for name, low, high in ((name, low, high) for node, name, low, high in node_zones(boot) if node == nid):
+    for name, low, high, _ in (zone for zone in node_zones(boot) if zone.nid == nid):
         present = length(within(pieces, low, high))
         if not present:
             continue
