@@ -126,7 +126,7 @@ def header_dts(header: dict[str, Any]) -> str:
     """A device tree with the memory and the reservations that memblock=debug showed; without it, the
     memory of the nodes, nothing of which was reserved.
     """
-    nodes, reserves = [], []
+    pairs, reserves = [], []
     dumped = any(_RANGE.match(line) for line in header["boot"])
     for line in header["boot"]:
         match = (_RANGE if dumped else _NODE_RANGE).match(line)
@@ -135,11 +135,12 @@ def header_dts(header: dict[str, Any]) -> str:
         start, size = int(match[2], 16), int(match[3], 16) - int(match[2], 16) + 1
         if match[1] != "reserved":
             cells = " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size))
-            nodes.append(f'memory@{start:x} {{ device_type = "memory"; reg = <{cells}>; }};')
+            pairs.append(cells)  # dumped twice on some kernels, which does no harm
         elif header["arch"] == "x86":  # on arm64 the dump is of the time after CMA was placed
             reserves.append(f"/memreserve/ {start:#x} {size:#x};")
     root = "#address-cells = <2>; #size-cells = <2>;"
-    return "\n".join(["/dts-v1/;", *reserves, "/ {", root, *nodes, "chosen { };", "};", ""])
+    memory = f'memory {{ device_type = "memory"; reg = <{" ".join(pairs)}>; }};'
+    return "\n".join(["/dts-v1/;", *reserves, "/ {", root, memory, "chosen { };", "};", ""])
 
 
 def machine_options(header: dict[str, Any]) -> dict[str, str]:

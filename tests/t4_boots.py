@@ -1,4 +1,4 @@
-"""Every recorded boot through a mount: its areas and counters are the recorded ones, its other files the tables'.
+"""Every recorded boot through a mount: areas and counters are the recorded ones, other files the tables'.
 
 What the boot printed, its zones and page blocks are compared with the recordings in t1_transcripts_boot.py;
 here, that a mount shows the same: one boot, read in process and through a server forked from this process.
@@ -6,19 +6,21 @@ here, that a mount shows the same: one boot, read in process and through a serve
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import replay
+from boot_support import Transcript, transcripts
 from replay_steps import Kernel, read_text
 
 from cmafs.api import Machine
 from cmafs.fs.namei import Syscalls
-from cmafs.init.main import KernelPanic
 
-PATHS = sorted(
-    path for kind in ("cmdline", "dt", "cmd", "numa") for path in replay.TRANSCRIPTS.glob(f"*/{kind}-*")
-)
+_KINDS = ("cmdline", "dt", "cmd", "numa")
+BOOTS = {
+    found.name: found
+    for kind in _KINDS
+    for found in transcripts(f"*/{kind}-*.xz")
+    if found.survived and (found.boot or found.header.get("dts"))
+}
 _CMA = "/sys/kernel/debug/cma"
 _AREA_FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk")
 _FILES = ("iomem", "meminfo", "zoneinfo", "buddyinfo", "pagetypeinfo", "cmdline")
@@ -45,26 +47,19 @@ def shown(kernel: Kernel) -> list[str]:
     return lines + [line for line in counted if line.startswith(("CmaTotal", "cma_"))]
 
 
-def recorded_lines(transcript: replay.Transcript) -> list[str]:
+def recorded_lines(lines: list[str]) -> list[str]:
     """The same lines of the recording, whose later sections are files as they stand."""
-    first = transcript.script_output
-    first = first[: first.index("IOMEM")] if "IOMEM" in first else first
+    first = lines[: lines.index("IOMEM")] if "IOMEM" in lines else lines
     return [line for line in first if line.startswith(("area ", "CmaTotal", "cma_"))]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}-{path.name.split('.')[0]}")
-def test_a_mount_shows_what_booted(path: Path, fuse_device: None) -> None:
-    transcript = replay.load(path)
-    try:
-        machine = Machine(replay.boot_machine(transcript.header))
-    except KernelPanic:
-        assert transcript.script_output == []
-        return
+@pytest.mark.parametrize("recorded", BOOTS.values(), ids=BOOTS)
+def test_a_mount_shows_what_booted(recorded: Transcript, fuse_device: None) -> None:
+    machine = Machine(recorded.machine())
     tables = Syscalls(machine.root)
     with replay.MountedMachine(machine) as kernel:
         lines = shown(kernel)
-        assert lines == shown(tables)
+        assert lines == shown(tables) == recorded_lines(recorded.script_output or [])
         for file in _FILES:
             assert read_text(kernel, f"/proc/{file}") == read_text(tables, f"/proc/{file}"), file
         assert read_text(kernel, "/sim/dmesg") == read_text(tables, "/sim/dmesg")
-    assert lines == recorded_lines(transcript)

@@ -1,4 +1,4 @@
-"""The ``facts`` transcripts: what a kernel calls its files, their modes and formats, by a real shell on a mount.
+"""The ``facts`` transcripts: names, modes and formats of a kernel's files, by a real shell on a mount.
 
 Compared section by section. Names are compared as words, in order of the alphabet, since the recorded busybox
 lays them out in columns and words an error differently. Of what cmafs has not, only that it is no more than
