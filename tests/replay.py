@@ -70,7 +70,7 @@ PARKED = {
 RECORDER_BYTES, RECORDER_PREFIX = 1 << 17, 19
 _POINTER = re.compile(
     r"(?:(?<=cma )|(?<=page )|(?<=turned ))(?: *\(\w*ptrval\w*\)|[0-9a-f]{8,16}\b)"
-    r"|(?: *\(\w*ptrval\w*\)|\b[0-9a-f]{8,16})(?= is busy)"
+    r"|(?:(?<= ) *\(\w*ptrval\w*\)|\b[0-9a-f]{8,16})(?= is busy)"
 )
 #: What the out-of-memory killer and failed page allocations print of CMA: no line of cma's own.
 _MEMORY_REPORT = re.compile(r" free:\d+|\w+ free:\d+kB|\d+ pages cma reserved$| \w+ from |\s*__?cma_alloc")
