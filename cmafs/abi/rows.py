@@ -33,9 +33,6 @@ DIALECTS: Mapping[str, tuple[str, str]] = {
     "2010": ("4.4", "2.6.36"),
 }
 
-#: Rows whose answers were recorded on a real kernel (tests/transcripts).
-RECORDED = frozenset({"5.10", "6.1", "6.12", "7.2"})
-
 _NUMBER = r"(0|[1-9]\d{0,3})"
 _RELEASE = re.compile(rf"{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER})?([-+][A-Za-z0-9.+_-]*)?\Z", re.A)
 
