@@ -11,24 +11,25 @@ import pytest
 from conftest import Mount
 from run_support import CMAFS, REPOSITORY, cmafs, eventually, gone, mounts, processes
 
+from cmafs.mount import presence
+from cmafs.mount.mounts import mounted_at
+
 USED = "sys/kernel/debug/cma/reserved/used"
 
 
 def server_of(place: Path) -> int:
     """The pid of the process that serves a mount."""
-    from cmafs.mount import mounts
-
-    mount = mounts.mounted_at(str(place))
+    mount = mounted_at(str(place))
     assert mount is not None
-    pid = mounts.server_of(mount.device)
-    assert pid is not None
-    return pid
+    with presence.server_of(mount.device, mount.owner) as server:
+        assert server is not None
+        return server.pid
 
 
 def test_the_server_holds_nothing_of_its_caller(machine: Path) -> None:
     pid = server_of(machine)
     kept = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    assert {name.split(":")[0] for name in kept} == {"/dev/null", "/dev/fuse", "/proc", "socket"}
+    assert {name.split(":")[0] for name in kept} == {"/dev/null", "/dev/fuse", "/proc", "/memfd", "pipe"}
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.getsid(pid) == pid
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run import proc, programs, root, syscalls
@@ -28,12 +29,11 @@ from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.run.signals import Signals, terminal_given_back, wait_for
 from cmafs.run.tasks import StandIns
 
-CANNOT_RUN = 125  # cmafs failed before CMD
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
-class NamespaceError(Exception):
+class NamespaceError(Failed):
     """The namespaces cannot be set up here; the text says why and what to do."""
 
 
@@ -261,8 +261,8 @@ def _guarded(body: Callable[[], NoReturn]) -> NoReturn:
     """Run the body of a forked child; it never returns into its parent's code."""
     try:
         body()
-    except NamespaceError as error:
-        os.write(2, f"cmafs: {error}\n".encode())
+    except BaseException as error:
+        complain_raw(error)
     finally:
         os._exit(CANNOT_RUN)
 
