@@ -92,6 +92,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal
+    from pathlib import Path
 
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
@@ -99,6 +100,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     from cmafs.run.tasks import Announcer
 
     signals = Signals.inherited()
+    log = args.log and str(Path(args.log).absolute())  # the run has a root directory of its own
     panic_status = FAILED if args.command is None else None  # of a shell as of a mount
     machine = boot_from(args, kernel=kernel, panic_status=panic_status)
     tasks, writer = os.pipe()
@@ -108,7 +110,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
 
     def serve(place: str) -> Server:
         death = signal.SIGKILL
-        return Server(spawn(machine, place, options, log=args.log, parent_death_signal=death, keep=(writer,)))
+        return Server(spawn(machine, place, options, log=log, parent_death_signal=death, keep=(writer,)))
 
     try:
         return run(Job(command, serve, signals, tasks))

@@ -58,7 +58,7 @@ def _system(error: OSError) -> str:
 
 def _directory_is_gone() -> bool:
     try:
-        return not os.stat(".").st_nlink
+        return Path().stat().st_nlink == 0
     except OSError:
         return True
 
@@ -91,7 +91,7 @@ def complain(error: BaseException) -> None:
 def complain_raw(error: BaseException) -> None:
     """The same from a forked child, past the streams that it shares with its parent."""
     with contextlib.suppress(OSError):
-        os.write(2, f"cmafs: {explain(error)}\n".encode(errors="backslashreplace"))
+        os.write(2, f"cmafs: {explain(error)}\n".encode(errors="surrogateescape"))
 
 
 class OutputLost(Failed):
@@ -130,7 +130,9 @@ def open_streams() -> None:
         output = io.BufferedWriter(_Output(1, "w", closefd=False))
         sys.stdout = io.TextIOWrapper(output, encoding, "cmafs", line_buffering=os.isatty(1))
     if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="cmafs")
 
 
 def _as_given(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -1,9 +1,10 @@
 """Who serves a mounted file system, told by what nobody but the mount's owner can make.
 
-A server holds a file in memory, named after the device number of its file system and locked by itself, and a
-pipe, its door: whatever is written into it the kernel turns into the signal that ends the server. Neither has
-a name that somebody else could take first. A process is the server only if all its user ids and the file's
-are the owner's of the mount, and the lock is its own: descriptors can be inherited or sent, locks cannot.
+A server holds a pipe, its door: whatever is written into it the kernel turns into the signal that ends the
+server. And it holds a file in memory, locked by itself, that is called after the device number of its file
+system and the descriptor of its door. Neither has a name that somebody else could take first. A process is
+the server only if all its user ids and the file's are the owner's of the mount, and the lock is its own:
+descriptors can be inherited or sent, locks cannot.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _NAME = "cmafs:"
-_LINK = re.compile(rf"/memfd:{_NAME}(\d+:\d+) \(deleted\)")
+_LINK = re.compile(rf"/memfd:{_NAME}(\d+:\d+):(\d+) \(deleted\)")
 
 #: struct flock of fcntl(2): type, whence, start, len, pid
 _FLOCK = "hhqqi"
@@ -35,9 +36,8 @@ def announce(device: str) -> list[int]:
     fcntl.fcntl(door, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(door, fcntl.F_SETSIG, signal.SIGTERM)
     fcntl.fcntl(door, fcntl.F_SETFL, fcntl.fcntl(door, fcntl.F_GETFL) | os.O_ASYNC)
-    file = os.memfd_create(f"{_NAME}{device}")
+    file = os.memfd_create(f"{_NAME}{device}:{ring}")
     os.fchmod(file, 0o600)
-    os.write(file, b"%d" % ring)
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return [door, ring, file]
 
@@ -93,18 +93,20 @@ def _server(pid: int, device: str, owner: int) -> Server | None:
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         match = _LINK.fullmatch(str(entry.readlink()))
         if match and match[1] == device:
-            return _admitted(pid, str(entry), owner)
+            return _admitted(pid, str(entry), str(entry.with_name(match[2])), owner)
     return None
 
 
-def _admitted(pid: int, path: str, owner: int) -> Server | None:
+def _admitted(pid: int, file: str, ring: str, owner: int) -> Server | None:
     """The process whose table holds such a file, after every check. Raises OSError."""
     pidfd = os.pidfd_open(
         pid
     )  # first: all that is read of /proc below is then of this process, or it is dead
     try:
-        if _users(pid) == {owner} and (ring := _ring(pid, path, owner)) is not None:
-            return Server(pid, pidfd, ring)
+        if _users(pid) == {owner} and _is_locked_by(pid, file, owner):
+            door = _reopen(ring, stat.S_ISFIFO, os.O_WRONLY, owner)
+            if door is not None:
+                return Server(pid, pidfd, door)
     except BaseException:
         os.close(pidfd)
         raise
@@ -118,18 +120,17 @@ def _users(pid: int) -> set[int]:
     return {int(word) for word in status.partition("\nUid:")[2].split("\n")[0].split()}
 
 
-def _ring(pid: int, path: str, owner: int) -> int | None:
-    """A descriptor of the door of the process that made and locked such a file. Raises OSError."""
+def _is_locked_by(pid: int, path: str, owner: int) -> bool:
+    """Whether a process holds the lock on a file in its table, which the owner made. Raises OSError."""
     file = _reopen(path, stat.S_ISREG, os.O_RDONLY, owner)
     if file is None:
-        return None
+        return False
     try:
-        number = os.pread(file, 16, 0) if _locker(file) == pid else b""
+        question = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, holder = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
     finally:
         os.close(file)
-    if not number.isdigit():
-        return None
-    return _reopen(f"/proc/{pid}/fd/{int(number)}", stat.S_ISFIFO, os.O_WRONLY, owner)
+    return bool(kind != fcntl.F_UNLCK and holder == pid)
 
 
 def _reopen(path: str, kind: Callable[[int], bool], mode: int, owner: int) -> int | None:
@@ -145,10 +146,3 @@ def _reopen(path: str, kind: Callable[[int], bool], mode: int, owner: int) -> in
         return os.open(f"/proc/self/fd/{pinned}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(pinned)
-
-
-def _locker(file: int) -> int:
-    """The pid of the process that holds the lock on a file, 0 if none does."""
-    question = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
-    return int(pid) if kind != fcntl.F_UNLCK else 0
