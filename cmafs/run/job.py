@@ -72,12 +72,13 @@ def _write(path: str, text: str) -> None:
 
 
 def own_namespaces() -> None:
-    """A mount namespace for the machine: as root, else in a user namespace where the caller is root."""
+    """Namespaces of mounts and IPC for the machine: as root, else with a user namespace to be root of."""
     uid, gid = os.geteuid(), os.getegid()
+    own = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC
     try:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.unshare(own)
     except PermissionError:
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        syscalls.unshare(own | syscalls.CLONE_NEWUSER)
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {uid} 1\n")
         _write("/proc/self/gid_map", f"0 {gid} 1\n")
@@ -219,6 +220,7 @@ def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
         os.write(ready, b"1")
         if not os.read(mapped, 1):
             os._exit(CANNOT_RUN)  # init has said why
+        syscalls.join_session_keyring()
         syscalls.filter_syscalls()
     _execute(job)
 

@@ -1,7 +1,7 @@
 """/proc of `cmafs run`: a private procfs for CMD's pids with the machine's files over it.
 
-Root of the identity-mapped user namespace still owns the host's sysctls as far as file permissions go, so
-/proc/sys is read-only there, and /proc/sys/vm a directory of the run's own.
+Root of the identity-mapped user namespace still owns the host's settings as far as file permissions go, so
+all but the processes is read-only there, and /proc/sys/vm a directory of the run's own.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import re
 from collections.abc import Iterator
 
 from cmafs.mount.mounts import MOUNTINFO
-from cmafs.run.root import PRIVATE, PROCFS, TREE, Graft, fits, is_sealed, tmpfs, touch
+from cmafs.run.allowed import DEVICES
+from cmafs.run.root import PRIVATE, PROCFS, SEALED, TREE, Graft, fits, restrict, seal, tmpfs, touch
 from cmafs.run.syscalls import (
-    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
-    MS_REMOUNT,
     bind,
     mount,
+    umount,
 )
 
 _PROC = "/proc"
@@ -89,11 +89,19 @@ def mount_proc() -> None:
     mount("proc", PROCFS, "proc", _KEEP)
 
 
+def _write_protect() -> None:
+    """Make everything in the private procfs but the processes read-only. Raises OSError."""
+    seal(PROCFS, MS_RDONLY)
+    with os.scandir(PROCFS) as entries:
+        for entry in entries:
+            if not entry.name.isdigit() and not entry.is_symlink():
+                bind(f"{SEALED}/{entry.name}", entry.path)
+    umount(SEALED)
+
+
 def graft_proc(grafts: dict[str, Graft]) -> None:
     """Put the machine's files over the private procfs, the host's sysctls out of reach. Raises OSError."""
-    sysctl = f"{PROCFS}/sys"
-    bind(sysctl, sysctl)
-    mount("none", sysctl, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _KEEP)
+    _write_protect()
     _private_directory(f"{PROCFS}/{_VM}")
     release, version = _release_and_version()
     private = {
@@ -142,8 +150,7 @@ def cover_strays() -> None:
         if fstype in ("debugfs", "tracefs"):
             _cover(path)
         elif fstype == "proc" and not f"{path}/".startswith((f"{_PROC}/", f"{PROCFS}/")):
-            _cover(f"{path}/{_SYSRQ}")
-            _cover(f"{path}/sys")
+            restrict(path, MS_RDONLY)
         elif fstype == "devtmpfs":
             _cover_devices(path)
 
@@ -151,8 +158,7 @@ def cover_strays() -> None:
 def _cover_devices(directory: str) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if entry.name == "kmsg" or is_sealed(entry.name, mode):
+            if entry.name not in DEVICES and not entry.is_symlink():
                 _cover(entry.path)
 
 

@@ -13,6 +13,7 @@ from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
@@ -40,6 +41,9 @@ _NR = {
     0x80000016: (103, 306, 187),  # s390x
     0xC0000102: (116, 76, 71),  # loongarch64
 }
+#: keyctl(2) by what uname(2) calls a machine on which long has 64 bits
+_NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _NR_PIDFD_GETFD = 438  # the same on every architecture above
 _X32_SYSCALL_BIT = 0x40000000
 
@@ -75,6 +79,17 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). Raises OSError."""
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+
+
+def join_session_keyring() -> None:
+    """Leave the caller's session keyring for an empty one, which ends with the last process that has it.
+
+    The kernel may have no keys, or a container none of its own: then CMD cannot add any to the caller's
+    either. Keyrings of users are the user namespace's (security/keys/process_keys.c, 5.3 on).
+    """
+    number = _NR_KEYCTL.get(platform.machine())
+    if number and ctypes.sizeof(ctypes.c_long) == 8:
+        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 class _SockFprog(ctypes.Structure):
