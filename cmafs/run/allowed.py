@@ -5,32 +5,46 @@ Whatever is on none of them can be seen at most: a device not opened, a file of 
 
 from __future__ import annotations
 
+_DESCRIPTORS = "CMD's own descriptors"
+_OWN_FILE = "a file of the run's own"
+_STATELESS = "nothing of it is kept"
+_TERMINALS = "pseudoterminals, the caller's among them"
+
 #: Names of /dev, besides the machine's, that CMD may open, and why.
 DEVICES = {
-    "full": "no state",
-    "null": "no state",
-    "zero": "no state",
-    "random": "what is written is mixed in, and counts for nothing",
-    "urandom": "what is written is mixed in, and counts for nothing",
-    "tty": "the caller's own terminal",
-    "pts": "pseudoterminals, the caller's among them",
-    "ptmx": "new pseudoterminals",
-    "fd": "CMD's own descriptors",
-    "stdin": "CMD's own descriptors",
-    "stdout": "CMD's own descriptors",
-    "stderr": "CMD's own descriptors",
-    "fuse": "file systems that CMD serves itself, in its own namespaces",
-    "shm": "files of the host's, as in /tmp",
+    "full": _STATELESS,
+    "null": _STATELESS,
+    "random": _STATELESS,
+    "urandom": _STATELESS,
+    "zero": _STATELESS,
+    "fd": _DESCRIPTORS,
+    "stderr": _DESCRIPTORS,
+    "stdin": _DESCRIPTORS,
+    "stdout": _DESCRIPTORS,
+    "ptmx": _TERMINALS,
+    "pts": _TERMINALS,
+    "tty": _TERMINALS,
+    "fuse": "file systems that CMD serves, in namespaces of its own",
     "mqueue": "the run's own POSIX queues",
+    "shm": "files of the host, as in `/tmp`",
 }
 
-#: What CMD may write below /proc, and why; `N` is a process of the run.
+#: Names below /proc, besides the machine's, that CMD may write, and why; PID is a process of the run.
 PROC = {
-    "N": "processes of the run",
-    "sys/vm": "files of the run's own; the machine's among them",
-    "sys/kernel/printk": "a file of the run's own",
-    "sysrq-trigger": "a file of the run's own",
+    "PID": "the run's own processes",
+    "sys/kernel/osrelease": _OWN_FILE,
+    "sys/kernel/printk": _OWN_FILE,
+    "sys/kernel/version": _OWN_FILE,
+    "sys/vm": "files of the run's own",
+    "sysrq-trigger": _OWN_FILE,
 }
 
-#: Namespaces of the run's own, besides those of mounts, processes and users.
-IPC = "System V queues, semaphores and shared memory, POSIX queues"
+
+def table() -> str:
+    """Both lists in Markdown, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for place, names in (("/dev", DEVICES), ("/proc", PROC)):
+        for name, why in names.items():
+            reasons.setdefault(why, []).append(f"`{place}/{name}`")
+    rows = [f"| {', '.join(places)} | {why} |" for why, places in reasons.items()]
+    return "\n".join(["| open to CMD | since it is |", "|---|---|", *rows, ""])

@@ -200,10 +200,16 @@ def _fill_dev(skip: set[str]) -> None:
                 os.mkdir(place)
                 mount("mqueue", place, "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
             else:
-                _clone(f"{host if name in DEVICES else SEALED}/{name}", place)
+                _clone(f"{host}/{name}" if name in DEVICES else _sealed(name), place)
     if not _opens_ptmx():
         _show_ptmx(host, f"{PRIVATE}{_DEV}")
     umount(SEALED)
+
+
+def _sealed(name: str) -> str:
+    """What stands for an entry of /dev that cannot be opened: an empty file for a FIFO or a socket."""
+    mode = os.lstat(f"{SEALED}/{name}").st_mode
+    return f"{PRIVATE}/none" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else f"{SEALED}/{name}"
 
 
 def _show_ptmx(host: str, whole: str) -> None:
@@ -212,8 +218,8 @@ def _show_ptmx(host: str, whole: str) -> None:
     restrict(whole, MS_RDONLY)
     for name in os.listdir(host):
         if name not in ("ptmx", "pts") and not os.path.islink(f"{host}/{name}"):
-            with contextlib.suppress(OSError):
-                bind(f"{SEALED}/{name}", f"{whole}/{name}", recursive=True)
+            with contextlib.suppress(FileNotFoundError):  # unplugged meanwhile
+                bind(_sealed(name), f"{whole}/{name}", recursive=True)
 
 
 def _place(graft: Graft) -> None:
@@ -243,6 +249,7 @@ def enter_root() -> None:
     private = [f"{PRIVATE}/{name}" for name in ("dev", "real", "bin")]
     for path in (TREE, DEBUGFS, TRACEFS, PROCFS, SEALED, "/proc", *private):
         os.mkdir(path)
+    touch(f"{PRIVATE}/none", mode=0)
     bind(f"{HOST}/proc", "/proc", recursive=True)  # until the run has its own
 
 
