@@ -196,13 +196,13 @@ def test_root_changes_nothing_that_outlives_the_run() -> None:
 #: what can be opened of the devices in sight, and what can be written below /proc, processes aside
 PROBE = """
 import os, stat
-machine = os.stat(os.environ["CMAFS_MOUNT"]).st_dev
+ours = {os.stat(os.environ["CMAFS_MOUNT"]).st_dev, os.stat("/proc").st_dev}
 def opens(path, flags):
     try:
         os.close(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY))
     except OSError:
         return False
-    return os.stat(path).st_dev != machine
+    return os.stat(path).st_dev not in ours
 for top in ("/dev", "/.cmafs/dev"):
     for directory, _, names in os.walk(top):
         for path in (f"{directory}/{name}" for name in names):
@@ -223,7 +223,9 @@ for top in ("/proc", "/.cmafs/proc"):
 def _let_through(command: list[str]) -> set[str]:
     """The names on the lists, and any that is on none as a whole path."""
     words = [*command, "run", *MACHINE, "--", "python3", "-c", PROBE]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/", stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, cwd="/", stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stderr
     found = set()
     for path in done.stdout.splitlines():
@@ -269,13 +271,16 @@ def test_a_fifo_or_a_socket_in_dev_is_no_way_out(tmp_path: Path) -> None:
         mount --rbind /dev {tmp_path}/dev && mount -t tmpfs none /dev && cd {tmp_path}/dev || exit 9
         cp -a null zero full random urandom tty fuse ptmx /dev; mkdir /dev/pts /dev/shm /dev/below
         mount --bind pts /dev/pts; cd /
-        mount -t tmpfs none /dev/below; cp -a /dev/null /dev/below/kvm; mkfifo /dev/initctl; cat /dev/initctl &
+        mount -t tmpfs none /dev/below; cp -a /dev/null /dev/below/kvm
+        mkfifo /dev/initctl; cat /dev/initctl &
         exec {" ".join(CMAFS)} run -- sh -c '
             for path in /dev/initctl /dev/below/kvm /.cmafs/dev/initctl; do
                 echo attack 2> /dev/null >> $path && [ -p $path -o -c $path ] && echo $path; done; ls /dev/below'
     """
     words = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, process_group=0) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, process_group=0
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "kvm\n"

@@ -135,7 +135,7 @@ def _host_mounts() -> Iterator[tuple[str, str]]:
         lines = [line.split() for line in file]
     for fields in lines:
         device, root, place, fstype = *fields[2:5], fields[fields.index("-") + 1]
-        if fstype not in _REVEALING or (fstype == "devtmpfs" and root != "/"):
+        if fstype not in _REVEALING or (fstype == "devtmpfs" and (root != "/" or place == f"{PRIVATE}/dev")):
             continue
         path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
         with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
