@@ -275,12 +275,12 @@ def test_a_fifo_or_a_socket_in_dev_is_no_way_out(tmp_path: Path) -> None:
         mkfifo /dev/initctl; cat /dev/initctl &
         exec {" ".join(CMAFS)} run -- sh -c '
             for path in /dev/initctl /dev/below/kvm /.cmafs/dev/initctl; do
-                echo attack 2> /dev/null >> $path && [ -p $path -o -c $path ] && echo $path; done; ls /dev/below'
+                echo attack 2> /dev/null >> $path && [ -p $path -o -c $path ] && echo $path
+            done; ls /dev/below'
     """
     words = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, process_group=0
-    ) as process:
+    options = {"stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY, "start_new_session": True}
+    with subprocess.Popen(words, **options) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "kvm\n"
