@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmafs.mount.ending import Failed, one_line
-from cmafs.mount.presence import Server, server_of
+from cmafs.mount.presence import DESCRIPTORS, Server, server_of
 
 MOUNTINFO = "/proc/self/mountinfo"
 FUSE_DEVICE = "/dev/fuse"
@@ -190,10 +190,10 @@ def _umount_in(directory: str, name: str, flags: int) -> None:
     """
     parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if str(Path(f"/proc/self/fd/{parent}").readlink()) != directory:
+        if str(Path(f"{DESCRIPTORS}/{parent}").readlink()) != directory:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(f"/proc/self/fd/{parent}/{name}"), flags):
+        if libc.umount2(os.fsencode(f"{DESCRIPTORS}/{parent}/{name}"), flags):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
     finally:

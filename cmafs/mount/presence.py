@@ -19,6 +19,9 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+#: The descriptors of the process that asks.
+DESCRIPTORS = "/proc/self/fd"
+
 _NAME = "cmafs:"
 _LINK = re.compile(rf"/memfd:{_NAME}(\d+:\d+):(\d+) \(deleted\)")
 
@@ -143,6 +146,6 @@ def _reopen(path: str, kind: Callable[[int], bool], mode: int, owner: int) -> in
         found = os.fstat(pinned)
         if not kind(found.st_mode) or found.st_uid != owner:
             return None
-        return os.open(f"/proc/self/fd/{pinned}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(f"{DESCRIPTORS}/{pinned}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(pinned)

@@ -20,7 +20,7 @@ from cmafs.mount.mounts import NAME, check_device, check_mountpoint, topmost
 from cmafs.mount.mounts import MountFailed as MountFailed
 from cmafs.mount.mounts import unmount as unmount
 from cmafs.mount.prctl import set_pdeathsig
-from cmafs.mount.presence import announce
+from cmafs.mount.presence import DESCRIPTORS, announce
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -243,7 +243,7 @@ def _own_descriptors(*keep: int) -> int:
     errors = os.memfd_create("cmafs-errors")
     for number, target in ((0, null), (1, null), (2, errors)):
         os.dup2(target, number)
-    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+    for number in [int(entry.name) for entry in Path(DESCRIPTORS).iterdir()]:
         if number > 2 and number not in (*keep, errors):
             with contextlib.suppress(OSError):  # the one that listed them
                 os.close(number)

@@ -29,14 +29,18 @@ DEVICES = {
     "shm": "files of the host, as in `/tmp`",
 }
 
+#: Files and a directory of /proc that a run has of its own.
+OSRELEASE, PRINTK, VERSION = "sys/kernel/osrelease", "sys/kernel/printk", "sys/kernel/version"
+SYSRQ, VM = "sysrq-trigger", "sys/vm"
+
 #: Names below /proc, besides the machine's, that CMD may write, and why; PID is a process of the run.
 PROC = {
     "PID": "the run's own processes",
-    "sys/kernel/osrelease": _OWN_FILE,
-    "sys/kernel/printk": _OWN_FILE,
-    "sys/kernel/version": _OWN_FILE,
-    "sys/vm": "files of the run's own",
-    "sysrq-trigger": _OWN_FILE,
+    OSRELEASE: _OWN_FILE,
+    PRINTK: _OWN_FILE,
+    VERSION: _OWN_FILE,
+    VM: "files of the run's own",
+    SYSRQ: _OWN_FILE,
 }
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from cmafs.mount.mounts import MOUNTINFO
-from cmafs.run.allowed import DEVICES
+from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
 from cmafs.run.root import PRIVATE, PROCFS, SEALED, TREE, Graft, fits, restrict, seal, tmpfs, touch
 from cmafs.run.syscalls import (
     MS_NODEV,
@@ -27,9 +27,6 @@ from cmafs.run.syscalls import (
 _PROC = "/proc"
 #: names of a machine that a host's procfs may lack, by configuration or architecture
 HOST_NAMES = ("device-tree", "config.gz", "buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "iomem")
-_VM = "sys/vm"
-_PRINTK = "sys/kernel/printk"  # what a board's script sets without further ado
-_SYSRQ = "sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
 _SLOW = "stat_refresh"  # reading it makes every CPU of the host fold its counters
 _REVEALING = ("debugfs", "tracefs", "proc", "devtmpfs")
 _KEEP = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -46,7 +43,7 @@ def _below_proc(grafts: dict[str, Graft]) -> list[Graft]:
 def missing(grafts: dict[str, Graft], host: str) -> list[Graft]:
     """The machine's names in /proc that the host's procfs lacks, where nobody can make one."""
     lacking = [graft for graft in _below_proc(grafts) if not fits(graft, host)]
-    return [graft for graft in lacking if not _relative(graft).startswith(f"{_VM}/")]
+    return [graft for graft in lacking if not _relative(graft).startswith(f"{VM}/")]
 
 
 def _read(path: str) -> bytes:
@@ -102,19 +99,19 @@ def _write_protect() -> None:
 def graft_proc(grafts: dict[str, Graft]) -> None:
     """Put the machine's files over the private procfs, the host's sysctls out of reach. Raises OSError."""
     _write_protect()
-    _private_directory(f"{PROCFS}/{_VM}")
+    _private_directory(f"{PROCFS}/{VM}")
     release, version = _release_and_version()
     private = {
-        _PRINTK: _read(f"{PROCFS}/{_PRINTK}"),
-        _SYSRQ: b"",
-        "sys/kernel/osrelease": release,
-        "sys/kernel/version": version,
+        PRINTK: _read(f"{PROCFS}/{PRINTK}"),  # what a board's script sets without further ado
+        SYSRQ: b"",  # `echo m` there makes the host's kernel print into its log
+        OSRELEASE: release,
+        VERSION: version,
     }
     for name, content in private.items():
         _private_file(f"{PROCFS}/{name}", content)
     for graft in _below_proc(grafts):
         place = f"{PROCFS}/{_relative(graft)}"
-        if _relative(graft).startswith(f"{_VM}/") and not os.path.exists(place):
+        if _relative(graft).startswith(f"{VM}/") and not os.path.exists(place):
             touch(place)
         if graft.kind == "bind" and os.path.exists(place):
             bind(graft.source, place)
