@@ -26,6 +26,7 @@ from cmafs.run.syscalls import (
     bind,
     mount,
     pivot_root,
+    restrict_tree,
     umount,
 )
 
@@ -137,16 +138,19 @@ def seal(source: str, flags: int) -> None:
     Raises OSError.
     """
     bind(source, SEALED, recursive=True)
-    _restrict_below(SEALED, flags)
+    restrict_below(SEALED, flags)
 
 
-def _restrict_below(directory: str, flags: int) -> None:
-    """Restrict every file system at and below a directory here. Raises OSError."""
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        places = [line.split()[4] for line in file]
-    for place in dict.fromkeys(places):
-        if f"{place}/".startswith(f"{directory}/"):
-            restrict(place, flags)
+def restrict_below(directory: str, flags: int) -> None:
+    """Restrict every file system at and below a mounted directory here. Raises OSError."""
+    try:
+        restrict_tree(directory, flags)
+    except OSError:  # before 5.12, or a container without this call
+        with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+            places = [line.split()[4] for line in file]
+        for place in dict.fromkeys(places):
+            if f"{place}/".startswith(f"{directory}/"):
+                restrict(place, flags)
 
 
 def _opens_ptmx() -> bool:
@@ -258,7 +262,7 @@ def bind_host() -> None:
 
     /sys is read-only: root of CMD's user namespace would still be the owner of the host's settings there.
     """
-    _restrict_below(f"{HOST}/sys", MS_RDONLY)
+    restrict_below(f"{HOST}/sys", MS_RDONLY)
     _fill("/", {"/proc", PRIVATE, _ANDROID})
 
 

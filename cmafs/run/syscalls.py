@@ -44,7 +44,8 @@ _NR = {
 #: keyctl(2) by what uname(2) calls a machine on which long has 64 bits
 _NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_NR_PIDFD_GETFD = 438  # the same on every architecture above
+_NR_PIDFD_GETFD, _NR_MOUNT_SETATTR = 438, 442  # the same on every architecture above
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _X32_SYSCALL_BIT = 0x40000000
 
 
@@ -69,6 +70,15 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
 def bind(source: str, target: str, recursive: bool = False) -> None:
     """Bind mount. Raises OSError."""
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+
+
+def restrict_tree(target: str, flags: int) -> None:
+    """mount_setattr(2), 5.12 on: add MS_RDONLY or MS_NODEV to a mount and all below it. Raises OSError."""
+    attributes = ctypes.create_string_buffer(struct.pack("=4Q", flags, 0, 0, 0))  # these bits are the same
+    result = _libc.syscall(
+        _NR_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(32)
+    )
+    _check(result, f"mount_setattr {target}")
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
