@@ -60,7 +60,6 @@ class Faults:
     pins: list[TimedPin] = field(default_factory=list)
     inactive: dict[int, list[int]] = field(default_factory=dict)
     slow: int = 0
-    lockdown: bool = False
 
     def fail(self, cma: Cma, which: int, error: str) -> None:
         """The ``which``-th allocation from now on fails. Raises OSError EINVAL."""
@@ -168,7 +167,7 @@ class Faults:
             yield f"deactivate {self.areas[slot].name.rstrip()}"
         if self.slow:
             yield f"slow {self.slow}"
-        if self.lockdown:
+        if self.areas.locked_down:
             yield "lockdown on"
         for occupant in self.memory.owners.occupants.values():
             if occupant.dirty:

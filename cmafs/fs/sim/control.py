@@ -180,7 +180,7 @@ class SimControl:
             raise refuse("expected on|off")
         if not self.machine.abi.cma.lockdown:
             raise refuse("this kernel has no lockdown, which came with 5.4", errno.EOPNOTSUPP)
-        self.faults.lockdown = words[0] == "on"
+        self.machine.cma.locked_down = words[0] == "on"
 
     def spawn(self, words: list[str]) -> None:
         """``spawn NAME KIND SIZE``"""
