@@ -125,8 +125,8 @@ class CmaAreas:
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``; ``node_areas``: those of
     ``cma_pernuma=`` and ``numa_cma=``, by (``pernuma`` or ``numa``, node). ``trace``: gets the events of the
     group ``cma``; None while nobody listens. ``fault``: asked before each search, the errno that it fails
-    with, or 0; ``locked_down``: debugfs is closed to writers. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
-    call sites, which all areas share.
+    with, or 0; ``locked_down``: debugfs is closed to writers. ``failure_limit``, ``pfns_busy_limit``: the
+    rate limits of two call sites, which all areas share.
     """
 
     def __init__(
