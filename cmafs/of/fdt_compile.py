@@ -48,17 +48,29 @@ class OverlayError(DtError):
         self.index = index
 
 
+def _limit() -> None:
+    """Of the tool, before it starts others: cpp is only the driver of the compiler."""
+    with contextlib.suppress(OSError, ValueError):  # where the caller's own limit is lower
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
 def _run(command: Sequence[str], stdin: bytes | None, cwd: str | None = None) -> Completed:
     pipe = subprocess.PIPE
     source = subprocess.DEVNULL if stdin is None else pipe
     try:
-        with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, cwd=cwd) as process:
-            with contextlib.suppress(OSError, ValueError):  # where the caller's own limit is lower
-                resource.prlimit(process.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        with subprocess.Popen(
+            command,
+            stdin=source,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_limit,
+        ) as process:
             try:
                 output, errors = process.communicate(stdin, _TIMEOUT)
             except BaseException:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 raise
     except FileNotFoundError:
         package = _PACKAGES[command[0]]
