@@ -78,7 +78,7 @@ class OpenedBy:
         return self.make(flags)
 
 
-@dataclass
+@dataclass(eq=False)
 class Inode:
     """What stat(2) shows. ``mode`` includes the type bits; sizes in bytes."""
 
@@ -104,21 +104,21 @@ class Inode:
             self.size = length
 
 
-@dataclass
+@dataclass(eq=False)
 class RegularFile(Inode):
     """A file whose bytes are made by its operations."""
 
     fops: FileOperations = field(kw_only=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class Symlink(Inode):
     """A symbolic link; ``target`` as readlink(2) gives it."""
 
     target: str = field(kw_only=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class Directory(Inode):
     """A directory; ``children`` in the order they were made.
 

@@ -36,7 +36,7 @@ class Stat:
     st_blksize: int = 4096
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenFile:
     """``struct file``: ``file`` is None for a directory; ``pos`` in bytes."""
 

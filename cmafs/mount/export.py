@@ -30,7 +30,7 @@ class ExportFailed(Exception):
     """The directory cannot be written: one line saying why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Exported:
     """How many of each kind were written."""
 

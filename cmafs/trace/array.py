@@ -34,7 +34,7 @@ class TraceEntry(NamedTuple):
     text: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class TraceEventFile:
     """``struct trace_event_file``: one event in one trace array, with its ``own`` fields.
 
@@ -66,7 +66,7 @@ class TraceEventFile:
         self.filter_string = self.predicate = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Subsystem:
     """``struct event_subsystem``: the events of one group in one trace array."""
 
@@ -74,7 +74,7 @@ class Subsystem:
     files: list[TraceEventFile]
 
 
-@dataclass
+@dataclass(eq=False)
 class TraceArray:
     """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
 

@@ -93,7 +93,7 @@ class FilterError(ValueError):
         return f"{expression}\n{caret}\nparse_error: {self.message}\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class _Parser:
     """Position in the text, and what a field name means; ``nr_preds`` predicates may still come."""
 

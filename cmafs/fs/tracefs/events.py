@@ -57,7 +57,7 @@ def state(files: list[TraceEventFile]) -> bytes:
     return b"X\n" if len(states) > 1 else b"1\n" if True in states else b"0\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class EventFiles:
     """``available_events``, ``set_event`` and ``events/`` of one trace array."""
 

@@ -47,7 +47,7 @@ class TracePipe(File):
         return data
 
 
-@dataclass
+@dataclass(eq=False)
 class TracingFiles:
     """The files of one trace array."""
 
@@ -139,7 +139,7 @@ class TracingFiles:
             self.array.error_log.clear()
 
 
-@dataclass
+@dataclass(eq=False)
 class Instances:
     """``instances/``: a directory made there is a trace array of its own."""
 
