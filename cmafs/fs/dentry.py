@@ -39,10 +39,11 @@ class FileSystemType:
 class File:
     """An open file: ``struct file`` with the operations of its ``file_operations``.
 
-    ``nonseekable``: pread, pwrite and lseek answer ESPIPE.
+    ``nonseekable``: pread, pwrite and lseek answer ESPIPE. ``on_release``: who else is told of the end.
     """
 
     nonseekable = False
+    on_release: Callable[[], None] | None = None
 
     def read(self, size: int, offset: int) -> bytes:
         """At most ``size`` bytes from ``offset``; b'' at the end. Raises OSError with the kernel's errno."""
@@ -58,6 +59,8 @@ class File:
 
     def release(self) -> None:
         """The last reference is gone."""
+        if self.on_release is not None:
+            self.on_release()
 
 
 class FileOperations(Protocol):
