@@ -67,9 +67,9 @@ class FifoFeeders:
         self._period, self._next_look = PERIOD, 0.0
         self.asleep = False
 
-    def mounted(self, device: int) -> None:
-        """Which file system is ours: ``st_dev`` of everything in it."""
-        self._device = device
+    def mounted(self, device: str) -> None:
+        """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
+        self._device = os.makedev(*map(int, device.split(":")))
 
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""

@@ -24,7 +24,6 @@ import fuse
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.mount.fuse_fifo import FifoFeeders
-from cmafs.mount.mounts import topmost
 
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
 FOREVER = 1e6
@@ -86,7 +85,7 @@ class FuseMount:
         self._as_root = os.geteuid() == 0
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._lock = threading.Lock()
-        self._feeders = FifoFeeders(mountpoint, self._lock, report)
+        self.feeders = FifoFeeders(mountpoint, self._lock, report)
 
     def main(self, options: Mapping[str, str | bool]) -> None:
         """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.
@@ -105,7 +104,7 @@ class FuseMount:
                 raise RuntimeError("fuse_main_real")
         finally:
             signal.signal(signal.SIGINT, before)
-            self._feeders.stop()
+            self.feeders.stop()
 
     def _operations(self) -> Any:
         """``struct fuse_operations`` of this mount's handlers."""
@@ -120,8 +119,8 @@ class FuseMount:
         """A handler that answers 0 or an errno; those of ``_HOT`` do it themselves."""
 
         def call(*args: Any) -> int:
-            if self._feeders.asleep:
-                self._feeders.kick()
+            if self.feeders.asleep:
+                self.feeders.kick()
             try:
                 with self._lock:
                     return handler(*args) or 0
@@ -149,7 +148,7 @@ class FuseMount:
                 fail(errno.ENOENT)
             self._inodes[path] = inode
             if stat.S_ISFIFO(inode.mode) and isinstance(inode, RegularFile):
-                self._feeders.add(path, inode)
+                self.feeders.add(path, inode)
         return inode
 
     def _parent(self, path: bytes) -> tuple[Directory, str]:
@@ -166,7 +165,7 @@ class FuseMount:
             below = path + b"/"
             for known in [known for known in self._inodes if known == path or known.startswith(below)]:
                 del self._inodes[known]
-                self._feeders.forget(known)
+                self.feeders.forget(known)
 
     # attributes
 
@@ -236,8 +235,8 @@ class FuseMount:
 
     def open(self, path: bytes, fip: Any) -> int:
         """open(2) of a regular file that exists; O_TRUNC takes effect after the file agreed to be opened."""
-        if self._feeders.asleep:
-            self._feeders.kick()
+        if self.feeders.asleep:
+            self.feeders.kick()
         try:
             with self._lock:
                 inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
@@ -368,6 +367,4 @@ class FuseMount:
 
     def init(self, conn: Any) -> None:
         """The kernel's first request: the tree answers from here on."""
-        if mount := topmost(self._mountpoint):  # to ask for a file of the tree would be to wait for oneself
-            self._feeders.mounted(os.makedev(*mount.numbers))
         self._on_ready()

@@ -47,12 +47,6 @@ class Mount:
     fstype: str
 
     @property
-    def numbers(self) -> tuple[int, int]:
-        """Major and minor, of which ``st_dev`` of everything in the file system is made."""
-        major, minor = self.device.split(":")
-        return int(major), int(minor)
-
-    @property
     def ours(self) -> bool:
         """Whether it is a cmafs tree, alive or not; under a ``subtype`` of the user's, sim/ tells."""
         if self.fstype in _TYPES:

@@ -68,8 +68,10 @@ def serve(
     def ready() -> None:
         if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
             presence.append(announce(mount.device))
+            adapter.feeders.mounted(mount.device)
         on_ready()
 
+    adapter = mount_class(machine.root, place, ready, machine.simlog.report)
     for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -78,7 +80,7 @@ def serve(
     machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
     names = {"fsname": NAME, "subtype": NAME}
     try:
-        mount_class(machine.root, place, ready, machine.simlog.report).main({**names, **options})
+        adapter.main({**names, **options})
     except RuntimeError:
         raise MountFailed(f"{mountpoint}: libfuse cannot mount") from None
     finally:
