@@ -76,7 +76,7 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
             continue
         try:
             lines = Path(item).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not a text file"
             raise BadOption(
                 f"config: {item}: {why}; wanted is KEY=VALUE, a file of such lines, "

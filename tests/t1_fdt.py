@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import struct
 import time
 from pathlib import Path
@@ -574,3 +575,26 @@ def test_whatever_pyfdt_raises_is_one_line() -> None:
     assert fdt._unflatten("x", fdt._checked("x", good[:27] + b"\x11" + good[28:])).root.children
     with pytest.raises(DtError, match="damaged"):
         fdt._unflatten("x", fdt._checked("x", b"\0" + good[1:]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['/ { a = /incbin/("/dev/zero"); };', '/include/ "/dev/zero"', '#include "/dev/zero"\n/ { };'],
+    ids=["incbin", "include", "cpp"],
+)
+def test_an_endless_file_in_a_source(tmp_path: Path, text: str) -> None:
+    """Attack 17: half a gigabyte and 13 s."""
+    source = dts.write(tmp_path, "endless.dts", f"/dts-v1/;\n{text}\n")
+    with pytest.raises(DtError) as refused:
+        load(source)
+    assert "\n" not in str(refused.value)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 << 10
+
+
+@pytest.mark.parametrize("name", ["a\0b.dts", "a\0b", "x" * 5000, "x" * 5000 + ".dtb", "/\0/x.dts"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(DtError) as refused:
+        load(name)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(DtError):
+        load("virt", [name])

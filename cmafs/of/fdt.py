@@ -81,12 +81,20 @@ def _find(source: str) -> Path:
     """The file that a --dts value names. Raises DtError for a bare name that is neither board nor file."""
     bundled = _board_directory() / f"{source}.dts"
     bare = "/" not in source and "." not in source
-    if bare and source and bundled.exists():
+    if bare and source and _exists(bundled):
         return bundled
-    if bare and not (source and Path(source).exists()):
+    if bare and not (source and _exists(Path(source))):
         known = ", ".join(board.name for board in boards())
         raise DtError(f"unknown board '{source}': known are {known}; or the path of a .dts or .dtb")
     return Path(source)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _read(path: str) -> bytes:
@@ -98,6 +106,8 @@ def _read(path: str) -> bytes:
         raise DtError(f"{path}: is a directory; a .dts or .dtb file is wanted") from None
     except OSError as error:
         raise DtError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a NUL in its name
+        raise DtError(f"{path!r}: {error}") from None
     if not data:
         raise DtError(f"{path}: the file is empty")
     if len(data) > MAX_SOURCE_SIZE:

@@ -5,17 +5,23 @@ An edge module, like ``cmafs.of.fdt``, which alone uses it.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cmafs.of.base import DtError
 
 #: Seconds for one tool: /incbin/ of an endless file must not hang a check.
 _TIMEOUT = 10
+
+#: Memory for one tool, in KiB, for the same reason; what compiles the largest board takes a tenth of it.
+_LIMITED = ("/bin/sh", "-c", 'ulimit -v 262144 2>/dev/null; exec "$@"', "sh")
 
 _CPP_DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(?:include|define|undef|ifdef|ifndef|if|error)[ \t]+[\"<\w(!]", re.M
@@ -45,21 +51,23 @@ class OverlayError(DtError):
 
 
 def _run(command: Sequence[str], stdin: bytes | None, cwd: str | None = None) -> Completed:
-    try:
-        return subprocess.run(
-            command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            cwd=cwd,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except FileNotFoundError:
+    """The finished tool. Raises DtError if it is missing, or takes too long."""
+    if shutil.which(command[0]) is None:
         package = _PACKAGES[command[0]]
-        raise DtError(f"{command[0]} is not installed: install the package {package}") from None
-    except subprocess.TimeoutExpired:
-        raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
+        raise DtError(f"{command[0]} is not installed: install the package {package}")
+    given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*_LIMITED, *command], stdin=given, stdout=pipe, stderr=pipe, cwd=cwd, start_new_session=True
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, _TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
+        finally:
+            with suppress(ProcessLookupError):  # cpp has a child that does the work
+                os.killpg(process.pid, signal.SIGKILL)
+    return Completed(command, process.returncode, stdout, stderr)
 
 
 def _died(tool: str, source: str, result: Completed) -> str:
