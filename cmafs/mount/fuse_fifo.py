@@ -63,7 +63,7 @@ class FifoFeeders:
         self._device = -1
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._woken = -1
         self._period, self._next_look = PERIOD, 0.0
         self.asleep = False
 
@@ -84,6 +84,11 @@ class FifoFeeders:
 
     def _start(self) -> None:
         """Start the thread, unless the host has none to give: then the next FIFO tries again."""
+        if self._woken < 0:
+            try:
+                self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError:
+                return
         thread = threading.Thread(target=self._run, daemon=True)
         # the signals that end the server have to interrupt the main thread's read of /dev/fuse
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -102,8 +107,8 @@ class FifoFeeders:
     def stop(self) -> None:
         """End the thread; the mount is gone."""
         self._stopping = True
-        os.eventfd_write(self._woken, 1)
         if self._thread:
+            os.eventfd_write(self._woken, 1)
             self._thread.join(2 * PERIOD)
 
     # the thread
