@@ -9,6 +9,7 @@ from __future__ import annotations
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.intervals import length
+from cmafs.lib.kconfig import Kconfig
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
@@ -41,11 +42,17 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
+def _max_physmem_bits(config: Kconfig) -> int:
+    """``MAX_PHYSMEM_BITS`` of arm64."""
+    wide = config.on("ARM64_64K_PAGES") and config.on("ARM64_PA_BITS_52")
+    return 52 if wide or config.on("CPU_LPA2") else 48
+
+
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     """``sparse_init()``: the table of section roots, the memmap."""
     data = boot.data
     if boot.config.arch == "arm64":
-        sections = 1 << boot.config.number("ARM64_PA_BITS") - data.section_bits
+        sections = 1 << _max_physmem_bits(boot.config) - data.section_bits
         roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
         boot.memblock_alloc(roots * _POINTER_BYTES)
     layout = SparseLayout(
@@ -109,7 +116,8 @@ def mm_core_init(boot: EarlyBoot) -> None:
     size, shift = boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
-    for scale in (13, 14):
+    hashdist = boot.config.on("NUMA") and len(boot.nodes()) > 1  # then they come from vmalloc(), later
+    for scale in () if hashdist else (13, 14):
         boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
     arch_ops(boot).swiotlb_init(boot)
     boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)

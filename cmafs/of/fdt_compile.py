@@ -17,10 +17,9 @@ from pathlib import Path
 
 from cmafs.of.base import DtError
 
-#: Seconds for one tool: /incbin/ of an endless file must not hang a check.
+#: Seconds for one tool: /incbin/ of an endless file must not hang a check, nor take the host's memory.
 _TIMEOUT = 10
-
-#: Memory for one tool, in KiB, for the same reason; what compiles the largest board takes a tenth of it.
+#: KiB of address space for one tool; what compiles the largest board takes a tenth of it.
 _LIMITED = ("/bin/sh", "-c", 'ulimit -v 262144 2>/dev/null; exec "$@"', "sh")
 
 _CPP_DIRECTIVE = re.compile(
@@ -96,7 +95,7 @@ def _preprocess(source: str, text: bytes, argument: str) -> bytes:
     flags = ["-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp"]
     for path in _include_directories(Path(source).parent):
         flags += ["-I", str(path)]
-    stdin = b'# 1 "%s"\n' % source.encode() + text if argument == "-" else None
+    stdin = b'# 1 "%s"\n' % os.fsencode(source) + text if argument == "-" else None
     result = _run(["cpp", *flags, argument], stdin)
     if result.returncode:
         match = _CPP_ERROR.search(result.stderr.decode("utf-8", "replace"))
@@ -133,7 +132,7 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     argument = "-"
     if regular:
         argument = f"./{source}" if source.startswith("-") else source
-    stdin, cwd = None if regular else b'# 1 "%s"\n' % source.encode() + text, None
+    stdin, cwd = None if regular else b'# 1 "%s"\n' % os.fsencode(source) + text, None
     if _CPP_DIRECTIVE.search(text):
         stdin, cwd = _preprocess(source, text, argument), str(Path(source).parent)
         argument = "-"  # the working directory is then where dtc's own /include/ looks
