@@ -1,5 +1,6 @@
 # cmafs: see README.md. Every target sets the machine up first; `make` alone lists them.
 PYTHON ?= python3
+HOURS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.cmafs-setup
@@ -15,7 +16,7 @@ help:
 	@echo 'make shell   a shell on the bundled board (ARGS="--dts rpi4 --kernel 5.10" for another)'
 	@echo 'make lint    ruff, mypy --strict, shellcheck'
 	@echo 'make bench   every budget, measured as ratios in one run'
-	@echo 'make soak    the property tests with new examples and the stress tests, much longer'
+	@echo 'make soak    the property tests with new examples, fuzzers and faults for HOURS=1'
 	@echo 'make mutants a sample of changes of the program: do the fast tests notice?'
 	@echo 'make setup   system packages where missing, then .venv with cmafs in it'
 
@@ -41,7 +42,7 @@ test: lint
 	$(PYTEST) tests $(ARGS)
 
 soak: setup
-	CMAFS_SOAK=1 $(PYTEST) tests --timeout 3600 $(ARGS)
+	CMAFS_SOAK=1 CMAFS_HOURS=$(HOURS) $(PYTEST) tests --timeout 3600 $(ARGS)
 
 mutants: setup
 	$(BIN)/python tests/mutants.py $(ARGS)

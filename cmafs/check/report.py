@@ -112,7 +112,7 @@ class Report:
         return not any(problem.severity == ERROR for problem in self.problems)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Findings:
     """Events on their way to problems; the first of a node that names an error decides what is said of it."""
 

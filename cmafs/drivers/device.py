@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Origin: TypeAlias = "Cma | AtomicPool | DmaCoherentMem | Occupant"
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class DriverMachine:
     """What drivers need of a machine: the part of ``cmafs.init.machine.BootedMachine`` that they know.
 

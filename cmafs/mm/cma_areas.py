@@ -34,7 +34,7 @@ class CmaFailure:
     pfn: int
 
 
-@dataclass
+@dataclass(eq=False)
 class CmaMemrange:
     """``struct cma_memrange``: one contiguous piece of an area; up to 6.14 every area is one."""
 
