@@ -93,20 +93,38 @@ def _banks(rng: random.Random, arch: str, numa: bool) -> tuple[Bank, ...]:
     return tuple(banks)
 
 
-def _free_places(banks: Iterable[Bank]) -> list[tuple[int, int]]:
-    """Where a fixed region may stand: not on the image, the initramfs and the tree."""
-    first = next(iter(banks))
-    initrd = RAM + min(first[1] // 2, SZ_128M)
-    behind = initrd + -(-INITRD_BYTES // SZ_2M) * SZ_2M + 4 * MIB
-    return [(RAM + 48 * MIB, initrd), (behind, RAM + first[1]), *((b, b + s) for b, s, _ in list(banks)[1:])]
+def _loaded(banks: tuple[Bank, ...]) -> tuple[tuple[int, int], ...]:
+    """Where image, initramfs and tree stand, with room to spare: an area on top of them breaks the real kernel
+    later and in its own way (pages of the initramfs are freed twice).
+    """
+    initrd = RAM + min(first_bank(banks) // 2, SZ_128M)
+    return (RAM, RAM + 48 * MIB), (initrd, initrd + -(-INITRD_BYTES // SZ_2M) * SZ_2M + 4 * MIB)
+
+
+def first_bank(banks: tuple[Bank, ...]) -> int:
+    """Bytes of memory from where RAM begins: banks that touch are one."""
+    end = RAM
+    for base, size, _ in banks:
+        end = base + size if base == end else end
+    return end - RAM
 
 
 def _place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]]) -> int:
-    """A base for a fixed region, mostly whole; sometimes on another one, or at the edge of a bank."""
+    """A base for a fixed region, clear of what is loaded."""
+    for _ in range(50):
+        base = _any_place(rng, banks, size, used)
+        if base >= 0 and all(base + size <= start or base >= end for start, end in _loaded(banks)):
+            return base
+    return banks[-1][0] + banks[-1][1] - 4 * MIB
+
+
+def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]]) -> int:
+    """Mostly whole; sometimes on another region, or at the edge of a bank or over it."""
     if used and rng.random() < 0.12:
         base, length = rng.choice(used)
         return base + rng.choice((0, length // 2, length, -size // 2)) // (4 * KIB) * 4 * KIB
-    start, end = rng.choice([place for place in _free_places(banks) if place[1] - place[0] > 8 * MIB])
+    start, length, _ = rng.choice(banks)
+    end = start + length
     unit = rng.choice((4 * MIB, 4 * MIB, 4 * MIB, 2 * MIB, MIB, 64 * KIB, 4 * KIB))
     last = end - size if rng.random() < 0.93 else end
     if last <= start:

@@ -25,7 +25,7 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 #: The size of every guest's initramfs: that of the first recordings, because it is a fact of their machine.
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
-TIMEOUT = 90
+TIMEOUT = 40
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.

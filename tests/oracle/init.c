@@ -349,6 +349,7 @@ static void put_state(void)
 			       number_in(names[i], "order_per_bit"), number_in(names[i], "used"),
 			       number_in(names[i], "maxchunk"));
 	put_matching("/proc/meminfo", "Cma");
+	put_matching("/proc/meminfo", "HighTotal");
 	put_matching("/proc/vmstat", "cma");
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
 		put_section(files[i][0], files[i][1]);
