@@ -16,14 +16,16 @@ def _parser() -> argparse.ArgumentParser:
     kernel = argparse.ArgumentParser(add_help=False)
     kernel.add_argument("--kernel", default="6.12", help="row: 5.10, 6.1, 6.12, 7.2")
     kernel.add_argument("--arch", default="arm64", choices=sorted(build.ARCHS))
-    kernel.add_argument("--config", default="tiny", help="tiny, defconfig, a file, debian-…; fuzz: several, by commas")
+    kernel.add_argument(
+        "--config", default="tiny", help="tiny, defconfig, a file, debian-…; fuzz: several, by commas"
+    )
     kernel.add_argument("--out", type=Path, help="where transcripts go (below the cache directory)")
     one = commands.add_parser("record", parents=[kernel], help="record transcripts and replay them")
     one.add_argument("--inputs", default="", help="sets of tests/transcripts to ask again, by commas")
     one.add_argument("--only", default="", help="cases whose name begins so")
     many = commands.add_parser("fuzz", parents=[kernel], help="random machines and operations")
     many.add_argument("--boots", type=int, default=100)
-    many.add_argument("--operations", type=int, default=80, help="of each boot")
+    many.add_argument("--operations", type=int, default=100, help="of each boot")
     many.add_argument("--seed", type=int, default=0, help="of the first boot")
     again = commands.add_parser("compare", help="compare kept transcripts again, without a kernel")
     again.add_argument("file", nargs="+", type=Path)
@@ -38,7 +40,9 @@ def _record(options: argparse.Namespace) -> int:
     start = time.monotonic()
     found = record.record_all(kernel, wanted, place)
     equal = sum(not problems for problems in found.values())
-    print(f"{kernel.name}: {equal} of {len(found)} equal, {time.monotonic() - start:.0f} s; transcripts in {place}")
+    print(
+        f"{kernel.name}: {equal} of {len(found)} equal, {time.monotonic() - start:.0f} s; transcripts in {place}"
+    )
     return 0 if equal == len(found) else 1
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmafs.abi.kconfig import SYMBOLS
 from oracle.sources import IMAGES, MIRRORS, SOURCES, Package
+
+from cmafs.abi.kconfig import SYMBOLS
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "config"
@@ -123,14 +124,16 @@ def fetch(package: Package) -> Path:
         say(f"downloading {url}")
         partial = file.with_suffix(".partial")
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as out:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as out:
                 shutil.copyfileobj(answer, out)
             partial.rename(file)
             break
         except (urllib.error.URLError, OSError) as error:
             say(f"{url}: {error}")
     if not file.exists():
-        raise OracleError(f"cannot download {package.file}: put it into {cache()}, or set CMAFS_ORACLE_MIRROR")
+        raise OracleError(
+            f"cannot download {package.file}: put it into {cache()}, or set CMAFS_ORACLE_MIRROR"
+        )
     with file.open("rb") as stream:
         found = hashlib.sha256(stream.read()).hexdigest()
     if found != package.sha256:
@@ -186,7 +189,18 @@ def config_lines(text: str) -> list[str]:
 def _make(row: str, arch: str, place: Path, *targets: str, log: Path | None = None) -> None:
     place.mkdir(parents=True, exist_ok=True)
     jobs = os.environ.get("CMAFS_ORACLE_JOBS") or str(os.cpu_count() or 1)
-    words = ["nice", "-n", "10", "make", "-s", f"-j{jobs}", "-C", str(source(row)), f"O={place}", f"ARCH={arch}"]
+    words = [
+        "nice",
+        "-n",
+        "10",
+        "make",
+        "-s",
+        f"-j{jobs}",
+        "-C",
+        str(source(row)),
+        f"O={place}",
+        f"ARCH={arch}",
+    ]
     words += [f"CROSS_COMPILE={ARCHS[arch].cross}", *targets]
     log = log or place / "cmafs-config.log"
     with log.open("w") as out:
@@ -248,7 +262,9 @@ def kernel(row: str, arch: str, config: str = "tiny") -> Kernel:
     if config.startswith("debian-"):
         return packaged(row, arch, config)
     if config != "defconfig" and not (CONFIG / config).exists() and not Path(config).is_file():
-        raise OracleError(f"no configuration {config}: tiny, defconfig, a file, or one of {', '.join(IMAGES)}")
+        raise OracleError(
+            f"no configuration {config}: tiny, defconfig, a file, or one of {', '.join(IMAGES)}"
+        )
     require(arch)
     name = f"{row}-{arch}-{config_name(config)}"
     place = cache() / "build" / name

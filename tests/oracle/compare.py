@@ -28,7 +28,9 @@ _SELECTED = re.compile(
     r"|Movable zone start|  Node \d+: |Early memory node|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
     r"|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM"
 )
-_NOT_SELECTED = re.compile(r" (memory|reserved)\[|memblock_|MEMBLOCK|(Kernel c|C)ommand line: | memory size = ")
+_NOT_SELECTED = re.compile(
+    r" (memory|reserved)\[|memblock_|MEMBLOCK|(Kernel c|C)ommand line: | memory size = "
+)
 _MEMORY = re.compile(r"Memory: \d+K/(\d+)K available \(.*?((?:, \d+K cma-reserved)?(?:, \d+K highmem)?)\)")
 _NUMBER = re.compile(r"(0x)?[0-9a-f]*\d[0-9a-f]*")
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import replay
-
 from oracle import record
 from oracle.build import Kernel
 from oracle.compare import compare, signature
@@ -77,7 +76,9 @@ def _differs(campaign: Campaign, kernel: Kernel, one: Machine, path: Path, probl
     first = signature(problems[0])
     new = first not in campaign.found
     campaign.found.update({signature(problem) for problem in problems})
-    print(f"{path.stem}: {len(problems)} differences{'' if new else ' (seen)'}: {problems[0][:300]}", flush=True)
+    print(
+        f"{path.stem}: {len(problems)} differences{'' if new else ' (seen)'}: {problems[0][:300]}", flush=True
+    )
     if new:
         kept, boots = keep(kernel, one, path, first)
         campaign.shrinking += boots

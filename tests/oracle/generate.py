@@ -129,13 +129,19 @@ def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: lis
     last = end - size if rng.random() < 0.93 else end
     if last <= start:
         return start
-    return rng.choice((start, last, rng.randrange(start, last + 1), rng.randrange(start, last + 1))) // unit * unit
+    return (
+        rng.choice((start, last, rng.randrange(start, last + 1), rng.randrange(start, last + 1)))
+        // unit
+        * unit
+    )
 
 
 # /reserved-memory
 
 
-def _fixed(rng: random.Random, number: int, banks: tuple[Bank, ...], used: list[tuple[int, int]], most: int) -> str:
+def _fixed(
+    rng: random.Random, number: int, banks: tuple[Bank, ...], used: list[tuple[int, int]], most: int
+) -> str:
     size = _size(rng, most)
     base = _place(rng, banks, size, used)
     used.append((base, size))
@@ -180,7 +186,9 @@ def _children(rng: random.Random, banks: tuple[Bank, ...]) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for number in range(count):
         child = (
-            _fixed(rng, number, banks, used, most) if rng.random() < 0.55 else _dynamic(rng, number, banks, most)
+            _fixed(rng, number, banks, used, most)
+            if rng.random() < 0.55
+            else _dynamic(rng, number, banks, most)
         )
         found.setdefault(child.split(" {")[0], child)
     return tuple(found.values())
@@ -191,7 +199,9 @@ def _children(rng: random.Random, banks: tuple[Bank, ...]) -> tuple[str, ...]:
 
 def _cma(rng: random.Random, memory: int, base: int) -> str:
     size = min(_size(rng, memory // 3), memory // 3)
-    text = rng.choice((f"{-(-size // MIB)}M", f"{-(-size // MIB)}m", f"{size // KIB}K", f"{size}", f"{size:#x}"))
+    text = rng.choice(
+        (f"{-(-size // MIB)}M", f"{-(-size // MIB)}m", f"{size // KIB}K", f"{size}", f"{size:#x}")
+    )
     where = base + rng.randrange(0, memory) // MIB * MIB
     limit = base + memory // rng.choice((1, 2, 4))
     forms = (
@@ -218,9 +228,14 @@ def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -
     if "HUGETLBFS" in config:
         extra.append((0.1, f"hugetlb_cma={rng.choice(('1G', '1G', '2G', '512M', '1500M', '0:1G'))}"))
     if "NUMA" in config:
-        extra += [(0.04, "numa=off"), (0.05, rng.choice(("cma_pernuma=16M", "numa_cma=0:16M", "numa_cma=1:8M")))]
+        extra += [
+            (0.04, "numa=off"),
+            (0.05, rng.choice(("cma_pernuma=16M", "numa_cma=0:16M", "numa_cma=1:8M"))),
+        ]
     if arch == "arm":
-        extra.append((0.15, f"vmalloc={rng.choice(('64M', '128M', '384M', '512M', '700M', '1G', '8M', '240M'))}"))
+        extra.append(
+            (0.15, f"vmalloc={rng.choice(('64M', '128M', '384M', '512M', '700M', '1G', '8M', '240M'))}")
+        )
     if arch == "x86_64":
         hole = rng.randrange(64, max(65, memory // MIB - 64))
         extra.append((0.2, f"memmap={rng.choice((4, 16, 64))}M${hole}M"))
@@ -238,7 +253,10 @@ def machine(seed: int, arch: str, config: Iterable[str] = (), operations: int = 
         memory = total = rng.choice((96, 128, 256, 512, 1000, 1024, 2048, 3072, 4096, 6144)) * MIB
     else:
         banks = _banks(rng, arch, "NUMA" in on)
-        memory, total = -(-(banks[-1][0] + banks[-1][1] - RAM) // MIB) * MIB, sum(size for _, size, _ in banks)
+        memory, total = (
+            -(-(banks[-1][0] + banks[-1][1] - RAM) // MIB) * MIB,
+            sum(size for _, size, _ in banks),
+        )
     children = _children(rng, banks) if banks else ()
     words = _words(rng, arch, total, on)
     return Machine(memory, banks, children, words, tuple(generate(rng, operations)))

@@ -31,6 +31,8 @@ _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
 _ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 1 << 25}
 _CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
+#: The first recordings' CPU. One with LPA2 makes 6.12 reserve a table of a MiB for 52 bits of physical address.
+_CPU_OF_FIRST = {"arm64": "max,pauth=off,sve=off,sme=off"}
 
 #: ldr x0, tree; x1 = x2 = x3 = 0; ldr x4, entry; br x4
 _STUB_ARM64 = (0x580000C0, 0xAA1F03E1, 0xAA1F03E2, 0xAA1F03E3, 0x58000084, 0xD61F0080)
@@ -63,6 +65,11 @@ class Boot:
     def complete(self) -> bool:
         """Whether the recorder came to its end."""
         return self.seconds is not None
+
+
+def cpu(kernel: Kernel) -> str:
+    """QEMU's -cpu: that of the recordings with the same configuration."""
+    return (_CPU_OF_FIRST if kernel.name.endswith("-tiny") else _CPUS).get(kernel.arch, _CPUS[kernel.arch])
 
 
 def command_line(arch: str, cmdline: str) -> str:
@@ -143,7 +150,12 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
     cmdline = command_line(kernel.arch, guest.cmdline)
     (place / "tree").write_bytes(whole_tree(kernel.arch, guest.dts, cmdline, initrd))
     (place / "stub").write_bytes(_stub(kernel.arch, entry, tree))
-    parts = ((kernel.image, entry), (place / "initrd", initrd), (place / "tree", tree), (place / "stub", stub))
+    parts = (
+        (kernel.image, entry),
+        (place / "initrd", initrd),
+        (place / "tree", tree),
+        (place / "stub", stub),
+    )
     words = []
     for file, address in parts:
         words += ["-device", f"loader,file={file},addr={address:#x},force-raw=on"]
@@ -152,7 +164,7 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
 
 def qemu(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
     """The whole command."""
-    words = [ARCHS[kernel.arch].qemu, "-cpu", _CPUS[kernel.arch], "-m", f"{guest.memory >> 20}M", "-smp", "1"]
+    words = [ARCHS[kernel.arch].qemu, "-cpu", cpu(kernel), "-m", f"{guest.memory >> 20}M", "-smp", "1"]
     words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
     if kernel.arch == "x86_64":
         words += ["-accel", "kvm", "-accel", "tcg", "-kernel", str(kernel.image)]

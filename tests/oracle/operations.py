@@ -26,7 +26,13 @@ FIELDS = {
 }
 CMA, SYSFS = "/sys/kernel/debug/cma", "/sys/kernel/mm/cma"
 FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap", "alloc", "free")
-COUNTERS = ("alloc_pages_success", "alloc_pages_fail", "release_pages_success", "total_pages", "available_pages")
+COUNTERS = (
+    "alloc_pages_success",
+    "alloc_pages_fail",
+    "release_pages_success",
+    "total_pages",
+    "available_pages",
+)
 #: What may be written, odd forms of numbers most of all.
 TEXTS = (
     "0\n", "1", "-1\n", "+1\n", " 1\n", "1 \n", "\t1\n", "1\n\n", "0x10\n", "0X10\n", "0x\n", "010\n", "08\n", "0b11\n",

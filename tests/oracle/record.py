@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import replay
-
 from oracle import guest
 from oracle.build import Kernel
 from oracle.compare import compare
@@ -47,6 +46,12 @@ def memory_bytes(text: str) -> int:
     return int(text[:-1]) << {"M": 20, "G": 30}[text[-1]]
 
 
+def parked(state: list[str]) -> int:
+    """Pages that per-CPU lists may hold, so that they are not free yet: what /proc/zoneinfo allows them."""
+    limits = [re.match(r" +high(?:_max)?: +(\d+)$", line) for line in state]
+    return sum(int(limit[1]) for limit in limits if limit)
+
+
 def header(kernel: Kernel, case: Case, boot: guest.Boot) -> dict[str, Any]:
     """A transcript's header."""
     found = {
@@ -57,7 +62,9 @@ def header(kernel: Kernel, case: Case, boot: guest.Boot) -> dict[str, Any]:
         "cmdline": case.guest.cmdline,
         "config": list(kernel.config),
         "boot": boot.log or [],
+        "qemu": f"-cpu {guest.cpu(kernel)} -smp 1",
         "recorder": "tests/oracle",
+        "parked": max(replay.LAG, parked(boot.state)),
         "seconds": boot.seconds,
     }
     return {**found, "dts": case.guest.dts} if case.guest.dts else found
