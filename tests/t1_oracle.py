@@ -1,4 +1,4 @@
-"""The oracle without a kernel: its protocol, its generator, its shrinking, and that its comparison sees things.
+"""The oracle without a kernel: its protocol, generator and shrinking, and that its comparison sees things.
 
 The cases that it kept, recorded from real kernels, are compared here too.
 """
@@ -180,7 +180,8 @@ def test_a_kernel_that_died_must_die_here(case: record.replay.Transcript) -> Non
 
 
 def test_figures_do_not_make_another_way_to_differ() -> None:
-    first = "operation 17 {'op': 'R', 'path': '/sys/kernel/debug/cma/a/used'}: recorded {'out': '1\\n'}, here {'out': '2\\n'}"
+    path = "/sys/kernel/debug/cma/a/used"
+    first = f"operation 17 {{'op': 'R', 'path': '{path}'}}: recorded {{'out': '1'}}, here {{'out': '2'}}"
     other = first.replace("17", "3").replace("'1", "'44").replace("cma/a/", "cma/reserved/")
     assert compare.signature(first) == compare.signature(other)
     assert compare.signature(first) != compare.signature(first.replace("used", "bitmap"))

@@ -1,4 +1,4 @@
-"""The oracle's command: ``record`` (`make oracle`), ``fuzz`` (`make oracle-fuzz`), ``compare`` (case files)."""
+"""The oracle's command: ``record`` (`make oracle`), ``fuzz`` (`make oracle-fuzz`), ``compare`` (cases)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ def _record(options: argparse.Namespace) -> int:
     start = time.monotonic()
     found = record.record_all(kernel, wanted, place)
     equal = sum(not problems for problems in found.values())
-    print(
-        f"{kernel.name}: {equal} of {len(found)} equal, {time.monotonic() - start:.0f} s; transcripts in {place}"
-    )
+    seconds = time.monotonic() - start
+    print(f"{kernel.name}: {equal} of {len(found)} equal, {seconds:.0f} s; transcripts in {place}")
     return 0 if equal == len(found) else 1
 
 

@@ -1,4 +1,4 @@
-"""Kernels for the oracle: unpacked, configured and built below the cache directory, never in the repository."""
+"""Kernels for the oracle: unpacked, configured and built below the cache directory, not in the repository."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where cmafs answers otherwise than a recorded boot did: its state after boot, its log, its operations.
 
-The state is compared as ``boot_compare`` does, operations and what they log as ``replay`` does. Of the boot's log
-more lines are compared than there, because the recorder keeps all of it.
+The state is compared as ``boot_compare`` does, operations and what they log as ``replay`` does. Of the boot's
+log more lines are compared than there, because the recorder keeps all of it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic
 
-#: The first seconds of a run: what is rate limited (ten lines in five seconds) is the same on a clock that stands.
+#: The first seconds of a run: what is rate limited (ten lines in five seconds) is as on a clock that stands.
 RATELIMIT_SECONDS = 5
 
 _SELECTED = re.compile(
-    r"[Cc]ma: |CMA|[Rr]eserved mem|OVERLAP|overlaps|Zone ranges|  (DMA|DMA32|Normal|HighMem|Movable) +(\[|empty)"
-    r"|Movable zone start|  Node \d+: |Early memory node|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
+    r"[Cc]ma: |CMA|[Rr]eserved mem|OVERLAP|overlaps|Zone ranges"
+    r"|  (DMA|DMA32|Normal|HighMem|Movable) +(\[|empty)|Movable zone start|  Node \d+: |Early memory node"
+    r"|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
     r"|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM"
 )
 _NOT_SELECTED = re.compile(

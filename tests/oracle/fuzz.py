@@ -30,8 +30,8 @@ class Campaign:
     def line(self) -> str:
         """One line."""
         return (
-            f"{self.boots} boots ({self.died} died), {self.operations} operations, {self.differing} boots differ"
-            f" in {len(self.found)} ways; {self.shrinking} boots to shrink them"
+            f"{self.boots} boots ({self.died} died), {self.operations} operations, {self.differing} boots"
+            f" differ in {len(self.found)} ways; {self.shrinking} boots to shrink them"
         )
 
 

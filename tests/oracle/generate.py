@@ -1,7 +1,8 @@
 """Random machines: banks of memory, /reserved-memory, command lines, operations; all from one number.
 
-A generator of our own, not Hypothesis: an example costs a boot (seconds), so that shrinking must be told how many
-boots it may take and what to try first (``shrink.py``), and a case must be the same again from its number alone.
+A generator of our own, not Hypothesis: an example costs a boot (seconds), so that shrinking must be told how
+many boots it may take and what to try first (``shrink.py``), and a case must be the same again from its
+number.
 """
 
 from __future__ import annotations
@@ -18,11 +19,40 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 #: Nodes of a case: base, size, and its node or None.
 Bank = tuple[int, int, int | None]
 _POOL = 'compatible = "shared-dma-pool"; reusable;'
+#: Properties of a node with ``reg``, and of one with ``size``; what is there often is likely.
+_FIXED_KINDS = (
+    *[_POOL] * 3,
+    _POOL + " linux,cma-default;",
+    _POOL + ' status = "disabled";',
+    _POOL + ' status = "okay";',
+    _POOL + " no-map;",
+    'compatible = "vendor,pool", "shared-dma-pool"; reusable;',
+    'compatible = "shared-dma-pool"; no-map;',
+    'compatible = "shared-dma-pool";',
+    'compatible = "vendor,fw"; no-map;',
+    "reusable;",
+    "no-map;",
+    "",
+)
+_DYNAMIC_KINDS = (
+    *[_POOL] * 3,
+    *[_POOL + " linux,cma-default;"] * 2,
+    _POOL + ' status = "disabled";',
+    _POOL + ' status = "fail";',
+    'compatible = "shared-dma-pool"; no-map;',
+    'compatible = "shared-dma-pool"; linux,cma-default;',
+    "no-map;",
+    "",
+)
+_ALIGNMENTS = (4 * KIB, 64 * KIB, MIB, 2 * MIB, 4 * MIB, 4 * MIB, 16 * MIB, 3 * MIB, 0)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A case in parts that can be taken away. ``children``: of /reserved-memory, as text; no banks: x86_64."""
+    """A case in parts that can be taken away.
+
+    ``children``: of /reserved-memory, as text; no banks: x86_64.
+    """
 
     memory: int
     banks: tuple[Bank, ...]
@@ -94,8 +124,9 @@ def _banks(rng: random.Random, arch: str, numa: bool) -> tuple[Bank, ...]:
 
 
 def _loaded(banks: tuple[Bank, ...]) -> tuple[tuple[int, int], ...]:
-    """Where image, initramfs and tree stand, with room to spare: an area on top of them breaks the real kernel
-    later and in its own way (pages of the initramfs are freed twice).
+    """Where image, initramfs and tree stand, with room to spare.
+
+    An area on top of them breaks the real kernel later and in its own way (the initramfs is freed twice).
     """
     initrd = RAM + min(first_bank(banks) // 2, SZ_128M)
     return (RAM, RAM + 48 * MIB), (initrd, initrd + -(-INITRD_BYTES // SZ_2M) * SZ_2M + 4 * MIB)
@@ -145,11 +176,7 @@ def _fixed(
     size = _size(rng, most)
     base = _place(rng, banks, size, used)
     used.append((base, size))
-    kind = rng.choice(
-        (_POOL, _POOL, _POOL, _POOL + " linux,cma-default;", "no-map;", "", 'compatible = "shared-dma-pool"; no-map;',
-         'compatible = "shared-dma-pool";', "reusable;", _POOL + ' status = "disabled";', _POOL + ' status = "okay";',
-         'compatible = "vendor,fw"; no-map;', _POOL + " no-map;", 'compatible = "vendor,pool", "shared-dma-pool"; reusable;')
-    )  # fmt: skip
+    kind = rng.choice(_FIXED_KINDS)
     name = rng.choice((f"r{number}@{base:x}", f"r{number}@{base:x}", f"linux,cma@{base:x}", f"pool-{number}"))
     second = ", " + cells(base + 2 * size, size) if rng.random() < 0.03 else ""
     return f"{name} {{ {kind} reg = {cells(base, size)}{second}; }};"
@@ -165,14 +192,10 @@ def _ranges(rng: random.Random, banks: tuple[Bank, ...]) -> str:
 
 
 def _dynamic(rng: random.Random, number: int, banks: tuple[Bank, ...], most: int) -> str:
-    kind = rng.choice(
-        (_POOL, _POOL, _POOL, _POOL + " linux,cma-default;", _POOL + " linux,cma-default;", "no-map;", "",
-         'compatible = "shared-dma-pool"; no-map;', 'compatible = "shared-dma-pool"; linux,cma-default;',
-         _POOL + ' status = "disabled";', _POOL + ' status = "fail";')
-    )  # fmt: skip
+    kind = rng.choice(_DYNAMIC_KINDS)
     text = f"{kind} size = {cells(_size(rng, most))};"
     if rng.random() < 0.5:
-        text += f" alignment = {cells(rng.choice((4 * KIB, 64 * KIB, MIB, 2 * MIB, 4 * MIB, 4 * MIB, 16 * MIB, 3 * MIB, 0)))};"
+        text += f" alignment = {cells(rng.choice(_ALIGNMENTS))};"
     if rng.random() < 0.35:
         text += _ranges(rng, banks)
     return f"{rng.choice((f'd{number}', f'd{number}', 'linux,cma', f'pool@{number}'))} {{ {text} }};"

@@ -1,8 +1,8 @@
 """One boot of a kernel in QEMU, and what the recorder said.
 
-Machine ``virt`` of arm and arm64 is entered as QEMU's own loader would (hw/arm/boot.c), but by a stub of ours:
-with ``-kernel``, QEMU puts /memory nodes of its own into the tree, and there could be one bank only. The rest of
-the tree is QEMU's (its dumpdtb). On x86_64 there is no tree; QEMU's loader does everything.
+Machine ``virt`` of arm and arm64 is entered as QEMU's own loader would (hw/arm/boot.c), but by a stub of
+ours: with ``-kernel``, QEMU puts /memory nodes of its own into the tree, and there could be one bank only. The rest
+of the tree is QEMU's (its dumpdtb). On x86_64 there is no tree; QEMU's loader does everything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
 _ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 1 << 25}
 _CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
-#: The first recordings' CPU. One with LPA2 makes 6.12 reserve a table of a MiB for 52 bits of physical address.
+#: The first recordings' CPU. Its LPA2 makes 6.12 reserve a table of a MiB for 52 bits of physical address.
 _CPU_OF_FIRST = {"arm64": "max,pauth=off,sve=off,sme=off"}
 
 #: ldr x0, tree; x1 = x2 = x3 = 0; ldr x4, entry; br x4

@@ -1,8 +1,8 @@
 """Where kernels come from: the distribution's source packages, and its ready kernel images.
 
-A package is found below any mirror of the distribution by its path; snapshots of the archive keep what mirrors
-have dropped. ``CMAFS_ORACLE_MIRROR`` names another mirror; a file of that name that lies in the cache already
-is taken as it is, if its sum is right.
+A package is found below any mirror of the distribution by its path; snapshots of the archive keep what
+mirrors have dropped. ``CMAFS_ORACLE_MIRROR`` names another mirror; a file of that name that lies in the cache
+already is taken as it is, if its sum is right.
 """
 
 from __future__ import annotations
