@@ -1,8 +1,8 @@
 """Operations as the recorder reads them, and random ones.
 
-A case is one line an operation: kind, path and the other inputs in the order of ``FIELDS``, tabs between them;
-``%XX`` is a byte. ``/@N`` in a path is the N-th name of the directory before it (counted round): a case does
-not know what its areas will be called.
+A case is one line an operation: kind, path and the other inputs in the order of ``FIELDS``, tabs between
+them; ``%XX`` is a byte. ``/@N`` in a path is the N-th name of the directory before it (counted round): a case
+does not know what its areas will be called.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ COUNTERS = (
 #: What may be written, odd forms of numbers most of all.
 TEXTS = (
     "0\n", "1", "-1\n", "+1\n", " 1\n", "1 \n", "\t1\n", "1\n\n", "0x10\n", "0X10\n", "0x\n", "010\n",
-    "08\n", "0b11\n", "1k\n", "1K\n", "1e3\n", "abc\n", "", "\n", "1\0", "\0", "5 6\n", "--1\n", "-0\n", "12\n34\n", "1_0\n",
-    "2147483647\n", "2147483648\n", "4294967295\n", "4294967296\n", "4294967297\n", "9223372036854775807\n",
-    "9223372036854775808\n", "18446744073709551615\n", "18446744073709551616\n", "99999999999999999999999\n",
-    "00000000000000000000001\n", "0000000000000000000000000000001\n", "-9223372036854775808\n", "ÿ1\n",
+    "08\n", "0b11\n", "1k\n", "1K\n", "1e3\n", "abc\n", "", "\n", "1\0", "\0", "5 6\n", "--1\n", "-0\n",
+    "12\n34\n", "1_0\n", "2147483647\n", "2147483648\n", "4294967295\n", "4294967296\n", "4294967297\n",
+    "9223372036854775807\n", "9223372036854775808\n", "18446744073709551615\n", "18446744073709551616\n",
+    "99999999999999999999999\n", "00000000000000000000001\n", "0000000000000000000000000000001\n",
+    "-9223372036854775808\n", "ÿ1\n",
 )  # fmt: skip
 
 
