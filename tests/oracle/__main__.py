@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,7 @@ def _compare(options: argparse.Namespace) -> int:
 def main() -> int:
     """Run one command; what cannot go on is one line on standard error."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the guest ends with us
     try:
         return {"record": _record, "fuzz": _fuzz, "compare": _compare}[options.command](options)
     except build.OracleError as error:

@@ -1,8 +1,8 @@
 """One boot of a kernel in QEMU, and what the recorder said.
 
 Machine ``virt`` of arm and arm64 is entered as QEMU's own loader would (hw/arm/boot.c), but by a stub of
-ours: with ``-kernel``, QEMU puts /memory nodes of its own into the tree, and there could be one bank only. The
-rest of the tree is QEMU's (its dumpdtb). On x86_64 there is no tree; QEMU's loader does everything.
+ours: with ``-kernel``, QEMU puts /memory nodes of its own into the tree, and there is one bank only. The rest
+of the tree is QEMU's (its dumpdtb). On x86_64 there is no tree; QEMU's loader does everything.
 """
 
 from __future__ import annotations
