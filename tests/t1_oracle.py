@@ -185,3 +185,7 @@ def test_figures_do_not_make_another_way_to_differ() -> None:
     other = first.replace("17", "3").replace("'1", "'44").replace("cma/a/", "cma/reserved/")
     assert compare.signature(first) == compare.signature(other)
     assert compare.signature(first) != compare.signature(first.replace("used", "bitmap"))
+    area = "area {}: recorded [{}, 1024, 0, 256, 768], ours [{}, 1024, 0, {}, 896]"
+    assert compare.signature(area.format("a", 4, 4, 2)) == "area: used maxchunk"
+    assert compare.signature(area.format("b", 4, 8, 256)) == "area: base_pfn maxchunk"
+    assert compare.signature("area b: recorded [1, 2, 0, 0, 2], ours None") == "area: none here"

@@ -80,8 +80,15 @@ def compare(transcript: replay.Transcript) -> list[str]:
 
 def signature(problem: str) -> str:
     """A difference without its figures: the same cause has the same one, more often than not."""
+    area = re.match(r"area .*: recorded (.*), ours (.*)", problem)
+    if area:
+        theirs, ours = (side.strip("[]").split(", ") for side in area.groups())
+        names = ("base_pfn", "count", "order_per_bit", "used", "maxchunk")
+        known = len(theirs) == len(ours) == len(names)
+        differing = [name for name, a, b in zip(names, theirs, ours, strict=False) if a != b] if known else []
+        return f"area: {' '.join(differing) or ('none here' if ours == ['None'] else 'none recorded')}"
     text = re.sub(r"operation \d+ \{'op': '(\w)', 'path': '[^']*/([^'/]+)'.*?\}", r"operation \1 \2", problem)
-    text = re.sub(r"^(area|BITMAP|zone|page blocks).*?: recorded.*", r"\1", text)
+    text = re.sub(r"^(BITMAP|zone|page blocks).*?: recorded.*", r"\1", text)
     text = re.sub(r"log line \d+", "log line", text)
     return _NUMBER.sub("N", text)[:110]
 
