@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import random
 from pathlib import Path
 
 import boot_support
 import pytest
+import replay
 from oracle import build, compare, generate, guest, operations, record, shrink
 
 CONFIG = ("CONFIG_NUMA=y", "CONFIG_HUGETLBFS=y")
@@ -20,7 +22,7 @@ CASES = sorted((Path(__file__).parent / "oracle" / "cases").glob("*.jsonl.xz"))
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.name.split(".jsonl")[0])
 def test_kept_cases_are_answered_as_the_kernel_did(path: Path) -> None:
-    assert compare.compare(compare.load(path)) == []
+    assert compare.compare(replay.load(path)) == []
 
 
 def test_a_case_keeps_every_byte() -> None:
@@ -137,15 +139,34 @@ def test_what_is_missing_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_package_comes_from_a_mirror_once_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, cache = tmp_path / "mirror", tmp_path / "cache"
+    (mirror / "pool").mkdir(parents=True)
+    (mirror / "pool" / "linux.deb").write_bytes(b"package")
+    monkeypatch.setenv("CMAFS_ORACLE_MIRROR", mirror.as_uri())
+    monkeypatch.setenv("CMAFS_ORACLE_CACHE", str(cache))
+    monkeypatch.setattr(build, "MIRRORS", ())
+    right = build.Package("pool/linux.deb", hashlib.sha256(b"package").hexdigest())
+    assert build.fetch(right) == cache / "linux.deb"
+    (mirror / "pool" / "linux.deb").unlink()
+    assert build.fetch(right).read_bytes() == b"package"
+    with pytest.raises(build.OracleError, match=r"its sha256 is .*, not 00: delete it"):
+        build.fetch(build.Package("pool/linux.deb", "00"))
+    with pytest.raises(build.OracleError, match=r"cannot download other\.deb: put it into"):
+        build.fetch(build.Package("pool/other.deb", "00"))
+
+
 # planted differences
 
 
 @pytest.fixture
-def case() -> record.replay.Transcript:
-    return copy.deepcopy(compare.load(CASES[0]))
+def case() -> replay.Transcript:
+    return copy.deepcopy(replay.load(CASES[0]))
 
 
-def test_a_planted_difference_is_found(case: record.replay.Transcript) -> None:
+def test_a_planted_difference_is_found(case: replay.Transcript) -> None:
     out, header = case.script_output, case.header
     area = next(n for n, line in enumerate(out) if line.startswith("area "))
     zone = next(n for n, line in enumerate(out) if line.strip().startswith("spanned"))
@@ -174,7 +195,7 @@ def test_a_planted_difference_is_found(case: record.replay.Transcript) -> None:
         write.update(old[case.operations.index(write)])
 
 
-def test_a_kernel_that_died_must_die_here(case: record.replay.Transcript) -> None:
+def test_a_kernel_that_died_must_die_here(case: replay.Transcript) -> None:
     case.script_output.clear()
     assert compare.compare(case) == ["recorded: the kernel did not survive its boot"]
 

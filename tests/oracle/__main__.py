@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import replay
 from oracle import build, compare, fuzz, record
 
 
@@ -61,7 +62,7 @@ def _fuzz(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.file:
-        problems = compare.compare(compare.load(path))
+        problems = compare.compare(replay.load(path))
         failed += bool(problems)
         print(f"{path}: {'ok' if not problems else f'{len(problems)} differences'}")
         for problem in problems[:8]:

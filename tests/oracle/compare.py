@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import boot_support
 import replay
@@ -91,8 +90,3 @@ def signature(problem: str) -> str:
     text = re.sub(r"^(BITMAP|zone|page blocks).*?: recorded.*", r"\1", text)
     text = re.sub(r"log line \d+", "log line", text)
     return _NUMBER.sub("N", text)[:110]
-
-
-def load(path: Path) -> replay.Transcript:
-    """A transcript or case file."""
-    return replay.load(path)

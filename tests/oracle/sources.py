@@ -18,10 +18,10 @@ MIRRORS = (
 
 @dataclass(frozen=True)
 class Package:
-    """One .deb: its path below a mirror, and its sum; empty: not checked."""
+    """One .deb: its path below a mirror, and its sum."""
 
     path: str
-    sha256: str = ""
+    sha256: str
 
     @property
     def file(self) -> str:
