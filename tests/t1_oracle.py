@@ -139,9 +139,7 @@ def test_what_is_missing_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_package_comes_from_a_mirror_once_and_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_comes_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror, cache = tmp_path / "mirror", tmp_path / "cache"
     (mirror / "pool").mkdir(parents=True)
     (mirror / "pool" / "linux.deb").write_bytes(b"package")
