@@ -88,5 +88,5 @@ def signature(problem: str) -> str:
         return f"area: {' '.join(differing) or ('none here' if ours == ['None'] else 'none recorded')}"
     text = re.sub(r"operation \d+ \{'op': '(\w)', 'path': '[^']*/([^'/]+)'.*?\}", r"operation \1 \2", problem)
     text = re.sub(r"^(BITMAP|zone|page blocks).*?: recorded.*", r"\1", text)
-    text = re.sub(r"log line \d+", "log line", text)
+    text = re.sub(r"log line \d+", "log line", re.sub(r"^panic here: area .*?:", "panic here: area:", text))
     return _NUMBER.sub("N", text)[:110]

@@ -140,13 +140,26 @@ def first_bank(banks: tuple[Bank, ...]) -> int:
     return end - RAM
 
 
-def _place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]]) -> int:
-    """A base for a fixed region, clear of what is loaded."""
+def _place(
+    rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]], pool: bool
+) -> int:
+    """A base for a fixed region, clear of what is loaded; a pool's is all memory, because the kernel takes one
+    over a hole for good, and dies of it when that is touched.
+    """
     for _ in range(50):
         base = _any_place(rng, banks, size, used)
-        if base >= 0 and all(base + size <= start or base >= end for start, end in _loaded(banks)):
+        clear = all(base + size <= start or base >= end for start, end in _loaded(banks))
+        if base >= 0 and clear and (not pool or _all_memory(banks, base, base + size)):
             return base
-    return banks[-1][0] + banks[-1][1] - 4 * MIB
+    return banks[-1][0] + banks[-1][1] - max(4 * MIB, -(-size // MIB) * MIB)
+
+
+def _all_memory(banks: tuple[Bank, ...], start: int, end: int) -> bool:
+    """Whether there is memory at every address."""
+    for base, size, _ in banks:
+        if base <= start < base + size:
+            start = base + size
+    return start >= end
 
 
 def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]]) -> int:
@@ -173,10 +186,9 @@ def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: lis
 def _fixed(
     rng: random.Random, number: int, banks: tuple[Bank, ...], used: list[tuple[int, int]], most: int
 ) -> str:
-    size = _size(rng, most)
-    base = _place(rng, banks, size, used)
+    size, kind = _size(rng, most), rng.choice(_FIXED_KINDS)
+    base = _place(rng, banks, size, used, "reusable" in kind)
     used.append((base, size))
-    kind = rng.choice(_FIXED_KINDS)
     name = rng.choice((f"r{number}@{base:x}", f"r{number}@{base:x}", f"linux,cma@{base:x}", f"pool-{number}"))
     second = ", " + cells(base + 2 * size, size) if rng.random() < 0.03 else ""
     return f"{name} {{ {kind} reg = {cells(base, size)}{second}; }};"
