@@ -143,7 +143,7 @@ def first_bank(banks: tuple[Bank, ...]) -> int:
 def _place(
     rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]], pool: bool
 ) -> int:
-    """A base for a fixed region, clear of what is loaded; a pool's is all memory, because the kernel takes one
+    """A base for a fixed region, clear of what is loaded; a pool is all memory, because the kernel takes one
     over a hole for good, and dies of it when that is touched.
     """
     for _ in range(50):

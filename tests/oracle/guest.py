@@ -27,7 +27,7 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
 #: Seconds that a guest may take: of the host's processors, and in all where it only waits.
-CPU_SECONDS, ALL_SECONDS = 60, 400
+CPU_SECONDS, ALL_SECONDS = 30, 240
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
