@@ -170,20 +170,19 @@ def source(row: str) -> Path:
 # configuration
 
 
-def counted() -> set[str]:
-    """The symbols that cmafs reads."""
-    return {symbol.name for symbol in SYMBOLS}
-
-
 def config_lines(text: str) -> list[str]:
-    """Of a .config, the lines of symbols that count: what a transcript's header has."""
-    wanted = counted()
-    found = []
+    """Of a .config, the lines of symbols that cmafs reads: what a transcript's header has.
+
+    A symbol that this kernel does not offer is off too, whatever its default is elsewhere.
+    """
+    found = {}
     for line in text.splitlines():
         match = re.match(r"(?:# )?CONFIG_(\w+)(?:=| is not set)", line)
-        if match and match[1] in wanted:
-            found.append(line)
-    return found
+        if match:
+            found[match[1]] = line
+    off = {symbol.name: f"# CONFIG_{symbol.name} is not set" for symbol in SYMBOLS if symbol.high is None}
+    names = dict.fromkeys(symbol.name for symbol in SYMBOLS)
+    return [line for name in names if (line := found.get(name) or off.get(name))]
 
 
 def _make(row: str, arch: str, place: Path, *targets: str, log: Path | None = None) -> None:
