@@ -138,7 +138,7 @@ def respell(trial: Trial) -> Iterator[str]:
 
 
 def align(trial: Trial) -> Iterator[str]:
-    """Base and size as multiples of the unit: moved if only the base is wrong, else around what was written."""
+    """Base and size as multiples of the unit: moved, or around what was written if the size is wrong."""
     node, unit = trial.node, trial.unit
     pairs = node.entries("reg", *trial.cells, whole=True) if node is not None else []
     if node is None:
