@@ -170,11 +170,11 @@ def _examined(jobs: Sequence[_Job], processes: int) -> Iterator[Outcome]:
 
 def _counted(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
     """The same, with a line on a terminal that says how far it is."""
-    show = total > 1 and sys.stderr.isatty()
+    from cmafs.run.progress import Progress
+
+    progress = Progress(total, "checked")
     for number, one in enumerate(outcomes, 1):
-        if show:
-            end = "\r\x1b[K" if number == total else ""
-            print(f"\rchecked {number} of {total}{end}", end="", file=sys.stderr, flush=True)
+        progress.show(number)
         yield one
 
 
