@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
 from cmafs.init.options import MachineOptions
+from cmafs.lib.kstrtox import parse_integer
 from cmafs.of.address import of_dma_get_range
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -380,7 +381,7 @@ def rounded_size(trial: Trial) -> Iterator[str]:
 
 def smaller_default(trial: Trial) -> Iterator[str]:
     """Half of what ``cma=`` or the configuration asks for, and half again."""
-    size = int(trial.detail.split()[0], 16) if trial.detail.startswith("0x") else 0
+    size = parse_integer(trial.detail).value if trial.detail.startswith("0x") else 0
     word = next(iter(_words(trial)[-1:]), "")
     while size > trial.unit:
         size = _up(size // 2, trial.unit)
