@@ -1,4 +1,4 @@
-"""What the repository gives to a CI: the hook of pre-commit and the action of GitHub, run as they run them."""
+"""What the repository gives to a CI: pre-commit's hook and GitHub's action, run as they are run there."""
 
 from __future__ import annotations
 

@@ -114,9 +114,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _jobs(args: argparse.Namespace) -> list[_Job]:
     """Every board on every kernel, in the order asked. Raises CommandFailed with status 2."""
-    from cmafs.api import config_lines
-    from cmafs.init.options import BadOption
-
     boards = [*args.boards, *([args.dts] if args.dts is not None else [])]
     if not boards:
         from cmafs.of.fdt import boards as bundled
@@ -126,16 +123,25 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
     kernels = kernels_named(args.kernel, 2)
     for kernel in kernels:
         say_rounding(kernel)
-    try:
-        config = tuple(config_lines(args.config))
-    except BadOption as error:
-        raise CommandFailed(str(error), 2) from None
+    config = _config(args.config)
     files = tuple(item for item in args.config if "=" not in item)
     return [
         _Job(board, MachineOptions.chosen(args, dts=board, kernel=kernel, config=config), _codes(args), files)
         for board in boards
         for kernel in kernels
     ]
+
+
+def _config(given: Sequence[str]) -> tuple[str, ...]:
+    """The lines of ``--config``. Raises CommandFailed with status 2."""
+    if not given:
+        return ()
+    from cmafs.api import BadOption, config_lines  # which imports all files of a machine
+
+    try:
+        return tuple(config_lines(given))
+    except BadOption as error:
+        raise CommandFailed(str(error), 2) from None
 
 
 def _codes(args: argparse.Namespace) -> frozenset[str]:
