@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import dts_support as dts
@@ -68,7 +69,9 @@ def helps(tree: DeviceTree, options: MachineOptions, before: Report, problem: Pr
     node = mended.find_node_by_path(problem.node) if problem.node else None
     quoted = re.findall(r"`([^`]*)`", remedy)
     remedy, leaves, said = remedy.partition(", which leaves ")
-    if node is None or remedy.startswith(("move", "call", "give /", "drop `cma", "build", "write `cma")):
+    if "from the command line" in remedy or "on the command line" in remedy:
+        return command_line_helps(tree, options, problem, remedy, quoted[0])
+    if node is None or remedy.startswith(("move", "call", "give /", "build")):
         return True
     if remedy.startswith("drop"):
         node.props.pop(quoted[0])
@@ -93,3 +96,17 @@ def helps(tree: DeviceTree, options: MachineOptions, before: Report, problem: Pr
 
 def string(value: str) -> bytes:
     return value.strip('"').encode() + b"\0" if value else b""
+
+
+def command_line_helps(
+    tree: DeviceTree, options: MachineOptions, problem: Problem, remedy: str, word: str
+) -> bool:
+    """The same for a word of the command line, which the remedy drops or writes."""
+    words = (tree.chosen.property_read_string("bootargs") or "").split()
+    if remedy.startswith("drop"):
+        assert word in words
+        words.remove(word)
+    else:
+        words = [*(one for one in words if not one.startswith("cma=")), word]
+    after = boot_report(tree, replace(options, cmdline=" ".join(words)))
+    return all((p.code, p.node, p.prop) != (problem.code, problem.node, problem.prop) for p in after.problems)

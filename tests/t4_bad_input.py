@@ -50,17 +50,13 @@ class TestMachine:
 
     def test_unknown_board(self, place: Path) -> None:
         text = refused(place, "--dts", "rpi5")
-        assert (
-            text
-            == f"unknown board 'rpi5': known are {KNOWN_BOARDS}; or the path of a .dts or .dtb; did you mean rpi4?"
-        )
+        known = f"known are {KNOWN_BOARDS}; or the path of a .dts or .dtb"
+        assert text == f"unknown board 'rpi5': {known}; did you mean rpi4?"
 
     def test_unknown_kernel(self, place: Path) -> None:
         text = refused(place, "--kernel", "8.0")
-        assert (
-            text
-            == f"unknown kernel '8.0': known are {KNOWN_KERNELS}, and any release between them; did you mean 7.2?"
-        )
+        known = f"known are {KNOWN_KERNELS}, and any release between them"
+        assert text == f"unknown kernel '8.0': {known}; did you mean 7.2?"
 
     def test_not_a_device_tree(self, place: Path, tmp_path: Path) -> None:
         blob = tmp_path / "board.dtb"

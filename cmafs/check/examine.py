@@ -134,6 +134,8 @@ class _Findings:
         if event.node is None:
             return tuple(line for line in self.log if _OF_CMA.search(line))
         name = event.node.rsplit("/", 1)[-1] if event.node else ""
+        if event.reason == "overlap":
+            return tuple(line for line in self.log if f" overlaps with {name} " in line)
         named = re.compile(rf"(?:node |'|bypass |reusable ){re.escape(name)}(?:,? |'|$)")
         found = [index for index, line in enumerate(self.log) if name and named.search(line)]
         if found and found[0] and _COMPLAINT.search(self.log[found[0] - 1]):

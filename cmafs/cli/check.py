@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.cli.options import (
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cmafs.check.formats import Unchecked
     from cmafs.check.report import Problem, Report
     from cmafs.of.base import DeviceTree
-    from cmafs.of.source_map import Place
+    from cmafs.of.source_map import Place, SourceMap
 
 _DESCRIPTION = """\
 Boot each BOARD without mounting it. Prints a table of its CMA areas, and every region that did not become
@@ -190,40 +191,53 @@ def _chunk_list(jobs: Sequence[_Job]) -> list[Outcome]:
 
 def _chunk(jobs: Sequence[_Job]) -> Iterator[Outcome]:
     """The outcomes of some jobs; a board that follows itself is loaded once."""
-    board, tree = "", None
+    board: _Board | None = None
     for job in jobs:
-        tree, board = tree if job.board == board else None, job.board
+        if board is None or board.name != job.board:
+            board = _Board(job.board, job.options.overlays)
         try:
-            tree = tree or _load(job)
-            yield _examine(job, tree)
+            yield _examine(job, board)
         except ValueError as error:  # DtError, UnknownKernel, ConfigError, BadOption: one line each
             from cmafs.check.formats import Unchecked
 
             yield Unchecked(job.board, job.options.kernel, str(error))
 
 
-def _load(job: _Job) -> DeviceTree:
-    from cmafs.of.fdt import load
+@dataclass(frozen=True)
+class _Board:
+    """A board as the user named it, read when it is asked for. Raises DtError."""
 
-    return load(job.board, job.options.overlays)
+    name: str
+    overlays: tuple[str, ...]
+
+    @cached_property
+    def tree(self) -> DeviceTree:
+        """The tree, with its overlays."""
+        from cmafs.of.fdt import load
+
+        return load(self.name, self.overlays)
+
+    @cached_property
+    def sources(self) -> SourceMap:
+        """Where its nodes and properties stand."""
+        from cmafs.of.fdt import source_map
+
+        return source_map(self.tree, self.overlays)
 
 
-def _examine(job: _Job, tree: DeviceTree) -> Report:
+def _examine(job: _Job, board: _Board) -> Report:
     """The report with places, without what is silenced. Raises ValueError: one line for the user."""
     from cmafs.check.examine import boot_report, cured
     from cmafs.check.report import located, without_ignored
 
-    report = replace(boot_report(tree, job.options), board=job.board)
+    report = replace(boot_report(board.tree, job.options), board=job.board)
     if line := rounding(job.options.kernel):
         report = replace(report, log=[line, *report.log])
     if not report.problems:
         return report
-    from cmafs.of.fdt import source_map
-
-    sources = source_map(tree, job.options.overlays)
     placed = [replace(problem, place=_config_place(job, problem)) for problem in report.problems]
-    report = located(replace(report, problems=placed), sources, job.options.cmdline is None)
-    return cured(without_ignored(report, sources, job.ignore), tree, job.options)
+    report = located(replace(report, problems=placed), board.sources, job.options.cmdline is None)
+    return cured(without_ignored(report, board.sources, job.ignore), board.tree, job.options)
 
 
 def _config_place(job: _Job, problem: Problem) -> Place | None:
