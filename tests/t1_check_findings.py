@@ -235,6 +235,16 @@ def test_an_area_in_two_zones(tmp_path: Path) -> None:
     assert [area.name for area in found.areas] == ["reserved"]
 
 
+def test_what_comes_after_an_area_in_two_zones(tmp_path: Path) -> None:
+    """Old kernels stop at the first area that cannot be activated; the others have no bitmap then."""
+    nodes = dts.pool("a@ffc00000", "reg = <0 0xffc00000 0 0x800000>")
+    text = dts.tree(nodes, memory="0x0 0x40000000 0x1 0x0")
+    found = {kernel: report(tmp_path, text, kernel=kernel) for kernel in ("4.19", "6.12")}
+    after = [(problem.code, problem.node) for problem in found["4.19"].problems]
+    assert after == [("not-activated", "/reserved-memory/a@ffc00000"), ("activation-stopped", None)]
+    assert [problem.code for problem in found["6.12"].problems] == ["not-activated"]
+
+
 @pytest.mark.parametrize(
     ("nodes", "kernel", "code", "effect", "severity"),
     [
