@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import pytest
 from cmafs.abi import RELEASES
 from cmafs.check.rules import RULES
 from cmafs.cli.main import main
+
+TOP = Path(__file__).resolve().parent.parent
 
 Capture = pytest.CaptureFixture[str]
 
@@ -235,3 +240,26 @@ def test_shards_are_all_of_it_together(capsys: Capture, bad: str) -> None:
     assert [len(part) for part in parts] == [3, 3, 2, 2, 2]
     for part, boards in enumerate(parts):
         assert boards == whole[part::5]
+
+
+def test_a_board_from_a_pipe(bad: str) -> None:
+    """It can be read once, whatever the number of kernels and processes."""
+    script = (
+        f"exec {sys.executable} -m cmafs check <(cat {bad}) --kernel 6.1,6.12,7.2 --jobs 3 --format brief"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.fullmatch(r"/dev/fd/\d+:1:1: error: .* \[base-misaligned\] \(all kernels\)\n", done.stdout)
+
+
+def test_a_terminal_is_told_how_far_it_is(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    status, out, err = check(capsys, "virt", "--kernel", "6.1,6.12,7.2", "--format", "brief", "--jobs", "1")
+    assert (status, out) == (0, "")
+    assert err == "1 of 3 checked\r\x1b[K2 of 3 checked\r\x1b[K"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.cli.options import (
@@ -163,16 +164,32 @@ def _codes(args: argparse.Namespace) -> frozenset[str]:
 def _examined(jobs: Sequence[_Job], processes: int) -> Iterator[Outcome]:
     """The outcomes in order, whatever the number of processes."""
     processes = min(processes, len(jobs))
-    if processes <= 1:
+    if processes <= 1 or any(map(_is_stream, {job.board for job in jobs})):
         yield from _counted(_chunk(jobs), len(jobs))
         return
     from multiprocessing import get_context
 
     step = max(len(jobs) // (processes * _ROUNDS), 1)
     chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]
-    with get_context("fork").Pool(processes) as pool:
+    with get_context("fork").Pool(processes, _begin_worker) as pool:
         found = (one for chunk in pool.imap(_chunk_list, chunks) for one in chunk)
         yield from _counted(found, len(jobs))
+
+
+def _is_stream(board: str) -> bool:
+    """Whether a board can be read but once, as ``<(make-board)`` of a shell."""
+    path = Path(board)
+    return path.exists() and not path.is_file()
+
+
+def _begin_worker() -> None:
+    """An interrupt is the parent's to answer, and none outlives it."""
+    import signal
+
+    from cmafs.mount.prctl import set_pdeathsig
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_pdeathsig(signal.SIGKILL)
 
 
 def _counted(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
@@ -244,8 +261,6 @@ def _config_place(job: _Job, problem: Problem) -> Place | None:
     """Where a file of --config says what a finding is about."""
     if problem.code not in ("config-dropped", "config-unmodelled"):
         return None
-    from pathlib import Path
-
     from cmafs.of.source_map import Place
 
     for file in job.config_files:
