@@ -215,6 +215,10 @@ def test_a_pool_above_the_first_mask(tmp_path: Path) -> None:
     found = report(tmp_path, dts.tree(nodes, memory=memory, root="isp { memory-region = <&a>; };"))
     assert codes(found) == [("above-mask", "/isp", "note")]
     assert found.ok
+    wide = BUS.replace("0x40000000 0 0x10000000", "0 0x100 0")
+    bus = f'soc {{ compatible = "simple-bus"; {wide} isp {{ memory-region = <&a>; }}; }};'
+    found = report(tmp_path, dts.tree(nodes, memory=memory, root=bus))
+    assert codes(found) == [("above-mask", "/soc/isp", "note")]
 
 
 def test_the_default_area_out_of_a_bus_s_reach(tmp_path: Path) -> None:
