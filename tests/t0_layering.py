@@ -48,6 +48,7 @@ PURE_STDLIB = frozenset(
         "contextlib",
         "copy",
         "dataclasses",
+        "difflib",
         "enum",
         "errno",
         "functools",
@@ -69,6 +70,7 @@ PURE_STDLIB = frozenset(
         "zlib",
         "traceback",
         "collections.abc",
+        "urllib.parse",
     ]
 )
 MAX_FUNCTION = 60

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
+from cmafs.cli.options import (
+    Commands,
+    add_matrix_options,
+    boot_from,
+    kernels_named,
+    reported,
+    shard_of,
+)
 from cmafs.mount.ending import CANNOT_RUN, FAILED
 
 _DESCRIPTION = """\
@@ -14,7 +21,8 @@ directory, the network. The simulator's own files are at $CMAFS_MOUNT/sim. The h
 /proc/sys/vm are out of reach, and nothing remains on the host.
 
 --kernel also takes a comma list, or `all` (every row of `cmafs boards --kernels` but the dialects): CMD then
-runs once for each, its lines prefixed with the kernel, with a table at the end.
+runs once for each, its lines prefixed with the kernel, with a table at the end. --jobs of them run at a time;
+what is printed is in the order asked, and the same whatever that number is.
 
 Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD is not executable; 127
 not found. With several kernels 1 if CMD failed on any.
@@ -44,6 +52,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
+    add_matrix_options(run, "the kernels")
     run.set_defaults(main=main, usage_error=run.error, failure=CANNOT_RUN)
     shell = commands.add_parser(
         "shell",
@@ -53,7 +62,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shell.set_defaults(main=main, command=None, failure=CANNOT_RUN)
+    shell.set_defaults(main=main, command=None, failure=CANNOT_RUN, jobs=1, shard=None)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -68,24 +77,17 @@ def _command(args: argparse.Namespace) -> list[str]:
     return words
 
 
-def _kernels(text: str) -> list[str]:
-    """The releases that `--kernel` names: one, a comma list, or all."""
-    from cmafs.abi.rows import RELEASES
-
-    names = list(RELEASES) if text == "all" else text.split(",")
-    return [name for name in names if name]
-
-
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
-    command, kernels = _command(args), _kernels(args.kernel)
-    if not kernels:
-        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
-    if len(kernels) > 1:
-        from cmafs.run.matrix import run_each
+    command, kernels = _command(args), kernels_named(args.kernel)
+    if len(kernels) == 1:
+        return run_on(args, kernels[0], command)
+    from cmafs.run.matrix import run_each
 
-        return run_each(kernels, lambda kernel: reported(lambda: run_on(args, kernel, command), CANNOT_RUN))
-    return run_on(args, kernels[0], command)
+    mine = shard_of(args.shard, kernels)
+    return run_each(
+        mine, lambda kernel: reported(lambda: run_on(args, kernel, command), CANNOT_RUN), args.jobs
+    )
 
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
