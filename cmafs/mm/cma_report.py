@@ -10,7 +10,7 @@ from itertools import chain
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
-from cmafs.mm.cma_areas import Cma, CmaFailure, CmaMemrange
+from cmafs.mm.cma_areas import Cma, CmaMemrange
 from cmafs.mm.mmzone import TraceFields
 
 _U64 = (1 << 64) - 1
@@ -38,8 +38,6 @@ def debug_entry(cma: Cma, count: int, align: int) -> None:
 def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_warn: bool) -> None:
     """What follows the search: events, lines, counters, in this kernel's order."""
     areas, abi = cma.areas, cma.areas.abi
-    if error:
-        cma.last_failure = CmaFailure(count, error, tried)
     if abi.finish_before_failure and areas.trace is not None:
         _trace_finish(cma, count, align, tried, error)
     if error and not no_warn:
