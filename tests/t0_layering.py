@@ -243,8 +243,8 @@ def test_numbers_are_read_in_one_place() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and reads_a_number(node)
     }
-    # --seed is no number of the kernel's; the framework of 2010 still has a memparse() of its own
-    assert readers <= {"cmafs.lib.kstrtox", "cmafs.init.options", "cmafs.drivers.cma2010.regions"}
+    # --seed is no number of the kernel's
+    assert readers <= {"cmafs.lib.kstrtox", "cmafs.init.options"}
 
 
 def docstrings(tree: ast.AST) -> set[int]:
