@@ -211,8 +211,8 @@ def test_why(sim: Sim) -> None:
         "  holes: 4096 at 0x50000",
         "  pages of others in them, which must move: [pin] 1",
         "  pinned frames in them, which cannot move: 0x50800 ([pin])",
-        "  last failure: 3000 pages, -16 (EBUSY): every window of that size held a page that cannot move; "
-        "would still fail",
+        "  failed: 3000 pages, -16 (EBUSY): every place for them held a page that could not move, last "
+        "0x50800 ([pin]); it would still fail: every place holds a pinned page",
     ]
     sim.calls.write_file(alloc, b"2048\n")
     sim.control("unpin pfn 0x50800")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
-
-if TYPE_CHECKING:
-    pass
 
 _DESCRIPTION = """\
 Run CMD as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
@@ -27,6 +23,7 @@ examples:
   cmafs run -- cat /sys/kernel/debug/cma/reserved/count
   cmafs run --dts board.dts --cmdline cma=64M -- ./test.sh
   cmafs run --kernel 5.10,6.12,7.2 -- ./test.sh
+  cmafs run --explain --cmdline cma=16M -- sh -c 'echo 5000 > /sys/kernel/debug/cma/reserved/alloc'
   cmafs run --kernel all -- sh -c 'ls /sys/kernel/debug/cma'
 """
 _SHELL_EXAMPLES = """\
@@ -46,6 +43,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
     run.set_defaults(main=main, usage_error=run.error)
     shell = commands.add_parser(
@@ -56,7 +54,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shell.set_defaults(main=main, command=None)
+    shell.set_defaults(main=main, command=None, explain=False)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -132,7 +130,7 @@ def _run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
         return Server(spawn(machine, place, options, log=args.log, parent_death_signal=death, keep=(writer,)))
 
     try:
-        return run(Job(command, serve, signals, tasks))
+        return run(Job(command, serve, signals, tasks, args.explain))
     except (NamespaceError, MountFailed) as error:
         raise CommandFailed(str(error), CANNOT_RUN) from None
     finally:

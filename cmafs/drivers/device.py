@@ -32,7 +32,10 @@ Origin: TypeAlias = "Cma | AtomicPool | DmaCoherentMem | Occupant"
 
 @dataclass(frozen=True)
 class DmaFailure:
-    """A dma_alloc_coherent() that got nothing: ``steps`` say who was asked, in order, and why each refused."""
+    """A dma_alloc_coherent() of ``size`` bytes that got nothing.
+
+    ``steps`` say who was asked, in order, and why each refused.
+    """
 
     device: str
     size: int
@@ -50,7 +53,8 @@ class DriverMachine:
     kernel log; ``memory`` zones, page blocks, free lists, counters, occupants; ``cma`` the areas, in slot
     order; ``tree`` the device tree, ``reserved_mem`` its reserved-memory records in initialisation order;
     ``devices`` by dev_name(); ``atomic_pools`` for devices that cannot wait; ``zone_dma_limit``: the last
-    address that devices of ZONE_DMA reach, in bytes; ``dma_failures``: what devices did not get, newest first.
+    address that devices of ZONE_DMA reach, in bytes; ``dma_failures``: what devices did not get, the newest
+    first.
     """
 
     abi: KernelAbi

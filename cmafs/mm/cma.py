@@ -12,11 +12,11 @@ from cmafs.abi.cma import START_CHECKED, START_FIRST
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.mm.cma_areas import Cma, CmaAreas, CmaMemrange
-from cmafs.mm.cma_failure import keep_failure
 from cmafs.mm.cma_report import (
     account,
     debug_entry,
     debug_release,
+    keep_failure,
     report_alloc,
     report_release,
     trace_start,

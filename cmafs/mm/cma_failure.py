@@ -1,19 +1,15 @@
 """Why a search of an area found nothing: what was true at that moment, for whoever asks later.
 
-No kernel keeps this: it is what sim/why and the reason of a refused ``dma_alloc`` are made of. Counts in pages.
+No kernel keeps this: sim/why and the reason of a refused ``dma_alloc`` are made of it. Counts in pages.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from cmafs.lib.intervals import Interval
-
-if TYPE_CHECKING:
-    from cmafs.mm.cma_areas import Cma
 
 
 def longest_aligned(pieces: Iterable[Interval], step: int) -> tuple[int, int]:
@@ -72,28 +68,3 @@ class CmaFailure:
 
     def __str__(self) -> str:
         return f"{self.request}, -{self.error} ({errno.errorcode[self.error]}): {self.reason}"
-
-
-def keep_failure(cma: Cma, count: int, align: int, error: int, pfn: int, in_the_way: int | None) -> None:
-    """Remember a search that found nothing; ``in_the_way``: the pfn of the page that did not move."""
-    longest = cma.maxchunk()
-    fits = pfn < 0 and in_the_way is None and 0 < count <= longest
-    failure = CmaFailure(
-        count,
-        align,
-        error,
-        pfn,
-        cma.count,
-        cma.available_count,
-        longest,
-        longest_aligned(cma.holes(), cma.alignment(align)) if fits else (-1, 0),
-        "" if in_the_way is None else _named(cma, in_the_way),
-    )
-    if cma.failures and cma.failures[0] == failure:
-        failure = replace(failure, times=cma.failures.popleft().times + 1)
-    cma.failures.appendleft(failure)
-
-
-def _named(cma: Cma, pfn: int) -> str:
-    occupant = cma.areas.memory.owners.owner_at(pfn)
-    return f"{pfn:#x} ({occupant.name if occupant else 'taken by another area'})"

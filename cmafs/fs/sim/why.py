@@ -72,14 +72,17 @@ def _first_fit(pieces: Iterable[Interval], count: int, step: int) -> int | None:
 
 
 def _now(machine: BootedMachine, cma: Cma, failure: CmaFailure, pieces: list[Interval]) -> str:
-    """Whether the same request would go through now, and if not, what is in its way; ``pieces`` without pins."""
+    """Whether the same request would go through now, and if not, what is in its way.
+
+    ``pieces``: those of the holes without a pinned page.
+    """
     count, step = failure.count, cma.alignment(failure.align)
     if not 0 < count <= cma.count:
         return "it can never fit"
     place = _first_fit(pieces, count, step)
     if place is not None:
         used = sum(1 for _ in machine.memory.owners.used_in(place, place + count))
-        return "it would fit now" + (f", if the {used} pages in its place find room elsewhere" if used else "")
+        return "it would fit now" + (f", if its place can be cleared ({used} pages used)" if used else "")
     if _first_fit(cma.holes(), count, step) is not None:
         return "it would still fail: every place holds a pinned page"
     if cma.maxchunk() >= count:
