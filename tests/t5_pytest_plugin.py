@@ -112,7 +112,7 @@ def test_of_a_count(cma_machine):
     done = _pytest(path, cwd=tmp_path)
     assert "2 failed" in done.stdout
     assert "ScriptFailed: exit status 3: echo 4050" in done.stdout
-    script, count = done.stdout.split("test_of_a_count")[0], done.stdout.split("test_of_a_count")[1]
+    script, _, count = done.stdout.partition("_ test_of_a_count _")
     for said in (
         "lost",
         "cma: __cma_alloc: reserved: alloc failed, req-size: 4050 pages, ret: -12",

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cmafs import __version__
 from cmafs.cli.options import machine_options, reported
 
 #: Modules of subcommands, in the order of --help.
@@ -54,16 +55,21 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     machine = machine_options()
     for name in COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
+    for command in commands.choices.values():
+        command.set_defaults(usage_error=command.error)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status."""
-    args = make_parser().parse_args(argv)
+    args, unknown = make_parser().parse_known_args(argv)
+    if unknown:  # of the subcommand, whose usage is to be shown
+        args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status = reported(lambda: args.main(args))
         if sys.stdout:  # a caller may have closed it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
 
@@ -18,12 +19,19 @@ runs once for each, its lines prefixed with the kernel, with a table at the end.
 Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD is not executable; 127
 not found. With several kernels 1 if CMD failed on any.
 """
+_SHELL_DESCRIPTION = """\
+Start $SHELL as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
+/sys/kernel/tracing, /proc/meminfo, /dev/kmsg and the rest. Everything else is the host's. The simulator's own
+files are at $CMAFS_MOUNT/sim. The prompt says which board and kernel this is; leave with `exit`.
+
+Exit status: the shell's; 125 cmafs failed before it; 1 the machine does not survive its boot.
+"""
 _RUN_EXAMPLES = """\
 examples:
   cmafs run -- cat /sys/kernel/debug/cma/reserved/count
   cmafs run --dts board.dts --cmdline cma=64M -- ./test.sh
   cmafs run --kernel 5.10,6.12,7.2 -- ./test.sh
-  cmafs run --explain --cmdline cma=16M -- sh -c 'echo 5000 > /sys/kernel/debug/cma/reserved/alloc'
+  cmafs run --explain --cmdline cma=16M -- sh -c 'echo 5000 > /d/cma/reserved/alloc'    # exit status 1
   cmafs run --kernel all -- sh -c 'ls /sys/kernel/debug/cma'
 """
 _SHELL_EXAMPLES = """\
@@ -45,12 +53,12 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
-    run.set_defaults(main=main, usage_error=run.error)
+    run.set_defaults(main=main)
     shell = commands.add_parser(
         "shell",
         parents=[machine],
-        help="the same with $SHELL",
-        description=_DESCRIPTION.replace("Run CMD", "Run $SHELL", 1),
+        help="a shell on a machine, with absolute paths",
+        description=_SHELL_DESCRIPTION,
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,11 +70,25 @@ def _command(args: argparse.Namespace) -> list[str]:
     import os
 
     if args.command is None:
-        return [os.environ.get("SHELL") or "/bin/sh"]
+        return _shell(f"(cmafs {os.path.basename(args.dts)} {args.kernel}) ")
     words: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
         args.usage_error("no command given: cmafs run [options] -- CMD…")
     return words
+
+
+def _shell(prompt: str) -> list[str]:
+    """$SHELL, which begins its prompt so where it has one: bash by a file of its own, the others by PS1."""
+    import os
+
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    os.environ["PS1"] = f"{prompt}# "
+    if os.path.basename(shell) != "bash" or not os.isatty(0):
+        return [shell]
+    startup = os.memfd_create("bashrc", 0)  # inherited, and gone with the shell
+    os.write(startup, f"[ ! -r ~/.bashrc ] || . ~/.bashrc\nPS1={shlex.quote(prompt)}$PS1\n".encode())
+    os.lseek(startup, 0, os.SEEK_SET)
+    return [shell, "--rcfile", f"/proc/self/fd/{startup}"]
 
 
 def _kernels(text: str) -> list[str]:
