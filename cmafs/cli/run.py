@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
+from cmafs.cli.options import CommandFailed, Commands, boot_from, kernels_named, reported
 
 _DESCRIPTION = """\
 Run CMD as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
@@ -91,21 +91,11 @@ def _shell(prompt: str) -> list[str]:
     return [shell, "--rcfile", f"/proc/self/fd/{startup}"]
 
 
-def _kernels(text: str) -> list[str]:
-    """The releases that `--kernel` names: one, a comma list, or all."""
-    from cmafs.abi.rows import RELEASES
-
-    names = list(RELEASES) if text == "all" else text.split(",")
-    return [name for name in names if name]
-
-
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
     from cmafs.run.job import CANNOT_RUN
 
-    command, kernels = _command(args), _kernels(args.kernel)
-    if not kernels:
-        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`", CANNOT_RUN)
+    command, kernels = _command(args), kernels_named(args.kernel, CANNOT_RUN)
     if len(kernels) > 1:
         from cmafs.run.matrix import run_each
 

@@ -24,7 +24,9 @@ def memory_size(text: str | int | None) -> int | None:
         return text
     value, rest = memparse(text)
     if rest or not value:
-        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G")
+        known = value and rest.lower() in ("b", "ib", "byte", "bytes")
+        meant = f"; did you mean {text[: len(text) - len(rest)]}?" if known else ""
+        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G{meant}")
     return value
 
 

@@ -1,0 +1,143 @@
+"""What to do about a finding: said only after it was done to a copy of the board, and helped.
+
+Pure. An edit that does not help, or that harms more than it helps, is not spoken of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from cmafs.check import edits
+from cmafs.check.edits import Edit, Trial, copy_of
+from cmafs.check.report import ERROR, Problem, Report
+from cmafs.init.options import MachineOptions
+from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.of.base import DeviceTree
+
+#: Boots a board and says what there is to say, but for remedies; raises ValueError where it cannot.
+Boot: TypeAlias = "Callable[[DeviceTree, MachineOptions], Report]"
+
+_ALIGN = (edits.align, edits.let_kernel_place)
+_PLACE = (edits.let_kernel_place, edits.drop("no-map"))
+_CMA = (edits.size_alone, edits.drop_parameter)
+
+#: Code -> alternatives; all of those that help are said, of each the first edit that does.
+REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
+    "unsupported-format": ((edits.mend_parent,),),
+    "parent-ignored": ((edits.mend_parent,),),
+    "nested": ((edits.move_up,),),
+    "not-under-reserved-memory": ((edits.move_up,),),
+    "misspelt": ((edits.respell,),),
+    "invalid-reg": ((edits.in_root_cells, edits.give_size),),
+    "invalid-size": ((edits.in_root_cells, edits.give_size),),
+    "invalid-alignment": ((edits.in_root_cells, edits.drop("alignment")),),
+    "invalid-alloc-ranges": ((edits.in_root_cells, edits.drop("alloc-ranges")),),
+    "no-reg-no-size": ((edits.give_size,),),
+    "not-reusable": ((edits.add("reusable"),), (edits.add("no-map"),)),
+    "reusable-and-no-map": ((edits.drop("no-map"),), (edits.drop("reusable"),)),
+    "no-driver": ((edits.add_compatible,),),
+    "bypassed": ((edits.drop_cma,), (edits.drop("linux,cma-default"),)),
+    "default-twice": ((edits.drop("linux,cma-default"),),),
+    "size-zero": ((edits.align, edits.give_size),),
+    "misaligned": (_ALIGN,),
+    "base-misaligned": (_ALIGN,),
+    "size-misaligned": (_ALIGN,),
+    "alignment-raised": ((edits.raise_alignment,),),
+    "outside-memory": ((edits.let_kernel_place, *_CMA),),
+    "unmapped": ((edits.drop_mapping_flag, edits.let_kernel_place),),
+    "kernel-given-back": ((*_ALIGN, edits.drop_mapping_flag),),
+    "not-activated": ((edits.let_kernel_place, *_CMA),),
+    "no-value": ((edits.drop_parameter,),),
+    "no-room": ((edits.drop("alloc-ranges"),), (edits.smaller,)),
+    "reserve-failed": (_PLACE,),
+    "remap-hangs": (_ALIGN,),
+    "remap-unmaps": (_ALIGN,),
+    "remap-overlaps": ((edits.let_kernel_place, *_CMA),),
+    "taken": ((edits.let_kernel_place, *_CMA),),
+    "not-reserved": (_PLACE,),
+    "exceeds-limit": ((edits.let_kernel_place, *_CMA),),
+    "low-high-boundary": ((edits.let_kernel_place, *_CMA),),
+    "alignment-not-a-power-of-two": ((edits.raise_alignment,),),
+    "no-slot": ((edits.more_areas,),),
+    "extra-reg": ((edits.split_reg,),),
+    "reg-wins": ((edits.drop("size"),),),
+    "overlap": ((edits.let_kernel_place,),),
+    "memreserve": ((edits.let_kernel_place,),),
+    "name-cut": ((edits.shorten_name,),),
+    "unit-address": ((edits.name_for_base,),),
+    "out-of-reach": ((edits.into_reach,),),
+    "above-mask": ((edits.into_reach,),),
+    "no-room-for-parameter": ((edits.smaller_default, edits.size_alone),),
+    "not-a-number": ((edits.drop_parameter,),),
+    "text-ignored": ((edits.size_alone,),),
+    "default-wins": ((edits.drop_tree_default,), (edits.drop_parameter,)),
+    "unknown-parameter": ((edits.drop_parameter,),),
+    "region-2010-refused": ((edits.drop_parameter,),),
+    "cma-moved": ((edits.fixed_base,),),
+    "size-rounded": ((edits.rounded_size,),),
+    "too-small": ((edits.drop_parameter,),),
+    "not-a-multiple": ((edits.drop_parameter,),),
+    "bad-node": ((edits.drop_parameter,),),
+    "no-such-node": ((edits.drop_parameter,),),
+}
+
+
+def with_remedies(
+    report: Report, tree: DeviceTree, options: MachineOptions, cmdline: str, unit: int, boot: Boot
+) -> Report:
+    """The report with what to do about each finding, as far as something helps.
+
+    ``cmdline``: what the board was booted with; ``unit``: CMA_MIN_ALIGNMENT_BYTES.
+    """
+    problems = [
+        replace(
+            problem,
+            remedy=_remedy(
+                report, problem, Trial(tree, options, cmdline, None, problem.prop, problem.detail, unit), boot
+            ),
+        )
+        for problem in report.problems
+    ]
+    return replace(report, problems=problems)
+
+
+def _remedy(report: Report, problem: Problem, board: Trial, boot: Boot) -> str:
+    said = (
+        _first(report, problem, board, alternative, boot) for alternative in REMEDIES.get(problem.code, ())
+    )
+    return ", or ".join(filter(None, said))
+
+
+def _first(report: Report, problem: Problem, board: Trial, tries: tuple[Edit, ...], boot: Boot) -> str:
+    """What the first edit that helps says; empty if none does."""
+    for edit in tries:
+        tree = copy_of(board.tree)
+        node = tree.find_node_by_path(problem.node) if problem.node is not None else None
+        trial = replace(board, tree=tree, node=node)
+        for said in edit(trial):
+            try:
+                after = boot(trial.tree, trial.options)
+            except ValueError:  # the board can no longer be checked
+                continue
+            if _helps(report, problem, after, trial.node.path if trial.node is not None else None):
+                return said
+    return ""
+
+
+def _helps(before: Report, problem: Problem, after: Report, node: str | None) -> bool:
+    """Whether the finding is gone, nothing else is wrong with its node, and there are not more errors.
+
+    A machine that died of it may then show what it did not live to see.
+    """
+    for other in after.problems:
+        same = other.node == node and (node is not None or other.prop == problem.prop)
+        if same and (other.code == problem.code or other.severity == ERROR):
+            return False
+    if problem.effect == EFFECT_PANIC:
+        return True
+    if any(other.effect == EFFECT_PANIC for other in after.problems):
+        return False
+    gone = 1 if problem.severity == ERROR else 0
+    return after.errors <= before.errors - gone
