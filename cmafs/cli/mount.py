@@ -32,8 +32,8 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     umount = commands.add_parser(
         "umount",
         help="end a mounted machine",
-        description="Unmount a machine and wait for its server to end. Also clears the mount that a killed server "
-        "left behind.",
+        description="Unmount a machine and wait for its server to end. Also clears the mount that a killed\n"
+        "server left behind.",
         epilog="examples:\n  cmafs umount /mnt/m\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

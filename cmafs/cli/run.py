@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, kernels_named, reported
 
@@ -20,9 +21,9 @@ Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 12
 not found. With several kernels 1 if CMD failed on any.
 """
 _SHELL_DESCRIPTION = """\
-Start $SHELL as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
-/sys/kernel/tracing, /proc/meminfo, /dev/kmsg and the rest. Everything else is the host's. The simulator's own
-files are at $CMAFS_MOUNT/sim. The prompt says which board and kernel this is; leave with `exit`.
+Start $SHELL as uid 0 where every path of the mounted tree stands at its absolute place:
+/sys/kernel/debug/cma, /sys/kernel/tracing, /proc/meminfo, /dev/kmsg and the rest. Everything else is the
+host's. The simulator's own files are at $CMAFS_MOUNT/sim. The prompt says which board and kernel this is.
 
 Exit status: the shell's; 125 cmafs failed before it; 1 the machine does not survive its boot.
 """
@@ -67,10 +68,9 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def _command(args: argparse.Namespace) -> list[str]:
     """CMD and its arguments."""
-    import os
 
     if args.command is None:
-        return _shell(f"(cmafs {os.path.basename(args.dts)} {args.kernel}) ")
+        return _shell(f"(cmafs {Path(args.dts).name} {args.kernel}) ")
     words: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
         args.usage_error("no command given: cmafs run [options] -- CMD…")
@@ -83,7 +83,7 @@ def _shell(prompt: str) -> list[str]:
 
     shell = os.environ.get("SHELL") or "/bin/sh"
     os.environ["PS1"] = f"{prompt}# "
-    if os.path.basename(shell) != "bash" or not os.isatty(0):
+    if Path(shell).name != "bash" or not os.isatty(0):
         return [shell]
     startup = os.memfd_create("bashrc", 0)  # inherited, and gone with the shell
     os.write(startup, f"[ ! -r ~/.bashrc ] || . ~/.bashrc\nPS1={shlex.quote(prompt)}$PS1\n".encode())

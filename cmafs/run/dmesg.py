@@ -67,15 +67,15 @@ def read_available(kmsg: int) -> Iterator[Record]:
         yield parse(raw)
 
 
-def _relative(record: Record, at: datetime, boot: float, before: Record | None) -> str:
+def _minute(record: Record, boot: float) -> str:
+    at = datetime.fromtimestamp(boot + record.stamp / 1e6)
+    return f"[{at:%b}{at.day:2d} {at:%H:%M}] "
+
+
+def _relative(record: Record, boot: float, before: Record | None) -> str:
     """The minute where it is a new one, else the seconds since the record before."""
-    last = datetime.fromtimestamp(boot + before.stamp / 1e6) if before else None
-    if (
-        before is None
-        or last is None
-        or (last.date(), last.hour, last.minute) != (at.date(), at.hour, at.minute)
-    ):
-        return f"[{at:%b}{at.day:2d} {at:%H:%M}] "
+    if before is None or _minute(before, boot) != _minute(record, boot):
+        return _minute(record, boot)
     delta = (record.stamp - before.stamp) / 1e6
     return f"[  {delta:+.6f}] " if delta < 10 else f"[ {delta:+.6f}] "
 
@@ -87,14 +87,14 @@ def _stamp(record: Record, style: str, boot: float, before: Record | None) -> st
     if style == "ctime":
         return f"[{at:%a %b} {at.day:2d} {at:%H:%M:%S %Y}] "
     if style == "reltime":
-        return _relative(record, at, boot, before)
+        return _relative(record, boot, before)
     if style == "iso":
         return at.astimezone().isoformat(timespec="microseconds").replace(".", ",") + " "
     return f"[{record.stamp // 1_000_000:5d}.{record.stamp % 1_000_000:06d}] "
 
 
 def line(record: Record, args: argparse.Namespace, before: Record | None) -> str:
-    """A record as the options want it, its further lines below the first; ``before``: the one printed last."""
+    """A record as the options want it, further lines below the first; ``before``: the one printed last."""
     prefix = f"<{record.priority}>" if args.raw else ""
     if args.decode and not args.raw:
         prefix = f"{record.facility:<6}:{record.level:<6}: "

@@ -1,4 +1,4 @@
-"""What sim/ offers, as data: the verbs of sim/control and its files. Help, man page and docs are made of it."""
+"""What sim/ offers, as data: its files, and the verbs of sim/control. Help and man page are made of it."""
 
 from __future__ import annotations
 
