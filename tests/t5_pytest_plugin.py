@@ -123,6 +123,13 @@ def test_of_a_count(cma_machine):
     assert mounts_below(tmp_path) == []
 
 
+def test_the_example_of_the_api(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_context_manager_leaves_nothing_behind(tmp_path: Path) -> None:
     with cmafs.mounted(tmp_path, cmdline="cma=16M") as machine:
         assert machine.run("cat /sys/kernel/debug/cma/reserved/count", check=True).stdout == "4096\n"
