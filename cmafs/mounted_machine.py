@@ -37,8 +37,8 @@ class ScriptFailed(subprocess.CalledProcessError):
         self.report = report
 
     def __str__(self) -> str:
-        said = f"standard error:\\n{self.stderr.rstrip()}\\n" if self.stderr.strip() else ""
-        return f"exit status {self.returncode}: {self.cmd}\\n{said}{self.report}"
+        said = f"standard error:\n{self.stderr.rstrip()}\n" if self.stderr.strip() else ""
+        return f"exit status {self.returncode}: {self.cmd}\n{said}{self.report}"
 
 
 class MountedMachine(Files):
@@ -92,8 +92,8 @@ class MountedMachine(Files):
 
     def report(self) -> str:
         """The end of the machine's log, and sim/why: what a failed test wants to know."""
-        log = "".join(f"{line}\\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
-        return f"the end of the machine's log:\\n{log}sim/why:\\n{self.why()}"
+        log = "".join(f"{line}\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
+        return f"the end of the machine's log:\n{log}sim/why:\n{self.why()}"
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _shell(prompt: str) -> list[str]:
     startup = os.memfd_create("bashrc", 0)  # inherited, and gone with the shell
     os.write(startup, f"[ ! -r ~/.bashrc ] || . ~/.bashrc\nPS1={shlex.quote(prompt)}$PS1\n".encode())
     os.lseek(startup, 0, os.SEEK_SET)
-    return [shell, "--rcfile", f"/proc/self/fd/{startup}"]
+    return [shell, "--rcfile", f"/dev/fd/{startup}"]
 
 
 def main(args: argparse.Namespace) -> int:
