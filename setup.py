@@ -58,8 +58,17 @@ class BuildShare(Command):
 
 
 build.sub_commands.append(("build_share", None))
-documents = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (TOP / "docs").glob("*.md"))]
+playbooks = sorted(f"tests/scripts/{path.name}" for path in (TOP / "tests/scripts").glob("playbook_*.sh"))
+documents = [
+    "README.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{path.name}" for path in (TOP / "docs").glob("*.md")),
+]
 setup(
     cmdclass={"build_share": BuildShare},
-    data_files=[(MADE[maker][0], [made(maker)]) for maker in MADE] + [("share/doc/cmafs", documents)],
+    data_files=[
+        *((MADE[maker][0], [made(maker)]) for maker in MADE),
+        ("share/doc/cmafs", documents),
+        ("share/doc/cmafs/playbooks", playbooks),
+    ],
 )
