@@ -55,7 +55,7 @@ def test_an_idle_area(machine: Machine) -> None:
         "  an allocation can get at most 992 pages now (writers see ENOMEM beyond that)",
         "  a driver at most 768: its larger buffers begin at a multiple of 256 pages",
         "  holes: 992 at 0x60020",
-        "  pages of others in them, which must move: nobody",
+        "  used pages in the holes, which have to move: nobody",
         "  no allocation has failed",
         "  held by: dma_atomic_pool 32",
     ]
@@ -76,13 +76,13 @@ def test_pins_are_named_and_counted_in(machine: Machine) -> None:
     for i in range(9):
         machine.control(f"pin pfn {START + 32 + 10 + i * 50:#x}")
     shown = [f"{START + 42 + i * 50:#x} ([pin])" for i in range(8)]
-    assert line(machine, "pinned frames in them, which cannot move: ") == ", ".join(shown) + " and 1 more"
-    assert line(machine, "pages of others in them, which must move: ") == "[pin] 9"
+    assert line(machine, "pinned pages in the holes, which cannot move: ") == ", ".join(shown) + " and 1 more"
+    assert line(machine, "used pages in the holes, which have to move: ") == "[pin] 9"
     assert line(machine, "an allocation can get at most ") == (
         f"{PAGES - 42 - 400 - 1} pages now (writers see ENOMEM beyond that)"
     )
     machine.control(f"unpin pfn {START + 42:#x}")
-    assert line(machine, "pinned frames in them, which cannot move: ") == ", ".join(
+    assert line(machine, "pinned pages in the holes, which cannot move: ") == ", ".join(
         [*shown[1:], f"{START + 442:#x} ([pin])"]
     )
 
@@ -101,7 +101,7 @@ def test_tasks_in_the_holes_are_named_most_pages_first(machine: Machine) -> None
     for name, pages in (("few", 2300), ("most", 600)):
         machine.control(f"spawn {name} tmpfs {pages * 4}K")
     machine.control("kill filler")
-    owners = line(machine, "pages of others in them, which must move: ")
+    owners = line(machine, "used pages in the holes, which have to move: ")
     assert [word for word in owners.replace(",", "").split() if not word.isdigit()] == ["most", "few"]
     pages = {task.name: task.cma for task in _tasks(machine)}
     assert owners == f"most {pages['most']}, few {pages['few']}"

@@ -110,9 +110,9 @@ def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     yield from _for_drivers(machine, cma, pieces, longest)
     spans = [f"{end - first} at {first:#x}" for first, end in cma.holes()]
     yield f"holes: {_named(spans) or 'none'}"
-    yield f"pages of others in them, which must move: {_occupants(machine, cma)}"
+    yield f"used pages in the holes, which have to move: {_occupants(machine, cma)}"
     if pins:
-        yield f"pinned frames in them, which cannot move: {_named([_owner(machine, pfn) for pfn in pins])}"
+        yield f"pinned pages in the holes, which cannot move: {_named([_owner(machine, pfn) for pfn in pins])}"
     yield from _failures(machine, cma, pieces)
     yield f"held by: {_holders(machine, cma)}"
 
