@@ -61,6 +61,7 @@ _OFFSET = re.compile(r"pinned offset (\d+)")
 _DIRECTORY = re.compile(r"cd (\S+?);")
 _LOOP = re.compile(r"for n in ([-0-9 ]+);")
 _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
+_NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 
 Operation = dict[str, Any]
 
@@ -142,14 +143,17 @@ def find(sources: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def header_dts(header: dict[str, Any]) -> str:
-    """A device tree with the memory and the reservations that memblock=debug showed."""
+    """A device tree with the memory and the reservations that memblock=debug showed; without it, the
+    memory of the nodes, nothing of which was reserved.
+    """
     nodes, reserves = [], []
+    dumped = any(_RANGE.match(line) for line in header["boot"])
     for line in header["boot"]:
-        match = _RANGE.match(line)
+        match = (_RANGE if dumped else _NODE_RANGE).match(line)
         if not match:
             continue
         start, size = int(match[2], 16), int(match[3], 16) - int(match[2], 16) + 1
-        if match[1] == "memory":
+        if match[1] != "reserved":
             cells = " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size))
             nodes.append(f'memory@{start:x} {{ device_type = "memory"; reg = <{cells}>; }};')
         elif header["arch"] == "x86":  # on arm64 the dump is of the time after CMA was placed

@@ -49,6 +49,7 @@ PURE_STDLIB = frozenset(
         "contextlib",
         "copy",
         "dataclasses",
+        "difflib",
         "enum",
         "errno",
         "functools",
@@ -70,6 +71,7 @@ PURE_STDLIB = frozenset(
         "zlib",
         "traceback",
         "collections.abc",
+        "urllib.parse",
     ]
 )
 MAX_FUNCTION = 60

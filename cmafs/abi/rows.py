@@ -74,7 +74,7 @@ def find_row(name: str) -> tuple[str, str]:
     if not (there_was and release_key(next(iter(RELEASES))) <= wanted <= release_key(list(RELEASES)[-1])):
         known = ", ".join([*RELEASES, *DIALECTS])
         near = _nearest(name)
-        raise UnknownKernel(f"unknown kernel '{name}'{near}: known are {known}, and any release between them")
+        raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them{near}")
     row = [r for r in RELEASES if release_key(r) <= wanted][-1]
     assert match  # (0, 0) is below every row
     if not (match[3] or match[4]):

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
 from cmafs.init.options import MachineOptions
+from cmafs.lib.kstrtox import parse_integer
 from cmafs.of.address import of_dma_get_range
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -138,7 +139,7 @@ def respell(trial: Trial) -> Iterator[str]:
 
 
 def align(trial: Trial) -> Iterator[str]:
-    """Base and size as multiples of the unit: moved if only the base is wrong, else around what was written."""
+    """Base and size as multiples of the unit: moved, or around what was written if the size is wrong."""
     node, unit = trial.node, trial.unit
     pairs = node.entries("reg", *trial.cells, whole=True) if node is not None else []
     if node is None:
@@ -303,24 +304,18 @@ def move_up(trial: Trial) -> Iterator[str]:
 
 
 def into_reach(trial: Trial) -> Iterator[str]:
-    """The device's region where the device can address it."""
-    device = trial.node
-    if device is None:
+    """The device's region, which ``detail`` begins with, where the device can address it."""
+    device, region = trial.node, trial.tree.find_node_by_path(trial.detail.partition(" is ")[0])
+    if device is None or region is None:
         return
-    targets = (trial.tree.find_node_by_phandle(phandle) for phandle in device.parse_phandles("memory-region"))
-    region = next((t for t in targets if t is not None and f"{t.path} " in f"{trial.detail} "), None)
-    if region is None:
-        return
-    size = next(iter(region.entries("reg", *trial.cells)), (0, 0))[1] or region.read_number(
-        "size", trial.cells[1]
-    )
     address, length = trial.cells
-    for low, _, bytes_ in of_dma_get_range(device) or [(0, 0, _FOUR_GIB)]:
-        end = min(low + bytes_, _FOUR_GIB if low < _FOUR_GIB else low + bytes_, (1 << 32 * length) - 1 + low)
+    fixed = region.entries("reg", *trial.cells) or [(0, *row) for row in region.entries("size", length)]
+    for low, _, size in of_dma_get_range(device) or [(0, 0, _FOUR_GIB)]:
         region.props.pop("reg", None)
+        reach = min(size, (1 << 32 * length) - 1, max(_FOUR_GIB - low, 0) or size)
         words = [
-            _set(region, "size", encode(length, _up(size, trial.unit))),
-            _set(region, "alloc-ranges", encode(address, low) + encode(length, end - low)),
+            _set(region, "size", encode(length, _up(fixed[0][1], trial.unit))),
+            _set(region, "alloc-ranges", encode(address, low) + encode(length, reach)),
         ]
         yield f"give {region.path} {' '.join(words)} instead of its place"
 
@@ -380,7 +375,7 @@ def rounded_size(trial: Trial) -> Iterator[str]:
 
 def smaller_default(trial: Trial) -> Iterator[str]:
     """Half of what ``cma=`` or the configuration asks for, and half again."""
-    size = int(trial.detail.split()[0], 16) if trial.detail.startswith("0x") else 0
+    size = parse_integer(trial.detail).value if trial.detail.startswith("0x") else 0
     word = next(iter(_words(trial)[-1:]), "")
     while size > trial.unit:
         size = _up(size // 2, trial.unit)

@@ -49,6 +49,8 @@ _ABOUT_ANY = frozenset(
 #: Lines that name no node: what the driver says before the region is given up.
 _COMPLAINT = re.compile(r"\] (?:Reserved memory: (?!created)|cma: (?!Reserved))")
 
+_OF_CMA = re.compile(r"\] cma: (?!Reserved)")
+
 _CONSEQUENCE = {
     EFFECT_REFUSED: "no area",
     EFFECT_IGNORED: "no area, the kernel passes over it",
@@ -125,8 +127,15 @@ class _Findings:
         return NOTE if event.effect == EFFECT_NOTE or event.reason in _HARMLESS | _MILD else ERROR
 
     def _said(self, event: BootEvent) -> tuple[str, ...]:
-        """The kernel's lines about a region: those with its name, and the complaint before the first."""
+        """The kernel's lines about a region: those with its name, and the complaint before the first.
+
+        Of a parameter the lines of CMA itself.
+        """
+        if event.node is None:
+            return tuple(line for line in self.log if _OF_CMA.search(line))
         name = event.node.rsplit("/", 1)[-1] if event.node else ""
+        if event.reason == "overlap":
+            return tuple(line for line in self.log if f" overlaps with {name} " in line)
         named = re.compile(rf"(?:node |'|bypass |reusable ){re.escape(name)}(?:,? |'|$)")
         found = [index for index, line in enumerate(self.log) if name and named.search(line)]
         if found and found[0] and _COMPLAINT.search(self.log[found[0] - 1]):

@@ -32,7 +32,9 @@ def out_of_reach(machine: BootedMachine) -> Iterator[BootEvent]:
         own = node.parse_phandles("memory-region")
         region = phandles.get(own[device.region_index]) if device.region_index < len(own) else None
         if region is not None and not _reaches(device, region.base, region.size):
-            yield _event(device, node, region)
+            yield _event(device, node, region, "out-of-reach")
+        elif region is not None and region.base + region.size - 1 > _mask_end(device):
+            yield _event(device, node, region, "above-mask")
     default = machine.cma.default
     for path in buses:
         assert default is not None
@@ -43,8 +45,16 @@ def out_of_reach(machine: BootedMachine) -> Iterator[BootEvent]:
 
 
 def _reaches(device: Device, base: int, size: int) -> bool:
+    """Whether the bus leads there, whatever the driver's mask."""
+    limit = device.bus_dma_limit
     ends = (device.phys_to_dma(base), device.phys_to_dma(base + size - 1))
-    return all(address is not None and address <= device.dma_limit for address in ends)
+    return all(address is not None and (not limit or address <= limit) for address in ends)
+
+
+def _mask_end(device: Device) -> int:
+    """The last CPU address that the mask reaches which every device has at first."""
+    mask, windows = device.coherent_dma_mask, device.dma_range_map
+    return max((w.cpu_start + mask - w.dma_start for w in windows if w.dma_start <= mask), default=mask)
 
 
 def _misses_default(machine: BootedMachine, device: Device) -> bool:
@@ -60,9 +70,11 @@ def _bus(node: DeviceNode) -> DeviceNode:
     return step
 
 
-def _event(device: Device, node: DeviceNode, region: ReservedMem) -> BootEvent:
+def _event(device: Device, node: DeviceNode, region: ReservedMem, reason: str) -> BootEvent:
     windows = [(r.cpu_start, r.cpu_start + r.size - 1) for r in device.dma_range_map]
-    inside = ", ".join(f"{low:#x}-{high:#x}" for low, high in windows or [(0, device.dma_limit)])
+    by_mask = reason == "above-mask" or not windows
+    inside = ", ".join(
+        f"{low:#x}-{high:#x}" for low, high in ([(0, _mask_end(device))] if by_mask else windows)
+    )
     detail = f"{region.node.path} is {region.base:#x}-{region.base + region.size - 1:#x}, in reach {inside}"
-    reason = "out-of-reach" if windows else "above-mask"
     return BootEvent(node.path, reason, EFFECT_MOVED, "memory-region", detail)

@@ -19,9 +19,9 @@ from cmafs.of.base import DeviceTree
 #: Boots a board and says what there is to say, but for remedies; raises ValueError where it cannot.
 Boot: TypeAlias = "Callable[[DeviceTree, MachineOptions], Report]"
 
-_ALIGN = (edits.align, edits.let_kernel_place)
-_PLACE = (edits.let_kernel_place, edits.drop("no-map"))
 _CMA = (edits.size_alone, edits.drop_parameter)
+_ALIGN = (edits.align, edits.let_kernel_place, *_CMA)
+_PLACE = (edits.let_kernel_place, edits.drop("no-map"))
 
 #: Code -> alternatives; all of those that help are said, of each the first edit that does.
 REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
@@ -36,6 +36,7 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "invalid-alloc-ranges": ((edits.in_root_cells, edits.drop("alloc-ranges")),),
     "no-reg-no-size": ((edits.give_size,),),
     "not-reusable": ((edits.add("reusable"),), (edits.add("no-map"),)),
+    "plain-pool": ((edits.drop("linux,cma-default"),),),
     "reusable-and-no-map": ((edits.drop("no-map"),), (edits.drop("reusable"),)),
     "no-driver": ((edits.add_compatible,),),
     "bypassed": ((edits.drop_cma,), (edits.drop("linux,cma-default"),)),
@@ -69,7 +70,7 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "unit-address": ((edits.name_for_base,),),
     "out-of-reach": ((edits.into_reach,),),
     "above-mask": ((edits.into_reach,),),
-    "no-room-for-parameter": ((edits.smaller_default, edits.size_alone),),
+    "no-room-for-parameter": ((edits.smaller_default, *_CMA),),
     "not-a-number": ((edits.drop_parameter,),),
     "text-ignored": ((edits.size_alone,),),
     "default-wins": ((edits.drop_tree_default,), (edits.drop_parameter,)),
@@ -111,7 +112,11 @@ def _remedy(report: Report, problem: Problem, board: Trial, boot: Boot) -> str:
 
 
 def _first(report: Report, problem: Problem, board: Trial, tries: tuple[Edit, ...], boot: Boot) -> str:
-    """What the first edit that helps says; empty if none does."""
+    """What the first edit that helps says; empty if none does.
+
+    One after which nothing is wrong with the node goes before one that leaves another fault of it.
+    """
+    second_best = ""
     for edit in tries:
         tree = copy_of(board.tree)
         node = tree.find_node_by_path(problem.node) if problem.node is not None else None
@@ -121,23 +126,27 @@ def _first(report: Report, problem: Problem, board: Trial, tries: tuple[Edit, ..
                 after = boot(trial.tree, trial.options)
             except ValueError:  # the board can no longer be checked
                 continue
-            if _helps(report, problem, after, trial.node.path if trial.node is not None else None):
+            left = _left(report, problem, after, trial.node.path if trial.node is not None else None)
+            if left == []:
                 return said
-    return ""
+            if left and not second_best:
+                second_best = f"{said}, which leaves {' and '.join(left)}"
+    return second_best
 
 
-def _helps(before: Report, problem: Problem, after: Report, node: str | None) -> bool:
-    """Whether the finding is gone, nothing else is wrong with its node, and there are not more errors.
+def _left(before: Report, problem: Problem, after: Report, node: str | None) -> list[str] | None:
+    """What is then wrong with the node, as codes not said before; None if the finding or more harm remains.
 
     A machine that died of it may then show what it did not live to see.
     """
-    for other in after.problems:
-        same = other.node == node and (node is not None or other.prop == problem.prop)
-        if same and (other.code == problem.code or other.severity == ERROR):
-            return False
+    same = [p for p in after.problems if p.node == node and (node is not None or p.prop == problem.prop)]
+    if any(other.code == problem.code for other in same):
+        return None
+    said = {other.code for other in before.problems if other.node == problem.node}
+    left = sorted({other.code for other in same if other.severity == ERROR} - said)
     if problem.effect == EFFECT_PANIC:
-        return True
+        return left
     if any(other.effect == EFFECT_PANIC for other in after.problems):
-        return False
-    gone = 1 if problem.severity == ERROR else 0
-    return after.errors <= before.errors - gone
+        return None
+    fault = 1 if problem.severity == ERROR and not left else 0
+    return left if after.errors <= before.errors - fault else None

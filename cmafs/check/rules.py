@@ -96,8 +96,7 @@ RULES: Mapping[str, Rule] = {
         "remap",
     ),
     "remap-unmaps": Rule(
-        "base or size is no multiple of 2 MiB: low memory beside it stays unmapped, and using that "
-        "is an oops",
+        "base or size is no multiple of 2 MiB: what is beside it stays unmapped, and using that is an oops",
         "remap",
     ),
     "remap-overlaps": Rule(

@@ -85,8 +85,10 @@ def by_finding(reports: Sequence[Report]) -> list[tuple[str, Problem, list[str]]
 
 def to_brief(reports: Sequence[Report]) -> str:
     """A line for each finding, with its kernels where several were asked."""
-    several = len({report.kernel for report in reports}) > 1
-    return "".join(
-        finding(problem, list(dict.fromkeys(kernels)) if several else ()) + "\n"
-        for _, problem, kernels in by_finding(reports)
-    )
+    lines = []
+    for board, problem, kernels in by_finding(reports):
+        asked = list(dict.fromkeys(report.kernel for report in reports if report.board == board))
+        on = list(dict.fromkeys(kernels))
+        named = [] if len(asked) == 1 else ["all kernels"] if on == asked else on
+        lines.append(finding(problem, named) + "\n")
+    return "".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cmafs.cli.options import Commands
 
@@ -17,49 +18,90 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "boards",
         help="list the bundled boards, the kernels, or the named configurations",
+<<<<<<< HEAD
         description="List the boards that --dts knows by name, the kernels that --kernel knows, or the sets "
         "that --config knows.",
         epilog="examples:\n  cmafs boards\n  cmafs boards --kernels\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+=======
+        description="List the boards that --dts knows by name, with their memory and the areas that the "
+        "default kernel makes of them, the kernels that --kernel knows, or the sets that --config knows.",
+>>>>>>> g-check
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--kernels", dest="table", action="store_const", const=_kernels, default=_boards)
     which.add_argument("--configs", dest="table", action="store_const", const=_configs)
+    parser.add_argument("--json", action="store_true", help="one JSON document; sizes in bytes")
     parser.set_defaults(main=main)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the table."""
-    rows: list[tuple[str, str]] = args.table()
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        print(f"{name:<{max(width, 10)}} {text}")
+    """Print the table, or the same as one document."""
+    if args.json:
+        import json
+
+        print(json.dumps(args.table(True), indent=2))
+        return 0
+    rows: list[tuple[str, ...]] = args.table(False)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
-def _boards() -> list[tuple[str, str]]:
-    from cmafs.of.fdt import boards
+def _boards(as_data: bool) -> list[Any]:
+    """Name, architecture, memory, areas with their sizes, model; with a line of titles unless ``as_data``."""
+    from cmafs.check.tree import size_text
+    from cmafs.init.main import start_kernel
+    from cmafs.init.options import MachineOptions
+    from cmafs.lib.clock import ManualClock
+    from cmafs.of.fdt import boards, load
 
-    return [(board.name, board.model) for board in boards()]
+    found: list[dict[str, Any]] = []
+    for board in boards():
+        machine = start_kernel(load(board.name), MachineOptions(dts=board.name), ManualClock())
+        shift = machine.config.page_shift
+        areas = [
+            {"name": cma.name, "base": cma.base_pfn << shift, "size": cma.count << shift}
+            for cma in machine.cma
+        ]
+        found.append(
+            {
+                "name": board.name,
+                "model": board.model,
+                "arch": machine.arch,
+                "memory": machine.memblock.phys_mem_size(),
+                "areas": areas,
+            }
+        )
+    if as_data:
+        return found
+    rows = [("BOARD", "ARCH", "MEMORY", "AREAS", "MODEL")]
+    for one in found:
+        named = ", ".join(f"{area['name']} {size_text(area['size'])}" for area in one["areas"])
+        rows.append((one["name"], one["arch"], size_text(one["memory"]), named, one["model"]))
+    return rows
 
 
-def _configs() -> list[tuple[str, str]]:
+def _configs(as_data: bool) -> list[Any]:
     """The named sets, and of which machine each is."""
     from cmafs.abi.config_sets import DISTRIBUTIONS
 
     rows = [
         ("defconfig", "the release's defconfig of the architecture, with what debugs CMA on (the default)"),
         ("tiny", "the first recordings' guests, built from tinyconfig"),
+        *((name, f"{one.arch}, kernel {one.row}") for name, one in DISTRIBUTIONS.items()),
     ]
-    return rows + [(name, f"{one.arch}, kernel {one.row}") for name, one in DISTRIBUTIONS.items()]
+    return [{"name": name, "machine": text} for name, text in rows] if as_data else rows
 
 
-def _kernels() -> list[tuple[str, str]]:
+def _kernels(as_data: bool) -> list[Any]:
     """Every row with the release it shows and where its answers come from."""
     from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES
 
     rows = []
     for row, release in RELEASES.items():
         source = "recorded on a real kernel" if row in RECORDED else "from the kernel's sources"
-        rows.append((row, f"{release:<10} {source}"))
-    return rows + [(name, f"{shown:<10} {_DIALECT_SOURCES[name]}") for name, (_, shown) in DIALECTS.items()]
+        rows.append((row, release, source))
+    rows += [(name, shown, _DIALECT_SOURCES[name]) for name, (_, shown) in DIALECTS.items()]
+    return [{"name": n, "release": r, "source": s} for n, r, s in rows] if as_data else rows

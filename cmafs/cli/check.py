@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.cli.options import (
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cmafs.check.formats import Unchecked
     from cmafs.check.report import Problem, Report
     from cmafs.of.base import DeviceTree
-    from cmafs.of.source_map import Place
+    from cmafs.of.source_map import Place, SourceMap
 
 _DESCRIPTION = """\
 Boot each BOARD without mounting it. Prints a table of its CMA areas, and every region that did not become
@@ -114,9 +116,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _jobs(args: argparse.Namespace) -> list[_Job]:
     """Every board on every kernel, in the order asked. Raises CommandFailed with status 2."""
-    from cmafs.api import config_lines
-    from cmafs.init.options import BadOption
-
     boards = [*args.boards, *([args.dts] if args.dts is not None else [])]
     if not boards:
         from cmafs.of.fdt import boards as bundled
@@ -126,16 +125,25 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
     kernels = kernels_named(args.kernel, 2)
     for kernel in kernels:
         say_rounding(kernel)
-    try:
-        config = tuple(config_lines(args.config))
-    except BadOption as error:
-        raise CommandFailed(str(error), 2) from None
+    config = _config(args.config)
     files = tuple(item for item in args.config if "=" not in item)
     return [
         _Job(board, MachineOptions.chosen(args, dts=board, kernel=kernel, config=config), _codes(args), files)
         for board in boards
         for kernel in kernels
     ]
+
+
+def _config(given: Sequence[str]) -> tuple[str, ...]:
+    """The lines of ``--config``. Raises CommandFailed with status 2."""
+    if not given:
+        return ()
+    from cmafs.api import BadOption, config_lines  # which imports all files of a machine
+
+    try:
+        return tuple(config_lines(given))
+    except BadOption as error:
+        raise CommandFailed(str(error), 2) from None
 
 
 def _codes(args: argparse.Namespace) -> frozenset[str]:
@@ -156,25 +164,41 @@ def _codes(args: argparse.Namespace) -> frozenset[str]:
 def _examined(jobs: Sequence[_Job], processes: int) -> Iterator[Outcome]:
     """The outcomes in order, whatever the number of processes."""
     processes = min(processes, len(jobs))
-    if processes <= 1:
+    if processes <= 1 or any(map(_is_stream, {job.board for job in jobs})):
         yield from _counted(_chunk(jobs), len(jobs))
         return
     from multiprocessing import get_context
 
     step = max(len(jobs) // (processes * _ROUNDS), 1)
     chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]
-    with get_context("fork").Pool(processes) as pool:
+    with get_context("fork").Pool(processes, _begin_worker) as pool:
         found = (one for chunk in pool.imap(_chunk_list, chunks) for one in chunk)
         yield from _counted(found, len(jobs))
 
 
+def _is_stream(board: str) -> bool:
+    """Whether a board can be read but once, as ``<(make-board)`` of a shell."""
+    path = Path(board)
+    return path.exists() and not path.is_file()
+
+
+def _begin_worker() -> None:
+    """An interrupt is the parent's to answer, and none outlives it."""
+    import signal
+
+    from cmafs.mount.prctl import set_pdeathsig
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_pdeathsig(signal.SIGKILL)
+
+
 def _counted(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
     """The same, with a line on a terminal that says how far it is."""
-    show = total > 1 and sys.stderr.isatty()
+    from cmafs.run.progress import Progress
+
+    progress = Progress(total, "checked")
     for number, one in enumerate(outcomes, 1):
-        if show:
-            end = "\r\x1b[K" if number == total else ""
-            print(f"\rchecked {number} of {total}{end}", end="", file=sys.stderr, flush=True)
+        progress.show(number)
         yield one
 
 
@@ -184,48 +208,59 @@ def _chunk_list(jobs: Sequence[_Job]) -> list[Outcome]:
 
 def _chunk(jobs: Sequence[_Job]) -> Iterator[Outcome]:
     """The outcomes of some jobs; a board that follows itself is loaded once."""
-    board, tree = "", None
+    board: _Board | None = None
     for job in jobs:
-        tree, board = tree if job.board == board else None, job.board
+        if board is None or board.name != job.board:
+            board = _Board(job.board, job.options.overlays)
         try:
-            tree = tree or _load(job)
-            yield _examine(job, tree)
+            yield _examine(job, board)
         except ValueError as error:  # DtError, UnknownKernel, ConfigError, BadOption: one line each
             from cmafs.check.formats import Unchecked
 
             yield Unchecked(job.board, job.options.kernel, str(error))
 
 
-def _load(job: _Job) -> DeviceTree:
-    from cmafs.of.fdt import load
+@dataclass(frozen=True)
+class _Board:
+    """A board as the user named it, read when it is asked for. Raises DtError."""
 
-    return load(job.board, job.options.overlays)
+    name: str
+    overlays: tuple[str, ...]
+
+    @cached_property
+    def tree(self) -> DeviceTree:
+        """The tree, with its overlays."""
+        from cmafs.of.fdt import load
+
+        return load(self.name, self.overlays)
+
+    @cached_property
+    def sources(self) -> SourceMap:
+        """Where its nodes and properties stand."""
+        from cmafs.of.fdt import source_map
+
+        return source_map(self.tree, self.overlays)
 
 
-def _examine(job: _Job, tree: DeviceTree) -> Report:
+def _examine(job: _Job, board: _Board) -> Report:
     """The report with places, without what is silenced. Raises ValueError: one line for the user."""
     from cmafs.check.examine import boot_report, cured
     from cmafs.check.report import located, without_ignored
 
-    report = replace(boot_report(tree, job.options), board=job.board)
+    report = replace(boot_report(board.tree, job.options), board=job.board)
     if line := rounding(job.options.kernel):
         report = replace(report, log=[line, *report.log])
     if not report.problems:
         return report
-    from cmafs.of.fdt import source_map
-
-    sources = source_map(tree, job.options.overlays)
     placed = [replace(problem, place=_config_place(job, problem)) for problem in report.problems]
-    report = located(replace(report, problems=placed), sources, job.options.cmdline is None)
-    return cured(without_ignored(report, sources, job.ignore), tree, job.options)
+    report = located(replace(report, problems=placed), board.sources, job.options.cmdline is None)
+    return cured(without_ignored(report, board.sources, job.ignore), board.tree, job.options)
 
 
 def _config_place(job: _Job, problem: Problem) -> Place | None:
     """Where a file of --config says what a finding is about."""
     if problem.code not in ("config-dropped", "config-unmodelled"):
         return None
-    from pathlib import Path
-
     from cmafs.of.source_map import Place
 
     for file in job.config_files:

@@ -6,7 +6,15 @@ import argparse
 import shlex
 from pathlib import Path
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from, kernels_named, reported
+from cmafs.cli.options import (
+    CommandFailed,
+    Commands,
+    add_matrix_options,
+    boot_from,
+    kernels_named,
+    reported,
+    shard_of,
+)
 
 _DESCRIPTION = """\
 Run CMD as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
@@ -15,7 +23,8 @@ directory, the network. The simulator's own files are at $CMAFS_MOUNT/sim. The h
 /proc/sys/vm are out of reach, and nothing remains on the host.
 
 --kernel also takes a comma list, or `all` (every row of `cmafs boards --kernels` but the dialects): CMD then
-runs once for each, its lines prefixed with the kernel, with a table at the end.
+runs once for each, its lines prefixed with the kernel, with a table at the end. --jobs of them run at a time;
+what is printed is in the order asked, and the same whatever that number is.
 
 Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD is not executable; 127
 not found. With several kernels 1 if CMD failed on any.
@@ -54,7 +63,12 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
+<<<<<<< HEAD
     run.set_defaults(main=main)
+=======
+    add_matrix_options(run, "the kernels")
+    run.set_defaults(main=main, usage_error=run.error)
+>>>>>>> g-check
     shell = commands.add_parser(
         "shell",
         parents=[machine],
@@ -63,7 +77,11 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+<<<<<<< HEAD
     shell.set_defaults(main=main, command=None, explain=False)
+=======
+    shell.set_defaults(main=main, command=None, jobs=1, shard=None)
+>>>>>>> g-check
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -96,11 +114,12 @@ def main(args: argparse.Namespace) -> int:
     from cmafs.run.job import CANNOT_RUN
 
     command, kernels = _command(args), kernels_named(args.kernel, CANNOT_RUN)
-    if len(kernels) > 1:
-        from cmafs.run.matrix import run_each
+    if len(kernels) == 1:
+        return run_on(args, kernels[0], command)
+    from cmafs.run.matrix import run_each
 
-        return run_each(kernels, lambda kernel: reported(lambda: run_on(args, kernel, command)))
-    return run_on(args, kernels[0], command)
+    mine = shard_of(args.shard, kernels)
+    return run_each(mine, lambda kernel: reported(lambda: run_on(args, kernel, command)), args.jobs)
 
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:

@@ -51,16 +51,15 @@ class SourceMap:
             return self.props[path, prop or ""]
         while path not in self.nodes and path != "/":
             path = path.rpartition("/")[0] or "/"
-        return self._named(path) if path in self.nodes else Place(self.file)
+        return self._named(self.nodes[path][0]) if path in self.nodes else Place(self.file)
 
     def top(self) -> Place:
         """The root as the board's own file opens it, for what is of the whole board."""
         roots = (place for place in self.nodes.get("/", []) if place.file == self.file)
-        return next(roots, Place(self.file))
+        return self._named(next(roots, Place(self.file)))
 
-    def _named(self, path: str) -> Place:
+    def _named(self, place: Place) -> Place:
         """Where the node's name begins: dtc gives the brace."""
-        place = self.nodes[path][0]
         before = self._line(place.file, place.line)[: place.column - 1]
         words = list(re.finditer(r"[^\s{};]+(?=[ \t]*$)", before))
         return Place(place.file, place.line, words[-1].start() + 1) if words else place
