@@ -30,7 +30,9 @@ RULES: Mapping[str, Rule] = {
     "unsupported-format": Rule("the kernel ignores all of /reserved-memory", "scan"),
     "parent-ignored": Rule("lost with its parent", "scan"),
     "nested": Rule("only children of /reserved-memory itself are regions", "scan"),
-    "not-under-reserved-memory": Rule("the kernel looks for regions only directly below /reserved-memory", _BINDING),
+    "not-under-reserved-memory": Rule(
+        "the kernel looks for regions only directly below /reserved-memory", _BINDING
+    ),
     "disabled": Rule("the kernel skips it without a line", "scan"),
     # lengths
     "invalid-reg": Rule("not a whole number of (address, size) pairs in the root's cells", "reserve_reg"),

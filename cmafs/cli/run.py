@@ -63,12 +63,8 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
-<<<<<<< HEAD
-    run.set_defaults(main=main)
-=======
     add_matrix_options(run, "the kernels")
-    run.set_defaults(main=main, usage_error=run.error)
->>>>>>> g-check
+    run.set_defaults(main=main)
     shell = commands.add_parser(
         "shell",
         parents=[machine],
@@ -77,11 +73,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-<<<<<<< HEAD
-    shell.set_defaults(main=main, command=None, explain=False)
-=======
-    shell.set_defaults(main=main, command=None, jobs=1, shard=None)
->>>>>>> g-check
+    shell.set_defaults(main=main, command=None, explain=False, jobs=1, shard=None)
 
 
 def _command(args: argparse.Namespace) -> list[str]:

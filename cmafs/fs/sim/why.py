@@ -112,7 +112,8 @@ def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     yield f"holes: {_named(spans) or 'none'}"
     yield f"used pages in the holes, which have to move: {_occupants(machine, cma)}"
     if pins:
-        yield f"pinned pages in the holes, which cannot move: {_named([_owner(machine, pfn) for pfn in pins])}"
+        named = _named([_owner(machine, pfn) for pfn in pins])
+        yield f"pinned pages in the holes, which cannot move: {named}"
     yield from _failures(machine, cma, pieces)
     yield f"held by: {_holders(machine, cma)}"
 
