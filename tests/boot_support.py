@@ -120,6 +120,11 @@ def areas(machine: BootedMachine) -> list[tuple[str, int, int]]:
     return [(cma.name, cma.base_pfn << shift, cma.count << shift) for cma in machine.cma]
 
 
+#: What headers do not name and recordings show: the second ones of arm64 had physical addresses of 48 bits
+#: (the table of memory sections is 64 KiB), one of amd64 obeyed numa=fake.
+_UNNAMED = ("CONFIG_ARM64_PA_BITS=48",)
+
+
 @dataclass
 class Transcript:
     """A recorded boot: its header, and what its script printed."""
@@ -144,9 +149,11 @@ class Transcript:
     @property
     def cmdline(self) -> str:
         """The whole command line, as the log has it; the first recordings' headers only have its end."""
-        logged = (line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: "))
+        logged = [line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: ")]
+        printed = iter(self.script_output or [])
+        logged += [next(printed) for line in printed if line == "KERNELCMDLINE"]
         console = "ttyS0" if self.arch == "x86_64" else "ttyAMA0"
-        return next(logged, f"console={console} quiet panic=-1 {self.header['cmdline']}")
+        return next(iter(logged), f"console={console} quiet panic=-1 {self.header['cmdline']}")
 
     @property
     def has_config(self) -> bool:
@@ -162,7 +169,9 @@ class Transcript:
         """The machine of the header, booted. Raises KernelPanic."""
         lines = self.header.get("config")
         config = ("tiny",) if lines is None else tuple(map(FileLine, lines))
-        if "numa=fake" in self.cmdline:  # obeyed by a kernel whose header does not name the option
+        if lines and self.arch == "arm64":
+            config = (*config, *_UNNAMED)
+        if "numa=fake" in self.cmdline:
             config = (*config, "CONFIG_NUMA_EMU=y")
         options = MachineOptions(kernel=self.kernel, arch=self.arch, cmdline=self.cmdline, config=config)
         return start_kernel(self.tree(), options, ManualClock())

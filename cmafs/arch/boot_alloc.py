@@ -18,6 +18,15 @@ _SZ_64G = 1 << 36
 #: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
 _BUCKET_BYTES = 8
 
+#: Of the log's ring buffer: alignment; sizeof(struct prb_desc), sizeof(struct printk_info)
+#: (kernel/printk/printk_ringbuffer.h@v6.12).
+_LOG_ALIGN = 8
+_RECORD_BYTES = (24, 88)
+
+#: sizeof(struct mem_section), of which each root holds a page; of a pointer to a root.
+_MEM_SECTION_BYTES = 16
+_POINTER_BYTES = 8
+
 #: Small allocations, which fill the gaps that the others leave in their pages, are made in pieces of this.
 _SMALL = 256
 
@@ -33,8 +42,12 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
 
 
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
-    """The memmap."""
+    """``sparse_init()``: the table of section roots, the memmap."""
     data = boot.data
+    if boot.config.arch == "arm64":
+        sections = 1 << boot.config.number("ARM64_PA_BITS") - data.section_bits
+        roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
+        boot.memblock_alloc(roots * _POINTER_BYTES)
     layout = SparseLayout(
         data.section_bits,
         boot.struct_page_bytes,
@@ -76,8 +89,23 @@ def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
     return below[1] + round(share * (above[1] - below[1]) / 4) * 4
 
 
+def setup_log_buf(boot: EarlyBoot) -> None:
+    """``setup_log_buf()``: a log larger than the static one, with its descriptors and infos (5.10 on).
+
+    On x86_64 it is taken before memory is dumped: the tree's /memreserve/ has it.
+    """
+    size, per_record = boot.log.log_buf_len, boot.abi.printk.bytes_per_descriptor
+    if boot.config.arch == "x86_64" or size <= 1 << boot.config.number("LOG_BUF_SHIFT"):
+        return
+    boot.memblock_alloc(size, _LOG_ALIGN)
+    if per_record:
+        for record in _RECORD_BYTES:
+            boot.memblock_alloc(size // per_record * record, _LOG_ALIGN)
+
+
 def mm_core_init(boot: EarlyBoot) -> None:
-    """Hash tables, bounce buffer, and everything small, from the top of memory down."""
+    """Log buffer, hash tables, bounce buffer, and everything small, from the top of memory down."""
+    setup_log_buf(boot)
     size, shift = boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
