@@ -7,7 +7,7 @@ STAMP := $(VENV)/.cmafs-setup
 # fixture is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo shell test soak mutants bench lint
+.PHONY: help setup demo shell test soak mutants bench lint dist
 
 help:
 	@echo 'make demo    the walkthroughs of README.md on mounted machines, printed as a transcript'
@@ -17,6 +17,7 @@ help:
 	@echo 'make bench   every budget, measured as ratios in one run'
 	@echo 'make soak    the property tests with new examples and the stress tests, much longer'
 	@echo 'make mutants a sample of changes of the program: do the fast tests notice?'
+	@echo 'make dist    wheel and source archive in dist/, checked, installed and tried outside the tree'
 	@echo 'make setup   system packages where missing, then .venv with cmafs in it'
 
 setup: $(STAMP)
@@ -48,3 +49,13 @@ mutants: setup
 
 bench: setup
 	$(BIN)/python tests/bench.py $(ARGS)
+
+# In an environment of its own: building takes nothing from .venv, and the wheel is tried without the tree.
+dist:
+	rm -rf dist build
+	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp/tools" && \
+	"$$tmp/tools/bin/pip" install -q build twine && "$$tmp/tools/bin/python" -m build && \
+	"$$tmp/tools/bin/twine" check --strict dist/* && \
+	$(PYTHON) -m venv "$$tmp/installed" && "$$tmp/installed/bin/pip" install -q dist/*.whl && cd "$$tmp" && \
+	installed/bin/cmafs --version && installed/bin/cmafs check rpi4 --format brief && \
+	ls installed/share/man/man1/cmafs.1 installed/share/bash-completion/completions/cmafs

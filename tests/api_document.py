@@ -30,8 +30,8 @@ with cmafs.mounted(dts="rpi4", kernel="5.10") as board:  # mounted: other progra
     assert board.run("uname -r", check=True).stdout == "5.10.223\\n"
 ```
 
-`cmafs.Machine`, `cmafs.boot`, `cmafs.MachineOptions`, `cmafs.mounted` and `cmafs.MountedMachine` are there after
-`import cmafs`. Importing the package costs nothing; the first use of a name does.
+`cmafs.Machine`, `cmafs.boot`, `cmafs.MachineOptions`, `cmafs.mounted` and `cmafs.MountedMachine` are there
+after `import cmafs`. Importing the package costs nothing; the first use of a name does.
 """
 
 PYTEST = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -430,3 +431,11 @@ def test_the_prompt_of_a_shell_says_where_one_is(shell: str, tmp_path: Path) -> 
     os.waitpid(pid, 0)
     os.close(terminal)
     assert b"(cmafs rpi4 5.10) " in said
+
+
+def test_dmesg_has_the_options_that_people_type() -> None:
+    script = "dmesg -H | head -n 2; echo '<3>lost' > /dev/kmsg; dmesg -T -l err"
+    first, second, error = run(script).stdout.splitlines()
+    assert re.match(r"\[[A-Z][a-z]{2}[ \d]\d \d\d:\d\d\] Linux version 6\.12", first)
+    assert second.startswith("[  +0.000000] ")
+    assert re.match(r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] lost$", error)
