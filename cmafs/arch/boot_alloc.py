@@ -9,6 +9,7 @@ from __future__ import annotations
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.intervals import length
+from cmafs.lib.kconfig import Kconfig
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
@@ -41,11 +42,17 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
+def _max_physmem_bits(config: Kconfig) -> int:
+    """``MAX_PHYSMEM_BITS`` of arm64."""
+    wide = config.on("ARM64_64K_PAGES") and config.on("ARM64_PA_BITS_52")
+    return 52 if wide or config.on("CPU_LPA2") else 48
+
+
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     """``sparse_init()``: the table of section roots, the memmap."""
     data = boot.data
     if boot.config.arch == "arm64":
-        sections = 1 << boot.config.number("ARM64_PA_BITS") - data.section_bits
+        sections = 1 << _max_physmem_bits(boot.config) - data.section_bits
         roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
         boot.memblock_alloc(roots * _POINTER_BYTES)
     layout = SparseLayout(
@@ -127,7 +134,7 @@ def _pad_to_board(boot: EarlyBoot) -> None:
     memory = length(layout.memory)
     free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
     missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
-    for start, end in reversed(list(boot.memblock.free_ranges())):
+    for start, end in list(boot.memblock.free_ranges_reverse()):
         take = min(end - start, max(missing, 0) * boot.page_size)
         boot.memblock.reserve(end - take, take)
         missing -= take // boot.page_size

@@ -23,18 +23,18 @@ _FOUR_GIB = 1 << 32
 
 @dataclass
 class Trial:
-    """A copy of a board to change: its tree, its options with their command line, and the finding's node.
+    """A copy of a board to change: its tree, its options with their command line.
 
-    ``prop`` and ``detail``: the finding's; ``unit``: CMA_MIN_ALIGNMENT_BYTES.
+    ``unit``: CMA_MIN_ALIGNMENT_BYTES; ``node`` (None for a parameter), ``prop``, ``detail``: the finding's.
     """
 
     tree: DeviceTree
     options: MachineOptions
     cmdline: str
-    node: DeviceNode | None
-    prop: str
-    detail: str
     unit: int
+    node: DeviceNode | None = None
+    prop: str = ""
+    detail: str = ""
 
     @property
     def cells(self) -> tuple[int, int]:

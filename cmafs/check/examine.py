@@ -72,12 +72,13 @@ def cured(report: Report, tree: DeviceTree, options: MachineOptions) -> Report:
     """The report of a board with a remedy, tried on a copy of it, for each finding that has one."""
     if not report.problems:
         return report
-    from cmafs.check.remedy import with_remedies  # most boards need none
+    from cmafs.check.edits import Trial  # most boards need none
+    from cmafs.check.remedy import Search
 
     abi = kernel_abi(options.kernel)
     unit = parse_config(options.config, report.arch, abi, board_config(tree)).cma_min_alignment_bytes()
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    return with_remedies(report, tree, options, cmdline, unit, boot_report)
+    return Search(report, Trial(tree, options, cmdline, unit), boot_report).with_remedies()
 
 
 def boot_report(tree: DeviceTree, options: MachineOptions) -> Report:

@@ -6,7 +6,7 @@ Pure. An edit that does not help, or that harms more than it helps, is not spoke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from cmafs.check import edits
@@ -85,59 +85,58 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
 }
 
 
-def with_remedies(
-    report: Report, tree: DeviceTree, options: MachineOptions, cmdline: str, unit: int, boot: Boot
-) -> Report:
-    """The report with what to do about each finding, as far as something helps.
+@dataclass(frozen=True)
+class Search:
+    """What is tried for a board: its report as it is, the board to copy, and how to boot a copy."""
 
-    ``cmdline``: what the board was booted with; ``unit``: CMA_MIN_ALIGNMENT_BYTES.
-    """
-    problems = [
-        replace(
-            problem,
-            remedy=_remedy(
-                report, problem, Trial(tree, options, cmdline, None, problem.prop, problem.detail, unit), boot
-            ),
-        )
-        for problem in report.problems
-    ]
-    return replace(report, problems=problems)
+    report: Report
+    board: Trial
+    boot: Boot
 
+    def with_remedies(self) -> Report:
+        """The report with what to do about each finding, as far as something helps."""
+        problems = [replace(problem, remedy=self._remedy(problem)) for problem in self.report.problems]
+        return replace(self.report, problems=problems)
 
-def _remedy(report: Report, problem: Problem, board: Trial, boot: Boot) -> str:
-    said = (
-        _first(report, problem, board, alternative, boot) for alternative in REMEDIES.get(problem.code, ())
-    )
-    return ", or ".join(filter(None, said))
+    def _remedy(self, problem: Problem) -> str:
+        said = (self._first(problem, tries) for tries in REMEDIES.get(problem.code, ()))
+        return ", or ".join(filter(None, said))
 
+    def _first(self, problem: Problem, tries: tuple[Edit, ...]) -> str:
+        """What the first edit that helps says; empty if none does.
 
-def _first(report: Report, problem: Problem, board: Trial, tries: tuple[Edit, ...], boot: Boot) -> str:
-    """What the first edit that helps says; empty if none does.
+        One after which nothing is wrong with the node goes before one that leaves another fault of it.
+        """
+        second_best = ""
+        for edit in tries:
+            trial = self._copy(problem)
+            for said in edit(trial):
+                left = self._left(problem, trial)
+                if left == []:
+                    return said
+                if left and not second_best:
+                    second_best = f"{said}, which leaves {' and '.join(left)}"
+        return second_best
 
-    One after which nothing is wrong with the node goes before one that leaves another fault of it.
-    """
-    second_best = ""
-    for edit in tries:
-        tree = copy_of(board.tree)
+    def _copy(self, problem: Problem) -> Trial:
+        tree = copy_of(self.board.tree)
         node = tree.find_node_by_path(problem.node) if problem.node is not None else None
-        trial = replace(board, tree=tree, node=node)
-        for said in edit(trial):
-            try:
-                after = boot(trial.tree, trial.options)
-            except ValueError:  # the board can no longer be checked
-                continue
-            left = _left(report, problem, after, trial.node.path if trial.node is not None else None)
-            if left == []:
-                return said
-            if left and not second_best:
-                second_best = f"{said}, which leaves {' and '.join(left)}"
-    return second_best
+        return replace(self.board, tree=tree, node=node, prop=problem.prop, detail=problem.detail)
+
+    def _left(self, problem: Problem, trial: Trial) -> list[str] | None:
+        """What is then wrong with the node, as codes; None if the copy cannot be booted or is no better."""
+        try:
+            after = self.boot(trial.tree, trial.options)
+        except ValueError:  # the board can no longer be checked
+            return None
+        return left_by(self.report, problem, after, trial.node.path if trial.node is not None else None)
 
 
-def _left(before: Report, problem: Problem, after: Report, node: str | None) -> list[str] | None:
+def left_by(before: Report, problem: Problem, after: Report, node: str | None) -> list[str] | None:
     """What is then wrong with the node, as codes not said before; None if the finding or more harm remains.
 
-    A machine that died of it may then show what it did not live to see.
+    ``node``: its path after the edit, which may have moved it; None for a parameter. A machine that died of
+    it may then show what it did not live to see.
     """
     same = [p for p in after.problems if p.node == node and (node is not None or p.prop == problem.prop)]
     if any(other.code == problem.code for other in same):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
 
 from cmafs.cli.options import Commands
+
+#: What there is as data, and as lines.
+Table: TypeAlias = "tuple[Any, list[str]]"
 
 _DIALECT_SOURCES = {
     "article": "dialect: the workflow of seeds/000, on the algorithms of 6.12",
@@ -32,20 +37,22 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or the same as one document."""
+    data, lines = args.table()
     if args.json:
         import json
 
-        print(json.dumps(args.table(True), indent=2))
-        return 0
-    rows: list[tuple[str, ...]] = args.table(False)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines = [json.dumps(data, indent=2)]
+    print(*lines, sep="\n")
     return 0
 
 
-def _boards(as_data: bool) -> list[Any]:
-    """Name, architecture, memory, areas with their sizes, model; with a line of titles unless ``as_data``."""
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _boards() -> Table:
+    """Name, architecture, memory, areas with their sizes, model."""
     from cmafs.check.tree import size_text
     from cmafs.init.main import start_kernel
     from cmafs.init.options import MachineOptions
@@ -69,16 +76,14 @@ def _boards(as_data: bool) -> list[Any]:
                 "areas": areas,
             }
         )
-    if as_data:
-        return found
     rows = [("BOARD", "ARCH", "MEMORY", "AREAS", "MODEL")]
     for one in found:
         named = ", ".join(f"{area['name']} {size_text(area['size'])}" for area in one["areas"])
         rows.append((one["name"], one["arch"], size_text(one["memory"]), named, one["model"]))
-    return rows
+    return found, _columns(rows)
 
 
-def _configs(as_data: bool) -> list[Any]:
+def _configs() -> Table:
     """The named sets, and of which machine each is."""
     from cmafs.abi.config_sets import DISTRIBUTIONS
 
@@ -87,16 +92,23 @@ def _configs(as_data: bool) -> list[Any]:
         ("tiny", "the first recordings' guests, built from tinyconfig"),
         *((name, f"{one.arch}, kernel {one.row}") for name, one in DISTRIBUTIONS.items()),
     ]
-    return [{"name": name, "machine": text} for name, text in rows] if as_data else rows
+    return [{"name": name, "machine": text} for name, text in rows], _columns(rows)
 
 
-def _kernels(as_data: bool) -> list[Any]:
-    """Every row with the release it shows and where its answers come from."""
-    from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES
+def _kernels() -> Table:
+    """Every row with the release it shows, then what was recorded."""
+    from cmafs.abi.recorded import RECORDINGS
+    from cmafs.abi.rows import DIALECTS, RELEASES
 
-    rows = []
-    for row, release in RELEASES.items():
-        source = "recorded on a real kernel" if row in RECORDED else "from the kernel's sources"
-        rows.append((row, release, source))
+    rows = [(row, release, "") for row, release in RELEASES.items()]
     rows += [(name, shown, _DIALECT_SOURCES[name]) for name, (_, shown) in DIALECTS.items()]
-    return [{"name": n, "release": r, "source": s} for n, r, s in rows] if as_data else rows
+    recorded = [
+        f"{one.kernel:<26} {one.arch:<6} {one.config:<23} {one.transcripts:>11}  {one.equal:>5}"
+        for one in RECORDINGS
+    ]
+    head = f"{'RECORDED':<26} {'ARCH':<6} {'CONFIGURATION':<23} TRANSCRIPTS  EQUAL"
+    data = {
+        "kernels": [{"name": name, "release": release, "dialect": text} for name, release, text in rows],
+        "recorded": [asdict(one) for one in RECORDINGS],
+    }
+    return data, [*_columns(rows), "", head, *recorded]

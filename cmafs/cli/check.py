@@ -123,8 +123,11 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
         known = ", ".join(board.name for board in bundled())
         raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}", 2)
     kernels = kernels_named(args.kernel, 2)
-    for kernel in kernels:
-        say_rounding(kernel)
+    try:
+        for kernel in kernels:
+            say_rounding(kernel)
+    except ValueError as error:  # UnknownKernel
+        raise CommandFailed(str(error), 2) from None
     config = _config(args.config)
     files = tuple(item for item in args.config if "=" not in item)
     return [

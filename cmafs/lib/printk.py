@@ -147,7 +147,7 @@ class Printk:
         if address == 0:
             return self.abi.null_pointer[:width].rjust(width)
         if self.abi.hashes_pointers and not self.ptr_key_filled:
-            return "(____ptrval____)" if self.bits_per_long == 64 else "(ptrval)"
+            return (self.abi.early_pointer if self.bits_per_long == 64 else "(ptrval)").rjust(width)
         if not self.abi.hashes_pointers:
             return f"{address & ((1 << self.bits_per_long) - 1):0{width}x}"
         from hashlib import blake2b  # loads OpenSSL, which most machines never need
