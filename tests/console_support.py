@@ -1,10 +1,10 @@
 """Runs the ```console and ```bash blocks of a document and compares what they print.
 
-A ```bash block is there to be pasted: it is one command; what it prints is the ```text block that is the next
-block, if that is one. In a ```console block, a line that starts with ``$ `` (or ``# ``: as root) is a command,
-``> `` continues it, the lines after it are what it prints. ``...`` stands for anything, on a line of its own
-for any lines. Time stamps and hashed pointers are compared as such, not by value. All blocks of one document
-run in one shell, in a directory of their own, so that a later block may use what an earlier one did.
+A ```bash block is there to be pasted: it is one command; what it prints is the ```text block that is the
+next block, if that is one. In a ```console block, a line that starts with ``$ `` (or ``# ``: as root) is a
+command, ``> `` continues it, the lines after it are what it prints. ``...`` stands for anything, on a line of
+its own for any lines. Time stamps and hashed pointers are compared as such, not by value. All blocks of one
+document run in one shell, in a directory of their own, so that a later block may use what an earlier one did.
 """
 
 from __future__ import annotations

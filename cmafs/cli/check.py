@@ -85,7 +85,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="silence findings of this code; repeatable",
     )
     add_matrix_options(parser, "boards and kernels")
-    parser.set_defaults(main=run_check, dts=None)
+    parser.set_defaults(main=run_check, dts=None, failure=2)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Job:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Print the reports; the exit status. Raises CommandFailed with status 2 if nothing could be checked."""
+    """Print the reports; the exit status. Raises CommandFailed if nothing could be checked."""
     jobs = shard_of(args.shard, _jobs(args))
     outcomes = list(_examined(jobs, args.jobs))
     from cmafs.check.report import Report
@@ -107,7 +107,7 @@ def run_check(args: argparse.Namespace) -> int:
     reports = [one for one in outcomes if isinstance(one, Report)]
     unchecked = [one for one in outcomes if not isinstance(one, Report)]
     if len(jobs) == 1 and unchecked:
-        raise CommandFailed(unchecked[0].why, 2)
+        raise CommandFailed(unchecked[0].why)
     for one in unchecked:
         print(f"cmafs: {one.board} on {one.kernel}: {one.why}", file=sys.stderr)
     sys.stdout.write(_formatted(args, reports, unchecked))
@@ -115,19 +115,19 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace) -> list[_Job]:
-    """Every board on every kernel, in the order asked. Raises CommandFailed with status 2."""
+    """Every board on every kernel, in the order asked. Raises CommandFailed."""
     boards = [*args.boards, *([args.dts] if args.dts is not None else [])]
     if not boards:
         from cmafs.of.fdt import boards as bundled
 
         known = ", ".join(board.name for board in bundled())
-        raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}", 2)
-    kernels = kernels_named(args.kernel, 2)
+        raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}")
+    kernels = kernels_named(args.kernel)
     try:
         for kernel in kernels:
             say_rounding(kernel)
     except ValueError as error:  # UnknownKernel
-        raise CommandFailed(str(error), 2) from None
+        raise CommandFailed(str(error)) from None
     config = _config(args.config)
     files = tuple(item for item in args.config if "=" not in item)
     return [
@@ -138,7 +138,7 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
 
 
 def _config(given: Sequence[str]) -> tuple[str, ...]:
-    """The lines of ``--config``. Raises CommandFailed with status 2."""
+    """The lines of ``--config``. Raises CommandFailed."""
     if not given:
         return ()
     from cmafs.api import BadOption, config_lines  # which imports all files of a machine
@@ -146,18 +146,18 @@ def _config(given: Sequence[str]) -> tuple[str, ...]:
     try:
         return tuple(config_lines(given))
     except BadOption as error:
-        raise CommandFailed(str(error), 2) from None
+        raise CommandFailed(str(error)) from None
 
 
 def _codes(args: argparse.Namespace) -> frozenset[str]:
-    """The codes to silence. Raises CommandFailed with status 2 for one that no finding has."""
+    """The codes to silence. Raises CommandFailed for one that no finding has."""
     codes = frozenset(code for text in args.ignore for code in text.split(",") if code)
     if codes:
         from cmafs.check.rules import RULES
         from cmafs.cli.options import suggestion
 
         for code in sorted(codes - RULES.keys()):
-            raise CommandFailed(f"--ignore: no finding has the code '{code}'{suggestion(code, RULES)}", 2)
+            raise CommandFailed(f"--ignore: no finding has the code '{code}'{suggestion(code, RULES)}")
     return codes
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cmafs.init.options import MachineOptions
+from cmafs.mount.ending import FAILED, INTERRUPTED, Failed, OutputLost, complain
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -23,21 +24,28 @@ T = TypeVar("T")
 PANIC_LINES = 20
 
 
-class CommandFailed(Exception):
-    """A command cannot do what was asked: one line saying what and what to do, and the exit status."""
+class CommandFailed(Failed):
+    """A command cannot do what was asked; ``status`` is its exit status if not that of all its failures."""
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
 
 
-def reported(command: Callable[[], int]) -> int:
-    """The status of a command, whose failure is said in one line on standard error."""
+def reported(command: Callable[[], int], failure: int = FAILED) -> int:
+    """The status of a command, however it ends; badly: ``failure``, and one line on standard error."""
     try:
         return command()
-    except CommandFailed as failure:
-        print(f"cmafs: {failure}", file=sys.stderr)
-        return failure.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OutputLost as lost:
+        if not lost.unread:  # else the reader has seen enough
+            complain(lost)
+        return FAILED
+    except Exception as error:
+        complain(error)
+        status = error.status if isinstance(error, CommandFailed) else None
+        return failure if status is None else status
 
 
 def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
@@ -85,16 +93,16 @@ def shard_of(shard: tuple[int, int] | None, items: Sequence[T]) -> list[T]:
     return list(items) if shard is None else list(items[shard[0] - 1 :: shard[1]])
 
 
-def kernels_named(text: str, status: int) -> list[str]:
+def kernels_named(text: str) -> list[str]:
     """What ``--kernel`` names: one release, a comma list, or all; whether there are such is not asked.
 
-    Raises CommandFailed with ``status``.
+    Raises CommandFailed.
     """
     from cmafs.abi.rows import RELEASES
 
     names = list(RELEASES) if text == "all" else [name for name in text.split(",") if name]
     if not names:
-        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`", status)
+        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
     return names
 
 
@@ -126,14 +134,13 @@ def boot_from(
     args: argparse.Namespace,
     *,
     clock: Clock | None = None,
-    status: int = 1,
-    panic_status: int = 1,
+    panic_status: int | None = None,
     **changes: object,
 ) -> Machine:
     """Boot the machine that the options describe.
 
-    Without ``clock`` it runs in real time from now; ``changes`` go before the options. Raises CommandFailed
-    with ``status``; for a panic with ``panic_status``, and the end of the log is printed first.
+    Without ``clock`` it runs in real time from now; ``changes`` go before the options. Raises CommandFailed;
+    for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
     from cmafs.init.main import KernelPanic
@@ -147,4 +154,4 @@ def boot_from(
         print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
     except api.CANNOT_BOOT as error:
-        raise CommandFailed(str(error), status) from None
+        raise CommandFailed(str(error)) from None

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from cmafs.mount.ending import CANNOT_RUN
 from cmafs.mount.prctl import set_pdeathsig
-from cmafs.run.job import CANNOT_RUN
 from cmafs.run.progress import Progress
 
 _CHUNK = 65536  # bytes read at a time

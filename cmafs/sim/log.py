@@ -15,7 +15,7 @@ class SimLog(deque[str]):
 
     def __init__(self) -> None:
         super().__init__(maxlen=MAX_LINES)
-        self.sink: Callable[[str], None] | None = None
+        self.sink: Callable[[str], object] | None = None
         self.internal_errors = 0
 
     def append(self, line: str) -> None:
