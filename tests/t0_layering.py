@@ -29,12 +29,13 @@ FLOORS = (
     "api",
     "mount",
     "run",
+    "mounted_machine",
     "cli",
     "pytest_plugin",
     "__main__",
 )
 #: Rooms and modules that may touch files, processes, time of day or FUSE.
-EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "pytest_plugin", "__main__"])
+EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "mounted_machine", "pytest_plugin", "__main__"])
 EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile"])
 #: What the pure part may import of the standard library.
 PURE_STDLIB = frozenset(
