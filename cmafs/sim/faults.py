@@ -132,7 +132,8 @@ class Faults:
         cma.count = cma.available_count = 0
         for cmr in cma.ranges:
             cmr.count = 0
-        self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+        if self.areas.abi.failed_says:
+            self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
 
     def activate(self, cma: Cma) -> None:
         """Takes deactivate() back. Raises OSError EINVAL, EBUSY (pages that cannot move are in it now)."""
