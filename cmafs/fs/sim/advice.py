@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cmafs.lib.printk import encode
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory
 from cmafs.mm.page_owner import KIND_PCP, TAG_SHIFT
@@ -71,7 +72,7 @@ def show_advice(machine: BootedMachine) -> bytes:
         for failure in [*cma.failures][:1]:
             lines.append(f"{cma.name.rstrip()}: {failure.count} pages")
             lines += [f"  {line}" for line in _area_lines(machine, cma)]
-    return "".join(f"{line}\n" for line in lines or ["no allocation has failed"]).encode()
+    return encode("".join(f"{line}\n" for line in lines or ["no allocation has failed"]))
 
 
 def _area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from cmafs.lib.printk import encode
 from cmafs.mm.page_owner import KIND_PCP, TAG_SHIFT, contiguous
 from cmafs.sim.cma_owner import page_holders
 
@@ -25,7 +26,7 @@ Extent = tuple[int, int, str, str]
 def show_map(machine: BootedMachine) -> bytes:
     """The text of sim/map: area by area, ascending."""
     extents = (extent for cma in machine.cma for extent in sorted(_extents(machine, cma)))
-    return "".join(f"{pfn:#x} {count} {state} {name}\n" for pfn, count, state, name in extents).encode()
+    return encode("".join(f"{pfn:#x} {count} {state} {name}\n" for pfn, count, state, name in extents))
 
 
 def _extents(machine: BootedMachine, cma: Cma) -> Iterator[Extent]:

@@ -46,7 +46,7 @@ def show_tasks(machine: BootedMachine) -> bytes:
 
 def show_faults(machine: BootedMachine) -> bytes:
     """sim/faults: what was set and not taken back."""
-    return "".join(f"{line}\n" for line in machine.faults.lines()).encode()
+    return encode("".join(f"{line}\n" for line in machine.faults.lines()))
 
 
 class Verify:
