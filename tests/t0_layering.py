@@ -29,12 +29,13 @@ FLOORS = (
     "api",
     "mount",
     "run",
+    "mounted_machine",
     "cli",
     "pytest_plugin",
     "__main__",
 )
 #: Rooms and modules that may touch files, processes, time of day or FUSE.
-EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "pytest_plugin", "__main__"])
+EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "mounted_machine", "pytest_plugin", "__main__"])
 EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile"])
 #: What the pure part may import of the standard library.
 PURE_STDLIB = frozenset(
@@ -48,6 +49,7 @@ PURE_STDLIB = frozenset(
         "contextlib",
         "copy",
         "dataclasses",
+        "difflib",
         "enum",
         "errno",
         "functools",
@@ -69,6 +71,7 @@ PURE_STDLIB = frozenset(
         "zlib",
         "traceback",
         "collections.abc",
+        "urllib.parse",
     ]
 )
 MAX_FUNCTION = 60

@@ -340,7 +340,8 @@ def test_bad_files(tmp_path: Path) -> None:
 
 def test_unknown_board() -> None:
     known = "am62x, article-1, article-2, camera, imx8mm, rk3588, rpi4, virt, x86-4g"
-    assert refusal("rpi5") == f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb"
+    said = f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb; did you mean rpi4?"
+    assert refusal("rpi5") == said
     assert refusal("") == f"unknown board '': known are {known}; or the path of a .dts or .dtb"
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from pyfdt.pyfdt import FDT_BEGIN_NODE, FDT_END, FDT_END_NODE, FDT_MAGIC, FDT_NOP, FDT_PROP, FdtBlobParse
 
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
-from cmafs.of.fdt_compile import OverlayError, apply_overlays, compile_source
+from cmafs.of.fdt_compile import OverlayError, annotated_source, apply_overlays, compile_source
+from cmafs.of.source_map import SourceMap, add_overlay, add_source
 
 #: arch/arm64/include/asm/boot.h: MAX_FDT_SIZE@v6.12; the kernel maps no larger blob, in bytes.
 MAX_FDT_SIZE = 2 << 20
@@ -80,6 +81,56 @@ def load(source: str, overlays: Sequence[str] = ()) -> DeviceTree:
     return tree
 
 
+def source_map(tree: DeviceTree, overlays: Sequence[str] = ()) -> SourceMap:
+    """Where the nodes and properties of a tree that ``load()`` made of these overlays stand in the sources.
+
+    A blob has no places, nor has a pipe, which was read: its name stands for them.
+    """
+    path = _find(tree.source)
+    bundled = path.parent == _board_directory()
+    found = SourceMap(f"cmafs/boards/{path.name}" if bundled else str(path))
+    if text := _annotated(str(path)):
+        add_source(found, text.replace(str(path), found.file) if bundled else text)
+    for overlay in overlays:
+        if text := _annotated(overlay):
+            add_overlay(found, text, _targets(_unflatten(overlay, _blob_of(overlay, symbols=True)), tree))
+    found.texts = {file: _lines(file, path.parent) for file in found.files()}
+    return found
+
+
+def _annotated(path: str) -> str:
+    if not Path(path).is_file():
+        return ""
+    data = _read(path)
+    return "" if data.startswith(_MAGIC) else annotated_source(path, data, regular=True)
+
+
+def _lines(file: str, directory: Path) -> list[str]:
+    """The lines of a source; dtc's own /include/ names files as seen from the board's directory."""
+    for path in (Path(file), directory / file, _board_directory() / Path(file).name):
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []
+
+
+def _targets(overlay: DeviceTree, tree: DeviceTree) -> dict[str, str]:
+    """Path of each fragment of an overlay -> path of the node of the merged tree that it changes."""
+    labels, fixups = (
+        root.children.get(name) for root, name in ((tree.root, "__symbols__"), (overlay.root, "__fixups__"))
+    )
+    found = {}
+    for label in fixups.props if fixups else ():
+        for fixup in fixups.property_read_strings(label) if fixups else ():
+            fragment, _, prop = fixup.partition(":")
+            target = labels.property_read_string(label) if labels else None
+            if prop.startswith("target:") and target:
+                found[fragment] = target
+    for fragment_node in overlay.root.children.values():
+        if target := fragment_node.property_read_string("target-path"):
+            found[fragment_node.path] = target
+    return found
+
+
 def _find(source: str) -> Path:
     """The file that a --dts value names. Raises DtError for a bare name that is neither board nor file."""
     bundled = _board_directory() / f"{source}.dts"
@@ -87,8 +138,11 @@ def _find(source: str) -> Path:
     if bare and source and _exists(bundled):
         return bundled
     if bare and not (source and _exists(Path(source))):
-        known = ", ".join(board.name for board in boards())
-        raise DtError(f"unknown board '{source}': known are {known}; or the path of a .dts or .dtb")
+        known = [board.name for board in boards()]
+        near = _meant(source, known)
+        raise DtError(
+            f"unknown board '{source}': known are {', '.join(known)}; or the path of a .dts or .dtb{near}"
+        )
     return Path(source)
 
 
@@ -98,6 +152,13 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only for a mistake
+
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def read_named(path: str, most: int) -> bytes:
@@ -126,7 +187,10 @@ def _read(path: str) -> bytes:
     except IsADirectoryError:
         raise DtError(f"{path}: is a directory; a .dts or .dtb file is wanted") from None
     except OSError as error:
-        raise DtError(f"{path}: {error.strerror}") from None
+        bundled = _board_directory() / f"{Path(path).stem}.dts"
+        helps = isinstance(error, FileNotFoundError) and _exists(bundled)
+        near = f"; the bundled board is called {bundled.stem}, without .dts" if helps else ""
+        raise DtError(f"{path}: {error.strerror}{near}") from None
     except ValueError as error:  # a NUL in its name
         raise DtError(f"{path!r}: {error}") from None
     if not data:

@@ -129,6 +129,15 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     the path again (a pipe cannot be). ``symbols``: keep the labels (``dtc -@``), which overlays need.
     Raises DtError.
     """
+    return _dtc(source, text, regular, ["-O", "dtb", *(["-@"] if symbols else [])])
+
+
+def annotated_source(source: str, text: bytes, regular: bool) -> str:
+    """The tree as dtc prints it, with file, line and column of each node and property. Raises DtError."""
+    return _dtc(source, text, regular, ["-O", "dts", "-T", "-T"]).decode("utf-8", "replace")
+
+
+def _dtc(source: str, text: bytes, regular: bool, flags: Sequence[str]) -> bytes:
     argument = "-"
     if regular:
         argument = f"./{source}" if source.startswith("-") else source
@@ -136,8 +145,7 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     if _CPP_DIRECTIVE.search(text):
         stdin, cwd = _preprocess(source, text, argument), str(Path(source).parent)
         argument = "-"  # the working directory is then where dtc's own /include/ looks
-    flags = ["-q", "-I", "dts", "-O", "dtb", *(["-@"] if symbols else [])]
-    result = _run(["dtc", *flags, argument], stdin, cwd)
+    result = _run(["dtc", "-q", "-I", "dts", *flags, argument], stdin, cwd)
     if result.returncode or not result.stdout:
         raise DtError(_explain_dtc(source, text, result))
     return result.stdout
