@@ -30,7 +30,9 @@ RULES: Mapping[str, Rule] = {
     "unsupported-format": Rule("the kernel ignores all of /reserved-memory", "scan"),
     "parent-ignored": Rule("lost with its parent", "scan"),
     "nested": Rule("only children of /reserved-memory itself are regions", "scan"),
-    "not-under-reserved-memory": Rule("a pool that is no child of /reserved-memory is no region", _BINDING),
+    "not-under-reserved-memory": Rule(
+        "the kernel looks for regions only directly below /reserved-memory", _BINDING
+    ),
     "disabled": Rule("the kernel skips it without a line", "scan"),
     # lengths
     "invalid-reg": Rule("not a whole number of (address, size) pairs in the root's cells", "reserve_reg"),
@@ -44,7 +46,7 @@ RULES: Mapping[str, Rule] = {
     "not-reusable": Rule(
         "without `reusable` it becomes a plain DMA pool of its device, not CMA",
         _POOL_BINDING,
-        "no area: a DMA pool for one device",
+        "no area: it becomes a DMA pool of the devices that name it",
     ),
     "plain-pool": Rule("with `no-map` it is a plain DMA pool of its device, not CMA", "rmem_dma_setup"),
     "reusable-and-no-map": Rule("`reusable` and `no-map` exclude each other", "rmem_cma_setup"),

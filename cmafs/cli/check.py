@@ -47,7 +47,7 @@ _EPILOG = """\
 examples:
   cmafs check rpi4
   cmafs check rpi4 imx8mm --kernel all --format brief
-  cmafs check rpi4 --cmdline cma=320M --format json
+  cmafs check rpi4 --cmdline cma=320M --format json         # exit status 1
   cmafs check virt --memory 2G --log            # where the boot loader fills /memory in
   cmafs check rpi4 camera --kernel all --shard 1/4 --format sarif
 """

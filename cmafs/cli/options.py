@@ -153,5 +153,5 @@ def boot_from(
     except KernelPanic as panic:
         print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
-    except (api.DtError, api.UnknownKernel, api.ConfigError, api.BadOption) as error:
+    except api.CANNOT_BOOT as error:
         raise CommandFailed(str(error)) from None
