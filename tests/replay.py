@@ -264,7 +264,7 @@ def compare_log(recorded: list[str], ours: list[str]) -> list[str]:
         problems.append(f"log: {len(recorded)} lines recorded, {len(ours)} here")
     ours = ours[-len(recorded) :] if recorded else []
     there, here = Pointers(), Pointers()
-    for number, (want, got) in enumerate(zip(recorded[-len(ours) :], ours, strict=True)):
+    for number, (want, got) in enumerate(zip(recorded[len(recorded) - len(ours) :], ours, strict=True)):
         if _POINTER.sub("P", want) != _POINTER.sub("P", got):
             problems.append(f"log line {number}: recorded {want!r}, here {got!r}")
         elif not same_pointers(there, want, here, got):
@@ -330,7 +330,8 @@ def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> lis
         if "out" in got and op["op"] == "R":
             got["out"] = _filtered(op["path"], got["out"])
         want = expected(op)
-        if not agrees(op, want, got, PARKED.get(transcript.name, LAG), page_kib(transcript.header)):
+        lag = PARKED.get(transcript.name, transcript.header.get("parked", LAG))
+        if not agrees(op, want, got, lag, page_kib(transcript.header)):
             what = {name: op[name] for name in ("op", "path", "data") if name in op}
             problems.append(f"operation {number} {what}: recorded {_short(want)}, here {_short(got)}")
     if transcript.script_output[-1:] == ["Killed"]:  # with the script, before the log was read

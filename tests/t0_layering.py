@@ -228,6 +228,26 @@ def test_no_module_level_mutable_state() -> None:
     assert wrong == []
 
 
+def compares_by_value(decorator: ast.expr) -> bool:
+    """Whether a class so decorated is a dataclass that can change and still equals its likes."""
+    call = decorator if isinstance(decorator, ast.Call) else None
+    name = call.func if call else decorator
+    given = {word.arg: ast.unparse(word.value) for word in call.keywords} if call else {}
+    is_one = isinstance(name, ast.Name) and name.id == "dataclass"
+    return is_one and given.get("frozen") != "True" and given.get("eq") != "False"
+
+
+def test_what_can_change_is_itself_alone() -> None:
+    """list.remove() and a key of a dict mean that object, and no other that looks the same now."""
+    wrong = [
+        f"{name}: {node.name}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(map(compares_by_value, node.decorator_list))
+    ]
+    assert wrong == []
+
+
 def reads_a_number(call: ast.Call) -> bool:
     """Whether a call is int() of a text: with a base, or of what a regular expression found."""
     if not isinstance(call.func, ast.Name) or call.func.id != "int":

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, NOBODY, REPOSITORY, cmafs
+from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, processes
 
 ENOENT = "No such file or directory"
 KNOWN_BOARDS = "am62x, article-1, article-2, camera, imx8mm, rk3588, rpi4, virt, x86-4g"
@@ -328,6 +328,7 @@ class TestPlaces:
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         complained(cmafs("check", "--dts", source), 2)
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 300_000)
+        assert processes(str(tmp_path)) == []  # of the compiler that cpp starts
 
     def test_a_full_log_is_no_answer(self, place: Path, fuse_device: None) -> None:
         """The errno of the user's own operation stays."""

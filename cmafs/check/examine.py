@@ -90,7 +90,7 @@ def boot_report(tree: DeviceTree, options: MachineOptions) -> Report:
         return examine_panic(tree, options.kernel, chosen, panic)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Findings:
     """Events on their way to problems; the first of a node that names an error decides what is said of it.
 

@@ -45,7 +45,7 @@ class DmaFailure:
         return f"{self.device}, {self.size} bytes: {'; '.join(self.steps)}"
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class DriverMachine:
     """What drivers need of a machine: the part of ``cmafs.init.machine.BootedMachine`` that they know.
 

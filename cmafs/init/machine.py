@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cmafs.mm.memblock import Memblock
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class BootedMachine(DriverMachine):
     """A booted machine: what DriverMachine has of it, and what only those know who show it.
 

@@ -31,7 +31,7 @@ _STRUCT_CMA_BYTES = 256
 FAILURES_KEPT = 8
 
 
-@dataclass
+@dataclass(eq=False)
 class CmaMemrange:
     """``struct cma_memrange``: one contiguous piece of an area; up to 6.14 every area is one."""
 
