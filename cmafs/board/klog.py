@@ -51,7 +51,7 @@ _BOOT_PROBLEM = re.compile(
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class LogFailure:
     """A request that failed: ``line`` in the log, pages, and whatever else the log says of it.
 
@@ -78,7 +78,7 @@ class LogFailure:
         return None if self.holes is None else max((pages for pages, _ in self.holes), default=0)
 
 
-@dataclass
+@dataclass(eq=False)
 class LogReport:
     """A whole log: failures in order, ``busy`` windows of no failure in it, and what went wrong at boot.
 

@@ -31,7 +31,7 @@ MAX_SECONDS = 1_000_000
 _NSEC_PER_MSEC = NSEC_PER_SEC // 1000
 
 
-@dataclass
+@dataclass(eq=False)
 class Armed:
     """The ``left``-th allocation from an area fails with an errno."""
 
@@ -49,7 +49,7 @@ class TimedPin:
     indices: list[int]
 
 
-@dataclass
+@dataclass(eq=False)
 class Faults:
     """All faults of one machine; ``slow``: milliseconds a migration; ``inactive``: areas and their sizes."""
 

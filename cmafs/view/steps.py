@@ -104,7 +104,7 @@ def _view(shown: Sequence[Sequence[Step]]) -> Interval | None:
     return (min(low for low, _ in blocks), max(high for _, high in blocks)) if blocks else None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Strip:
     """Draws frames of one view of an area."""
 
