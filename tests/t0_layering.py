@@ -26,6 +26,7 @@ FLOORS = (
     "trace",
     "check",
     "fs",
+    "replay",
     "api",
     "mount",
     "run",

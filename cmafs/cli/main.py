@@ -22,6 +22,7 @@ COMMANDS = (
     "check",
     "ctl",
     "trace_alloc",
+    "replay",
     "boards",
     "doctor",
     "export",
