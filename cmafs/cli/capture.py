@@ -101,7 +101,7 @@ class Capture:
             spool = os.fdopen(os.dup(self._spool.fileno()), "rb")
             spool.seek(0)
             return spool
-        return open(self.path, "rb")
+        return Path(self.path).open("rb")
 
     def _unpacked(self, raw: IO[bytes]) -> Any:
         head = raw.read(6)

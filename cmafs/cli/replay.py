@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from cmafs.cli.options import CommandFailed, Commands, boot_from, machine_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cmafs.cli.capture import Capture
+    from cmafs.replay.capture import Event
     from cmafs.replay.session import Outcome
     from cmafs.replay.survey import Geometry
 
@@ -17,12 +20,12 @@ if TYPE_CHECKING:
 LISTED = 20
 
 _DESCRIPTION = """\
-Replay a capture: every allocation of a real board is made again, and must land where the board had it. Says
-where reality and simulation part, and why.
+Replay a capture: every allocation of a real board is made again, and must land where the board had it.
+Says where reality and simulation part, and why.
 
-CAPTURE is the text of ftrace with the events of cma (trace, trace_pipe, `trace-cmd report`, `perf script`), or
-a kernel log with debugging of mm/cma.c; plain, .gz, .xz, or - for standard input. Lines of other kinds, lost
-events and buffers from before the capture are no obstacle.
+CAPTURE is the text of ftrace with the events of cma (trace, trace_pipe, `trace-cmd report`, `perf script`),
+or a kernel log with debugging of mm/cma.c; plain, .gz, .xz, or - for standard input. Lines of other kinds,
+lost events and buffers from before the capture are no obstacle.
 
 Without a machine its areas are taken from the capture: the smallest that hold all of it. With --dts, --cmdline
 and so on the machine is booted and its areas are used. With --size or --order the question is "what if": the
@@ -69,6 +72,7 @@ def run_replay(args: argparse.Namespace) -> int:
     """Replay and report; the exit status."""
     from cmafs.cli.capture import Capture
     from cmafs.replay.machine import bare_areas
+    from cmafs.replay.pool import KernelPool
     from cmafs.replay.session import Replay
     from cmafs.replay.whatif import WhatIf
 
@@ -79,14 +83,14 @@ def run_replay(args: argparse.Namespace) -> int:
         geometries = [_changed(area, args) for area in geometries]
     areas = bare_areas(kernel, geometries)
     if what_if:
-        outcome = WhatIf(areas, capture.survey.unseen).run(placed(args, capture))
+        outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(placed(args, capture))
     else:
         outcome = Replay(areas, capture.survey.unseen).run(capture.events())
     print(_json(outcome) if args.json else _text(args, capture, kernel, geometries, outcome), end="")
     return 0 if outcome.reproduced == outcome.events else 1
 
 
-def placed(args: argparse.Namespace, capture: Capture):  # type: ignore[no-untyped-def]
+def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:
     """The events of a capture with their pfns, which a log leaves out."""
     from cmafs.replay.machine import bare_areas
     from cmafs.replay.session import Replay
@@ -189,7 +193,6 @@ def _text(
     for one in outcome.diverged[:LISTED]:
         lines.append(f"line {one.line}: recorded {one.recorded}, simulated {one.simulated}")
         lines.append(f"  {one.why}")
-    if hidden := len(outcome.diverged) + outcome.more - LISTED:
-        if hidden > 0:
-            lines.append(f"and {hidden} more; --json lists them")
+    if (hidden := len(outcome.diverged) + outcome.more - LISTED) > 0:
+        lines.append(f"and {hidden} more; --json lists them")
     return "\n".join(lines) + "\n"

@@ -25,15 +25,20 @@ class Addresses:
             return event
         pfn = self._pfn.get(event.page)
         if event.kind == "release":
-            pfn = self._rest(event.count) if pfn is None else pfn
-            count = event.count or (self._count.get(pfn) if pfn is not None else None)
-            return event._replace(pfn=pfn, count=count)
+            pfn = self._newest(event) if pfn is None else pfn
+            count = event.pages or (self._count.get(pfn) if pfn is not None else None)
+            return event._replace(pfn=pfn, pages=count)
         return event._replace(pfn=pfn)
 
-    def _rest(self, count: int | None) -> int | None:
-        """The newest buffer without an address of its own that is large enough: the rest of one given back."""
-        for pfn in reversed(self._count):
-            if pfn not in self._page and count is not None and self._count[pfn] >= count:
+    def _newest(self, event: Event) -> int | None:
+        """The newest buffer that a release without a known address can mean: debugfs gives back the newest.
+
+        One with an address of its own is meant only where the log hides all of them; else the rest of a
+        buffer of which the first pages went back.
+        """
+        assert event.page is not None
+        for pfn, size in reversed(self._count.items()):
+            if size >= (event.pages or 1) and (hides(event.page) or pfn not in self._page):
                 return pfn
         return None
 
@@ -44,13 +49,13 @@ class Addresses:
 
     def allocated(self, event: Event, pfn: int) -> None:
         """A buffer of this event begins at a page."""
-        if event.page is None or event.count is None:
+        if event.page is None or event.pages is None:
             return
         if not hides(event.page):
             self._pfn[event.page] = pfn
             self._page[pfn] = event.page
         self._count.pop(pfn, None)
-        self._count[pfn] = event.count
+        self._count[pfn] = event.pages
 
     def released(self, event: Event, pfn: int, count: int) -> None:
         """Pages from the start of a buffer were given back; what is left begins behind them."""

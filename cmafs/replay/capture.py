@@ -1,9 +1,9 @@
 """What a capture of a real machine says: allocations and releases, from ftrace's text or the kernel log.
 
-Read are the tracepoints of the group ``cma`` as ``trace``, ``trace_pipe``, ``trace-cmd report`` and ``perf script``
-print them, in every layout from 4.4 to 7.2 (``include/trace/events/cma.h``, abi.trace), and the lines that
-``mm/cma.c`` prints with debugging on (abi.cma). All else is noise and passed over. Where a capture has both,
-the tracepoints count: the log hides addresses.
+Read are the tracepoints of the group ``cma`` as ``trace``, ``trace_pipe``, ``trace-cmd report`` and ``perf
+script`` print them, in every layout from 4.4 to 7.2 (``include/trace/events/cma.h``, abi.trace), and the
+lines that ``mm/cma.c`` prints with debugging on (abi.cma). All else is noise and passed over. Where a capture
+has both, the tracepoints count: the log hides addresses.
 
 Positions are pfns, counts pages. Lines are numbered from 1.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from cmafs.lib.kstrtox import kstrtoll, kstrtoull
@@ -26,9 +27,9 @@ MAX_OPEN = 64
 class Event(NamedTuple):
     """One line that counts.
 
-    ``area``: a name, or in the log of kernels without one the address of ``struct cma``; None if not told.
+    ``area``: a name, or in the log of old kernels the address of ``struct cma``; None if not told.
     ``pfn``: None for a failure, and in the log, which has ``page`` instead: an address, mostly hashed.
-    ``count``: None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a negative errno,
+    ``pages``: how many, None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a negative errno,
     None if not told. ``task``: whoever acts, as text to tell apart by. ``available``, ``total``: the area's
     pages, where told.
     """
@@ -37,7 +38,7 @@ class Event(NamedTuple):
     kind: str
     area: str | None = None
     pfn: int | None = None
-    count: int | None = None
+    pages: int | None = None
     align: int = 0
     error: int | None = None
     task: str = ""
@@ -56,20 +57,26 @@ class Event(NamedTuple):
         return self.pfn is None and (self.page is None or _is_null(self.page))
 
 
-_EVENT = re.compile(r"\bcma_(alloc(?:_start|_finish|_busy_retry)?|release):\s+(?=name=|pfn=)(.*)", re.DOTALL)
+_EVENT = re.compile(r"cma_(alloc(?:_start|_finish|_busy_retry)?|release):\s+(?=name=|pfn=)")
 _FIELDS = re.compile(
-    r"(?:name=(?P<name>.*?)\s+)?pfn=(?:0x)?(?P<pfn>[0-9a-f]+)\s+page=\s*(?P<page>\S+)\s+count=(?P<count>\d+)"
-    r"(?:\s+align=(?P<align>\d+))?(?:\s+errorno=(?P<error>-?\d+))?\s*\Z",
+    r"(?:name=(.*?)\s+)?pfn=(?:0x)?([0-9a-f]+)\s+page=\s*(\S+)\s+count=(\d+)"
+    r"(?:\s+align=(\d+))?(?:\s+errorno=(-?\d+))?\s*\Z",
     re.DOTALL,
 )
 _STARTS = re.compile(
-    r"name=(?P<name>.*?)\s+(?:request_)?count=(?P<count>\d+)"
-    r"(?:\s+available_count=(?P<available>\d+)\s+total_count=(?P<total>\d+))?\s+align=(?P<align>\d+)\s*\Z",
+    r"name=(.*?)\s+(?:request_)?count=(\d+)"
+    r"(?:\s+available_count=(\d+)\s+total_count=(\d+))?\s+align=(\d+)\s*\Z",
     re.DOTALL,
 )
-_KINDS = {"alloc": ALLOC, "alloc_finish": ALLOC, "alloc_start": START, "alloc_busy_retry": BUSY, "release": RELEASE}
-#: ``sh-47 [000]``, also with a thread group in between (``trace``, ``trace-cmd``), or ``sh 47 [000]`` (``perf``);
-#: in the latency format ``sh-47 0d..1``.
+_KINDS = {
+    "alloc": ALLOC,
+    "alloc_finish": ALLOC,
+    "alloc_start": START,
+    "alloc_busy_retry": BUSY,
+    "release": RELEASE,
+}
+#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]`` (``perf``),
+#: or ``sh-47 0d..1`` (the latency format).
 _TASK = re.compile(r"[-\s](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]")
 _UNFINISHED = re.compile(r"\bcma_\w+: +name=\S*\Z")
 _GAP = re.compile(r"\[LOST \d+ EVENTS\]|\[\d+ EVENTS DROPPED\]|\bLOST \d+ events")
@@ -78,7 +85,7 @@ _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)")
 _ENTRY = re.compile(r"\b_*cma_alloc\w*\(cma (\S+?),(?: name: (.*?),)? count (\d+), align (-?\d+)\)")
 _RETURNED = re.compile(r"\b_*cma_alloc\w*\(\): returned\s+(\S+)")
 _BUSY = re.compile(r"\b_*cma_\w+\(\): memory range at (?:pfn 0x([0-9a-f]+) )?(\S+) is busy")
-_RELEASE = re.compile(r"\b_*cma_release\w*\(page\s+([^\s,]+?)(?:, count (\d+))?\)(?!\))")
+_RELEASE = re.compile(r"\b_*cma_release\w*\(page\s+(\(\S+?\)|[^\s,)]+)(?:, count (\d+))?\)")
 _CALLER = re.compile(r"\[ *([TC]\d+)\]")
 _POOL = re.compile(
     r"cma: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
@@ -117,6 +124,7 @@ class Facts:
 
 #: Layouts, oldest first, and a kernel that prints each.
 LAYOUTS = {"": "6.12", "old": "5.10", "named": "6.6", "errno": "6.12", "counts": "7.2"}
+RANKS = {layout: rank for rank, layout in enumerate(LAYOUTS)}
 
 
 class Reader:
@@ -161,37 +169,36 @@ class Reader:
         return Event(number, LOST)
 
     def _line(self, number: int, line: str) -> Iterator[Event]:
-        if self._source != "log" and (event := _EVENT.search(line)):
+        if self._source != "log" and (found := _tracepoint(line)):
             self.facts.traced += 1
-            yield self._traced(number, line[: event.start()], event[1], event[2])
+            yield self._traced(number, line, found)
         elif self._source != "trace" and (logged := self._logged(number, line)):
             self.facts.logged += logged.counts
             yield logged
 
-    def _traced(self, number: int, before: str, name: str, fields: str) -> Event:
-        found = (_STARTS if name == "alloc_start" else _FIELDS).match(fields)
-        if not found:
+    def _traced(self, number: int, line: str, found: re.Match[str]) -> Event:
+        kind = _KINDS[found[1]]
+        match = (_STARTS if kind == START else _FIELDS).match(line, found.end())
+        if not match:
             return self._cut(number)
-        task = _TASK.search(before)
-        values = found.groupdict()
-        self._see(values)
-        count, align = kstrtoull(values["count"], 10), kstrtoull(values.get("align") or "0", 10)
+        task = _TASK.search(line[: found.start()].lstrip())
         pid = (task[1] or task[2]) if task else ""
-        event = Event(number, _KINDS[name], values["name"], None, count, align, task=pid)
-        if name == "alloc_start":
-            return event._replace(available=_number(values["available"]), total=_number(values["total"]))
-        error = values["error"]
-        failed = _is_null(values["page"]) if error is None else error != "0"
-        pfn = kstrtoull(values["pfn"], 16)
-        if event.kind == ALLOC and failed:
-            return event._replace(error=kstrtoll(error, 10) if error else None)
-        return event._replace(pfn=pfn, error=0)
+        if kind == START:
+            name, count, available, total, align = match.groups()
+            self._see("counts" if total else "named")
+            told = _number(available), _number(total)
+            return Event(
+                number, START, name, None, _number(count), _number(align) or 0, None, pid, None, *told
+            )
+        name, pfn, page, count, align, error = match.groups()
+        self._see("old" if name is None else "errno" if error else "named")
+        failed = kind == ALLOC and (_is_null(page) if error is None else error != "0")
+        place = None if failed else _pfn(pfn)
+        errno = 0 if not failed else None if error is None else kstrtoll(error, 10)
+        return Event(number, kind, name, place, _number(count), _number(align) or 0, errno, pid)
 
-    def _see(self, values: dict[str, str | None]) -> None:
-        layout = "old" if values["name"] is None else "named"
-        layout = "counts" if values.get("total") else "errno" if values.get("error") else layout
-        names = list(LAYOUTS)
-        if names.index(layout) > names.index(self.facts.layout):
+    def _see(self, layout: str) -> None:
+        if layout != self.facts.layout and RANKS[layout] > RANKS[self.facts.layout]:
             self.facts.layout = layout
 
     def _logged(self, number: int, line: str) -> Event | None:
@@ -205,7 +212,7 @@ class Reader:
         if match := _RETURNED.search(line):
             return self._returned(number, match[1], task)
         if match := _RELEASE.search(line):
-            return Event(number, RELEASE, count=_number(match[2]), page=match[1], task=task)
+            return Event(number, RELEASE, pages=_number(match[2]), page=match[1], task=task)
         if match := _BUSY.search(line):
             pfn = kstrtoull(match[1], 16) if match[1] else None
             return Event(number, BUSY, pfn=pfn, page=match[2], task=task)
@@ -230,5 +237,21 @@ class Reader:
             self.facts.total = kstrtoull(match[1], 10)
 
 
+def _tracepoint(line: str) -> re.Match[str] | None:
+    """The name of a tracepoint of ours, wherever in a line it stands: a task may be called alike."""
+    at = line.find("cma_")
+    while at >= 0:
+        if match := _EVENT.match(line, at):
+            return match
+        at = line.find("cma_", at + 1)
+    return None
+
+
+@lru_cache(maxsize=1 << 12)
 def _number(text: str | None) -> int | None:
     return None if text is None else kstrtoull(text, 10)
+
+
+@lru_cache(maxsize=1 << 16)
+def _pfn(text: str) -> int:
+    return kstrtoull(text, 16)

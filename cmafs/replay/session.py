@@ -128,18 +128,21 @@ class Replay:
         """An allocation begins: the board's takes its bits soon after, long before it ends."""
         self._drop(event.task)
         cma = self.area(event)
-        if cma is None or not event.task or event.count is None:
+        if cma is None or not event.task or event.pages is None:
             return
         if event.available is not None:
             self._available[event.task] = event.available - cma.available_count
         pfn = self._simulate(cma, event)
         if pfn is not None:
-            self._tentative[event.task] = cma, pfn, event.count
+            self._tentative[event.task] = cma, pfn, event.pages
 
     def _simulate(self, cma: Cma, event: Event) -> int | None:
-        assert event.count is not None
-        with pinned(cma, self._busy.get(event.task, ())):
-            return cma_alloc(cma, event.count, event.align, no_warn=True)
+        assert event.pages is not None
+        busy = self._busy.get(event.task)
+        if not busy:
+            return cma_alloc(cma, event.pages, event.align, no_warn=True)
+        with pinned(cma, busy):
+            return cma_alloc(cma, event.pages, event.align, no_warn=True)
 
     def _drop(self, task: str) -> None:
         if task in self._tentative:
@@ -160,7 +163,7 @@ class Replay:
                 self._reproduced(event, pfn, how)
                 break
             if pfn is not None:
-                cma_release(cma, pfn, event.count or 0)
+                cma_release(cma, pfn, event.pages or 0)
         else:
             self._diverge(event, first, self._why(cma, event, first), self._error(cma, first))
             self._adopt(cma, event)
@@ -169,8 +172,8 @@ class Replay:
 
     def _first(self, cma: Cma, event: Event) -> int | None:
         """What the simulation chose when the allocation began, or chooses now."""
-        area, pfn, count = self._tentative.pop(event.task, (cma, None, event.count))
-        if pfn is not None and (area is not cma or count != event.count):
+        area, pfn, count = self._tentative.pop(event.task, (cma, None, event.pages))
+        if pfn is not None and (area is not cma or count != event.pages):
             cma_release(area, pfn, count or 0)
             pfn = None
         return self._simulate(cma, event) if pfn is None else pfn
@@ -195,9 +198,9 @@ class Replay:
 
     def _believed(self, cma: Cma, event: Event) -> list[tuple[int, int]]:
         """Pages that an earlier difference made us believe in use, and that this allocation takes."""
-        if event.pfn is None or not event.count:
+        if event.pfn is None or not event.pages:
             return []
-        end = event.pfn + event.count
+        end = event.pfn + event.pages
         hit = [one for one in self._assumed if one[0] is cma and one[1] < end and event.pfn < one[2]]
         self._assumed = [one for one in self._assumed if one not in hit]
         return [piece for _, low, high in hit for piece in used_in(cma, low, high)]
@@ -214,13 +217,13 @@ class Replay:
     def _overtaken(self, cma: Cma, event: Event) -> Iterator[str]:
         """One of the next events, of another task, happened first."""
         for other in self._ahead:
-            if not event.task or other.task == event.task or other.pfn is None or not other.count:
+            if not event.task or other.task == event.task or other.pfn is None or not other.pages:
                 continue
             if other.line in self._early:
                 continue
-            end = other.pfn + other.count
+            end = other.pfn + other.pages
             if other.kind == RELEASE and in_use(cma, other.pfn, end):
-                cma_release(cma, other.pfn, other.count)
+                cma_release(cma, other.pfn, other.pages)
                 self._early.add(other.line)
                 yield ORDER
                 self._early.remove(other.line)
@@ -228,11 +231,11 @@ class Replay:
             elif other.kind == ALLOC and self.area(other) is cma:
                 pfn = self._simulate(cma, other)
                 if pfn == other.pfn:
-                    self._tentative[other.task] = cma, pfn, other.count
+                    self._tentative[other.task] = cma, pfn, other.pages
                     yield ORDER
                     del self._tentative[other.task]
                 if pfn is not None:
-                    cma_release(cma, pfn, other.count)
+                    cma_release(cma, pfn, other.pages)
 
     def _agrees(self, cma: Cma, event: Event, pfn: int | None) -> bool:
         if event.failed or pfn is None:
@@ -256,25 +259,25 @@ class Replay:
 
     def _adopt(self, cma: Cma, event: Event) -> None:
         """From here on as on the board: its pages are in use, and what it passed over is believed to be."""
-        if event.pfn is None or not event.count or not holds(cma, event.pfn, event.pfn + event.count):
+        if event.pfn is None or not event.pages or not holds(cma, event.pfn, event.pfn + event.pages):
             return
         for _ in range(MAX_HOLES):
-            pfn = cma_alloc(cma, event.count, event.align, no_warn=True)
+            pfn = cma_alloc(cma, event.pages, event.align, no_warn=True)
             if pfn is None or pfn >= event.pfn:
                 if pfn is not None:
-                    cma_release(cma, pfn, event.count)
+                    cma_release(cma, pfn, event.pages)
                 break
-            self._assumed.append((cma, pfn, pfn + event.count))
-        occupy(cma, event.pfn, event.pfn + event.count)
+            self._assumed.append((cma, pfn, pfn + event.pages))
+        occupy(cma, event.pfn, event.pfn + event.pages)
         self._note(event, event.pfn)
 
     # releases
 
     def _released(self, cma: Cma, event: Event) -> None:
-        if event.pfn is None or event.count is None:
+        if event.pfn is None or event.pages is None:
             self._diverge(event, None, f"the capture does not say which pages {event.page} are")
             return
-        pfn, end = event.pfn, event.pfn + event.count
+        pfn, end = event.pfn, event.pfn + event.pages
         if event.line in self._early:
             self._early.remove(event.line)
             self._reproduced(event, None, ORDER)
@@ -290,10 +293,10 @@ class Replay:
             vacate(cma, used_in(cma, pfn, end))
 
     def _reproduced_release(self, cma: Cma, event: Event, how: str = "") -> None:
-        assert event.pfn is not None and event.count is not None
-        cma_release(cma, event.pfn, event.count)
+        assert event.pfn is not None and event.pages is not None
+        cma_release(cma, event.pfn, event.pages)
         self._allocated_at.pop(event.pfn, None)
-        self._addresses.released(event, event.pfn, event.count)
+        self._addresses.released(event, event.pfn, event.pages)
         self._reproduced(event, None, how)
 
     def _was_unseen(self, line: int, start: int, end: int) -> bool:
@@ -312,29 +315,33 @@ class Replay:
         self.outcome.diverged.append(Divergence(event.line, recorded, simulated, why))
 
     def _outside(self, event: Event) -> str:
-        known = ", ".join(f"{cma.name or 'area'} {_span(cma.base_pfn, cma.ranges[-1].end_pfn)}" for cma in self.areas)
+        known = ", ".join(
+            f"{cma.name or 'area'} {_span(cma.base_pfn, cma.ranges[-1].end_pfn)}" for cma in self.areas
+        )
         return f"pfn 0x{event.pfn or 0:x} is in no area of this machine: {known}"
 
     def _why(self, cma: Cma, event: Event, pfn: int | None) -> str:
         """One sentence: what stands between the recorded outcome and the simulated one."""
-        size = f"{event.count} pages" + (f" aligned to order {event.align}" if event.align else "")
+        size = f"{event.pages} pages" + (f" aligned to order {event.align}" if event.align else "")
         if event.failed:
             if pfn is None:
                 return "both fail, for another reason: this kernel answers otherwise"
-            return f"here {size} find room at 0x{pfn:x}: on the board somebody else used or pinned these pages"
+            return (
+                f"here {size} find room at 0x{pfn:x}: on the board somebody else used or pinned these pages"
+            )
         if event.pfn is None:
             return f"{event.page} stands for another page than the simulation's choice"
-        if not holds(cma, event.pfn, event.pfn + (event.count or 1)):
-            return f"{_span(event.pfn, event.pfn + (event.count or 1))} reaches beyond the area"
-        if used := used_in(cma, event.pfn, event.pfn + (event.count or 1)):
+        if not holds(cma, event.pfn, event.pfn + (event.pages or 1)):
+            return f"{_span(event.pfn, event.pfn + (event.pages or 1))} reaches beyond the area"
+        if used := used_in(cma, event.pfn, event.pfn + (event.pages or 1)):
             line = self._allocated_at.get(used[0][0])
             since = f" since line {line}" if line else ""
             return f"{_span(*used[0])} is in use here{since}: the capture lacks its release"
         if pfn is None:
             return f"here no hole has {size}: the longest has {cma.maxchunk()}"
         if pfn < event.pfn:
-            held = _span(pfn, pfn + (event.count or 1))
-            return f"{held} is free here; on the board it was in use or busy, which the capture does not show{self._counted(event)}"
+            held, counted = _span(pfn, pfn + (event.pages or 1)), self._counted(event)
+            return f"{held} is free here; on the board it was in use or busy, unseen by the capture{counted}"
         return f"0x{event.pfn:x} is free here, but no place where {size} may begin"
 
     def _counted(self, event: Event) -> str:

@@ -55,7 +55,9 @@ class Unseen:
 
 @dataclass
 class Survey:
-    """The outcome: ``spans`` name -> (lowest pfn, end); ``totals`` name -> pages, where the kernel says so."""
+    """The outcome: ``spans`` name -> (lowest pfn, end); ``points`` the same without a name, first pfn -> end;
+    ``totals`` name -> pages, where the kernel says so; ``busy_without_retry``: a failure was EBUSY at once.
+    """
 
     events: int = 0
     spans: dict[str | None, Interval] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class _Occupancy:
                 holes.take(low, high - low)
 
     def give(self, start: int, end: int) -> list[tuple[int, int, bool]]:
-        """Pages go out of use: (start, end, whether they were in use before) of those that were not in use."""
+        """Pages go out of use: of those that were not in use (start, end, whether they ever were)."""
         unseen = [
             (low, high, next(_pieces(self._never, low, high), None) != (low, high))
             for low, high in _pieces(self._free, start, end)
@@ -145,9 +147,9 @@ def survey(events: Iterable[Event]) -> Survey:
             found.busy_without_retry |= event.error == -errno.EBUSY and not retried
         if event.kind == ALLOC:
             retried = False
-        if event.pfn is None or not event.count:
+        if event.pfn is None or not event.pages:
             continue
-        start, end = event.pfn, event.pfn + event.count
+        start, end = event.pfn, event.pfn + event.pages
         _widen(found, event.area, start, end)
         if event.kind == RELEASE:
             for low, high, seen in real.give(start, end):
