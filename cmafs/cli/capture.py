@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from cmafs.cli.options import CommandFailed
-from cmafs.replay.capture import Event, Facts, Reader
+from cmafs.replay.capture import LOST, Event, Facts, Reader
 from cmafs.replay.survey import Survey, survey
 
 #: Characters that a line may have; what is longer is no line of a log or a trace.
 MAX_LINE = 1 << 16
+#: Events that are kept in memory; of a larger capture the file is read twice.
+KEPT = 1 << 18
 #: Seconds between two pictures of the bar.
 _REDRAW = 0.1
 _BAR = 30
@@ -48,6 +50,11 @@ class Progress:
         bar = "#" * round(done * _BAR)
         print(f"\r{self._title} [{bar:{_BAR}}] {done:4.0%}", end="", file=sys.stderr, flush=True)
 
+    def of(self, step: int, total: int) -> None:
+        """Draw it, of another total."""
+        self._total = total
+        self.show(step)
+
     def clear(self) -> None:
         """Take it away."""
         if self._shown and self._last:
@@ -64,14 +71,27 @@ class Capture:
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
         reader = Reader()
-        self.survey: Survey = survey(self._read(reader, "reading"))
+        self._kept: list[Event] | None = []
+        self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
             raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}", 2)
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""
+        if self._kept is not None:
+            traced = bool(self.facts.traced)
+            return (event for event in self._kept if (event.page is None) == traced or event.kind == LOST)
         return self._read(Reader("trace" if self.facts.traced else "log"), title)
+
+    def _keep(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events, kept as long as they are few."""
+        for event in events:
+            if self._kept is not None:
+                self._kept.append(event)
+                if len(self._kept) > KEPT:
+                    self._kept = None
+            yield event
 
     def _read(self, reader: Reader, title: str) -> Iterator[Event]:
         try:

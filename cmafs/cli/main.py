@@ -23,6 +23,7 @@ COMMANDS = (
     "ctl",
     "trace_alloc",
     "replay",
+    "size",
     "boards",
     "doctor",
     "export",

@@ -27,9 +27,9 @@ CAPTURE is the text of ftrace with the events of cma (trace, trace_pipe, `trace-
 or a kernel log with debugging of mm/cma.c; plain, .gz, .xz, or - for standard input. Lines of other kinds,
 lost events and buffers from before the capture are no obstacle.
 
-Without a machine its areas are taken from the capture: the smallest that hold all of it. With --dts, --cmdline
-and so on the machine is booted and its areas are used. With --size or --order the question is "what if": the
-capture's requests are made of another pool, and what changes is listed.
+Without a machine its areas are taken from the capture: the smallest that hold all of it. With --dts,
+--cmdline and so on the machine is booted and its areas are used. With --size or --order the question is "what
+if": the capture's requests are made of another pool, and what changes is listed.
 
 Exit status: 0 everything was reproduced; 1 something was not; 2 it could not be replayed.
 """

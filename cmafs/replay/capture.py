@@ -29,8 +29,8 @@ class Event(NamedTuple):
 
     ``area``: a name, or in the log of old kernels the address of ``struct cma``; None if not told.
     ``pfn``: None for a failure, and in the log, which has ``page`` instead: an address, mostly hashed.
-    ``pages``: how many, None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a negative errno,
-    None if not told. ``task``: whoever acts, as text to tell apart by. ``available``, ``total``: the area's
+    ``pages``: how many, None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a
+    negative errno, None if not told. ``task``: whoever acts, as text to tell apart by. ``available``, ``total``: the area's
     pages, where told.
     """
 
@@ -75,8 +75,8 @@ _KINDS = {
     "alloc_busy_retry": BUSY,
     "release": RELEASE,
 }
-#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]`` (``perf``),
-#: or ``sh-47 0d..1`` (the latency format).
+#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]``
+#: (``perf``), or ``sh-47 0d..1`` (the latency format).
 _TASK = re.compile(r"[-\s](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]")
 _UNFINISHED = re.compile(r"\bcma_\w+: +name=\S*\Z")
 _GAP = re.compile(r"\[LOST \d+ EVENTS\]|\[\d+ EVENTS DROPPED\]|\bLOST \d+ events")

@@ -1,8 +1,8 @@
 """A pool of pages to ask: an area of the simulated kernel, or no more than its bitmap.
 
-Where nobody else uses an area's pages, ``cma_alloc()`` is first fit and nothing else: the bitmap alone answers
-the same, several times as fast (tests/t3_size.py compares them). ``cmafs size`` searches with it, and asks the
-kernel's allocator in the end.
+Where nobody else uses an area's pages, ``cma_alloc()`` is first fit and nothing else: the bitmap alone
+answers the same, several times as fast (tests/t3_size.py compares them). ``cmafs size`` searches with it, and
+asks the kernel's allocator in the end.
 
 Positions are pfns, counts pages.
 """
@@ -21,7 +21,10 @@ class Pool(Protocol):
     name: str
     count: int
     order_per_bit: int
-    available_count: int
+
+    @property
+    def available_count(self) -> int:
+        """Pages that are not handed out."""
 
     def alloc(self, count: int, align: int) -> int | None:
         """The first of ``count`` pages, aligned to an order; None: no room."""

@@ -55,7 +55,9 @@ class WhatIf:
         self._starts: list[int] = []
         for one in sorted(unseen, key=lambda unseen: unseen.start):
             if one.since < 0:
-                self._allocate(self.pools[0], one.start, one.end - one.start, 0)
+                pages = one.end - one.start
+                if self._allocate(self.pools[0], one.start, pages, 0) is None:
+                    self.refused = self.refused or Event(one.until, ALLOC, None, one.start, pages)
 
     def run(self, events: Iterable[Event], until_failure: bool = False) -> Outcome:
         """Make all requests; ``until_failure``: only up to the first that finds no room."""
