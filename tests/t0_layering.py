@@ -26,6 +26,8 @@ FLOORS = (
     "trace",
     "check",
     "fs",
+    "board",
+    "view",
     "replay",
     "api",
     "mount",
@@ -36,7 +38,7 @@ FLOORS = (
 )
 #: Rooms and modules that may touch files, processes, time of day or FUSE.
 EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "pytest_plugin", "__main__"])
-EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile"])
+EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile", "cmafs.board.root"])
 #: What the pure part may import of the standard library.
 PURE_STDLIB = frozenset(
     [
@@ -244,8 +246,8 @@ def test_numbers_are_read_in_one_place() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and reads_a_number(node)
     }
-    # --seed is no number of the kernel's; the framework of 2010 still has a memparse() of its own
-    assert readers <= {"cmafs.lib.kstrtox", "cmafs.init.options", "cmafs.drivers.cma2010.regions"}
+    # --seed is no number of the kernel's
+    assert readers <= {"cmafs.lib.kstrtox", "cmafs.init.options"}
 
 
 def docstrings(tree: ast.AST) -> set[int]:

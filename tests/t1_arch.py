@@ -8,7 +8,7 @@ import pytest
 from boot_support import boot, parse_dts, tree_of
 
 from cmafs.arch.boot_alloc import allocated_kib, large_system_hash_bytes
-from cmafs.arch.setup import _joined
+from cmafs.lib.intervals import union
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 X86 = (
@@ -51,7 +51,7 @@ def test_what_is_allocated_is_as_measured_and_in_between_in_proportion(
 
 def test_ranges_that_touch_become_one() -> None:
     ranges = [(1, 3), (3, 5), (4, 4), (6, 6), (7, 9), (8, 8), (8, 12), (20, 21)]
-    assert _joined(ranges) == [(1, 5), (7, 12), (20, 21)]
+    assert union(ranges) == [(1, 5), (7, 12), (20, 21)]
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_without_numa_there_are_no_per_node_areas() -> None:
 
 
 NUMA = """/dts-v1/; / { #address-cells = <2>; #size-cells = <2>;
-    memory@0 { device_type = "memory"; reg = <0 0x40000000 0 0x80000000>; numa-node-id = <0>; };
+    memory@0 { device_type = "memory"; reg = <0 0x40000000 0 0xc0000000>; numa-node-id = <0>; };
     memory@1 { device_type = "memory"; reg = <1 0 1 0>; numa-node-id = <1>; }; };"""
 
 
@@ -147,7 +147,7 @@ def test_nodes_come_from_the_tree() -> None:
         "hugetlb_cma: reserve 2048 MiB, up to 1024 MiB per node",
         "hugetlb_cma: reserved 1024 MiB on node 0",
         "hugetlb_cma: reserved 1024 MiB on node 1",
-        "Initmem setup node 0 [mem 0x0000000040000000-0x00000000bfffffff]",
+        "Initmem setup node 0 [mem 0x0000000040000000-0x00000000ffffffff]",
         "Initmem setup node 1 [mem 0x0000000100000000-0x00000001ffffffff]",
         "Kernel command line: cma=16M hugetlb_cma=2G numa_cma=1:32M",
     ]

@@ -444,7 +444,7 @@ def test_the_shell_is_told_who_holds_an_area(tree):
     machine.write("/sys/kernel/debug/cma/reserved/alloc", "5")
     machine.write("/dev/cma_test", "0")
     why = machine.read("/sim/why").decode()
-    assert "  held by: 7000.plain 256, cma_test 256, dma_atomic_pool 32, debugfs 5\n" in why
+    assert "  held by: 7000.plain 256, cma_test 256, dma_atomic_pool 96, debugfs 5\n" in why
     assert "  held by: nobody\n" in why
     assert machine.verify() == []
 

@@ -178,6 +178,8 @@ def test_modes(sim: Sim) -> None:
         "tasks": 0o444,
         "verify": 0o444,
         "why": 0o444,
+        "advice": 0o444,
+        "map": 0o444,
         "log": 0o444,
         "dmesg": 0o600,
         "devices": 0o755,

@@ -5,9 +5,8 @@ Kernel: ``kernel/dma/swiotlb.c@v6.12``. Sizes are bytes, slabs 2 KiB.
 
 from __future__ import annotations
 
-import re
-
 from cmafs.arch.setup import EarlyBoot
+from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.lib.printk import LOGLEVEL_WARNING
 
 _IO_TLB_SHIFT = 11
@@ -29,13 +28,17 @@ def _aligned(slabs: int) -> int:
 
 
 def _parameters(boot: EarlyBoot) -> tuple[int, int, str]:
-    """``swiotlb=``: (slabs, areas, ``force``, ``noforce`` or ""); 0: not given."""
+    """``setup_io_tlb_npages()``, ``swiotlb=``: (slabs, areas, ``force``, ``noforce`` or ""); 0: not given."""
     slabs, areas, how = 0, 0, ""
     for value in boot.params.values("swiotlb"):
-        match = re.match(r"(\d{1,10})?,?(?:(\d{1,10}),?)?(force|noforce)?", value or "")
-        if match:
-            slabs = _aligned(int(match[1])) if match[1] else slabs
-            areas, how = int(match[2] or areas), match[3] or how
+        rest = value or ""
+        if rest[:1].isdecimal():
+            number, rest = simple_strtoull(rest)
+            slabs, rest = _aligned(number), rest.removeprefix(",")
+        if rest[:1].isdecimal():
+            areas, rest = simple_strtoull(rest)
+        rest = rest.removeprefix(",")
+        how = rest if rest in ("force", "noforce") else how
     return slabs, areas, how
 
 

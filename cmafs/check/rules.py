@@ -140,6 +140,22 @@ RULES: Mapping[str, Rule] = {
         _REG,
         "move it, or drop `no-map`",
     ),
+    "remap-hangs": Rule(
+        "its base is not aligned to 2 MiB, and remapping low memory in steps of 2 MiB unmaps what the kernel"
+        " runs from: the boot hangs",
+        "arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12",
+        "align base and size to 4 MiB",
+    ),
+    "remap-unmaps": Rule(
+        "base or size is no multiple of 2 MiB: low memory beside it stays unmapped, and using that is an oops",
+        "arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12",
+        "align base and size to 4 MiB",
+    ),
+    "remap-overlaps": Rule(
+        "two reusable pools in low memory overlap, and the kernel dies remapping the second",
+        "arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12",
+        "give each its own range",
+    ),
     "taken": Rule("some of it is reserved already", _DECLARE, "choose a free place, or leave the base out"),
     "not-reserved": Rule(
         "the range is not reserved in memblock", _INIT, "check what removes it: no-map, /memory"

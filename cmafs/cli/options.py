@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.init.options import MachineOptions
@@ -35,6 +37,21 @@ def reported(command: Callable[[], int]) -> int:
     except CommandFailed as failure:
         print(f"cmafs: {failure}", file=sys.stderr)
         return failure.status
+
+
+def write_out(name: str, text: str) -> None:
+    """Write a file whole or not at all; ``-`` is standard output. Raises CommandFailed."""
+    if name == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(name)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CommandFailed(f"{name}: {error.strerror}") from None
 
 
 def machine_options() -> argparse.ArgumentParser:

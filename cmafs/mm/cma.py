@@ -108,7 +108,7 @@ def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> in
     v6.1``, ``__cma_alloc()@v6.12``, ``__cma_alloc_frozen()@v7.2``.
     """
     if not _accepts(cma, count, align):
-        cma.last_failure = CmaFailure(count, errno.ENOMEM, -1)
+        cma.last_failure = CmaFailure(count, errno.ENOMEM, -1, align)
         if cma.areas.abi.early_counts:
             account(cma, count, failed=True)
         return None

@@ -32,6 +32,7 @@ class CmaFailure:
     count: int
     error: int
     pfn: int
+    align: int = 0
 
 
 @dataclass

@@ -39,7 +39,7 @@ def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_wa
     """What follows the search: events, lines, counters, in this kernel's order."""
     areas, abi = cma.areas, cma.areas.abi
     if error:
-        cma.last_failure = CmaFailure(count, error, tried)
+        cma.last_failure = CmaFailure(count, error, tried, align)
     if abi.finish_before_failure and areas.trace is not None:
         _trace_finish(cma, count, align, tried, error)
     if error and not no_warn:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cmafs.board.memory import SYSFS
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.syscalls import (
     MS_BIND,
@@ -42,7 +43,7 @@ _SEALED = re.compile(r"loop-control|mapper|mem|nvram|port|snapshot|ttyprintk|wat
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
-_WHOLE = (_DEBUG, _TRACING, "/sys/kernel/mm/cma", "/sys/kernel/mm/contiguous", "/sys/firmware/devicetree")
+_WHOLE = (_DEBUG, _TRACING, f"/{SYSFS}", "/sys/kernel/mm/contiguous", "/sys/firmware/devicetree")
 
 
 @dataclass(frozen=True)

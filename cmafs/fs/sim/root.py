@@ -11,7 +11,9 @@ from cmafs.drivers.dma.mapping import show_device
 from cmafs.fs.dentry import Directory
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.fs.sim.advice import show_advice
 from cmafs.fs.sim.control import SimControl
+from cmafs.fs.sim.map import show_map
 from cmafs.fs.sim.why import why
 from cmafs.sim.validate import validate
 from cmafs.sim.validate_drivers import validate_2010, validate_buffers
@@ -70,6 +72,8 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("tasks", 0o444, SeqOperations(partial(show_tasks, machine)))
     sim.file("verify", 0o444, SeqOperations(Verify(machine).show))
     sim.file("why", 0o444, SeqOperations(lambda: why(machine).encode()))
+    sim.file("advice", 0o444, SeqOperations(partial(show_advice, machine)))
+    sim.file("map", 0o444, SeqOperations(partial(show_map, machine)))
     sim.file("log", 0o444, SeqOperations(lambda: "".join(f"{line}\n" for line in machine.simlog).encode()))
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():
