@@ -27,6 +27,7 @@ COMMANDS = (
     "trace_alloc",
     "replay",
     "size",
+    "compare",
     "boards",
     "doctor",
     "export",
