@@ -24,9 +24,10 @@ SHOWN = 20
 _WALK, _FDT, _CONFIGS = "walk.jsonl", "sys/firmware/fdt", ("proc/config.gz", "config.gz")
 
 _DESCRIPTION = """\
-Do again what was done on a board, and compare every answer byte for byte: returned values, errno, what the files
-said, the kernel's log lines. FILE is a transcript (.jsonl, .jsonl.xz), or the tar of `cmafs record --walk AREA`,
-which holds the board as well. The machine is the one that FILE describes, unless options say otherwise.
+Do again what was done on a board, and compare every answer byte for byte: returned values, errno, what the
+files said, the kernel's log lines. FILE is a transcript (.jsonl, .jsonl.xz), or the tar of `cmafs record
+--walk AREA`, which holds the board as well. The machine is the one that FILE describes, unless options say
+otherwise.
 
 What differs is a bug of cmafs or of the description; such a FILE is what a bug report needs.
 
@@ -141,7 +142,7 @@ def boot_tables(header: dict[str, Any], root: Root | None = None) -> Syscalls:
         file.flush()
         tree = fdt.load(file.name)
     config = _board_config(root) or header_config(header)
-    boot = MachineOptions(**machine_options(header), config=tuple(config))
+    boot = MachineOptions.named(**machine_options(header), config=tuple(config))
     return Syscalls(build_tree(start_kernel(tree, boot, ManualClock())))
 
 

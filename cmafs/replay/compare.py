@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from cmafs.fs.namei import O_RDONLY, O_WRONLY
 from cmafs.lib.kstrtox import kstrtoull

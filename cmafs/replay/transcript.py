@@ -6,7 +6,6 @@ a name says pages.
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from cmafs.lib.kstrtox import kstrtoull
 MAX_READ = 1 << 17
 
 _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
+_NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
 
 Operation = dict[str, Any]
@@ -76,7 +76,9 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
             transcript.script_output += one.get("script_output", [])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"{error!r:.80}"
-            raise BadTranscript(f"line {number}: {what}; wanted is one object a line, the header first") from None
+            raise BadTranscript(
+                f"line {number}: {what}; wanted is one object a line, the header first"
+            ) from None
     if transcript is None:
         raise BadTranscript("empty; wanted is one JSON object a line, the header first")
     return transcript
@@ -103,15 +105,18 @@ ARCHES = {"x86": "x86_64", "aarch64": "arm64", **dict.fromkeys(("armv6l", "armv7
 
 
 def header_dts(header: dict[str, Any]) -> str:
-    """A device tree with the memory and the reservations that memblock=debug showed."""
+    """A device tree with the memory and the reservations that memblock=debug showed; without it, the
+    memory of the nodes, nothing of which was reserved.
+    """
     nodes, reserves = [], []
+    dumped = any(_RANGE.match(line) for line in header["boot"])
     for line in header["boot"]:
-        match = _RANGE.match(line)
+        match = (_RANGE if dumped else _NODE_RANGE).match(line)
         if not match:
             continue
         start = kstrtoull(match[2], 16)
         size = kstrtoull(match[3], 16) - start + 1
-        if match[1] == "memory":
+        if match[1] != "reserved":
             cells = " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size))
             nodes.append(f'memory@{start:x} {{ device_type = "memory"; reg = <{cells}>; }};')
         elif header["arch"] == "x86":  # on arm64 the dump is of the time after CMA was placed
