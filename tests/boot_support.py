@@ -6,14 +6,18 @@ import json
 import lzma
 import re
 import struct
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cmafs.init.machine import BootedMachine
 from cmafs.init.main import start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
+from cmafs.lib.kconfig import FileLine
+from cmafs.of import fdt
 from cmafs.of.base import DeviceNode, DeviceTree
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -120,12 +124,11 @@ def areas(machine: BootedMachine) -> list[tuple[str, int, int]]:
 class Transcript:
     """A recorded boot: its header, and what its script printed."""
 
+    directory: str
     name: str
-    header: dict[str, str]
+    header: dict[str, Any]
     boot: list[str]
     script_output: list[str] | None = None
-    areas: list[tuple[str, int, int, int, int]] = field(default_factory=list)
-    cma_total: int | None = None
 
     @property
     def arch(self) -> str:
@@ -133,33 +136,62 @@ class Transcript:
 
     @property
     def kernel(self) -> str:
+        """The release: the name of an image says more than that."""
         match = re.search(r"\d+\.\d+(\.\d+)?", self.header["kernel"])
         assert match
         return match[0]
 
     @property
     def cmdline(self) -> str:
+        """The whole command line, as the log has it; the first recordings' headers only have its end."""
+        logged = (line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: "))
         console = "ttyS0" if self.arch == "x86_64" else "ttyAMA0"
-        return f"console={console} quiet panic=-1 {self.header['cmdline']}"
+        return next(logged, f"console={console} quiet panic=-1 {self.header['cmdline']}")
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the header says how the kernel was configured; else it was the first recordings'."""
+        return "config" in self.header
+
+    @property
+    def survived(self) -> bool:
+        """Whether user space came up."""
+        return self.script_output is not None
+
+    def machine(self) -> BootedMachine:
+        """The machine of the header, booted. Raises KernelPanic."""
+        lines = self.header.get("config")
+        config = ("tiny",) if lines is None else tuple(map(FileLine, lines))
+        if "numa=fake" in self.cmdline:  # obeyed by a kernel whose header does not name the option
+            config = (*config, "CONFIG_NUMA_EMU=y")
+        options = MachineOptions(kernel=self.kernel, arch=self.arch, cmdline=self.cmdline, config=config)
+        return start_kernel(self.tree(), options, ManualClock())
 
     def tree(self) -> DeviceTree:
         """The header's tree; else one made of the memblock dump (x86_64), or of the guest's size (arm64)."""
-        if self.header.get("dts"):
-            return parse_dts(self.header["dts"])
+        if text := self.header.get("dts"):
+            return compiled(text) if re.search(r"&|\b(chosen|cpus)\b", text) else parse_dts(text)
         memory, reserves = [], []
+        dumped = any(line.startswith(" memory[") for line in self.boot)
+        pattern = r" (memory|reserved)\[\w+\]\s+" if dumped else r"  (node) +\d+: "
         for line in self.boot:
-            match = re.match(r" (memory|reserved)\[\w+\]\s+\[(0x\w+)-(0x\w+)\]", line)
+            match = re.match(pattern + r"\[(?:mem )?(0x\w+)-(0x\w+)\]", line)
             if not match:
                 continue
             start, size = int(match[2], 16), int(match[3], 16) + 1 - int(match[2], 16)
-            if match[1] == "memory":
+            if match[1] != "reserved":
                 memory.append(" ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size)))
             elif self.arch == "x86_64":
                 reserves.append(f"/memreserve/ {start:#x} {size:#x};")
         return tree_of(memory=f"<{' '.join(memory)}>", head=" ".join(reserves))
 
 
-_AREA = re.compile(r"area (.*) base_pfn=(\d+) count=(\d+) order_per_bit=(\d+) used=(\d+) maxchunk=\d+")
+def compiled(text: str) -> DeviceTree:
+    """A tree for which ``parse_dts()`` does not suffice, by dtc."""
+    with tempfile.NamedTemporaryFile("w", suffix=".dts") as dts:
+        dts.write(text)
+        dts.flush()
+        return fdt.load(dts.name)
 
 
 def transcripts(pattern: str) -> Iterator[Transcript]:
@@ -167,12 +199,8 @@ def transcripts(pattern: str) -> Iterator[Transcript]:
     for path in sorted(TRANSCRIPTS.glob(pattern)):
         objects = [json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines()]
         header = objects[0]["header"]
-        found = Transcript(header["name"], header, header["boot"])
+        name = f"{path.parent.name}/{path.name.removesuffix('.jsonl.xz')}"
+        found = Transcript(path.parent.name, name, header, header.get("boot", []))
         for entry in objects[1:]:
             found.script_output = entry.get("script_output", found.script_output)
-        for line in found.script_output or ():
-            if match := _AREA.fullmatch(line):
-                found.areas.append((match[1], int(match[2]), int(match[3]), int(match[4]), int(match[5])))
-            if match := re.fullmatch(r"CmaTotal: +(\d+) kB", line):
-                found.cma_total = int(match[1])
         yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -106,3 +107,41 @@ def test_nodes_of_a_hole_have_their_own_memory_in_iomem() -> None:
         (0x40000000, 0x5FFFFFFF),
         (0x80000000, 0x9FFFFFFF),
     ]
+
+
+def fake_nodes(arch: str, value: str, *memory: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """(node, start, end) in MiB of all memory with ``numa=fake=<value>``."""
+    reg = " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for span in memory for n in span)
+    machine = boot(
+        tree_of(memory=f"<{reg}>"), "6.12", f"cma=0 numa=fake={value}", arch, ("NUMA=y", "NUMA_EMU=y")
+    )
+    lines = [re.search(r"Faking node (\d+) at \[mem (0x\w+)-(0x\w+)\]", text) for text in machine.log.lines()]
+    return [(int(m[1]), int(m[2], 16) >> 20, int(m[3], 16) + 1 >> 20) for m in lines if m]
+
+
+@pytest.mark.parametrize(
+    ("value", "nodes"),
+    [
+        ("2", [(0, 1024, 2560), (1, 2560, 4096)]),
+        ("3", [(0, 1024, 2048), (1, 2048, 3072), (2, 3072, 4096)]),
+        ("5", [(0, 1024, 1632), (1, 1632, 2240), (2, 2240, 2848), (3, 2848, 3456), (4, 3456, 4096)]),
+        ("1000M", [(0, 1024, 2016), (1, 2016, 3008), (2, 3008, 4096)]),
+        ("2G", [(0, 1024, 4096)]),
+        ("2U", [(0, 1024, 2560), (1, 2560, 4096)]),
+        ("0", []),
+        ("200", [(0, 1024, 1216)]),
+    ],
+)
+def test_faked_nodes(value: str, nodes: list[tuple[int, int, int]]) -> None:
+    found = fake_nodes("arm64", value, (1 << 30, 3 << 30))
+    assert found[: len(nodes)] == nodes
+    if value != "200":
+        assert found == nodes
+    else:
+        assert len(found) == 16 and found[-1][2] == 4096
+
+
+def test_faked_nodes_skip_holes_and_leave_nothing_below_4_gib() -> None:
+    found = fake_nodes("x86_64", "2", (1 << 20, (3 << 30) - (1 << 20)), (4 << 30, 1 << 30))
+    assert found == [(0, 1, 2049), (1, 2049, 5120)]
+    assert fake_nodes("x86_64", "3", (1 << 20, (3 << 30) - (1 << 20)), (4 << 30, 1 << 30))[-1][2] == 5120

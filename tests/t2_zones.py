@@ -20,7 +20,7 @@ from cmafs.mm.gfp import (
     zonelist,
 )
 from cmafs.mm.mm_init import free_reserved_range, mm_init
-from cmafs.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, MemoryLayout
+from cmafs.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, ZONE_RANKS, MemoryLayout
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
 from cmafs.mm.vmscan import drop_caches
 from cmafs.sim import workload
@@ -107,16 +107,16 @@ def test_lower_zones_keep_a_reserve() -> None:
     """A request that may use Normal leaves DMA32 its reserve above the watermark; one for DMA32 does not."""
     memory = mm_init(layout(8 * GIB), kernel_abi("6.12").mm)
     dma32, normal = memory.zones
-    assert dma32.lowmem_reserve == [0, normal.managed_pages // 256]
-    assert normal.lowmem_reserve == [0, 0]
+    assert dma32.lowmem_reserve == [0, 0, *[normal.managed_pages // 256] * 4]
+    assert normal.lowmem_reserve == [0] * 6
     workload.spawn(memory, "a", "anon", normal.managed_pages + 1000)
     assert normal.nr_free == normal.watermark[1]
     room = normal.nr_free - normal.watermark[0]
-    room += dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[1]
+    room += dma32.nr_free - dma32.watermark[0] - dma32.lowmem_reserve[ZONE_RANKS["Normal"]]
     with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available"):
         workload.grow(memory, "a", room + 1)
     workload.grow(memory, "a", room)
-    assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[1]
+    assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[ZONE_RANKS["Normal"]]
     for order in (0, 3):
         with pytest.raises(OutOfMemory):
             alloc_pages(memory, GFP_ATOMIC, order)
@@ -386,7 +386,7 @@ def test_high_memory_has_watermarks_of_its_own() -> None:
         share = 256 * high // 16384
         step = max(share // 4, high // 1000)
         assert highmem.watermark == [least, least + step, least + 2 * step]
-        assert normal.lowmem_reserve == [0, high // 32]
+        assert normal.lowmem_reserve == [0, 0, 0, *[high // 32] * 3]
 
 
 def test_direct_compaction_counts_what_became_of_it() -> None:

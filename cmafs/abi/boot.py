@@ -23,7 +23,7 @@ SORT_STABLE = "stable"  # equal ones in device-tree order
 SORT_NONE = "none"  # size nodes, then reg nodes, each in device-tree order
 
 #: How many nodes of MAX_RESERVED_REGIONS fit; from 6.12 on it counts size nodes only.
-_REGIONS_OLD, _REGIONS_419, _REGIONS = 16, 32, 64
+_REGIONS_OLD, _REGIONS_415, _REGIONS = 16, 32, 64
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class BootAbi:
     ``mib_after_rounding``: the MiB of Reserved and Failed are of the rounded size (T up to 6.12; P 6.15).
     ``failed_after_every_error``: the Failed line also follows a full table, size 0 ... (T 7.2; P 6.15).
     ``multi_range_areas``: cma_declare_contiguous_multi() (T 7.2; P 6.15).
+    ``checks_place``: a place that was asked for must be aligned, and any must end below the limit (5.3, P
+    c633324e3112, also in 4.4.188 and 4.19.65; not T 4.4.155, 4.15.0, T 4.19.72).
     ``hidden_extra_slot``: MAX_CMA_AREAS is 1 + CONFIG_CMA_AREAS (T 5.10; removed 6.9, T 6.12).
 
     kernel/dma/contiguous.c:
-    ``early_cma_debug``: early_cma(), of 4.x, prints its argument (seeds/003).
     ``user_limit_replaces``: the limit of ``cma=`` is used alone, not the smaller of it and the
-    architecture's (V 7.2).
+    architecture's (V 6.18.2, 7.2; not 6.12).
     ``numa_cma_param`` 6.6 (T 5.10 does not know it). ``numa_cma_in_reserve``: per-node areas are made by
     dma_contiguous_reserve(), before the default (T 6.12; 6.6 P), else by the architecture (T 5.10).
     ``numa_cma_after_default``, ``numa_cma_single_name``: 7.2 makes them after the default and calls all
@@ -63,9 +64,15 @@ class BootAbi:
 
     drivers/of:
     ``of_prefix`` of of_reserved_mem.c, ``fdt_prefix`` of fdt.c's reserved-memory lines (T; before 4.8 M).
-    ``reserved_mem_sort``, ``max_reserved_regions``. ``scans_nested_nodes``: nodes below a child count too (M,
-    ``__fdt_scan_reserved_mem()@v5.10``). ``nomap_removes``: no-map memory is removed from memblock (before
-    5.10; M; T 5.10 not).
+    ``failed_pool_freed``: a pool that its driver refuses is given back, and a line says so (5.2, P
+    d0b8ed47e83a; T 5.4.286, not 4.19.72).
+    ``overlaps_at_zero``: regions at address 0 are compared, equal bases sorted by size (5.10,
+    ca05f3331655, in the stable releases of 10 November 2020, P; V 5.4.286, not 4.19.72).
+    ``any_pool_is_aligned``: a pool that no one may reuse is aligned to CMA's unit, too (V 4.4, not 4.15).
+    ``no_space_text``: what is said of one region too many (V 5.4, 5.10).
+    ``reserved_mem_sort``, ``max_reserved_regions`` (32 from 4.15, V 4.15.0).
+    ``scans_nested_nodes``: nodes below a child count too (M, ``__fdt_scan_reserved_mem()@v5.10``).
+    ``nomap_removes``: no-map memory is removed from memblock (before 5.10; M; T 5.10 not).
     ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it
     round, M). ``two_passes``: reg nodes are read again once the tree is unflattened (T 6.12).
     ``prints_regions``: a line for each region (6.4 P; T 6.12).
@@ -77,6 +84,8 @@ class BootAbi:
     Early boot:
     ``arm64_steps``, ``x86_steps``, ``arm_steps``: what happens in which order until the page allocator
     runs (T; M before 5.10).
+    ``dma_reserve``: pages below 16 MiB that x86 counts as reserved in the first zone
+    (``arch/x86/mm/init.c:memblock_find_dma_reserve()``; T, of a guest without ZONE_DMA).
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
     of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``zone_limit_exact``: zones of arm64 end where dma-ranges do (6.12; V), before at a power of two.
@@ -86,6 +95,7 @@ class BootAbi:
     ``rodata_words``: what ``rodata=`` calls a linear map that is not in pages, and one that is (V 6.12, 7.2).
     ``pool_needs_zone_dma``: the atomic pool of ZONE_DMA is made where that zone has memory (5.17 P; V 6.1),
     before where it is configured.
+    ``numa_emulation_is_generic``: ``numa=fake=`` is not only x86's, and starts with memory (6.12; V 6.1 not).
     ``numa_says_none``: arm64 says that nothing describes NUMA nodes (to 6.11; V 6.1, not 6.12).
     ``zonelists_after_cmdline``: built and said after ``Kernel command line`` (6.5 P; T 6.12, not 6.1);
     ``zonelists_count_all``: with every page present, not less the memmap (6.10 P; T).
@@ -101,8 +111,8 @@ class BootAbi:
     mib_after_rounding: bool
     failed_after_every_error: bool
     multi_range_areas: bool
+    checks_place: bool
     hidden_extra_slot: bool
-    early_cma_debug: bool
     user_limit_replaces: bool
     numa_cma_param: bool
     numa_cma_in_reserve: bool
@@ -120,6 +130,10 @@ class BootAbi:
     hugetlb_rounds_share: bool
     of_prefix: str
     fdt_prefix: str
+    failed_pool_freed: bool
+    overlaps_at_zero: bool
+    any_pool_is_aligned: bool
+    no_space_text: str
     reserved_mem_sort: str
     max_reserved_regions: int
     scans_nested_nodes: bool
@@ -134,6 +148,7 @@ class BootAbi:
     arm64_steps: tuple[str, ...]
     x86_steps: tuple[str, ...]
     arm_steps: tuple[str, ...]
+    dma_reserve: int
     zone_details: bool
     unknown_parameters: str
     init_arguments: bool
@@ -143,6 +158,7 @@ class BootAbi:
     rodata_words: tuple[tuple[str, ...], tuple[str, ...]]
     pool_needs_zone_dma: bool
     numa_says_none: bool
+    numa_emulation_is_generic: bool
     zonelists_after_cmdline: bool
     zonelists_count_all: bool
     swiotlb_has_areas: bool
@@ -163,8 +179,8 @@ ROWS = rows_from(
         mib_after_rounding=True,
         failed_after_every_error=False,
         multi_range_areas=False,
+        checks_place=False,
         hidden_extra_slot=True,
-        early_cma_debug=True,
         user_limit_replaces=False,
         numa_cma_param=False,
         numa_cma_in_reserve=False,
@@ -182,6 +198,10 @@ ROWS = rows_from(
         hugetlb_rounds_share=False,
         of_prefix="Reserved memory: ",
         fdt_prefix="",
+        failed_pool_freed=False,
+        overlaps_at_zero=False,
+        any_pool_is_aligned=True,
+        no_space_text="not enough space all defined regions.",
         reserved_mem_sort=SORT_HEAP_CLASSIC,
         max_reserved_regions=_REGIONS_OLD,
         scans_nested_nodes=True,
@@ -196,6 +216,7 @@ ROWS = rows_from(
         arm64_steps=("default", "page_tables", "unflatten", "node_data", "memmap", "zones"),
         x86_steps=_X86_STEPS,
         arm_steps=("default", "lowmem", "page_tables", "memmap", "zones", "unflatten"),
+        dma_reserve=22,
         zone_details=True,
         unknown_parameters="",
         init_arguments=False,
@@ -205,20 +226,33 @@ ROWS = rows_from(
         rodata_words=(("on", "off"), ("full",)),
         pool_needs_zone_dma=False,
         numa_says_none=True,
+        numa_emulation_is_generic=False,
         zonelists_after_cmdline=False,
         zonelists_count_all=False,
         swiotlb_has_areas=False,
         framework_2010=False,
     ),
     {
-        "4.15": {"of_prefix": "OF: reserved mem: ", "fdt_prefix": "OF: fdt: "},
-        "4.19": {"max_reserved_regions": _REGIONS_419},
+        "4.4.188": {"checks_place": True},
+        "4.15": {
+            "of_prefix": "OF: reserved mem: ",
+            "fdt_prefix": "OF: fdt: ",
+            "max_reserved_regions": _REGIONS_415,
+            "any_pool_is_aligned": False,
+            "dma_reserve": 21,
+        },
+        "4.19.65": {"checks_place": True},
+        "4.19.156": {"overlaps_at_zero": True},
         "5.4": {
             "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
-            "early_cma_debug": False,
+            "checks_place": True,
+            "failed_pool_freed": True,
         },
+        "5.4.76": {"overlaps_at_zero": True},
         "5.10": {
             "cmdline_beats_default": True,
+            "overlaps_at_zero": True,
+            "no_space_text": "not enough space for all defined regions.",
             "hugetlb_cma": True,
             "max_reserved_regions": _REGIONS,
             "nomap_removes": False,
@@ -267,6 +301,7 @@ ROWS = rows_from(
         },
         "6.12": {
             "numa_says_none": False,
+            "numa_emulation_is_generic": True,
             "zonelists_count_all": True,
             "zone_limit_exact": True,
             "hidden_extra_slot": False,
@@ -283,12 +318,12 @@ ROWS = rows_from(
             "mib_after_rounding": False,
             "failed_after_every_error": True,
             "multi_range_areas": True,
+            "user_limit_replaces": True,
             "hugetlb_bootmem_alloc": True,
             "hugetlb_rounds_share": False,
         },
         "7.2": {
             "rodata_words": (("noalias", "off"), ("on",)),
-            "user_limit_replaces": True,
             "numa_cma_after_default": True,
             "numa_cma_single_name": True,
             "default_node_skipped": True,

@@ -6,10 +6,11 @@ Lines are given without the newline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from cmafs.abi.printk import DebugSite
+from cmafs.abi import cma_sites
+from cmafs.abi.cma_sites import CmaSites
 from cmafs.abi.rows import rows_from
 
 #: When a failure lists the holes of its area (``CmaAbi.show_areas``).
@@ -31,121 +32,6 @@ FILES = ("alloc", "free", "base_pfn", "count", "order_per_bit", "used", "maxchun
 
 
 @dataclass(frozen=True)
-class CmaSites:
-    """The pr_debug() call sites of mm/cma.c and mm/cma_debug.c.
-
-    Their order in the control file is that of their lines. ``None``: this kernel has no such line. Formats T
-    for 5.10, 6.1, 6.12 and 7.2. Line numbers: V
-    6.1.192 and 6.12.117, else near those of the release (D).
-    """
-
-    declare: DebugSite
-    entry: DebugSite
-    busy: DebugSite
-    returned: DebugSite
-    release: DebugSite
-    pages_valid: DebugSite | None
-    partial_block: DebugSite
-
-    def all(self) -> list[DebugSite]:
-        """Every call site, by file and line."""
-        sites = [
-            self.declare,
-            self.entry,
-            self.busy,
-            self.returned,
-            self.pages_valid,
-            self.release,
-            self.partial_block,
-        ]
-        return sorted((s for s in sites if s), key=lambda s: (s.filename, s.lineno))
-
-
-def _cma_c(lineno: int, function: str, fmt: str) -> DebugSite:
-    return DebugSite("mm/cma.c", lineno, "cma", function, fmt, "cma: ")
-
-
-def _cma_debug_c(lineno: int) -> DebugSite:
-    text = "cma: cannot release partial block when order_per_bit != 0"
-    return DebugSite("mm/cma_debug.c", lineno, "cma_debug", "cma_free_mem", text)
-
-
-_DECLARE = "%s(size %pa, base %pa, limit %pa alignment %pa)"
-_ENTRY_OLD = "%s(cma %p, count %zu, align %d)"
-_ENTRY = "%s(cma %p, count %lu, align %d)"
-_ENTRY_NAMED = "%s(cma %p, name: %s, count %lu, align %d)"
-_RETURNED = "%s(): returned %p"
-_BUSY = "%s(): memory range at %p is busy, retrying"
-_BUSY_PFN = "%s(): memory range at pfn 0x%lx %p is busy, retrying"
-_RELEASE_OLD = "%s(page %p)"
-_RELEASE = "%s(page %p, count %lu)"
-
-_SITES_4_4 = CmaSites(
-    declare=_cma_c(229, "cma_declare_contiguous", _DECLARE),
-    entry=_cma_c(378, "cma_alloc", _ENTRY_OLD),
-    busy=_cma_c(416, "cma_alloc", _BUSY),
-    returned=_cma_c(424, "cma_alloc", _RETURNED),
-    release=_cma_c(444, "cma_release", _RELEASE_OLD),
-    pages_valid=None,
-    partial_block=_cma_debug_c(115),
-)
-_SITES_5_10 = replace(
-    _SITES_4_4,
-    declare=_cma_c(257, "cma_declare_contiguous_nid", _DECLARE),
-    entry=_cma_c(442, "cma_alloc", _ENTRY_OLD),
-    busy=_cma_c(483, "cma_alloc", _BUSY),
-    returned=_cma_c(507, "cma_alloc", _RETURNED),
-    release=_cma_c(528, "cma_release", _RELEASE_OLD),
-    partial_block=_cma_debug_c(114),
-)
-_SITES_5_15 = replace(
-    _SITES_5_10,
-    entry=_cma_c(445, "cma_alloc", _ENTRY),
-    release=_cma_c(562, "cma_release", _RELEASE),
-    partial_block=_cma_debug_c(112),
-)
-_SITES_6_1 = replace(
-    _SITES_5_15,
-    declare=_cma_c(251, "cma_declare_contiguous_nid", _DECLARE),
-    entry=_cma_c(434, "cma_alloc", _ENTRY),
-    busy=_cma_c(481, "cma_alloc", _BUSY),
-    returned=_cma_c(508, "cma_alloc", _RETURNED),
-    pages_valid=_cma_c(533, "cma_pages_valid", _RELEASE),
-    release=_cma_c(559, "cma_release", _RELEASE),
-)
-_SITES_6_6 = replace(
-    _SITES_6_1,
-    entry=_cma_c(436, "cma_alloc", _ENTRY_NAMED),
-    busy=_cma_c(479, "cma_alloc", _BUSY_PFN),
-)
-_SITES_6_12 = replace(
-    _SITES_6_1,
-    declare=_cma_c(247, "cma_declare_contiguous_nid", _DECLARE),
-    entry=_cma_c(423, "__cma_alloc", _ENTRY_NAMED),
-    busy=_cma_c(467, "__cma_alloc", _BUSY_PFN),
-    returned=_cma_c(492, "__cma_alloc", _RETURNED),
-    pages_valid=_cma_c(544, "cma_pages_valid", _RELEASE),
-    release=_cma_c(570, "cma_release", _RELEASE),
-)
-_SITES_6_18 = replace(
-    _SITES_6_12,
-    declare=_cma_c(405, "__cma_declare_contiguous_nid", _DECLARE),
-    entry=_cma_c(864, "__cma_alloc", _ENTRY_NAMED),
-    busy=_cma_c(832, "cma_range_alloc", _BUSY_PFN),
-    returned=_cma_c(902, "__cma_alloc", _RETURNED),
-    pages_valid=_cma_c(976, "cma_pages_valid", _RELEASE),
-    release=_cma_c(1003, "cma_release", _RELEASE),
-)
-_SITES_7_2 = replace(
-    _SITES_6_18,
-    entry=_cma_c(880, "__cma_alloc_frozen", _ENTRY_NAMED),
-    returned=_cma_c(905, "__cma_alloc_frozen", _RETURNED),
-    pages_valid=_cma_c(978, "find_cma_memrange", _RELEASE),
-    release=_cma_c(990, "__cma_release_frozen", _RELEASE),
-)
-
-
-@dataclass(frozen=True)
 class CmaAbi:
     """One row.
 
@@ -155,13 +41,17 @@ class CmaAbi:
     ``unnamed_from``: number of the first area registered without a name (0; 1 from 6.15, V 7.2).
     ``failed_returns_pages``: an area that cannot be activated gives its pages to the buddy allocator and
     leaves CmaTotal (5.12, V 6.1; before neither, V 5.10).
-    ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb).
+    ``failed_stops_others``: areas after a failed one are not activated (to 5.8, P 3a5139f1c5bb, also in
+    5.4.61; V 5.4.286).
+    ``failed_says``: an area that cannot be activated has a line (V 4.15.0, not 4.4.155).
     ``lists_failed``: a failed area is shown with count 0 (to 7.1, V; P).
 
     cma_alloc():
 
     ``no_hole_is_busy``: a request that fits nowhere answers EBUSY instead of ENOMEM, also one larger than the
     area, which is then a failure like others (6.15; T 7.2).
+    ``checks_size``: a request larger than the area is refused before the search (4.9, P 6b36ba599d60; not T
+    4.4.155, T 4.15.0).
     ``checks_available``: a request larger than what is available fails before the search (6.15; V 7.2).
     ``early_counts``: requests refused before the search count as failed (5.13 to 6.11; T 6.1 against 6.12).
     ``prints_failure``: the ``alloc failed`` line exists (4.11, P).
@@ -181,7 +71,7 @@ class CmaAbi:
     ``start_counts``: it carries available_count and total_count (6.18, T 7.2).
     ``finish_before_failure``: the end event comes before the failure line (V 5.10, 6.1; after it from 6.12).
     ``failed_pfn_is_zero``: pfn of a failure is 0 (6.15, T), before that all ones, or the pfn tried last (V).
-    ``finish_errno``: cma_alloc_finish carries errorno (6.10, T).
+    ``finish_errno``: cma_alloc_finish carries errorno (T 6.6.87; not T 6.1).
 
     Counters:
 
@@ -196,7 +86,8 @@ class CmaAbi:
     ``collision_message``: a name that is taken gives a line (5.4, V 5.10); ``collision_in_root``: the files
     of the second area land in the debugfs root (to 4.20, where a failed debugfs_create_dir() returned NULL;
     D).
-    ``strict_numbers``: kstrtoull() parses what is written (5.10, T; P 488dac0c9237).
+    ``strict_numbers``: kstrtoull() parses what is written (5.10, T; 488dac0c9237, in the stable releases of
+    24 November 2020, P; T 5.4.286, not 4.4.155 and 4.19.72).
     ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
     ``files``: the files of an area.
     ``used_kib``, ``raw_bitmap``, ``zero_frees_all``: the dialect of seeds/000 (docs/seeds.md).
@@ -207,8 +98,10 @@ class CmaAbi:
     unnamed_from: int = 0
     failed_returns_pages: bool = False
     failed_stops_others: bool = True
+    failed_says: bool = True
     lists_failed: bool = True
     no_hole_is_busy: bool = False
+    checks_size: bool = True
     checks_available: bool = False
     early_counts: bool = False
     prints_failure: bool = False
@@ -242,20 +135,28 @@ class CmaAbi:
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
+    "4.4.246": {"strict_numbers": True},
     "4.15": {
         "prints_failure": True,
         "show_areas": SHOW_CMA_DEBUG,
         "debugfs_name": DIR_PREFIXED,
+        "sites": cma_sites.SITES_4_15,
+        "checks_size": True,
+        "failed_says": True,
     },
-    "5.4": {"collision_message": True, "collision_in_root": False},
+    "4.19": {"sites": cma_sites.SITES_4_19},
+    "4.19.160": {"strict_numbers": True},
+    "5.4": {"sites": cma_sites.SITES_5_4, "collision_message": True, "collision_in_root": False},
+    "5.4.61": {"failed_stops_others": False},
+    "5.4.80": {"strict_numbers": True},
     "5.10": {
-        "sites": _SITES_5_10,
+        "sites": cma_sites.SITES_5_10,
         "name_max": 63,
         "failed_stops_others": False,
         "strict_numbers": True,
     },
     "5.15": {
-        "sites": _SITES_5_15,
+        "sites": cma_sites.SITES_5_15,
         "failed_returns_pages": True,
         "early_counts": True,
         "failure_names_area": True,
@@ -266,19 +167,23 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "vmstat_events": True,
         "sysfs_files": ("alloc_pages_success", "alloc_pages_fail"),
     },
-    "6.1": {"sites": _SITES_6_1, "debugfs_name": DIR_BARE, "debugfs_name_max": 0},
-    "6.6": {"sites": _SITES_6_6, "entry_names_area": True, "busy_shows_pfn": True},
+    "6.1": {"sites": cma_sites.SITES_6_1, "debugfs_name": DIR_BARE, "debugfs_name_max": 0},
+    "6.6": {
+        "sites": cma_sites.SITES_6_6,
+        "entry_names_area": True,
+        "busy_shows_pfn": True,
+        "finish_errno": True,
+    },
     "6.12": {
-        "sites": _SITES_6_12,
+        "sites": cma_sites.SITES_6_12,
         "early_counts": False,
         "show_areas": SHOW_ALWAYS,
         "start_event": START_FIRST,
         "finish_before_failure": False,
-        "finish_errno": True,
         "sysfs_files": ("alloc_pages_success", "alloc_pages_fail", "release_pages_success"),
     },
     "6.18": {
-        "sites": _SITES_6_18,
+        "sites": cma_sites.SITES_6_18,
         "unnamed_from": 1,
         "no_hole_is_busy": True,
         "checks_available": True,
@@ -296,7 +201,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "used_is_exact": True,
         "ranges": True,
     },
-    "7.2": {"sites": _SITES_7_2, "lists_failed": False, "validates_first": True},
+    "7.2": {"sites": cma_sites.SITES_7_2, "lists_failed": False, "validates_first": True},
     "article": {
         "debugfs_name": DIR_INDEX,
         "files": ("alloc", "base_pfn", "size", "used", "bitmap"),
@@ -306,4 +211,4 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-ROWS = rows_from(CmaAbi(sites=_SITES_4_4), _CHANGES)
+ROWS = rows_from(CmaAbi(sites=cma_sites.SITES_4_4, checks_size=False, failed_says=False), _CHANGES)

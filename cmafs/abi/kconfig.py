@@ -65,6 +65,8 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("VMSPLIT_1G", "arch/arm/Kconfig@v6.12", depends="ARM", choice="vmsplit"),
     S("HIGHMEM", "arch/arm/Kconfig@v6.12", depends="ARM"),
     S("NUMA", "arch/arm64/Kconfig@v6.12", depends="SMP !ARM"),
+    S("NUMA_EMU", "arch/x86/Kconfig@v5.10", depends="X86_64 NUMA"),
+    S("NUMA_EMU", "mm/Kconfig@v6.12; 6.12 (P)", depends="NUMA", since="6.12"),
     S("NODES_SHIFT", "arch/arm64/Kconfig@v6.12, arch/x86/Kconfig@v6.12", "6 if X86_64; 4", "NUMA", low=1,
       high=10),
     S("RODATA_FULL_DEFAULT_ENABLED", "arch/arm64/Kconfig@v6.12; 5.0 (P); gone in 7.2", "y", "ARM64",

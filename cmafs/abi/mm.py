@@ -57,6 +57,8 @@ class MmAbi:
     when memory ran out; a kernel that had freed its init memory by then shows a smaller share. On 7.2 the
     cache stands for what rests on per-CPU lists, too. They would be derived from the slabs, kernel stacks,
     page tables and per-CPU areas of a configuration and its CPUs, and from what init reads and runs.
+    ``pcp_batch_kib``: KiB, upper bound of what a per-CPU list's batch is derived from
+    (``zone_batchsize()``; 512 to 4.17, T 4.15, T 4.19; d8a759b57035, P).
     ``parks_cma_block``: a page block of CMA rests on a per-CPU list while nothing of CMA is allocated (T 7.2:
     CmaFree at boot, and after all was freed, 2 MiB short of CmaTotal).
     """
@@ -79,6 +81,7 @@ class MmAbi:
     boot_kernel_kib: int
     boot_user_kib: int
     boot_cache_kib: int
+    pcp_batch_kib: int
     parks_cma_block: bool
 
 
@@ -102,10 +105,12 @@ ROWS = rows_from(
         boot_kernel_kib=60,
         boot_user_kib=2940,
         boot_cache_kib=200,
+        pcp_batch_kib=512,
         parks_cma_block=False,
     ),
     {
         "4.15": {"fallback": FALLBACK_STEAL, "claim_counts_alike": True, "watermark_scale_factor": 10},
+        "4.19": {"pcp_batch_kib": 1024},
         "5.10": {
             "cma_half_rule": True,
             "boot_frees_to_tail": True,

@@ -26,10 +26,13 @@ class DebugSite:
 
     def text(self, *args: object) -> str:
         """The line: numbers for ``%lu`` and its like, ready text for ``%s``, ``%p`` and ``%pa``."""
-        return self.prefix + _CONVERSION.sub(lambda m: "%x" if m[0] == "%lx" else "%s", self.format) % args
+        return (
+            self.prefix
+            + _CONVERSION.sub(lambda m: f"%{m[1]}x" if m[1] is not None else "%s", self.format) % args
+        )
 
 
-_CONVERSION = re.compile(r"%(?:pa|p|s|zu|lu|lx|d)")
+_CONVERSION = re.compile(r"%(?:(0?\d*)l+x|pa|p|s|zu|llu|lu|ld|d)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class PrintkAbi:
     ``dyndbg_octal``: the control file shows a newline in octal (``ddebug_proc_show()``; as ``\\n`` from 6.0,
     P 47ea6f99d06e, V 6.1).
 
+    ``dyndbg_newest_first``: the tables of later files are listed first (5.10 V, T 5.15; not T 5.4, V 6.1);
+    ``dyndbg_walks_back``: a file's table is walked from its end (``ddebug_iter_next()``, V 6.1): the
+    compiler lays it out from the file's last line up, so lines ascend (T 6.6); before, they descend (T 4.4 to
+    5.15).
+
     ``dyndbg_class``: the keyword ``class`` is understood (6.1, V).
     """
 
@@ -87,6 +95,8 @@ class PrintkAbi:
     dyndbg_file_tail: bool = False
     dyndbg_octal: bool = True
     dyndbg_class: bool = False
+    dyndbg_newest_first: bool = False
+    dyndbg_walks_back: bool = False
 
 
 ROWS = rows_from(
@@ -101,9 +111,15 @@ ROWS = rows_from(
             "cont_max": 1024,
             "dyndbg_names_function": False,
             "dyndbg_file_tail": True,
+            "dyndbg_newest_first": True,
         },
         "5.15": {"record_tail": 4},
-        "6.1": {"dyndbg_octal": False, "dyndbg_class": True},
+        "6.1": {
+            "dyndbg_octal": False,
+            "dyndbg_class": True,
+            "dyndbg_newest_first": False,
+            "dyndbg_walks_back": True,
+        },
         "6.6": {"line_max": 1024},
         "6.12": {"dyndbg_flags": "pmfslt"},
     },

@@ -112,6 +112,7 @@ ROWS = rows_from(
         drop_caches_mode=0o644,
     ),
     {
+        "4.4.110": {"vmstat": vm.ITEMS_4_4_110},
         "4.15": {
             "vmstat": vm.ITEMS_4_15,
             "meminfo": _MEMINFO_4_15,

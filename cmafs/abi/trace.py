@@ -48,9 +48,8 @@ def _cma_from_5_13(
 ) -> tuple[TraceEvent, ...]:
     """The four events of 5.13 on (``pfn=0x`` from 5.14; T 6.1).
 
-    ``errorno``: cma_alloc_finish says why (6.10; T 6.12). ``request_count``: cma_alloc_start says what is
-    there
-    (6.18; T 7.2).
+    ``errorno``: cma_alloc_finish says why (T 6.6.87, not 6.1). ``request_count``: cma_alloc_start says what
+    is there (6.18; T).
     """
     recorded = "__get_str(name), REC->pfn, REC->page, REC->count, REC->align"
     retry_fmt = f'"name=%s pfn=0x%lx page=%p count=%lu align=%u", {recorded}'
@@ -97,7 +96,7 @@ _REASONS = (
 
 
 def _page_isolation(event_id: int) -> TraceEvent:
-    """The one event of its group (4.1 on; H)."""
+    """The one event of its group (T 4.15 on, not 4.4.155)."""
     fields = tuple(("unsigned long", name) for name in ("start_pfn", "end_pfn", "fin_pfn"))
     return TraceEvent("page_isolation", "test_pages_isolated", event_id, fields, _TEST_PAGES_ISOLATED)
 
@@ -164,12 +163,15 @@ class TraceAbi:
     ``events``: the tracepoints, in the order of their numbers.
     ``hashes_pointers``: ``%p`` is hashed (option ``hash-ptr``, 5.12, P; raw T 5.10, hashed T 6.1).
     ``char_signed``: ``char`` is signed on x86: until -funsigned-char (6.2, P; T 6.1 signed, 6.12 not).
-    ``pid_width``: columns of the PID (7 from 5.10 on, P 795d6379a47b; T 5.10).
+    ``pid_width``: columns of the PID (7 from 5.4 on, 795d6379a47b; T 5.4.286, not 4.19).
     ``migrate_disable_column``: a fifth flag (5.15, P 54357f0c9149; T 6.1).
     ``column_heads``: the end of the header (T 5.10, 6.1; BH added in 5.17, P 289e7b0f7eb4; 4.4 from its
     documentation).
     ``marker_preempt_count``: a write to trace_marker is made with preemption off (6.18; H).
     ``restricts_others``: files are 0640 and 0440 (5.16, P 21ccc9cd7211; H), before 0644 and 0444.
+    ``counts_entries``: the header says how many entries there are; not in 4.15 (T 4.15.0, T 4.19.72).
+    ``restricts_directories``: directories are 0750 (5.17, 49d67e445742, in the stable releases of November
+    2021, P; T 5.4.286, not 5.15.0); those of events no more once eventfs has them (6.6, T).
     ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.8, P; H).
     ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
     ``filter_globs``: ``~`` takes whole globs (4.10, P 60f1d5e3bac4; not in 4.9, V 4.18).
@@ -185,6 +187,9 @@ class TraceAbi:
     column_heads: str
     marker_preempt_count: int
     restricts_others: bool
+    restricts_directories: bool
+    restricts_event_directories: bool
+    counts_entries: bool
     size_in_subbuffers: bool
     error_log: bool
     filter_globs: bool
@@ -199,11 +204,13 @@ def _others(
 
 
 _CMA_REASON = (*_REASONS, "cma")
-_CONTIG_REASON = (*_REASONS, "contig_range", "longterm_pin")
+_CONTIG_REASON = (*_REASONS, "contig_range")
+_PINNED_REASON = (*_CONTIG_REASON, "longterm_pin")
+_RESTRICTED = {"restricts_directories": True, "restricts_event_directories": True}
 
 ROWS = rows_from(
     TraceAbi(
-        events=_cma_until_5_12(209) + _others(211, _SUCCEEDED, _CMA_REASON),
+        events=(*_cma_until_5_12(160), _migrate(162, _SUCCEEDED, _CMA_REASON)),
         hashes_pointers=False,
         char_signed=True,
         pid_width=5,
@@ -211,47 +218,67 @@ ROWS = rows_from(
         column_heads=_HEADER_4_4,
         marker_preempt_count=0,
         restricts_others=False,
+        restricts_directories=False,
+        restricts_event_directories=False,
+        counts_entries=True,
         size_in_subbuffers=False,
         error_log=False,
         filter_globs=False,
         filter_index=False,
     ),
     {
-        "4.15": {"filter_globs": True},
-        "5.4": {"error_log": True, "filter_index": True},
-        "5.10": {
-            "events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CMA_REASON),
+        "4.4.293": _RESTRICTED,
+        "4.15": {
+            "events": _cma_until_5_12(227) + _others(229, _SUCCEEDED, _CMA_REASON),
+            "filter_globs": True,
+            "counts_entries": False,
+        },
+        "4.19": {
+            "events": _cma_until_5_12(223) + _others(225, _SUCCEEDED, _CONTIG_REASON),
+            "counts_entries": True,
+        },
+        "4.19.218": _RESTRICTED,
+        "5.4": {
+            "error_log": True,
+            "filter_index": True,
             "pid_width": 7,
             "column_heads": _HEADER_5_10,
         },
+        "5.4.160": _RESTRICTED,
+        "5.10": {"events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CONTIG_REASON)},
+        "5.10.80": _RESTRICTED,
         "5.15": {
-            "events": _cma_from_5_13(246) + _others(250, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "events": _cma_from_5_13(231) + _others(235, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "hashes_pointers": True,
             "migrate_disable_column": True,
             "column_heads": _HEADER_5_15,
         },
+        "5.15.3": _RESTRICTED,
         "6.1": {
-            "events": _cma_from_5_13(260) + _others(264, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "events": _cma_from_5_13(260) + _others(264, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "column_heads": _HEADER_5_15.replace("irqs-off", "irqs-off/BH-disabled"),
+            **_RESTRICTED,
             "restricts_others": True,
         },
         "6.6": {
-            "events": _cma_from_5_13(280) + _others(284, _SUCCEEDED + _THP, (*_CONTIG_REASON, "demotion")),
+            "events": _cma_from_5_13(265, errorno=True)
+            + _others(269, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "char_signed": False,
+            "restricts_event_directories": False,
         },
         "6.12": {
             "events": _cma_from_5_13(299, errorno=True)
-            + _others(303, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+            + _others(303, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
             "size_in_subbuffers": True,
         },
         "6.18": {
-            "events": _cma_from_5_13(293, errorno=True, request_count=True)
-            + _others(297, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+            "events": _cma_from_5_13(270, errorno=True, request_count=True)
+            + _others(274, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
             "marker_preempt_count": 1,
         },
         "7.2": {
             "events": _cma_from_5_13(287, errorno=True, request_count=True)
-            + _others(291, _SUCCEEDED + _THP + _SPLIT, (*_CONTIG_REASON, "demotion", "damon")),
+            + _others(291, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
         },
     },
 )

@@ -248,6 +248,9 @@ ITEMS_6_12 = _6_12(ITEMS_6_6)
 ITEMS_6_18 = _6_18(ITEMS_6_12)
 ITEMS_7_2 = _7_2(ITEMS_6_18)
 
+#: The page-table isolation of the stable series counts its tables (T 4.4.155; 4.4.110, P).
+ITEMS_4_4_110 = replace(ITEMS_4_4, zone=after(ITEMS_4_4.zone, "nr_kernel_stack", "nr_overhead"))
+
 #: The row of 2010. Later than 2.6.36 are: transparent huge pages 2.6.38, CMA 3.7, pgmigrate 3.8,
 #: nr_alloc_batch 3.12, workingset and drop counters 3.15, nr_pages_scanned 3.17 (M).
 ITEMS_2010 = replace(

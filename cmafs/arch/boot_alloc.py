@@ -32,22 +32,6 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
-def numa_init(boot: EarlyBoot) -> None:
-    """``arch_numa_init()``: which nodes there are, and the data of each."""
-    if not boot.config.on("NUMA"):
-        return
-    log = boot.log
-    if boot.numa_off:
-        log.printk("NUMA: NUMA disabled")
-    elif not boot.numa_described and boot.abi.boot.numa_says_none:
-        log.printk("NUMA: No NUMA configuration found")
-    if boot.numa_off or not boot.numa_described:
-        start, end = boot.memblock.start_of_dram(), boot.memblock.end_of_dram()
-        log.printk(f"NUMA: Faking a node at [mem {start:#018x}-{end - 1:#018x}]")
-    for nid in boot.nodes():
-        boot.memblock_alloc(boot.data.pgdat_bytes, nid=nid)
-
-
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     """The memmap."""
     data = boot.data

@@ -15,16 +15,13 @@ from cmafs.lib.intervals import union
 from cmafs.lib.panic import KernelPanic
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES
-from cmafs.mm.mmzone import MemoryLayout
+from cmafs.mm.mmzone import MemoryLayout, ZoneSpan
 from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import cpu_nodes
 from cmafs.of.memory import LARGEST_SPAN
 from cmafs.of.reserved_mem import ReservedMemScan
 
 _LOGLEVEL_EMERG = 0
-
-#: (node, name, first pfn, last pfn + 1)
-NodeZone = tuple[int, str, int, int]
 
 
 @dataclass(frozen=True)
@@ -118,8 +115,8 @@ class EarlyBoot(EarlyMm):
         if memory[-1].end - memory[0].base > LARGEST_SPAN:
             raise self.panic("a refused no-map region became memory that does not exist", "Out of memory")
 
-    def layout(self, zones: Sequence[NodeZone]) -> MemoryLayout:
-        """What memblock hands to the page allocator; ``zones`` in pfns. No-map memory counts as reserved.
+    def layout(self, zones: Sequence[ZoneSpan]) -> MemoryLayout:
+        """What memblock hands to the page allocator. No-map memory counts as reserved.
 
         So does an area, also where a refused region that overlaps it gave its memory back: the kernel then
         frees those pages twice and is no longer sound, here they are freed once, by the area.
@@ -135,7 +132,7 @@ class EarlyBoot(EarlyMm):
             page_shift=shift,
             pageblock_order=self.config.pageblock_order(),
             max_page_order=self.config.max_page_order(),
-            zones=tuple((name, start, end) for _, name, start, end in zones),
+            zones=tuple(zones),
             memory=tuple(union(memory)),
             reserved=tuple(union(reserved)),
         )

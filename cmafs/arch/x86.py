@@ -5,6 +5,7 @@ Kernel: ``arch/x86/kernel/setup.c``.
 
 from __future__ import annotations
 
+from cmafs.arch.numa import numa_emulation
 from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.cmdline import memparse
@@ -32,6 +33,7 @@ def reserve(boot: EarlyBoot) -> int:
     boot.scan_reserved_mem()
     if boot.scan.parent() is not None:
         boot.scan.fdt_scan_reserved_mem_reg_nodes()
+    numa_emulation(boot, _SZ_4G)
     end = memblock.end_of_dram()
     memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
     return _PAGE_OFFSET

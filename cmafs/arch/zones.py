@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cmafs.arch.ops import arch_ops
-from cmafs.arch.setup import EarlyBoot, NodeZone
+from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, within
 from cmafs.lib.printk import LOGLEVEL_DEBUG
-from cmafs.mm.gfp import ZONE_OPTIONS, ZONE_RANKS
-from cmafs.mm.mmzone import MIGRATE_TYPES
+from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
 
-#: arch/x86/mm/init.c:memblock_find_dma_reserve(): pages of the first zone that are taken below 16 MiB on
-#: the recorded 5.10 guest.
-_X86_DMA_RESERVE = 21
+#: Zones that no address limit makes.
+_UNLIMITED = ("Movable", "Device")
 
 
 def zone_ranges(boot: EarlyBoot) -> list[tuple[str, int, int]]:
@@ -29,15 +27,15 @@ def zone_ranges(boot: EarlyBoot) -> list[tuple[str, int, int]]:
     limits = arch_ops(boot).zone_limits(boot)
     ranges = []
     for name, option in ZONE_OPTIONS.items():
-        if name != "Movable" and (not option or boot.config.on(option)):
+        if name not in _UNLIMITED and (not option or boot.config.on(option)):
             border = min(max(limits.get(name, end << shift) >> shift, start), end)
             ranges.append((name, start, border))
             start = border
     return ranges
 
 
-def node_zones(boot: EarlyBoot) -> list[NodeZone]:
-    """(node, name, start, end) of every zone with memory between its ends, node by node, lowest first."""
+def node_zones(boot: EarlyBoot) -> list[ZoneSpan]:
+    """Every zone with memory between its ends, node by node, the lowest first."""
     ranges, movable = zone_ranges(boot), movable_starts(boot)
     top = max((end for _, start, end in ranges if start < end), default=0)
     found = []
@@ -48,7 +46,7 @@ def node_zones(boot: EarlyBoot) -> list[NodeZone]:
         for name, start, end in [*zones, ("Movable", border, top)]:
             start, end = max(start, first), min(end, last)
             if any(within(pieces, start, end)):
-                found.append((nid, name, start, end))
+                found.append(ZoneSpan(name, start, end, nid))
     return found
 
 
@@ -150,7 +148,7 @@ def _zone_details(boot: EarlyBoot, nid: int) -> None:
         if name == first:
             log.printk(f"  {name} zone: {reserve} pages reserved", LOGLEVEL_DEBUG)
         free = present - reserve - (0 if name == "HighMem" else memmap)
-        batch = zone_batchsize(free, boot.config.page_shift)
+        batch = zone_batchsize(boot.abi.mm, free, boot.config.page_shift)
         log.printk(f"  {name} zone: {present} pages, LIFO batch:{batch}", LOGLEVEL_DEBUG)
 
 
@@ -158,11 +156,11 @@ def _early_zones(boot: EarlyBoot, nid: int) -> Iterator[tuple[str, int, int, int
     """(name, pages present, pages of memmap, pages reserved) of a node's zones."""
     pieces = _node_memory(boot)[nid]
     first = next(name for name, _, _ in zone_ranges(boot))
-    for name, low, high in ((name, low, high) for node, name, low, high in node_zones(boot) if node == nid):
+    for name, low, high, _ in (zone for zone in node_zones(boot) if zone.nid == nid):
         present = length(within(pieces, low, high))
         if not present:
             continue
-        reserve = _X86_DMA_RESERVE if boot.config.arch == "x86_64" and name == first else 0
+        reserve = boot.abi.boot.dma_reserve if boot.config.arch == "x86_64" and name == first else 0
         yield name, present, _memmap_pages(boot, high - low, present), reserve
 
 

@@ -147,7 +147,7 @@ RULES: Mapping[str, Rule] = {
         "align base and size to 4 MiB",
     ),
     "remap-unmaps": Rule(
-        "base or size is no multiple of 2 MiB: low memory beside it stays unmapped, and using that is an oops",
+        "base or size is no multiple of 2 MiB: what is beside it stays unmapped, and using that is an oops",
         "arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12",
         "align base and size to 4 MiB",
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_REFUSED
 from cmafs.lib.cmdline import CmaParam
-from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_WARNING
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 from cmafs.mm.cma_declare import (
     SZ_1M,
     CmaRefused,
@@ -17,21 +17,16 @@ from cmafs.mm.cma_declare import (
 from cmafs.mm.early import EarlyMm
 
 
-def _debug(early: EarlyMm, text: str) -> None:
-    """pr_debug() of a file that CONFIG_CMA_DEBUG builds with DEBUG."""
-    if early.config.on("CMA_DEBUG"):
-        early.log.printk("cma: " + text, LOGLEVEL_DEBUG)
-
-
 def early_cma(early: EarlyMm) -> None:
-    """What parsing ``cma=`` prints: an error without text; on 4.x, with CONFIG_CMA_DEBUG, the text."""
+    """What parsing ``cma=`` prints: an error without text; to 4.15, with CONFIG_CMA_DEBUG, the text."""
+    site = early.abi.cma.sites.early_cma
     for value in early.params.cma_seen:
         if value is None:
             log = early.log
             log.printk("cma: Config string not provided", LOGLEVEL_ERR)
             log.printk("Malformed early option 'cma'", LOGLEVEL_WARNING)
-        elif early.abi.boot.early_cma_debug:
-            _debug(early, f"early_cma({value})")
+        elif site:
+            early.log.pr_debug(site, site.function, value)
 
 
 def cma_early_percent_memory(early: EarlyMm) -> int:
@@ -70,13 +65,13 @@ def dma_contiguous_reserve(early: EarlyMm, limit: int) -> None:
     """
     if not early.config.knows("cma"):
         return
-    abi, areas = early.abi.boot, early.areas
+    abi, areas, sites = early.abi.boot, early.areas, early.abi.cma.sites
     if abi.numa_cma_in_reserve and not abi.numa_cma_after_default:
         dma_numa_cma_reserve(early)
-    _debug(early, f"dma_contiguous_reserve(limit {limit:08x})")
+    early.log.pr_debug(sites.limit, sites.limit.function, limit)
     request = _selected(early, limit)
     if request.size and areas.default is None:
-        _debug(early, f"dma_contiguous_reserve: reserving {request.size // SZ_1M} MiB for global area")
+        early.log.pr_debug(sites.reserving, sites.reserving.function, request.size // SZ_1M)
         try:
             areas.default = cma = cma_declare_contiguous_nid(early, request)
             shift = early.config.page_shift
@@ -106,7 +101,7 @@ def _node_requests(early: EarlyMm, nid: int) -> list[tuple[str, int]]:
 
 def dma_numa_cma_reserve(early: EarlyMm) -> None:
     """``cma_pernuma=`` and ``numa_cma=``: dma_numa_cma_reserve(), dma_pernuma_cma_reserve() up to 6.5."""
-    abi, log = early.abi.boot, early.log
+    abi, log, site = early.abi.boot, early.log, early.abi.cma.sites.pernuma
     function = "dma_numa_cma_reserve" if abi.numa_cma_param else "dma_pernuma_cma_reserve"
     if not early.config.knows("cma_pernuma"):
         return
@@ -124,7 +119,7 @@ def dma_numa_cma_reserve(early: EarlyMm) -> None:
                 parameter = "numa_cma=" if kind == "numa" else "cma_pernuma="
                 early.event(None, refused.reason, EFFECT_REFUSED, parameter, name)
                 continue
-            if not abi.numa_cma_param:
-                _debug(early, f"{function}: reserved {size // SZ_1M} MiB on node {nid}")
+            if site:
+                log.pr_debug(site, site.function, size // SZ_1M, nid)
     for nid in sorted(set(early.params.numa_cma) - set(early.nodes())) if abi.numa_cma_param else ():
         early.event(None, "no-such-node", EFFECT_IGNORED, "numa_cma=", f"node {nid}")

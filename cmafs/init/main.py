@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cmafs.abi import kernel_abi
 from cmafs.arch import arm, arm64
-from cmafs.arch.boot_alloc import memmap_init, mm_core_init, numa_init, unflatten_device_tree
+from cmafs.arch.boot_alloc import memmap_init, mm_core_init, unflatten_device_tree
 from cmafs.arch.iomem import iomem_resources
+from cmafs.arch.numa import numa_init
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.arch.zones import build_all_zonelists, free_area_init, node_zones

@@ -15,6 +15,9 @@ from cmafs.lib.printk import LOGLEVEL_ERR, Printk
 #: ``ddebug_exec_query()``: words of one query.
 _MAXWORDS = 9
 
+#: Directories in the order in which the kernel's Makefile links them.
+_LINK_ORDER = ("kernel", "mm", "drivers")
+
 _UINT_MAX = (1 << 32) - 1
 _SPACES = " \t\n\v\f\r"
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|([nrtvf])|([\"\\ae]))")
@@ -159,11 +162,20 @@ class DynamicDebug:
     def control(self) -> str:
         """The text of the control file: ``ddebug_proc_show()``."""
         lines = ["# filename:lineno [module]function flags format\n"]
-        for site, flags in self._log.debug_flags.items():
+        for site in self._listed():
+            flags = self._log.debug_flags[site]
             text = site.format + ("\\012" if self._log.abi.dyndbg_octal else "\\n")
             where = f"{site.filename}:{site.lineno} [{site.module}]{site.function}"
             lines.append(f'{where} ={self.describe_flags(flags)} "{text}"\n')
         return "".join(lines)
+
+    def _listed(self) -> list[DebugSite]:
+        """The call sites as the control file lists them: file by file in the order of linking."""
+        abi = self._log.abi
+        sites = sorted(self._log.debug_flags, key=lambda site: site.lineno, reverse=not abi.dyndbg_walks_back)
+        linked = {name: _LINK_ORDER.index(name.split("/")[0]) for name in {s.filename for s in sites}}
+        sites.sort(key=lambda s: (linked[s.filename], s.filename), reverse=abi.dyndbg_newest_first)
+        return sites
 
     def boot_params(self, words: Iterable[tuple[str, str | None]]) -> None:
         """``dyndbg=`` and ``<module>.dyndbg=`` of the command line; a query that is wrong is only logged.

@@ -82,6 +82,8 @@ class Kconfig:
 
     def max_cma_areas(self) -> int:
         """MAX_CMA_AREAS: how many slots ``cma_areas[]`` has."""
+        if not self.on("CMA"):
+            return 0
         return self.number("CMA_AREAS") + (1 if self.abi.boot.hidden_extra_slot else 0)
 
     def max_page_order(self) -> int:

@@ -77,17 +77,26 @@ def by_base_and_size(region: Placed) -> tuple[int, int]:
     return region.base, region.size
 
 
-def rmem_sort(items: list[P], how: str) -> None:
-    """Sort in place by (base, size), equal ones as this kernel's algorithm leaves them."""
+def by_base(region: Placed) -> tuple[int, int]:
+    """__rmem_cmp() of older kernels."""
+    return region.base, 0
+
+
+def rmem_sort(items: list[P], how: str, by_size: bool = True) -> None:
+    """Sort in place by base, then by size unless the kernel is too old; equal ones as its algorithm does."""
+    key = by_base_and_size if by_size else by_base
     if how == SORT_HEAP_BOTTOM_UP:
-        heap_sort_bottom_up(items, by_base_and_size)
+        heap_sort_bottom_up(items, key)
     elif how == SORT_HEAP_CLASSIC:
-        heap_sort_classic(items, by_base_and_size)
+        heap_sort_classic(items, key)
     else:
-        items.sort(key=by_base_and_size)
+        items.sort(key=key)
 
 
-def overlaps(items: list[P]) -> list[tuple[P, P]]:
-    """Neighbours of a sorted list that overlap: __rmem_check_for_overlap()."""
-    pairs = pairwise(items)
+def overlaps(items: list[P], at_zero: bool = True) -> list[tuple[P, P]]:
+    """Neighbours of a sorted list that overlap, not those with base 0 unless ``at_zero``.
+
+    ``drivers/of/of_reserved_mem.c:__rmem_check_for_overlap()``.
+    """
+    pairs = [pair for pair in pairwise(items) if at_zero or (pair[0].base and pair[1].base)]
     return [(this, following) for this, following in pairs if this.base + this.size > following.base]

@@ -196,14 +196,10 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
 def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
     """The free blocks that begin in ``[start, end)``, ascending: (start, end, migratetype of the list).
 
-    Neighbours of the largest order are one entry. Costs by what is free or by the range, not by what is used.
+    Neighbours of the largest order are one entry. Costs by how many there are, or by the range if that is
+    cheaper; pages in use are passed over quickly.
     """
-    buddy, top = zone.buddy, zone.max_page_order
-    if len(buddy) < end - start:
-        heads = [pfn for pfn in buddy if start <= pfn < end]
-    else:
-        heads = list(filter(buddy.__contains__, range(start, end)))
-    found = [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    top, found = zone.max_page_order, []
     for migratetype, area in enumerate(zone.top_area):
         run = area.first_from(start)
         while run is not None and run.start < end:
@@ -211,7 +207,30 @@ def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
             stop = max(low + (1 << top), min(run.end, end >> top << top))
             found.append((low, stop, migratetype))
             run = area.first_from(run.end)
-    return sorted(found)
+    found.sort()
+    below, pfn = [], start
+    for low, stop, _ in found:
+        below += _smaller_blocks(zone, pfn, low)
+        pfn = stop
+    return sorted(found + below + _smaller_blocks(zone, pfn, end))
+
+
+def _smaller_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
+    """Those below the largest order, likewise."""
+    buddy, found = zone.buddy, []
+    if len(buddy) < end - start >> 4:
+        heads = [pfn for pfn in buddy if start <= pfn < end]
+        return [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    pfn = start
+    while pfn < end:
+        code = buddy.get(pfn)
+        if code is None:
+            pfn = next(filter(buddy.__contains__, range(pfn + 1, end)), end)
+        else:
+            stop = pfn + (1 << (code >> CODE_SHIFT))
+            found.append((pfn, stop, code & CODE_MASK))
+            pfn = stop
+    return found
 
 
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:

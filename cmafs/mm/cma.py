@@ -97,7 +97,8 @@ def _activation_failed(cma: Cma) -> None:
     cma.count = cma.available_count = 0
     for cmr in cma.ranges:
         cmr.count = 0
-    areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+    if areas.abi.failed_says:
+        areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
 
 
 def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:
@@ -134,7 +135,8 @@ def _accepts(cma: Cma, count: int, align: int) -> bool:
         return False
     if areas.trace is not None and abi.start_event == START_CHECKED:
         trace_start(cma, count, align)
-    return abi.no_hole_is_busy or 0 < cma.pages_to_bits(count) <= cma.ranges[0].bitmap.nbits
+    fits = 0 < cma.pages_to_bits(count) <= cma.ranges[0].bitmap.nbits
+    return fits or abi.no_hole_is_busy or not abi.checks_size
 
 
 def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple[int, int]:

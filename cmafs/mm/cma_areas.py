@@ -152,8 +152,7 @@ class CmaAreas:
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)
         self.pfns_busy_limit = Ratelimit(log)
-        for module, enabled in (("cma", cma_debug), ("cma_debug", False)):
-            log.add_debug_sites([site for site in abi.sites.all() if site.module == module], enabled)
+        log.add_debug_sites(abi.sites.cma() if max_areas else [], enabled=cma_debug)
 
     def __iter__(self) -> Iterator[Cma]:
         return iter(self._areas)

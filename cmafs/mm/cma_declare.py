@@ -145,7 +145,7 @@ def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
     rounded.alignment = alignment = max(request.alignment, early.areas.min_alignment)
     if not early.config.on("NUMA"):
         rounded.nid = NUMA_NO_NODE
-    if request.fixed and request.base & (alignment - 1):
+    if early.abi.boot.checks_place and request.fixed and request.base & (alignment - 1):
         early.cma_error(
             f"Region at {early.pa(request.base)} must be aligned to {early.pa(alignment)} bytes",
         )
@@ -161,7 +161,7 @@ def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
     end = early.memblock.end_of_dram()
     if rounded.limit == 0 or rounded.limit > end:
         rounded.limit = end
-    if (rounded.base + rounded.size) & _U64 > rounded.limit:
+    if early.abi.boot.checks_place and (rounded.base + rounded.size) & _U64 > rounded.limit:
         size, base, limit = (early.pa(v) for v in (rounded.size, rounded.base, rounded.limit))
         early.cma_error(f"Size ({size}) of region at {base} exceeds limit ({limit})")
         raise CmaRefused(errno.EINVAL, "exceeds-limit")

@@ -37,7 +37,7 @@ class CompactControl:
         """``compact_finished()``: whether a block of the wanted order is there (never for compact_memory)."""
         if self.order < 0:
             return False
-        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone, alloc_cma=True)
+        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone.rank, alloc_cma=True)
 
 
 def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:

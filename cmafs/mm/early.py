@@ -47,6 +47,11 @@ class EarlyMm:
             page_shift=config.page_shift,
             cma_debug=config.on("CMA_DEBUG"),
         )
+        sites = self.abi.cma.sites
+        if config.on("CMA_DEBUGFS"):
+            self.log.add_debug_sites([sites.partial_block], enabled=False)
+        if config.on("DMA_CMA"):
+            self.log.add_debug_sites(sites.contiguous(config.on("DMA_PERNUMA_CMA")), config.on("CMA_DEBUG"))
 
     @property
     def page_size(self) -> int:

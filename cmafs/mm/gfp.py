@@ -9,6 +9,7 @@ from cmafs.mm.mmzone import (
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_UNMOVABLE,
+    ZONE_RANKS,
     Memory,
     Zone,
 )
@@ -32,19 +33,10 @@ GFP_DMA32 = GFP_DMA32_BIT
 GFP_HIGHUSER_MOVABLE = GFP_USER | GFP_HIGHMEM_BIT | GFP_MOVABLE_BIT
 GFP_SLAB_RECLAIMABLE = GFP_KERNEL | GFP_RECLAIMABLE_BIT
 
-#: ``enum zone_type``, lowest first: names, and the option that each needs.
-ZONE_OPTIONS = {"DMA": "ZONE_DMA", "DMA32": "ZONE_DMA32", "Normal": "", "HighMem": "HIGHMEM", "Movable": ""}
-ZONE_RANKS = {name: rank for rank, name in enumerate(ZONE_OPTIONS)}
-
 
 def get_order(size: int, page_shift: int) -> int:
     """``get_order()``: the smallest order whose pages hold ``size`` bytes; 0 for one page."""
     return max((size - 1) >> page_shift, 0).bit_length()
-
-
-def rank(zone: Zone) -> int:
-    """``zone_idx()`` as if this machine had every zone there can be."""
-    return ZONE_RANKS.get(zone.name, ZONE_RANKS["Normal"])
 
 
 def gfp_migratetype(memory: Memory, gfp: int) -> int:
@@ -70,9 +62,10 @@ def gfp_zone_rank(gfp: int) -> int:
 def zonelist(memory: Memory, gfp: int) -> list[Zone]:
     """``node_zonelist()``: the populated zones that a request may use, best first.
 
-    A machine without the DMA zone asked for answers from its lowest zone, as a kernel built without it.
+    Those of the first node, on which everything runs here, come before those of the next. A machine without
+    the DMA zone asked for answers from its lowest zone, as a kernel built without it.
     """
     zones = [zone for zone in memory.zones if zone.present_pages]
-    highest = gfp_zone_rank(gfp)
-    usable = [zone for zone in zones if rank(zone) <= highest]
-    return (usable or zones[:1])[::-1]
+    highest = max(gfp_zone_rank(gfp), min(zone.rank for zone in zones))
+    usable = [zone for zone in zones if zone.rank <= highest]
+    return sorted(usable, key=lambda zone: (zone.nid, -zone.rank))

@@ -5,7 +5,7 @@ Addresses and sizes are bytes; ranges are half open. Kernel: ``mm/memblock.c``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cmafs.lib.intervals import Interval, length, union, within, without
@@ -119,15 +119,20 @@ class Memblock:
 
     def mark_nomap(self, base: int, size: int) -> None:
         """memblock_mark_nomap(): memory the kernel must not touch; searches pass over it."""
-        self._set_nomap(base, base + size, True)
+        self._change(base, base + size, lambda region: replace(region, nomap=True))
 
     def clear_nomap(self, base: int, size: int) -> None:
         """memblock_clear_nomap(): the kernel may use it after all."""
-        self._set_nomap(base, base + size, False)
+        self._change(base, base + size, lambda region: replace(region, nomap=False))
 
-    def _set_nomap(self, base: int, end: int, nomap: bool) -> None:
+    def set_node(self, base: int, size: int, nid: int) -> None:
+        """memblock_set_node(): the memory in a range is that node's."""
+        self._change(base, base + size, lambda region: replace(region, nid=nid))
+
+    def _change(self, base: int, end: int, change: Callable[[MemblockRegion], MemblockRegion]) -> None:
+        """Memory in ``[base, end)`` becomes regions of its own, and these what ``change`` makes of them."""
         inside = [
-            replace(region, base=low, end=high, nomap=nomap)
+            change(replace(region, base=low, end=high))
             for region in self.memory
             for low, high in within([_span(region)], base, end)
         ]

@@ -36,6 +36,17 @@ CODE_MASK = (1 << CODE_SHIFT) - 1
 
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
+#: ``enum zone_type``, lowest first: names, and the option that each needs. A zone's rank is its place here.
+ZONE_OPTIONS = {
+    "DMA": "ZONE_DMA",
+    "DMA32": "ZONE_DMA32",
+    "Normal": "",
+    "HighMem": "HIGHMEM",
+    "Movable": "",
+    "Device": "ZONE_DEVICE",
+}
+ZONE_RANKS = {name: rank for rank, name in enumerate(ZONE_OPTIONS)}
+
 #: An event's fields by name: numbers, a name, and ``page``: a pfn, 0 for a NULL page.
 TraceFields: TypeAlias = Mapping[str, int | str]
 #: An event: its name, its fields.
@@ -53,19 +64,28 @@ class RepeatedEvent(NamedTuple):
 FreeList = OrderedDict[int, None]  # head pfn -> None; the last entry is the head of the list
 
 
+class ZoneSpan(NamedTuple):
+    """Where a zone of a node begins and ends, holes included: half open, in pfns."""
+
+    name: str
+    start_pfn: int
+    end_pfn: int
+    nid: int = 0
+
+
 @dataclass(frozen=True)
 class MemoryLayout:
     """What boot hands to the page allocator: half open pfn ranges.
 
     ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4
-    KiB pages and huge pages); ``zones``: (name, start, end), lowest first; ``memory`` and ``reserved``:
+    KiB pages and huge pages); ``zones``: node by node, the lowest first; ``memory`` and ``reserved``:
     memblock's, the reserved ones with the CMA areas in them.
     """
 
     page_shift: int
     pageblock_order: int
     max_page_order: int
-    zones: tuple[tuple[str, int, int], ...]
+    zones: tuple[ZoneSpan, ...]
     memory: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
 
@@ -80,8 +100,16 @@ class TraceHook(Protocol):
         """All of ``events`` for each of ``pfns``, in turn."""
 
 
+def zone_item(name: str) -> str:
+    """A zone's name in event counters: ``high``, as in ``pgalloc_high``, for HighMem."""
+    return name.lower().removesuffix("mem")
+
+
 class Zone:
-    """``struct zone``: the free lists and counters of one zone.
+    """``struct zone``: the free lists and counters of one zone of node ``nid``.
+
+    ``index``: its place among all zones of the machine; ``rank``: ``zone_idx()`` as if the machine had every
+    zone there can be; ``lowmem_reserve``: by the highest zone that a request may use, as a rank.
 
     ``free_area[order << 3 | migratetype]`` lists the blocks below the largest order,
     ``top_area[migratetype]`` those of the largest; ``buddy`` maps the head of each block in ``free_area`` to
@@ -89,11 +117,10 @@ class Zone:
     count, ``nr_free_cma`` NR_FREE_CMA_PAGES.
     """
 
-    def __init__(self, index: int, name: str, start_pfn: int, end_pfn: int, max_page_order: int) -> None:
+    def __init__(self, index: int, span: ZoneSpan, max_page_order: int) -> None:
         self.index = index
-        self.name = name
-        self.start_pfn = start_pfn
-        self.end_pfn = end_pfn
+        self.name, self.start_pfn, self.end_pfn, self.nid = span
+        self.rank = ZONE_RANKS.get(self.name, ZONE_RANKS["Normal"])
         self.max_page_order = max_page_order
         self.present_pages = 0
         self.managed_pages = 0
@@ -103,15 +130,15 @@ class Zone:
         self.nr_isolate_pageblock = 0
         self.nr_reserved_highatomic = 0
         self.watermark = [0, 0, 0]
-        self.lowmem_reserve: list[int] = []
+        self.lowmem_reserve = [0] * len(ZONE_RANKS)
         self.buddy: dict[int, int] = {}
         self.free_area: list[FreeList] = [OrderedDict() for _ in range(max_page_order << CODE_SHIFT)]
         self.top_area = [RunList(1 << max_page_order) for _ in range(MIGRATE_TYPES)]
 
     @property
     def item(self) -> str:
-        """Its name in event counters: ``pgalloc_high`` for HighMem."""
-        return self.name.lower().removesuffix("mem")
+        """Its name in event counters."""
+        return zone_item(self.name)
 
     @property
     def spanned_pages(self) -> int:
@@ -188,6 +215,10 @@ class Memory:
             if zone.start_pfn <= pfn < zone.end_pfn:
                 return zone
         raise LookupError(f"pfn {pfn:#x} is in no zone")
+
+    def nodes(self) -> list[int]:
+        """The nodes with memory, ascending."""
+        return sorted({zone.nid for zone in self.zones})
 
     def zone_page_state(self, zone: Zone, item: str) -> int:
         """``zone_page_state()`` in pages; 0 for what is not modelled."""

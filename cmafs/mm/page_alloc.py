@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from cmafs.mm.buddy import free_one_page, free_range, rmqueue_smallest, smallest_bulk
 from cmafs.mm.compaction import try_to_compact_pages
 from cmafs.mm.fallback import rmqueue_fallback
-from cmafs.mm.gfp import GFP_DIRECT_RECLAIM_BIT, GFP_KSWAPD_RECLAIM_BIT, gfp_migratetype, zonelist
+from cmafs.mm.gfp import (
+    GFP_DIRECT_RECLAIM_BIT,
+    GFP_KSWAPD_RECLAIM_BIT,
+    gfp_migratetype,
+    gfp_zone_rank,
+    zonelist,
+)
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, WMARK_MIN, Memory, Zone
 from cmafs.mm.page_owner import Segment, contiguous
 from cmafs.mm.vmscan import balance_pgdat, reclaimable, try_to_free_pages
@@ -34,24 +40,22 @@ class OutOfMemory(OSError):
 class AllocContext:
     """``struct alloc_context``: what a request may have.
 
-    ``zones``: best first; ``alloc_cma``: ALLOC_CMA, set for movable requests; ``gfp``: GFP flags.
+    ``zones``: best first; ``highest``: ``highest_zoneidx``, which the reserves of lower zones go by;
+    ``alloc_cma``: ALLOC_CMA, set for movable requests; ``gfp``: GFP flags.
     """
 
     zones: list[Zone]
+    highest: int
     migratetype: int
     alloc_cma: bool
     gfp: int
-
-    @property
-    def highest(self) -> Zone:
-        """``highest_zoneidx``: the zone that the request prefers, which the reserves of lower ones go by."""
-        return self.zones[0]
 
 
 def prepare_alloc_pages(memory: Memory, gfp: int) -> AllocContext:
     """``prepare_alloc_pages()``: what the GFP flags mean on this machine."""
     migratetype = gfp_migratetype(memory, gfp)
-    return AllocContext(zonelist(memory, gfp), migratetype, migratetype == MIGRATE_MOVABLE, gfp)
+    alloc_cma = migratetype == MIGRATE_MOVABLE
+    return AllocContext(zonelist(memory, gfp), gfp_zone_rank(gfp), migratetype, alloc_cma, gfp)
 
 
 def cma_first(memory: Memory, zone: Zone) -> bool:

@@ -6,6 +6,7 @@ on no buddy list and in no counter: CmaFree is short of it (T: 2 MiB on 7.2, at 
 
 from __future__ import annotations
 
+from cmafs.abi.mm import MmAbi
 from cmafs.mm.buddy import free_range, rmqueue_smallest
 from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, Memory, Zone
 from cmafs.mm.page_owner import KIND_PCP
@@ -13,13 +14,10 @@ from cmafs.mm.page_owner import KIND_PCP
 #: No task can have this name.
 PCP = "[pcp]"
 
-#: From at most so many bytes a batch is derived.
-_BATCH_BYTES = 1 << 20
 
-
-def zone_batchsize(managed: int, page_shift: int) -> int:
+def zone_batchsize(abi: MmAbi, managed: int, page_shift: int) -> int:
     """``zone_batchsize()@v5.10``: pages of a zone of ``managed`` pages that the lists move at once."""
-    batch = max(min(managed >> 10, _BATCH_BYTES >> page_shift) // 4, 1)
+    batch = max(min(managed >> 10, abi.pcp_batch_kib << 10 >> page_shift) // 4, 1)
     return (1 << (batch + batch // 2).bit_length() - 1) - 1
 
 

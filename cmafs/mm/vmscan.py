@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+from cmafs.lib.intervals import union
 from cmafs.mm.buddy import free_range
-from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, Memory, Zone
+from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, ZONE_RANKS, Memory, Zone, zone_item
 from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
 from cmafs.mm.pcp import drain_all_pages
 
@@ -44,19 +45,21 @@ def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
     return count
 
 
-def _shrink_cache(memory: Memory, cache: Occupant, want: int, highest: Zone) -> int:
-    """Drops up to ``want`` pages of a cache from zones up to ``highest``, the oldest first; how many.
+def _shrink_cache(memory: Memory, cache: Occupant, want: int, highest: int = len(ZONE_RANKS)) -> int:
+    """Drops up to ``want`` pages of a cache from zones up to rank ``highest``, the oldest first; how many.
 
     A scan goes on where the last one stopped, and round once, as on a list of least recently used pages.
     """
     frames = cache.frames
     start = min(cache.reclaimed, len(frames))
+    spans = union((zone.start_pfn, zone.end_pfn) for zone in memory.zones if zone.rank <= highest)
     indices: list[int] = []
     for index in chain(range(start, len(frames)), range(start)):
         if len(indices) == want:
             break
         cache.reclaimed = index + 1
-        if 0 <= frames[index] < highest.end_pfn and not _held(memory, cache, index):
+        pfn = frames[index]
+        if any(low <= pfn < high for low, high in spans) and not _held(memory, cache, index):
             indices.append(index)
     _free(memory, memory.owners.punch(cache, indices))
     return len(indices)
@@ -73,7 +76,7 @@ def _free(memory: Memory, pfns: list[int]) -> None:
     memory.vmstat.count_vm_event("pgfree", len(pfns))
 
 
-def _shrink(memory: Memory, want: int, highest: Zone, who: str) -> int:
+def _shrink(memory: Memory, want: int, highest: int, who: str) -> int:
     """``shrink_node()``: drops up to ``want`` clean pages, and says how many; ``who``: kswapd or direct."""
     drained = drain_all_pages(memory)
     freed = 0
@@ -111,12 +114,13 @@ def balance_pgdat(memory: Memory, zones: Sequence[Zone]) -> int:
     if not short:
         return 0
     memory.vmstat.count_vm_event("pageoutrun")
-    return _shrink(memory, short, zones[0], "kswapd")
+    return _shrink(memory, short, max(zone.rank for zone in zones), "kswapd")
 
 
-def try_to_free_pages(memory: Memory, highest: Zone, pages: int) -> int:
-    """``try_to_free_pages()``: direct reclaim of up to ``pages``; pages freed."""
-    memory.vmstat.count_vm_event(f"allocstall_{highest.item}")
+def try_to_free_pages(memory: Memory, highest: int, pages: int) -> int:
+    """``try_to_free_pages()``: direct reclaim of up to ``pages``, from zones up to rank ``highest``; pages
+    freed."""
+    memory.vmstat.count_vm_event(f"allocstall_{zone_item(tuple(ZONE_RANKS)[highest])}")
     return _shrink(memory, pages, highest, "direct")
 
 
@@ -127,7 +131,7 @@ def drop_pagecache(memory: Memory) -> int:
     """
     memory.vmstat.count_vm_event("drop_pagecache")
     memory.boot_cache = {}
-    return sum(_shrink_cache(memory, cache, cache.resident, memory.zones[-1]) for cache in _caches(memory))
+    return sum(_shrink_cache(memory, cache, cache.resident) for cache in _caches(memory))
 
 
 def drop_slab(memory: Memory) -> int:

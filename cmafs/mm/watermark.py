@@ -9,13 +9,13 @@ from __future__ import annotations
 from itertools import accumulate
 from math import isqrt
 
-from cmafs.mm.gfp import ZONE_RANKS, rank
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
     MIGRATE_PCPTYPES,
     WMARK_HIGH,
     WMARK_LOW,
     WMARK_MIN,
+    ZONE_RANKS,
     Memory,
     Zone,
 )
@@ -26,7 +26,7 @@ LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "M
 
 def init_per_zone_wmark_min(memory: Memory) -> None:
     """``init_per_zone_wmark_min()``: min_free_kbytes from low memory, then the watermarks of every zone."""
-    lowmem = sum(zone.managed_pages for zone in memory.zones if rank(zone) <= ZONE_RANKS["Normal"])
+    lowmem = sum(zone.managed_pages for zone in memory.zones if zone.rank <= ZONE_RANKS["Normal"])
     kbytes = isqrt((lowmem << memory.layout.page_shift >> 10) * 16)
     memory.min_free_kbytes = max(128, min(kbytes, memory.abi.min_free_kbytes_limit))
     _setup_per_zone_wmarks(memory, lowmem)
@@ -42,7 +42,7 @@ def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
     scale = memory.abi.watermark_scale_factor
     for zone in memory.zones:
         share = pages_min * zone.managed_pages // lowmem if lowmem else 0
-        if rank(zone) <= ZONE_RANKS["Normal"]:
+        if zone.rank <= ZONE_RANKS["Normal"]:
             zone.watermark[WMARK_MIN] = share
         elif zone.managed_pages:
             zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128))
@@ -54,24 +54,29 @@ def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
 
 
 def _setup_per_zone_lowmem_reserve(zones: list[Zone]) -> None:
-    """``setup_per_zone_lowmem_reserve()``: what requests for a higher zone must leave in each lower one."""
-    for i, zone in enumerate(zones):
-        above = accumulate(z.managed_pages for z in zones[i + 1 :])
+    """``setup_per_zone_lowmem_reserve()``: what requests for a higher zone must leave in each lower one.
+
+    The higher zones are those of the same node.
+    """
+    for zone in zones:
+        managed = {other.rank: other.managed_pages for other in zones if other.nid == zone.nid}
+        above = accumulate(managed.get(rank, 0) for rank in range(zone.rank + 1, len(ZONE_RANKS)))
         ratio = LOWMEM_RESERVE_RATIO.get(zone.name, 0)
-        zone.lowmem_reserve = [0] * (i + 1) + [pages // ratio if ratio else 0 for pages in above]
+        kept = (pages // ratio if ratio and zone.managed_pages else 0 for pages in above)
+        zone.lowmem_reserve = [*[0] * (zone.rank + 1), *kept]
 
 
-def headroom(zone: Zone, mark: int, highest: Zone, alloc_cma: bool) -> int:
+def headroom(zone: Zone, mark: int, highest: int, alloc_cma: bool) -> int:
     """Single pages that a zone can give before ``zone_watermark_ok(order 0)`` fails; negative below the mark.
 
-    ``mark``: WMARK_MIN, WMARK_LOW or WMARK_HIGH; ``highest``: the first zone of the request's zonelist;
+    ``mark``: WMARK_MIN, WMARK_LOW or WMARK_HIGH; ``highest``: ``highest_zoneidx`` of the request, a rank;
     ``alloc_cma``: whether CMA pages are usable.
     """
     usable = zone.nr_free - zone.nr_reserved_highatomic - (0 if alloc_cma else zone.nr_free_cma)
-    return usable - zone.watermark[mark] - zone.lowmem_reserve[highest.index]
+    return usable - zone.watermark[mark] - zone.lowmem_reserve[highest]
 
 
-def zone_watermark_ok(zone: Zone, order: int, mark: int, highest: Zone, alloc_cma: bool) -> bool:
+def zone_watermark_ok(zone: Zone, order: int, mark: int, highest: int, alloc_cma: bool) -> bool:
     """``zone_watermark_ok()``: enough free pages above the mark, and one free block that is large enough."""
     if headroom(zone, mark, highest, alloc_cma) - (1 << order) + 1 <= 0:
         return False

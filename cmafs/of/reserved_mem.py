@@ -271,7 +271,8 @@ class ReservedMemScan:
         self.early.event(node.path, "no-room", EFFECT_REFUSED, prop, f"{size:#x} bytes")
 
     def _is_cma(self, node: DeviceNode) -> bool:
-        return node.is_compatible(COMPATIBLE) and "reusable" in node.props and "no-map" not in node.props
+        shared = "reusable" in node.props and "no-map" not in node.props
+        return node.is_compatible(COMPATIBLE) and (shared or self.abi.any_pool_is_aligned)
 
     def _alloc_ranges(self, node: DeviceNode) -> list[tuple[int, int]] | None:
         """(base, size) pairs of ``alloc-ranges``; empty without; None if its length is wrong."""
@@ -324,7 +325,7 @@ class ReservedMemScan:
     def _save(self, region: ReservedMem) -> None:
         """fdt_reserved_mem_save_node(): into the table; from 6.12 on initialised at once."""
         if not self.abi.two_passes and len(self.regions) >= self.abi.max_reserved_regions:
-            pr_of(self.early, "not enough space for all defined regions.", LOGLEVEL_ERR)
+            pr_of(self.early, self.abi.no_space_text, LOGLEVEL_ERR)
             self.early.event(region.node.path, "too-many-regions", EFFECT_REFUSED)
             return
         self.regions.append(region)
@@ -334,7 +335,7 @@ class ReservedMemScan:
     def _init_reserved_mem(self) -> None:
         """fdt_init_reserved_mem() up to 6.11: sort, report overlaps, then place and initialise one by one."""
         if len(self.regions) > 1:
-            rmem_sort(self.regions, self.abi.reserved_mem_sort)
+            rmem_sort(self.regions, self.abi.reserved_mem_sort, self.abi.overlaps_at_zero)
             self._say_overlaps(self.regions)
         for region in self.regions:
             if not region.size:
@@ -351,7 +352,7 @@ class ReservedMemScan:
         self._say_overlaps(regions)
 
     def _say_overlaps(self, regions: list[ReservedMem]) -> None:
-        for this, other in overlaps(regions):
+        for this, other in overlaps(regions, self.abi.overlaps_at_zero):
             text = " overlaps with ".join(self._span(region) for region in (this, other))
             pr_of(self.early, f"OVERLAP DETECTED!\n{text}", LOGLEVEL_ERR)
             self.early.event(other.node.path, "overlap", EFFECT_NOTE, "reg", text)
@@ -364,6 +365,8 @@ class ReservedMemScan:
         """fdt_init_reserved_mem_node(): hand the region to its driver; give it back if that fails."""
         if not reserved_mem_init_node(self.early, region):
             region.failed = True
+            if not self.abi.failed_pool_freed:
+                return
             pr_of(self.early, f"node {region.name} compatible matching fail")
             if not region.nomap:
                 self.memblock.phys_free(region.base, region.size)

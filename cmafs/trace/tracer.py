@@ -183,8 +183,8 @@ class Tracer:
     def header(self, array: TraceArray) -> str:
         """``print_trace_header()`` of the nop tracer."""
         entries = len(array.ring)
-        counts = f"# entries-in-buffer/entries-written: {entries}/{entries + array.ring.overrun}   #P:1\n"
-        return f"# tracer: nop\n#\n{counts}#\n{self.abi.column_heads}"
+        counts = f"# entries-in-buffer/entries-written: {entries}/{entries + array.ring.overrun}   #P:1\n#\n"
+        return f"# tracer: nop\n#\n{counts if self.abi.counts_entries else ''}{self.abi.column_heads}"
 
     def line(self, entry: TraceEntry) -> str:
         """``print_trace_line()``: an entry as ``trace`` shows it."""

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 _MIGRATETYPES = {**{name: i for i, name in enumerate(MIGRATETYPE_NAMES)}, "Reserve": MIGRATE_HIGHATOMIC}
 
 
-def populated(memory: Memory) -> Iterator[Zone]:
-    """``populated_zone()``: zones with memory."""
-    return (zone for zone in memory.zones if zone.present_pages)
+def populated(memory: Memory, nid: int) -> Iterator[Zone]:
+    """``populated_zone()``: the zones of a node with memory."""
+    return (zone for zone in memory.zones if zone.nid == nid and zone.present_pages)
 
 
 def buddyinfo(memory: Memory) -> bytes:
     """``frag_show()``: free blocks by order."""
     lines = []
-    for zone in populated(memory):
+    for zone in (zone for zone in memory.zones if zone.present_pages):
         orders = range(zone.max_page_order + 1)
         counts = (sum(zone.nr_free_blocks(order, t) for t in range(MIGRATE_TYPES)) for order in orders)
-        lines.append(f"Node 0, zone {zone.name:>8} " + "".join(f"{count:6d} " for count in counts) + "\n")
+        lines.append(
+            f"Node {zone.nid}, zone {zone.name:>8} " + "".join(f"{count:6d} " for count in counts) + "\n"
+        )
     return "".join(lines).encode()
 
 
@@ -35,22 +37,35 @@ def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], se
 
     ``migratetypes``: those of this configuration; ``section``: pages of a memory section.
     """
+    return "".join(
+        f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
+        + _showfree(memory, nid, migratetypes, abi.freecount_limit)
+        + _showblockcount(memory, nid, migratetypes, section)
+        for nid in memory.nodes()
+    ).encode()
+
+
+def _showfree(memory: Memory, nid: int, migratetypes: tuple[str, ...], limit: int | None) -> str:
+    """``pagetypeinfo_showfree()`` of a node."""
     orders = range(memory.layout.max_page_order + 1)
     title = "Free pages count per migrate type at order"
-    text = f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
-    text += f"{title:<43} " + "".join(f"{order:6d} " for order in orders) + "\n"
-    for zone in populated(memory):
+    text = f"{title:<43} " + "".join(f"{order:6d} " for order in orders) + "\n"
+    for zone in populated(memory, nid):
         for name in migratetypes:
             migratetype = _MIGRATETYPES[name]
-            counts = (_freecount(zone.nr_free_blocks(o, migratetype), abi.freecount_limit) for o in orders)
-            text += f"Node {0:4d}, zone {zone.name:>8}, type {name:>12} " + "".join(counts) + "\n"
-    names = "".join(f"{name:>12} " for name in migratetypes)
-    text += f"\n{'Number of blocks type ':<23}{names}\n"
-    for zone in populated(memory):
+            counts = (_freecount(zone.nr_free_blocks(o, migratetype), limit) for o in orders)
+            text += f"Node {nid:4d}, zone {zone.name:>8}, type {name:>12} " + "".join(counts) + "\n"
+    return text + "\n"
+
+
+def _showblockcount(memory: Memory, nid: int, migratetypes: tuple[str, ...], section: int) -> str:
+    """``pagetypeinfo_showblockcount()`` of a node."""
+    text = f"{'Number of blocks type ':<23}{''.join(f'{name:>12} ' for name in migratetypes)}\n"
+    for zone in populated(memory, nid):
         blocks = pageblock_counts(memory, zone, section)
         counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in migratetypes)
-        text += f"Node {0}, zone {zone.name:>8} " + "".join(counts) + "\n"
-    return text.encode()
+        text += f"Node {nid}, zone {zone.name:>8} " + "".join(counts) + "\n"
+    return text
 
 
 def _freecount(blocks: int, limit: int | None) -> str:

@@ -87,7 +87,6 @@ def _pages(memory: Memory) -> dict[str, int]:
         "SUnreclaim": state("nr_slab_unreclaimable"),
         "CommitLimit": total // 2,
         "Committed_AS": state("nr_anon_pages") + state("nr_shmem"),
-        "CmaTotal": memory.totalcma_pages,
         "CmaFree": zone_state("nr_free_cma"),
     }
 
@@ -98,6 +97,7 @@ def meminfo(machine: BootedMachine, lines: tuple[str, ...]) -> bytes:
     kib_shift = memory.layout.page_shift - 10
     figures: Mapping[str, int] = {
         **{name: pages << kib_shift for name, pages in _pages(memory).items()},
+        "CmaTotal": machine.cma.totalcma_pages << kib_shift,
         **_direct_map(memory),
         "VmallocTotal": VMALLOC_TOTAL[machine.arch],
         "Hugepagesize": 1 << memory.pageblock_order + kib_shift,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from cmafs.mm.gfp import ZONE_OPTIONS
-from cmafs.mm.mmzone import MIGRATE_ISOLATE, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
+from cmafs.mm.mmzone import (
+    MIGRATE_ISOLATE,
+    WMARK_HIGH,
+    WMARK_LOW,
+    WMARK_MIN,
+    ZONE_OPTIONS,
+    Zone,
+    ZoneSpan,
+)
 from cmafs.mm.page_owner import NODE_STATES
 from cmafs.mm.pcp import zone_batchsize
-from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -41,7 +46,7 @@ class VmstatFiles:
 
     def names(self, listed: tuple[str, ...]) -> Iterator[str]:
         """Items of this machine: those whose option is on, ``_*`` by zone."""
-        zones = [zone.item for zone in self.zones()]
+        zones = [zone.item for zone in self.zones(self.machine.memory.nodes()[0])]
         for item in listed:
             name, _, option = item.partition("?")
             if option and option not in self.options:
@@ -51,13 +56,13 @@ class VmstatFiles:
             else:
                 yield name
 
-    def zones(self) -> list[Zone]:
-        """All zones that this kernel was built with, lowest first; those without memory are empty."""
-        known = {zone.name: zone for zone in self.machine.memory.zones}
+    def zones(self, nid: int) -> list[Zone]:
+        """All zones of a node that this kernel was built with, lowest first; some are empty."""
+        known = {zone.name: zone for zone in self.machine.memory.zones if zone.nid == nid}
         order = self.machine.memory.layout.max_page_order
         return [
-            known[name] if name in known else empty_zone(name, index, order)
-            for index, (name, option) in enumerate(ZONE_OPTIONS.items())
+            known[name] if name in known else empty_zone(name, order)
+            for name, option in ZONE_OPTIONS.items()
             if name in known or not option or option in self.options
         ]
 
@@ -94,6 +99,13 @@ class VmstatFiles:
         largest = max(memory.zones, key=lambda zone: zone.managed_pages)
         return memory.vmstat.vm_event(event) if item == largest.item and event in RECLAIM_EVENTS else 0
 
+    def node_value(self, nid: int, name: str) -> int:
+        """One counter of a node; events are the first node's, on which everything runs here."""
+        zones = [zone for zone in self.machine.memory.zones if zone.nid == nid]
+        if name in NODE_STATES and len(zones) < len(self.machine.memory.zones):
+            return sum(self.zone_value(zone, name) for zone in zones)
+        return self.value(name) if nid == self.machine.memory.nodes()[0] else 0
+
     def zone_value(self, zone: Zone, name: str) -> int:
         """One counter of a zone."""
         memory = self.machine.memory
@@ -121,27 +133,37 @@ class VmstatFiles:
     def zoneinfo(self) -> bytes:
         """``zoneinfo_show()``: every zone; before 4.8 those with memory."""
         if not self.machine.abi.proc.zoneinfo_by_node:
-            return "".join(self._zone_4_4(zone) for zone in self.zones() if zone.present_pages).encode()
-        zones = self.zones()
-        first = next(zone for zone in zones if zone.present_pages)
-        return "".join(self._zone(zone, zone is first) for zone in zones).encode()
+            zones = (zone for nid in self.machine.memory.nodes() for zone in self.zones(nid))
+            return "".join(self._zone_4_4(zone) for zone in zones if zone.present_pages).encode()
+        return "".join(map(self._node, self.machine.memory.nodes())).encode()
 
-    def _zone(self, zone: Zone, first: bool) -> str:
+    def _node(self, nid: int) -> str:
+        """``walk_zones_in_node()``: the node's own figures are shown with its first zone that has memory."""
+        zones = self.zones(nid)
+        first = next(zone for zone in zones if zone.present_pages)
+        return "".join(self._zone(nid, zone, zone is first) for zone in zones)
+
+    def _zone(self, nid: int, zone: Zone, first: bool) -> str:
         """``zoneinfo_show_print()`` of one zone."""
         abi = self.machine.abi.proc
-        text = f"Node 0, zone {zone.name:>8}"
+        text = f"Node {nid}, zone {zone.name:>8}"
         if first:
             text += "\n  per-node stats"
             for name in self.names(abi.vmstat.node):
-                text += f"\n      {name:<12} {self.value(name)}"
+                text += f"\n      {name:<12} {self.node_value(nid, name)}"
         text += self._pages(zone)
-        text += f"\n        protection: ({', '.join(map(str, protection(zone, self.zones())))})"
+        text += self._protection(nid, zone)
         if not zone.present_pages:
             return text + "\n"
         for name in self.names(abi.vmstat.zone + abi.vmstat.numa):
             text += f"\n      {name:<12} {self.zone_value(zone, name)}"
         text += self._pagesets(zone)
         return f"{text}\n  node_unreclaimable:  0\n  start_pfn:           {zone.start_pfn}\n"
+
+    def _protection(self, nid: int, zone: Zone) -> str:
+        """What requests leave here that may use a higher zone, by that zone."""
+        kept = (zone.lowmem_reserve[other.rank] for other in self.zones(nid))
+        return f"\n        protection: ({', '.join(map(str, kept))})"
 
     def _pages(self, zone: Zone) -> str:
         """The figures from ``pages free`` on."""
@@ -163,8 +185,8 @@ class VmstatFiles:
 
     def _pagesets(self, zone: Zone) -> str:
         """The per-CPU lists: empty here, pages are handed out without them."""
-        abi = self.machine.abi.proc
-        batch = max(zone_batchsize(zone.managed_pages, self.machine.memory.layout.page_shift), 1)
+        abi, memory = self.machine.abi.proc, self.machine.memory
+        batch = max(zone_batchsize(memory.abi, zone.managed_pages, memory.layout.page_shift), 1)
         high = max(zone.watermark[WMARK_LOW], batch << 2) if abi.pcp_high_from_watermark else 6 * batch
         figures = {"count:": 0, "high:": high, "batch:": batch}
         if abi.pcp_high_range:
@@ -189,11 +211,11 @@ class VmstatFiles:
         }
         if self.machine.abi.proc.zoneinfo_managed:
             pages["managed"] = zone.managed_pages
-        text = f"Node 0, zone {zone.name:>8}\n  pages free     {zone.nr_free}"
+        text = f"Node {zone.nid}, zone {zone.name:>8}\n  pages free     {zone.nr_free}"
         text += "".join(f"\n        {label:<8} {figure}" for label, figure in pages.items())
         for name in self.names(self.machine.abi.proc.vmstat.zone):
             text += f"\n    {name:<12} {self.zone_value(zone, name)}"
-        text += f"\n        protection: ({', '.join(map(str, protection(zone, self.zones())))})"
+        text += self._protection(zone.nid, zone)
         ratio = max(1, int((10 * (zone.managed_pages >> 18)) ** 0.5))
         text += self._pagesets(zone) + "\n  all_unreclaimable: 0"
         return f"{text}\n  start_pfn:         {zone.start_pfn}\n  inactive_ratio:    {ratio}\n"
@@ -208,22 +230,12 @@ def free_pages_blocks(zone: Zone, pageblock_order: int) -> int:
     )
 
 
-def empty_zone(name: str, index: int, max_page_order: int) -> Zone:
+def empty_zone(name: str, max_page_order: int) -> Zone:
     """A zone without memory, which above Normal has watermarks (``__setup_per_zone_wmarks()``; H)."""
-    zone = Zone(index, name, 0, 0, max_page_order)
+    zone = Zone(0, ZoneSpan(name, 0, 0), max_page_order)
     if name in ("HighMem", "Movable"):
         zone.watermark = [EMPTY_HIGH_ZONE_WMARK] * 3
     return zone
-
-
-def protection(zone: Zone, zones: list[Zone]) -> list[int]:
-    """``setup_per_zone_lowmem_reserve()``: pages kept from requests that could go to each zone instead."""
-    ratio = LOWMEM_RESERVE_RATIO.get(zone.name, 0)
-    names = [z.name for z in zones]
-    at = names.index(zone.name)
-    above = accumulate((z.managed_pages for z in zones[at + 1 :]), initial=0)
-    kept = [pages // ratio if ratio and zone.managed_pages else 0 for pages in above]
-    return [0] * at + kept
 
 
 def stat_threshold(zone: Zone, page_shift: int) -> int:

@@ -141,14 +141,15 @@ def add_events(
         directory.file("available_events", read, SeqOperations(partial(files.names, False)))
     set_event = SeqOperations(partial(files.names, True), files.store_set_event, on_open=files.open_set_event)
     directory.file("set_event", both, set_event)
-    events = directory.subdir("events")
+    mode = 0o750 if tracer.abi.restricts_event_directories else 0o755
+    events = directory.subdir("events", mode)
     events.file("enable", both, files.enable(files.all))
     for system in array.subsystems:
-        group = events.subdir(system.name)
+        group = events.subdir(system.name, mode)
         group.file("enable", both, files.enable(partial(list, system.files)))
         group.file("filter", both, files.system_filter(system))
         for file in sorted(system.files, key=lambda file: file.event.name):
-            event = group.subdir(file.event.name)
+            event = group.subdir(file.event.name, mode)
             event.file("enable", both, files.enable(partial(list, [file])))
             event.file("filter", both, files.filter(file))
             event.file("format", read, SeqOperations(partial(_format, tracer, file)))

@@ -193,7 +193,7 @@ def tracing_directory(machine: BootedMachine) -> Directory:
     _boot_parameters(machine, tracer)
     read = 0o440 if abi.restricts_others else 0o444
     root.file("saved_cmdlines", read, SeqOperations(lambda: tracer.cmdlines().encode()))
-    Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_others else 0o755))
+    Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_directories else 0o755))
     return root
 
 

@@ -1,0 +1,121 @@
+"""Memory of several nodes: zones of each, the nearer node first, reserves and files by node."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from boot_support import areas, boot, parse_dts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmafs.fs.namei import Syscalls
+from cmafs.fs.tree import build_tree
+from cmafs.init.machine import BootedMachine
+from cmafs.mm.gfp import GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, zonelist
+from cmafs.mm.mmzone import ZONE_RANKS
+from cmafs.sim.validate import validate
+from cmafs.sim.workload import kill, spawn
+
+M, G = 1 << 20, 1 << 30
+CONFIG = ("NUMA=y", "ZONE_DMA=y", "ZONE_DMA32=y", "CMA_AREAS=20")
+
+
+def two_nodes(
+    cmdline: str = "cma=64M", first: int = 4 * G, second: int = 2 * G, pool: str = ""
+) -> BootedMachine:
+    """Two nodes side by side from 1 GiB on, of so many bytes."""
+    banks = ((0, G, first), (1, G + first, second))
+    nodes = "".join(
+        f'memory@{base:x} {{ device_type = "memory"; numa-node-id = <{nid}>;'
+        f" reg = <{base >> 32:#x} {base & 0xFFFFFFFF:#x} {size >> 32:#x} {size & 0xFFFFFFFF:#x}>; }};"
+        for nid, base, size in banks
+    )
+    if pool:
+        compatible = 'compatible = "shared-dma-pool"; reusable'
+        pool = f"pool {{ {compatible}; reg = <0 {pool} 0 {64 * M}>; }};"
+        nodes += f"reserved-memory {{ #address-cells = <2>; #size-cells = <2>; ranges; {pool} }};"
+    tree = parse_dts(f"/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {nodes} }};")
+    return boot(tree, "6.12", cmdline, config=CONFIG)
+
+
+def names(machine: BootedMachine) -> list[tuple[int, str]]:
+    return [(zone.nid, zone.name) for zone in machine.memory.zones]
+
+
+def read(machine: BootedMachine, path: str) -> str:
+    return Syscalls(build_tree(machine)).read_file(path).decode()
+
+
+def test_zones_belong_to_nodes() -> None:
+    machine = two_nodes()
+    assert names(machine) == [(0, "DMA"), (0, "Normal"), (1, "Normal")]
+    assert names(two_nodes(first=2 * G)) == [(0, "DMA"), (1, "DMA"), (1, "Normal")]
+
+
+def test_the_nearer_node_comes_first() -> None:
+    memory = two_nodes().memory
+
+    def order(gfp: int) -> list[tuple[int, str]]:
+        return [(zone.nid, zone.name) for zone in zonelist(memory, gfp)]
+
+    assert order(GFP_KERNEL) == [(0, "Normal"), (0, "DMA"), (1, "Normal")]
+    assert order(GFP_HIGHUSER_MOVABLE) == order(GFP_KERNEL)
+    assert order(GFP_DMA) == [(0, "DMA")]
+
+
+def test_a_zone_keeps_a_reserve_from_its_own_node_s_higher_zones() -> None:
+    dma, normal, far = two_nodes().memory.zones
+    assert dma.lowmem_reserve[ZONE_RANKS["Normal"]] == normal.managed_pages // 256
+    assert far.lowmem_reserve == [0] * len(ZONE_RANKS)
+    assert far.watermark[0] > 0
+
+
+def test_a_task_goes_on_to_the_next_node() -> None:
+    machine = two_nodes()
+    memory = machine.memory
+    near, far = sum(zone.nr_free for zone in memory.zones[:2]), memory.zones[2]
+    before = far.nr_free
+    spawn(memory, "task", "anon", near)
+    assert 0 < before - far.nr_free < near // 100
+    assert validate(memory, list(machine.cma)) == []
+    kill(memory, "task")
+    assert far.nr_free == before
+
+
+def test_the_files_speak_of_every_node() -> None:
+    machine = two_nodes("cma=64M@0xc0000000", first=2 * G)
+    zones = [("0", "DMA"), ("1", "DMA"), ("1", "Normal")]
+    assert re.findall(r"^Node (\d), zone +(\w+)", read(machine, "/proc/buddyinfo"), re.M) == zones
+    blocks = read(machine, "/proc/pagetypeinfo")
+    assert blocks.count("Page block order: 9\n") == 2
+    assert re.findall(r"^Node (\d), zone +DMA(?: +\d+){4} +32 ", blocks, re.M) == ["1"]
+    info = read(machine, "/proc/zoneinfo")
+    with_stats = re.findall(r"^Node (\d), zone +(\w+)\n  per-node stats", info, re.M)
+    assert with_stats == [("0", "DMA"), ("1", "DMA")]
+    assert re.findall(r"^        cma +(\d+)$", info, re.M).count("16384") == 1
+
+
+@pytest.mark.parametrize("base", ["0xbe000000", "0xbfc00000"])
+def test_an_area_across_nodes_is_not_activated(base: str) -> None:
+    machine = two_nodes("cma=0", first=2 * G, pool=base)
+    assert areas(machine) == [("pool", int(base, 16), 0)]
+    assert "could not be activated" in "".join(machine.log.lines())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["anon", "file", "kernel"]), st.integers(1, 20_000)), max_size=3))
+def test_any_load_leaves_both_nodes_sound(load: list[tuple[str, int]]) -> None:
+    machine = two_nodes("cma=16M", first=96 * M, second=64 * M)
+    free = [zone.nr_free for zone in machine.memory.zones]
+    done = []
+    for index, (kind, pages) in enumerate(load):
+        try:
+            spawn(machine.memory, f"t{index}", kind, pages)
+        except OSError:
+            continue
+        done.append(f"t{index}")
+        assert validate(machine.memory, list(machine.cma)) == []
+    for name in done:
+        kill(machine.memory, name)
+    assert [zone.nr_free for zone in machine.memory.zones] == free
+    assert validate(machine.memory, list(machine.cma)) == []
