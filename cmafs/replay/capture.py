@@ -30,8 +30,8 @@ class Event(NamedTuple):
     ``area``: a name, or in the log of old kernels the address of ``struct cma``; None if not told.
     ``pfn``: None for a failure, and in the log, which has ``page`` instead: an address, mostly hashed.
     ``pages``: how many, None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a
-    negative errno, None if not told. ``task``: whoever acts, as text to tell apart by. ``available``, ``total``: the area's
-    pages, where told.
+    negative errno, None if not told. ``task``: whoever acts, as text to tell apart by. ``available``,
+    ``total``: the area's pages, where told.
     """
 
     line: int

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cmafs.fs.namei import O_RDONLY, O_WRONLY
-from cmafs.lib.kstrtox import kstrtoull
+from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 from cmafs.replay.transcript import (
     MAX_READ,
     Kernel,
@@ -116,7 +116,7 @@ def _lagging(out: str) -> tuple[str, int]:
     for line in out.splitlines(keepends=True):
         words = line.split()
         if words and words[0] in ("nr_free_cma", "CmaFree:"):
-            pages = kstrtoull(words[1], 10) // (4 if words[0] == "CmaFree:" else 1)
+            pages = kstrtoll(words[1], 10) // (4 if words[0] == "CmaFree:" else 1)
             line = words[0]
         lines.append(line)
     return "".join(lines), pages

@@ -19,7 +19,7 @@ from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_me
 from cmafs.mm.cma_areas import Cma, CmaMemrange
 from cmafs.mm.contig_alloc import alloc_contig_range
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import MemoryLayout
+from cmafs.mm.mmzone import MemoryLayout, ZoneSpan
 from cmafs.replay.survey import Geometry
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
@@ -42,7 +42,7 @@ def bare_areas(kernel: str, geometries: Iterable[Geometry]) -> CmaAreas:
         page_shift=areas.page_shift,
         pageblock_order=_PAGEBLOCK_ORDER,
         max_page_order=_MAX_PAGE_ORDER,
-        zones=(("Normal", memory[0][0], memory[-1][1]),),
+        zones=(ZoneSpan("Normal", memory[0][0], memory[-1][1]),),
         memory=memory,
         reserved=spans,
     )

@@ -75,8 +75,8 @@ class Requests:
 
 @dataclass(frozen=True)
 class Size:
-    """``smallest`` serves; ``below``, a unit less, does not, or is None for nothing; ``unlimited``: a run with
-    as much room as it liked.
+    """``smallest`` serves; ``below``, a unit less, does not, or is None; ``unlimited`` had as much
+    room as it liked. ``unit`` in pages.
     """
 
     unit: int
@@ -88,7 +88,7 @@ class Size:
 def smallest_pool(
     wanted: Requests, unit: int, parallel: Parallel, workers: int, progress: Callable[[int, int], None]
 ) -> Size:
-    """Search; ``unit`` in pages, ``progress(done, of)`` in sizes. The kernel's allocator has the last word."""
+    """Search; ``unit`` in pages, ``progress(done, of)`` in sizes. The kernel's allocator decides."""
     unlimited = _unlimited(wanted)
     low, high = -(-max(unlimited.peak, wanted.largest) // unit), -(-unlimited.reach // unit)
     low, high = max(low, 1), max(high, 1)
