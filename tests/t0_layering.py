@@ -29,6 +29,7 @@ FLOORS = (
     "board",
     "view",
     "replay",
+    "learn",
     "api",
     "mount",
     "run",

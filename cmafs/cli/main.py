@@ -28,6 +28,7 @@ COMMANDS = (
     "replay",
     "size",
     "compare",
+    "learn",
     "boards",
     "doctor",
     "export",
