@@ -1,7 +1,7 @@
 """Inside of a lesson: the directory where it takes place, and what its commands do.
 
-Runs below `cmafs run`, where the machine's files stand at their absolute places. The directory has the lesson's
-files, and in ``.lesson`` a copy of the lesson, the values at its start, how many hints were given.
+Runs below `cmafs run`, where the machine's files stand at their absolute places. The directory has the
+lesson's files, and in ``.lesson`` a copy of the lesson, the values at its start, how many hints were given.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ UNUSABLE = 3
 #: Commands of the shell, and what `--do` calls them.
 COMMANDS = ("story", "hint", "check", "solution")
 
-_DESK, _LESSON, _SCRIPT, _START, _HINTS, _BIN = ".lesson", "lesson.toml", "script", "start.json", "hints", "bin"
+_DESK, _LESSON, _SCRIPT, _START, _HINTS, _BIN = (
+    ".lesson",
+    "lesson.toml",
+    "script",
+    "start.json",
+    "hints",
+    "bin",
+)
 
 
 def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> None:
@@ -49,7 +56,9 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
         (desk / _SCRIPT).write_text(text)
     for command in COMMANDS:
         file = desk / _BIN / command
-        file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cmafs learn --inside "{place}" --do {command}\n')
+        file.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -m cmafs learn --inside "{place}" --do {command}\n'
+        )
         file.chmod(0o755)
 
 
@@ -89,12 +98,16 @@ class Classroom:
         directory = Path(self.environment()["AREA"])
         for name in self.lesson.needs:
             if not (directory / name).exists():
-                raise CommandFailed(f"this lesson needs {directory / name}, which this machine has not", UNUSABLE)
+                raise CommandFailed(
+                    f"this lesson needs {directory / name}, which this machine has not", UNUSABLE
+                )
         script = ["/bin/sh", "-e", "-c", self.lesson.prepare]
         done = subprocess.run(script, env=self.environment(), cwd=self.place, capture_output=True, text=True)
         if done.returncode:
             line = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-            raise CommandFailed(f"this machine does not suit the lesson: its preparation failed: {line}", UNUSABLE)
+            raise CommandFailed(
+                f"this machine does not suit the lesson: its preparation failed: {line}", UNUSABLE
+            )
         state = self.state()
         terms = {term for goal in self.lesson.goals for term in goal.start_terms()}
         (self.desk / _START).write_text(json.dumps({term: state.value(term) for term in terms}))
@@ -146,7 +159,10 @@ class Classroom:
 
     def told(self, text: str) -> str:
         """A text of the lesson with this machine's picture and names in it."""
-        for name, value in {"{area}": f"/sys/kernel/debug/cma/{self.area.name}", "{name}": self.area.name}.items():
+        for name, value in {
+            "{area}": f"/sys/kernel/debug/cma/{self.area.name}",
+            "{name}": self.area.name,
+        }.items():
             text = text.replace(name, value)
         return text.replace("{map}", self._map()) if "{map}" in text else text
 

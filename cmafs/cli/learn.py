@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 LESSONS = Path(__file__).resolve().parent.parent / "learn" / "lessons"
 
 _DESCRIPTION = """\
-Learn what CMA is and does, in your own shell, on simulated machines: a story, a machine in a certain state, and
-something to bring about. What counts is the state of the machine, not how you got there. In a lesson's shell:
+Learn what CMA is and does, in your own shell, on simulated machines: a story, a machine in a certain state,
+and something to bring about. What counts is the state of the machine, not how you got there. In a lesson's
+shell:
 
   story      tell it again             check      am I done?
   hint       one more hint             solution   how it can be done
 
-Without LESSON goes on where you were. Options of a machine replace those of the lesson, so that most lessons can
-be taken on any board and kernel. What is done is kept below $XDG_STATE_HOME.
+Without LESSON goes on where you were. Options of a machine replace those of the lesson, so that most lessons
+can be taken on any board and kernel. What is done is kept below $XDG_STATE_HOME.
 
 Exit status: 0 the lesson is done; 1 it is not; 2 it could not be begun.
 """
@@ -54,7 +55,11 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     add("lesson", metavar="LESSON", nargs="?", help="its name, a part of it, or its number; or a .toml file")
     add("--list", action="store_true", help="all lessons, and which are done")
     add("--resume", action="store_true", help="go on with the lesson begun last (as without LESSON)")
-    add("--check", metavar="SCRIPT", help="run SCRIPT instead of a shell (- for standard input); keep no progress")
+    add(
+        "--check",
+        metavar="SCRIPT",
+        help="run SCRIPT instead of a shell (- for standard input); keep no progress",
+    )
     add("--lessons", metavar="DIR", type=Path, help="lessons of your own, besides those that come with cmafs")
     add("--inside", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     add("--do", default="lesson", help=argparse.SUPPRESS)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cmafs.board.areas import Area, read_areas
-from cmafs.board.extents import MOVABLE, PINNED, read_extents
+from cmafs.board.extents import MOVABLE, PINNED, Extent, read_extents
 from cmafs.board.memory import meminfo, vmstat
 from cmafs.board.root import Root
-from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.learn.goal import BadGoal
+from cmafs.lib.kstrtox import simple_strtoull
 
 #: Which file of sim/ has the tasks, and its columns after the name that are numbers.
 _TASKS, _COLUMNS = "sim/tasks", {"PAGES": 2, "CMA": 3, "PINNED": 4, "MLOCKED": 5}
@@ -55,7 +55,7 @@ class State:
         """The area as it is now."""
         return next(area for area in read_areas(self._root) if area.name == self._name)
 
-    def _extents(self):  # type: ignore[no-untyped-def]
+    def _extents(self) -> list[Extent]:
         return read_extents(self._root, self.area)
 
     def _holes(self, length: str) -> int:
@@ -84,10 +84,11 @@ class State:
         return 0
 
     def _blocks(self, order: str) -> int:
-        """Free blocks of an order and more, of all zones."""
+        """Free blocks of an order, larger ones as the many that they hold, of all zones."""
         first = simple_strtoull(order)[0]
         lines = (self._root.read("proc/buddyinfo") or b"").decode("latin-1").splitlines()
-        return sum(simple_strtoull(word)[0] for line in lines for word in line.split()[4 + first :])
+        counts = (enumerate(line.split()[4 + first :]) for line in lines)
+        return sum(simple_strtoull(word)[0] << above for zone in counts for above, word in zone)
 
     def _number(self, path: str) -> int:
         return simple_strtoull((self._root.read(path.lstrip("/")) or b"").decode("latin-1").strip())[0]
