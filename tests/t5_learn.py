@@ -96,7 +96,7 @@ def test_a_beginners_session(fuse_device: None) -> None:
     assert status == 0, err
     for said in (
         "== Exhaust an area",
-        "In a loop, as long as it works",
+        "In a loop, as long as it works:",
         "There is no further hint",
         "not yet: there are free pages left",
         "while echo 64 > $AREA/alloc; do :; done 2>/dev/null\n",

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,7 +184,8 @@ class Classroom:
     def story(self) -> int:
         """Tell what it is about."""
         print(f"\n== {self.lesson.title}\n\n{self.told(self.lesson.story)}\n")
-        print("Commands: story, hint, check, solution; exit leaves the lesson.\n", flush=True)
+        print("Commands: story, hint, check, solution. exit leaves the lesson; begun again, the")
+        print("machine is as it was at first.\n", flush=True)
         return 0
 
     def hint(self) -> int:
@@ -194,7 +196,7 @@ class Classroom:
             print("There is no further hint; `solution` shows how it can be done.")
             return 1
         file.write_text("." * (given + 1))
-        print(self.told(self.lesson.hints[given]))
+        print(textwrap.fill(self.told(self.lesson.hints[given]), 80, break_on_hyphens=False))
         return 0
 
     def solution(self) -> int:

@@ -52,12 +52,15 @@ class Kernel(Protocol):
 
 @dataclass
 class Transcript:
-    """One recorded boot; ``name`` is ``<release>/<kind>-<n>…``, ``header`` line 1 of the format."""
+    """One recorded boot; ``name`` is ``<release>/<kind>-<n>…``, ``header`` line 1 of the format, ``logged``
+    whether the log was recorded.
+    """
 
     name: str
     header: dict[str, Any]
     operations: list[Operation] = field(default_factory=list)
     dmesg: list[str] = field(default_factory=list)
+    logged: bool = False
     script_output: list[str] = field(default_factory=list)
 
 
@@ -72,6 +75,7 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
                 continue
             if "op" in one:
                 transcript.operations.append(_operation(one))
+            transcript.logged |= "dmesg" in one
             transcript.dmesg += one.get("dmesg", [])
             transcript.script_output += one.get("script_output", [])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
