@@ -14,6 +14,7 @@ from cmafs.cli.options import CommandFailed, Commands
 from cmafs.cli.replay import own_machine
 
 if TYPE_CHECKING:
+    from cmafs.api import Machine
     from cmafs.board.root import Root
     from cmafs.fs.namei import Syscalls
     from cmafs.replay.transcript import Transcript
@@ -103,6 +104,7 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
     """The machine: what the options say, else what the file describes."""
     from cmafs.api import BadOption, ConfigError, DtError, KernelPanic, UnknownKernel
+    from cmafs.replay.board import adopt
 
     header = transcript.header
     for name in ("kernel", "arch", "cmdline"):
@@ -110,40 +112,45 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
             header[name] = value
     try:
         if args.dts or args.config or args.memory or args.overlays:
-            return _chosen(args, header)
-        return boot_tables(header, root)
+            machine = _chosen(args, header)
+        else:
+            machine = boot_machine(header, root)
     except KernelPanic as panic:
         raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}", 2) from None
     except (BadOption, ConfigError, DtError, UnknownKernel) as error:
         raise CommandFailed(f"{args.file}: {error}", 2) from None
+    if root is not None:
+        adopt(machine.booted.cma, transcript)
+    return machine.syscalls
 
 
-def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Syscalls:
+def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
     from cmafs import api
     from cmafs.replay.transcript import machine_options
 
     options = api.MachineOptions.chosen(args, dts=args.dts or "virt", **machine_options(header))
-    return api.boot(options).syscalls
+    return api.boot(options)
 
 
-def boot_tables(header: dict[str, Any], root: Root | None = None) -> Syscalls:
+def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
-    from cmafs.fs.namei import Syscalls
-    from cmafs.fs.tree import build_tree
+    from cmafs.api import Machine
     from cmafs.init.main import start_kernel
     from cmafs.init.options import MachineOptions
     from cmafs.lib.clock import ManualClock
     from cmafs.of import fdt
+    from cmafs.replay.board import board_dts
     from cmafs.replay.transcript import header_config, header_dts, machine_options
 
     blob = root.read(_FDT) if root else None
+    source = board_dts(root) if root and not blob else None
     with tempfile.NamedTemporaryFile(suffix=".dtb" if blob else ".dts") as file:
-        file.write(blob or header_dts(header).encode())
+        file.write(blob or (source or header_dts(header)).encode())
         file.flush()
         tree = fdt.load(file.name)
     config = _board_config(root) or header_config(header)
     boot = MachineOptions.named(**machine_options(header), config=tuple(config))
-    return Syscalls(build_tree(start_kernel(tree, boot, ManualClock())))
+    return Machine(start_kernel(tree, boot, ManualClock()))
 
 
 def _board_config(root: Root | None) -> list[str]:

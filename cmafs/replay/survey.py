@@ -75,8 +75,9 @@ class Survey:
     def geometries(self) -> list[Geometry]:
         """The smallest areas that hold everything seen, by address.
 
-        A larger one would let no allocation land elsewhere and no failure succeed: first fit chose the lowest
-        place, and where nothing fitted in all of the area nothing fits in a part.
+        Nothing went outside of what was seen, so that these pages are taken to be in use. A larger area would
+        let no allocation land elsewhere: first fit chose the lowest place, and what fitted nowhere in all of
+        the area fits nowhere in a part.
         """
         made = [self._area(name, *span) for name, span in self.spans.items() if name is not None]
         for span in self._unnamed():
@@ -84,8 +85,11 @@ class Survey:
         return sorted(made, key=lambda area: area.base_pfn)
 
     def _area(self, name: str | None, low: int, end: int) -> Geometry:
+        """The area of a span; what of it lies outside the span is nobody's to give: nothing ever went there."""
         base = low & -UNIT
-        return Geometry(name, base, max((-(-end // UNIT) * UNIT) - base, self.totals.get(name, 0)))
+        last = base + max((-(-end // UNIT) * UNIT) - base, self.totals.get(name, 0))
+        outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
+        return Geometry(name, base, last - base, 0, outside)
 
     def _unnamed(self) -> Iterator[Interval]:
         """Spans of what carries no name: a gap of GAP pages ends one."""
