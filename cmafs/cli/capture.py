@@ -10,6 +10,7 @@ import lzma
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -62,7 +63,10 @@ class Progress:
 
 
 class Capture:
-    """A capture on disk, surveyed; standard input is kept in a temporary file. Raises CommandFailed."""
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
+
+    Raises CommandFailed.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -70,6 +74,8 @@ class Capture:
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
+        elif Path(path).is_file() and tarfile.is_tarfile(path):
+            self._spool = _recorded(path)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
@@ -131,6 +137,21 @@ class Capture:
         if head == b"\xfd7zXZ\0":
             return lzma.LZMAFile(raw)
         return raw
+
+
+def _recorded(path: str) -> IO[bytes]:
+    """The trace in a tar of `cmafs record`, or else the log."""
+    from cmafs.board.root import RootError, open_root
+
+    try:
+        root = open_root(path)
+        text = root.read("trace") or root.read("dmesg") or b""
+    except RootError as error:
+        raise CommandFailed(str(error), 2) from None
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
+    spool.write(text)
+    spool.flush()
+    return spool
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:

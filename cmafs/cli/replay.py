@@ -24,8 +24,8 @@ Replay a capture: every allocation of a real board is made again, and must land 
 Says where reality and simulation part, and why.
 
 CAPTURE is the text of ftrace with the events of cma (trace, trace_pipe, `trace-cmd report`, `perf script`),
-or a kernel log with debugging of mm/cma.c; plain, .gz, .xz, or - for standard input. Lines of other kinds,
-lost events and buffers from before the capture are no obstacle.
+or a kernel log with debugging of mm/cma.c; plain, .gz, .xz, a tar of `cmafs record --trace`, or - for
+standard input. Lines of other kinds, lost events and buffers from before the capture are no obstacle.
 
 Without a machine its areas are taken from the capture: the smallest that hold all of it. With --dts,
 --cmdline and so on the machine is booted and its areas are used. With --size or --order the question is "what

@@ -1,8 +1,8 @@
 """A board from copies of its files: its device tree where no blob was copied, its area as it was found.
 
 The tree comes from sys/firmware/devicetree/base, a directory a node and a file a property; without it the
-memory alone, as /proc/iomem shows it. Drivers of the board had used pages of an area before a recording began:
-that state is adopted, what follows from it is compared.
+memory alone, as /proc/iomem shows it. Drivers of the board had used pages of an area before a recording
+began: that state is adopted, what follows from it is compared.
 """
 
 from __future__ import annotations
@@ -72,12 +72,10 @@ def _area(areas: CmaAreas, path: str) -> Cma | None:
 
 def _become(cma: Cma, words: list[int]) -> None:
     """An area's pages are in use as the bitmap says."""
+    base, end, unit = cma.base_pfn, cma.ranges[0].end_pfn, 1 << cma.order_per_bit
     bits = (index * 32 + bit for index, word in enumerate(words) for bit in range(32) if word >> bit & 1)
-    base, order = cma.base_pfn, cma.order_per_bit
-    end = cma.ranges[0].end_pfn
-    there = union(
-        (base + (bit << order), base + ((bit + 1) << order)) for bit in bits if base + (bit << order) < end
-    )
+    pages = (base + bit * unit for bit in bits)
+    there = union((pfn, pfn + unit) for pfn in pages if pfn < end)
     vacate(cma, list(without(used_in(cma, base, end), there)))
     for low, high in there:
         occupy(cma, low, high)

@@ -85,7 +85,7 @@ class Survey:
         return sorted(made, key=lambda area: area.base_pfn)
 
     def _area(self, name: str | None, low: int, end: int) -> Geometry:
-        """The area of a span; what of it lies outside the span is nobody's to give: nothing ever went there."""
+        """The area of a span; what of it lies outside is taken to be in use."""
         base = low & -UNIT
         last = base + max((-(-end // UNIT) * UNIT) - base, self.totals.get(name, 0))
         outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
