@@ -55,7 +55,7 @@ def _node(root: Root, path: str, name: str) -> Iterator[str]:
 
 
 def adopt(areas: CmaAreas, transcript: Transcript) -> None:
-    """Bring the area of a walk to the state in which the walk found it: its first bitmap, before any write."""
+    """Bring the area of a walk to the state in which it was found: its first bitmap, before any write."""
     for op in transcript.operations:
         if op["op"] != "R":
             return
