@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cmafs.cli.learn import LESSONS, read_lesson
+from cmafs.cli.classroom import read_lesson
+from cmafs.cli.learn import LESSONS
 from cmafs.learn.goal import BadGoal, Goal
 from cmafs.learn.lesson import BadLesson, Lesson, lesson_from
 from cmafs.learn.progress import BadProgress, Progress

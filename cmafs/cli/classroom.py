@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.cli.learn import read_lesson
 from cmafs.cli.options import CommandFailed
 
 if TYPE_CHECKING:
@@ -38,6 +37,23 @@ _DESK, _LESSON, _SCRIPT, _START, _HINTS, _BIN = (
     "hints",
     "bin",
 )
+
+
+def read_lesson(name: str, path: Path) -> Lesson:
+    """A lesson's file. Raises CommandFailed, with its name."""
+    from cmafs.learn.lesson import BadLesson, lesson_from
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        return lesson_from(name, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}", 2) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadLesson) as error:
+        raise CommandFailed(f"{path}: {error}", 2) from None
 
 
 def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> None:
@@ -88,15 +104,21 @@ class Classroom:
         likely = [area for area in areas if area.name in ("linux,cma", "reserved", "cma-reserved")]
         return (likely or areas)[0]
 
+    @property
+    def directory(self) -> str:
+        """The area's, in debugfs."""
+        from cmafs.board.areas import PLACES
+
+        return f"/{PLACES[0]}/{self.area.name}"
+
     def environment(self) -> dict[str, str]:
         """What story and scripts call by short names."""
-        directory = f"/sys/kernel/debug/cma/{self.area.name}"
         path = f"{self.desk / _BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return {**os.environ, "AREA": directory, "SIM": str(Path(self.root.name, "sim")), "PATH": path}
+        return {**os.environ, "AREA": self.directory, "SIM": str(Path(self.root.name, "sim")), "PATH": path}
 
     def prepare(self) -> None:
         """Bring the machine into the state that the lesson begins with, and remember it."""
-        directory = Path(self.environment()["AREA"])
+        directory = Path(self.directory)
         for name in self.lesson.needs:
             if not (directory / name).exists():
                 raise CommandFailed(
@@ -161,7 +183,7 @@ class Classroom:
     def told(self, text: str) -> str:
         """A text of the lesson with this machine's picture and names in it."""
         for name, value in {
-            "{area}": f"/sys/kernel/debug/cma/{self.area.name}",
+            "{area}": self.directory,
             "{name}": self.area.name,
         }.items():
             text = text.replace(name, value)

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmafs.cli.classroom import UNUSABLE, furnish, inside, read_lesson
 from cmafs.cli.options import CommandFailed, Commands
 from cmafs.cli.replay import own_machine
 
@@ -69,8 +70,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def run_learn(args: argparse.Namespace) -> int:
     """List, or hold one lesson; its status."""
     if args.inside:
-        from cmafs.cli.classroom import inside
-
         return inside(args.inside, args.do)
     lessons = _lessons(args.lessons)
     progress = _load()
@@ -119,23 +118,6 @@ def _chosen(wanted: str | None, lessons: dict[str, Path], progress: Progress) ->
     return found[0], lessons[found[0]]
 
 
-def read_lesson(name: str, path: Path) -> Lesson:
-    """A lesson's file. Raises CommandFailed, with its name."""
-    from cmafs.learn.lesson import BadLesson, lesson_from
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    try:
-        return lesson_from(name, tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}", 2) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadLesson) as error:
-        raise CommandFailed(f"{path}: {error}", 2) from None
-
-
 def _state_file() -> Path:
     place = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(place) / "cmafs" / "learn.json"
@@ -169,7 +151,6 @@ def _save(progress: Progress) -> None:
 
 def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     """Boot the lesson's machine and let the learner, or the teacher's script, at it."""
-    from cmafs.cli.classroom import UNUSABLE, furnish
     from cmafs.cli.run import run_on
 
     for option, value in {"kernel": "6.12", "dts": "virt", **dict(lesson.machine)}.items():

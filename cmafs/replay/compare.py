@@ -5,8 +5,7 @@
   per-CPU lists until an allocation drains them, ours does so at boot only (7.2);
 * the log from the end of boot on, lines with ``cma`` in them: the recorded ones are the end of ours. Unless
   they fill the recorder's 128 KiB they are all of ours. A hashed pointer equals ``(____ptrval____)``, and two
-  recorded hashes are equal exactly where ours are;
-* what cannot be seen through a mount (``docs/exceptions.md``) is left out there: writes of no bytes.
+  recorded hashes are equal exactly where ours are.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cmafs.fs.namei import O_RDONLY, O_WRONLY
+from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 from cmafs.replay.transcript import (
     MAX_READ,
-    Kernel,
     Operation,
     Transcript,
     do_read,
@@ -50,17 +48,17 @@ _LOOP = re.compile(r"for n in ([-0-9 ]+);")
 # the script of the kind pins
 
 
-def read_text(kernel: Kernel, path: str) -> str:
+def read_text(kernel: Syscalls, path: str) -> str:
     """A file's text."""
     return str(do_read(kernel, {"op": "R", "path": path})["out"])
 
 
-def echo(kernel: Kernel, path: str, text: str) -> int:
+def echo(kernel: Syscalls, path: str, text: str) -> int:
     """What ``echo`` does; the errno."""
     return int(do_write(kernel, {"op": "W", "path": path, "data": text})["errno"])
 
 
-def script_output(kernel: Kernel, script: str, recorded: list[str]) -> list[str]:
+def script_output(kernel: Syscalls, script: str, recorded: list[str]) -> list[str]:
     """What the script would print here; the pinned pages are the recorded ones."""
     directory, loop = _DIRECTORY.search(script), _LOOP.search(script)
     assert directory is not None and loop is not None
@@ -81,11 +79,11 @@ def script_output(kernel: Kernel, script: str, recorded: list[str]) -> list[str]
             read_text(kernel, f"{area}/maxchunk").strip(),
         )
         out += [f"used {used} maxchunk {longest}", f"bitmap {read_text(kernel, f'{area}/bitmap').rstrip()}"]
-    out += [line for line in read_text(kernel, "/proc/vmstat").splitlines() if "cma_" in line]
+    out += [line for line in read_text(kernel, _VMSTAT).splitlines() if "cma_" in line]
     return out + counters(kernel)
 
 
-def counters(kernel: Kernel) -> list[str]:
+def counters(kernel: Syscalls) -> list[str]:
     """``for f in /sys/kernel/mm/cma/reserved/*``"""
     directory = "/sys/kernel/mm/cma/reserved"
     try:
@@ -97,8 +95,9 @@ def counters(kernel: Kernel) -> list[str]:
 
 # comparison
 
+_VMSTAT = "/proc/vmstat"
 #: Files of which the recorder kept the lines with this word.
-_PARTLY = {"/proc/vmstat": "cma", "/proc/meminfo": "Cma"}
+_PARTLY = {_VMSTAT: "cma", "/proc/meminfo": "Cma"}
 
 
 def _filtered(path: str, out: str) -> str:
@@ -131,7 +130,7 @@ def agrees(op: Operation, want: Operation, got: Operation, lag: int = LAG) -> bo
     return others and want_text == got_text and abs(got_free - want_free) <= lag
 
 
-def read_log(kernel: Kernel) -> list[str]:
+def read_log(kernel: Syscalls) -> list[str]:
     """The lines of sim/dmesg with ``cma`` in them, without time stamps."""
     fd = kernel.open("/sim/dmesg", O_RDONLY)
     text = read_all(kernel, fd, MAX_READ)[0].decode("utf-8", "surrogateescape")
@@ -177,7 +176,7 @@ def same_pointers(there: Pointers, want: str, here: Pointers, got: str) -> bool:
     return True
 
 
-def prepare(kernel: Kernel, header: dict[str, Any]) -> None:
+def prepare(kernel: Syscalls, header: dict[str, Any]) -> None:
     """What the guest's init did after boot, and the point from which the log was kept."""
     if "dyndbg_cma" in header["cmdline"].split():
         fd = kernel.open("/sys/kernel/debug/dynamic_debug/control", O_WRONLY)
@@ -189,7 +188,7 @@ def prepare(kernel: Kernel, header: dict[str, Any]) -> None:
     kernel.close(fd)
 
 
-def replay_pins(transcript: Transcript, kernel: Kernel) -> list[str]:
+def replay_pins(transcript: Transcript, kernel: Syscalls) -> list[str]:
     """Every difference between a ``pins`` transcript's script and the same steps here."""
     got = script_output(kernel, transcript.header["script"], transcript.script_output)
     problems = []
@@ -201,14 +200,12 @@ def replay_pins(transcript: Transcript, kernel: Kernel) -> list[str]:
     return problems
 
 
-def differences(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> Iterator[str]:
+def differences(transcript: Transcript, kernel: Syscalls) -> Iterator[str]:
     """Every difference between a transcript and a freshly booted machine."""
     prepare(kernel, transcript.header)
     if transcript.name.partition("/")[2].startswith("pins"):
         yield from replay_pins(transcript, kernel)
     for number, op in enumerate(transcript.operations):
-        if mounted and op["op"] in "WA" and op["data"] == "":
-            continue
         got = perform(kernel, op)
         if "out" in got and op["op"] == "R":
             got["out"] = _filtered(op["path"], got["out"])

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from cmafs.fs.namei import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, SEEK_SET
+from cmafs.fs.namei import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, SEEK_SET, Syscalls
 from cmafs.fs.seq_file import O_TRUNC
 from cmafs.lib.kconfig import FileLine
 from cmafs.lib.kstrtox import kstrtoull
@@ -29,25 +29,6 @@ Operation = dict[str, Any]
 
 class BadTranscript(ValueError):
     """A transcript cannot be read: one line for the user."""
-
-
-class Kernel(Protocol):
-    """The calls that a replay makes: ``os`` below a mount point, or a Syscalls."""
-
-    def open(self, path: str, flags: int, mode: int = 0o666) -> int: ...
-    def close(self, fd: int) -> None: ...
-    def read(self, fd: int, size: int) -> bytes: ...
-    def pread(self, fd: int, size: int, offset: int) -> bytes: ...
-    def write(self, fd: int, data: bytes) -> int: ...
-    def lseek(self, fd: int, offset: int, whence: int = 0) -> int: ...
-    def lstat(self, path: str) -> Any: ...
-    def readlink(self, path: str) -> str: ...
-    def listdir(self, path: str) -> list[str]: ...
-    def mkdir(self, path: str) -> None: ...
-    def rmdir(self, path: str) -> None: ...
-    def unlink(self, path: str) -> None: ...
-    def chmod(self, path: str, mode: int) -> None: ...
-    def truncate(self, path: str, length: int) -> None: ...
 
 
 @dataclass
@@ -132,9 +113,9 @@ def header_dts(header: dict[str, Any]) -> str:
 def machine_options(header: dict[str, Any]) -> dict[str, str]:
     """Kernel, architecture and command line of a recorded boot."""
     arch = ARCHES.get(header["arch"], header["arch"])
-    release = _RELEASE.search(header["kernel"])  # sometimes inside the name of an image
-    assert release is not None
-    return {"kernel": release[0], "arch": arch, "cmdline": header["cmdline"]}
+    found = _RELEASE.search(header["kernel"])  # sometimes inside the name of an image
+    assert found
+    return {"kernel": found[0], "arch": arch, "cmdline": header["cmdline"]}
 
 
 def header_config(header: dict[str, Any]) -> list[str]:
@@ -153,7 +134,7 @@ def _errno(call: Callable[..., object], *args: object) -> int:
     return 0
 
 
-def read_all(kernel: Kernel, fd: int, size: int) -> tuple[bytes, int, int]:
+def read_all(kernel: Syscalls, fd: int, size: int) -> tuple[bytes, int, int]:
     """Read to the end: (bytes, errno, reads that gave something)."""
     out, calls = b"", 0
     try:
@@ -164,14 +145,14 @@ def read_all(kernel: Kernel, fd: int, size: int) -> tuple[bytes, int, int]:
     return out, 0, calls
 
 
-def _write(kernel: Kernel, fd: int, text: str) -> tuple[int, int]:
+def _write(kernel: Syscalls, fd: int, text: str) -> tuple[int, int]:
     try:
         return kernel.write(fd, text.encode("latin-1")), 0
     except OSError as error:
         return -1, error.errno or -1
 
 
-def do_write(kernel: Kernel, op: Operation) -> Operation:
+def do_write(kernel: Syscalls, op: Operation) -> Operation:
     """``W``, ``A``"""
     flags = O_WRONLY | O_TRUNC | O_CREAT if op["op"] == "W" else O_WRONLY | O_APPEND
     fd = kernel.open(op["path"], flags)
@@ -179,7 +160,7 @@ def do_write(kernel: Kernel, op: Operation) -> Operation:
     return {"ret": ret, "errno": number, "close": _errno(kernel.close, fd)}
 
 
-def do_read(kernel: Kernel, op: Operation) -> Operation:
+def do_read(kernel: Syscalls, op: Operation) -> Operation:
     """``R``, ``B``"""
     fd = kernel.open(op["path"], O_RDONLY)
     out, number, calls = read_all(kernel, fd, op.get("k", MAX_READ))
@@ -188,7 +169,7 @@ def do_read(kernel: Kernel, op: Operation) -> Operation:
     return {**result, "calls": calls} if op["op"] == "B" else result
 
 
-def do_pread(kernel: Kernel, op: Operation) -> Operation:
+def do_pread(kernel: Syscalls, op: Operation) -> Operation:
     """``P``"""
     fd = kernel.open(op["path"], O_RDONLY)
     out, number = b"", 0
@@ -200,7 +181,7 @@ def do_pread(kernel: Kernel, op: Operation) -> Operation:
     return {"out": out.decode("latin-1"), "errno": number}
 
 
-def do_two_writes(kernel: Kernel, op: Operation) -> Operation:
+def do_two_writes(kernel: Syscalls, op: Operation) -> Operation:
     """``2``"""
     fd = kernel.open(op["path"], O_WRONLY)
     first, second = _write(kernel, fd, op["a"]), _write(kernel, fd, op["b"])
@@ -208,7 +189,7 @@ def do_two_writes(kernel: Kernel, op: Operation) -> Operation:
     return {"ret": first[0], "errno": first[1], "ret2": second[0], "errno2": second[1]}
 
 
-def do_stale(kernel: Kernel, op: Operation) -> Operation:
+def do_stale(kernel: Syscalls, op: Operation) -> Operation:
     """``Z``: a descriptor read before and after the state changed, and after a seek."""
 
     def once(fd: int) -> str:
@@ -229,21 +210,21 @@ def do_stale(kernel: Kernel, op: Operation) -> Operation:
     return {"first": first, "write_errno": number, "again": again, "rewound": rewound}
 
 
-def do_lstat(kernel: Kernel, op: Operation) -> Operation:
+def do_lstat(kernel: Syscalls, op: Operation) -> Operation:
     """``S``"""
     st = kernel.lstat(op["path"])
     names = ("size", "uid", "gid", "nlink", "blocks", "blksize")
     return {"mode": f"{st.st_mode:o}", **{name: getattr(st, f"st_{name}") for name in names}}
 
 
-def do_names(kernel: Kernel, op: Operation) -> Operation:
+def do_names(kernel: Syscalls, op: Operation) -> Operation:
     """``K``, ``L``"""
     if op["op"] == "K":
         return {"out": kernel.readlink(op["path"])}
     return {"names": sorted([".", "..", *kernel.listdir(op["path"])])}
 
 
-def do_change(kernel: Kernel, op: Operation) -> Operation:
+def do_change(kernel: Syscalls, op: Operation) -> Operation:
     """``M``, ``U``, ``D``, ``C``, ``T``"""
     path = op["path"]
     calls: dict[str, Callable[[], object]] = {
@@ -256,7 +237,7 @@ def do_change(kernel: Kernel, op: Operation) -> Operation:
     return {"errno": _errno(calls[op["op"]])}
 
 
-HANDLERS: dict[str, Callable[[Kernel, Operation], Operation]] = {
+HANDLERS: dict[str, Callable[[Syscalls, Operation], Operation]] = {
     **dict.fromkeys("WA", do_write),
     **dict.fromkeys("RB", do_read),
     "P": do_pread,
@@ -280,7 +261,7 @@ NEEDS = {
 INPUTS = frozenset(("op", "path", "data", "other", "a", "b", "k", "off", "len"))
 
 
-def perform(kernel: Kernel, op: Operation) -> Operation:
+def perform(kernel: Syscalls, op: Operation) -> Operation:
     """Do one operation; its outcome as a transcript tells it."""
     try:
         return HANDLERS[op["op"]](kernel, op)
