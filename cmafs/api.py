@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
@@ -26,8 +25,9 @@ from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
 from cmafs.lib.kconfig import ConfigError, FileLine
+from cmafs.lib.printk import encode
 from cmafs.of.base import DtError
-from cmafs.of.fdt import load
+from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
 
 if TYPE_CHECKING:
     from cmafs.fs.dentry import Directory
@@ -64,6 +64,10 @@ class RealClock:
         """Nanoseconds since the machine's boot."""
         return time.monotonic_ns() - self._start if self._start else 0
 
+    def advance(self, nanoseconds: int) -> None:
+        """Wait."""
+        time.sleep(nanoseconds / 1e9)
+
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
     """``KEY=VALUE`` and names of sets as they are, else the lines of the file of that name.
@@ -75,8 +79,10 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
             yield item
             continue
         try:
-            lines = Path(item).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_named(item, MAX_SOURCE_SIZE).decode("utf-8").splitlines()
+            if any("\0" in line for line in lines):
+                raise ValueError
+        except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not a text file"
             raise BadOption(
                 f"config: {item}: {why}; wanted is KEY=VALUE, a file of such lines, "
@@ -123,7 +129,7 @@ class Machine:
 
     def write(self, path: str, data: bytes | str) -> int:
         """Open as the shell's ``>`` does, write once, close; the bytes that were taken."""
-        return self.syscalls.write_file(path, data.encode() if isinstance(data, str) else data)
+        return self.syscalls.write_file(path, encode(data) if isinstance(data, str) else data)
 
     @property
     def clock(self) -> Clock:

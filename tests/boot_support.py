@@ -144,9 +144,11 @@ class Transcript:
     @property
     def cmdline(self) -> str:
         """The whole command line, as the log has it; the first recordings' headers only have its end."""
-        logged = (line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: "))
+        logged = [line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: ")]
+        printed = iter(self.script_output or [])
+        logged += [next(printed) for line in printed if line == "KERNELCMDLINE"]
         console = "ttyS0" if self.arch == "x86_64" else "ttyAMA0"
-        return next(logged, f"console={console} quiet panic=-1 {self.header['cmdline']}")
+        return next(iter(logged), f"console={console} quiet panic=-1 {self.header['cmdline']}")
 
     @property
     def has_config(self) -> bool:

@@ -34,6 +34,7 @@ def build_areas(
     abi = kernel_abi(kernel)
     log = Printk(ManualClock(), abi=abi.printk)
     cma = CmaAreas(log, abi.cma, cma_debug=cma_debug)
+    log.add_debug_sites([abi.cma.sites.partial_block], enabled=False)
     for name, base, size, order in wanted:
         cma_init_reserved_mem(cma, base * MIB, size * MIB, order, name)
     pages = mib * MIB // PAGE

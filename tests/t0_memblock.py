@@ -40,6 +40,7 @@ def test_ranges_follow_a_page_by_page_model(steps) -> None:
         assert all(a.end < b.base for a, b in pairwise(regions))
     free = {n for low, high in memblock.free_ranges() for n in range(low // PAGE, high // PAGE)}
     assert free == memory - reserved
+    assert list(memblock.free_ranges_reverse()) == list(memblock.free_ranges())[::-1]
 
 
 @given(

@@ -100,6 +100,23 @@ def test_allocations_succeed_and_fail_as_they_did(name: str, equal: str) -> None
     assert (machine.free(), machine.cma_free()) == start
 
 
+#: What the out-of-memory killer reports, in pages.
+REPORT = re.compile(r" free:(\d+) free_pcp:\d+ free_cma:(\d+)$")
+
+
+@pytest.mark.parametrize("name", ["4.15/pins-1", "5.4/pins-1"])
+def test_cma_is_the_last_to_go_before_5_8(name: str) -> None:
+    """Reports of the killer in ``pins``, whose program filled all memory to get a page of CMA."""
+    there = recorded(name)
+    machine = there.machine
+    reports = [(int(m[1]), int(m[2])) for m in map(REPORT.match, there.dmesg) if m]
+    spawn(machine.memory, "hog", "anon", 0)
+    for free, free_cma in reports:
+        grow(machine.memory, "hog", max(0, machine.free() - free))
+        assert abs(machine.cma_free() - free_cma) <= tolerance(machine)
+    assert len(reports) >= 2
+
+
 def test_drop_caches_gives_the_cache_back() -> None:
     machine = recorded("7.2/pressure-0").machine
     before = machine.free()

@@ -91,8 +91,8 @@ def test_a_pinned_page_is_in_the_way(capsys):
     options = ("--cmdline", "cma=4M@0x60000000", "--do", "pin pfn 0x60100")
     status, lines = walk(capsys, *options, "reserved", "900")
     assert status == 1
-    assert "    test_pages_isolated(0x60020, 0x603a4): -EBUSY, 0x60100 is in the way" in lines
-    assert "  cma_alloc(): 92 more windows, up to 0x6007c, are busy as well" in lines
+    assert "    test_pages_isolated(0x60060, 0x603e4): -EBUSY, 0x60100 is in the way" in lines
+    assert "  cma_alloc(): 28 more windows, up to 0x6007c, are busy as well" in lines
     assert "= Cannot allocate memory" in lines
     assert lines[-2].endswith("alloc failed, req-size: 900 pages, ret: -16")
 

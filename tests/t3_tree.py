@@ -24,7 +24,7 @@ TREES = {
 /proc/sys       dr-xr-xr-x vm
 /proc/sys/vm    --w------- compact_memory drop_caches
 /sim            --w------- control                 drwxr-xr-x devices             -rw------- dmesg
-                -r--r--r-- advice log map tasks verify why
+                -r--r--r-- advice faults log map tasks verify why
 /sys            drwxr-xr-x firmware kernel
 /sys/kernel     drwx------ debug tracing           drwxr-xr-x mm
 /sys/kernel/mm                     drwxr-xr-x cma
@@ -63,8 +63,9 @@ TREES = {
                                    -r--r--r-- saved_cmdlines
                                    -rw-r--r-- buffer_size_kb current_tracer set_event trace tracing_on
                                    --w--w---- trace_marker pr--r--r-- trace_pipe
-                                   drwxr-xr-x events instances
-/sys/kernel/tracing/events/cma     drwxr-xr-x cma_alloc cma_release -rw-r--r-- enable filter
+                                   drwxr-x--- events instances
+/sys/kernel/tracing/events         drwxr-x--- cma migrate -rw-r--r-- enable
+/sys/kernel/tracing/events/cma     drwxr-x--- cma_alloc cma_release -rw-r--r-- enable filter
 /sys/kernel/tracing/events/cma/cma_alloc -rw-r--r-- enable filter -r--r--r-- format id
 """,
     "2010": """

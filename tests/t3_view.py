@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pictures
 import pytest
 
 from cmafs.api import Machine
@@ -16,7 +17,7 @@ from cmafs.board.root import RootError, open_root
 from cmafs.cli.main import main
 from cmafs.mount.export import export
 from cmafs.view.cells import CELLS, Cell, cells, largest_hole, pages_per_cell
-from cmafs.view.picture import block_share, picture_of, size
+from cmafs.view.picture import AreaPicture, block_share, pictures_of, size
 from cmafs.view.svg import draw_svg
 from cmafs.view.text import draw
 
@@ -33,6 +34,10 @@ def area(pages: int, *allocated: tuple[int, int]) -> Area:
 
 def extent(low: int, high: int, state: str = "allocated", owner: str = "") -> Extent:
     return Extent(BASE + low, BASE + high, state, owner)
+
+
+def picture_of(area: Area, extents: list[Extent]) -> AreaPicture:
+    return pictures_of([(area, extents)], 4096)[0]
 
 
 @pytest.mark.parametrize("pages, scale", [(1, 1), (512, 1), (513, 2), (1024, 2), (16 << 20, 32768)])
@@ -65,7 +70,7 @@ def test_the_largest_hole_is_the_lowest_of_the_longest() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_picture_fits_its_columns_and_a_screen(pages: int, width: int) -> None:
     board = area(pages, (0, 10), (pages // 2, pages // 2 + 1))
-    picture = picture_of(board, [extent(0, 10), extent(pages // 2, pages // 2 + 1)], 4096)
+    picture = picture_of(board, [extent(0, 10), extent(pages // 2, pages // 2 + 1)])
     zones = [ZoneBlocks("0 Normal", {"Unmovable": 1, "Movable": 10000, "CMA": 1})]
     lines = draw([picture], zones, 4096, width, colour=False)
     assert max(map(len, lines)) <= width
@@ -76,7 +81,7 @@ def test_a_picture_fits_its_columns_and_a_screen(pages: int, width: int) -> None
 
 
 def test_colour_changes_nothing_but_colour() -> None:
-    picture = picture_of(area(1024, (0, 10)), [extent(0, 10, "allocated", "camera")], 4096)
+    picture = picture_of(area(1024, (0, 10)), [extent(0, 10, "allocated", "camera")])
     plain, coloured = (draw([picture], [], 4096, 80, colour) for colour in (False, True))
     assert "\x1b" not in "".join(plain)
     assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
@@ -85,7 +90,7 @@ def test_colour_changes_nothing_but_colour() -> None:
 def test_the_text_of_a_small_area() -> None:
     found = [extent(0, 64, "allocated", "camera"), extent(96, 128, "movable", "shell")]
     found.append(extent(128, 130, "pinned", "shell"))
-    lines = draw([picture_of(area(256, (0, 64)), found, 4096)], [], 4096, 80, colour=False)
+    lines = draw([picture_of(area(256, (0, 64)), found)], [], 4096, 80, colour=False)
     assert lines == [
         "big: 1 MiB at 0x40000000, 256 pages",
         f"  0x40000000 |{'A' * 64}|",
@@ -97,13 +102,13 @@ def test_the_text_of_a_small_area() -> None:
         "  used 64 pages (25%), 256 KiB",
         "  1 hole, the largest 192 pages (768 KiB, 100% of what is free) at pfn 0x40040",
         "  a cell is 4 KiB, 1 page",
-        "  A camera: 64 allocated  a shell: 32 movable  ! shell: 2 pinned  . free ",
+        "  A camera: 64 allocated  a shell: 32 movable  ! shell: 2 pinned",
         "  = the largest hole, underlined",
     ]
 
 
 def test_an_svg_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
-    picture = picture_of(area(1024, (0, 10)), [extent(0, 10, "allocated", '<&"\x01>')], 4096)
+    picture = picture_of(area(1024, (0, 10)), [extent(0, 10, "allocated", '<&"\x01>')])
     zones = [ZoneBlocks("0 DMA", {"Movable": 3, "Isolate": 1, "HighAtomic": 2})]
     root = ET.fromstring(draw_svg([picture], zones, 4096, "a & b"))
     texts = [element.text or "" for element in root.iter() if element.tag.endswith("text")]
@@ -196,3 +201,22 @@ def test_root_errors_are_the_only_ones(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\0" * 2000)
     with pytest.raises(RootError):
         read_areas(open_root(str(tmp_path / "file")))
+
+
+def test_the_pictures_of_the_documents_are_current() -> None:
+    for name, text in pictures.make().items():
+        assert (pictures.PICTURES / name).read_text(encoding="utf-8") == text, (
+            f"python -m tests.pictures: {name}"
+        )
+
+
+def test_an_owner_looks_the_same_in_every_area() -> None:
+    small, large = area(256, (0, 64)), area(512, (0, 300))
+    found = [extent(0, 64, "allocated", "a"), extent(64, 70, "movable", "m")]
+    more = [extent(0, 200, "allocated", "b"), extent(200, 300, "allocated", "a")]
+    one, two = pictures_of([(small, found), (large, more)], 4096)
+    assert [key.label for key in one.keys[:2]] == ["a: 64 allocated", "m: 6 movable"]
+    assert {key.label[0]: (key.glyph, key.colour) for key in two.keys[:2]}["a"] == (
+        one.keys[0].glyph,
+        one.keys[0].colour,
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -209,3 +211,171 @@ def test_what_is_of_2010_alone(option: list[str]) -> None:
     line = "cmafs: --profile and --strict-quirks are for --kernel 2010; this is 6.12\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
     assert cmafs("run", *option, "--", "true").returncode == 125
+
+
+def limited(script: str, **process: object) -> subprocess.CompletedProcess[str]:
+    """A shell snippet, with cmafs as "$@"."""
+    words = ["sh", "-c", script, "sh", *CMAFS]
+    options = {"capture_output": True, "text": True, "errors": "replace", "timeout": 60, "cwd": REPOSITORY}
+    return subprocess.run(words, **{**options, **process})
+
+
+def complained(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """The one line of a failure."""
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
+    assert done.stderr.startswith("cmafs: ")
+    assert "a bug of ours" not in done.stderr
+    return done.stderr.removeprefix("cmafs: ").rstrip("\n")
+
+
+#: Each of the commands, and its exit status when it fails for a reason of the process's own.
+COMMANDS = {"mount {place}": 1, "run -- true": 125, "check": 2}
+MANY, MEMORY = "raise `ulimit -n`", "raise `ulimit -v`"
+
+
+class TestLimits:
+    """One line, or success: whatever the process is short of."""
+
+    @pytest.mark.parametrize("number", [5, 8, 12, 13])
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_descriptors(self, place: Path, fuse_device: None, command: str, number: int) -> None:
+        done = limited(f'ulimit -n {number}; exec "$@" {command.format(place=place)}', input="")
+        if done.returncode:
+            assert MANY in complained(done, COMMANDS[command]) or "Too many open files" in done.stderr
+        else:
+            assert (number > 8, done.stderr) == (True, "")
+            assert not os.path.ismount(place) or cmafs("umount", str(place)).returncode == 0
+        assert not os.path.ismount(place)
+
+    @pytest.mark.parametrize("size", [24000, 30000])
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_memory(self, place: Path, fuse_device: None, command: str, size: int) -> None:
+        done = limited(f'ulimit -v {size}; exec "$@" {command.format(place=place)}', input="")
+        if done.returncode:
+            complained(done, COMMANDS[command])
+        assert not os.path.ismount(place) or cmafs("umount", str(place)).returncode == 0
+        assert not os.path.ismount(place)
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+    def test_closed_descriptors(self, place: Path, fuse_device: None, closed: str) -> None:
+        assert limited(f'exec "$@" mount {place} {closed}').returncode == 0
+        assert (place / "sim/verify").read_text() == "ok\n"
+        assert limited(f'exec "$@" umount {place} {closed}').returncode == 0
+        assert limited(f"exec \"$@\" run -- sh -c 'exit 7' {closed}").returncode == 7
+        assert limited(f'exec "$@" mount /nonexistent {closed}').returncode == 1
+
+    def test_what_was_closed_is_closed_for_the_command(self, fuse_device: None) -> None:
+        listing = "sh -c 'ls /proc/self/fd' <&- 2>&-"
+        done = limited(f'exec "$@" run -- {listing}')
+        assert (done.returncode, done.stdout) == (0, limited(listing).stdout)
+
+    @pytest.mark.parametrize("words", ["boards", "--help"])
+    def test_an_output_that_is_closed(self, words: str) -> None:
+        text = complained(limited(f'exec "$@" {words} >&-'), 1)
+        assert text == "standard output: Bad file descriptor"
+
+    @pytest.mark.parametrize("words", ["frobnicate", "mount"])
+    def test_an_error_output_that_takes_nothing(self, words: str) -> None:
+        assert limited(f'exec "$@" {words} 2> /dev/full').returncode == 2
+        assert limited(f'exec "$@" {words} 2>&-').returncode == 2
+
+
+class TestPlaces:
+    def test_a_directory_that_was_removed(self, place: Path, tmp_path: Path, fuse_device: None) -> None:
+        gone = tmp_path / "gone"
+        for words, status in (
+            ("mount rel", 1),
+            ("mount .", 1),
+            ("umount rel", 1),
+            ("run --log x -- pwd", 125),
+        ):
+            gone.mkdir()
+            environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+            done = limited(f'rmdir {gone}; exec "$@" {words}', cwd=gone, env=environment)
+            assert "working directory was removed" in complained(done, status) or words == "umount rel"
+        gone.mkdir()
+        done = limited(f'rmdir {gone}; exec "$@" mount {place}', cwd=gone, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert cmafs("umount", str(place)).returncode == 0
+
+    @pytest.mark.parametrize("option", ["--log", "--dts", "--overlay", "--config"])
+    def test_a_fifo_is_not_waited_for(
+        self, place: Path, tmp_path: Path, option: str, fuse_device: None
+    ) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        text = complained(cmafs("mount", option, str(fifo), str(place), timeout=20), 1)
+        assert str(fifo) in text
+        assert "FIFO" in text
+        assert complained(cmafs("run", option, str(fifo), "--", "true", timeout=20), 125) == text
+
+    def test_a_fifo_in_place_of_a_machine_is_not_waited_for(self, tmp_path: Path) -> None:
+        (tmp_path / "sim").mkdir()
+        for name in ("control", "log", "dmesg"):
+            os.mkfifo(tmp_path / "sim" / name)
+        assert "is not a file" in complained(cmafs("ctl", str(tmp_path), "kill", "x", timeout=20), 1)
+        assert "is not a file" in complained(cmafs("dmesg", str(tmp_path), timeout=20), 1)
+
+    def test_a_pipe_of_the_shells_is_read(self) -> None:
+        done = limited("""exec bash -c '"$@" check --dts <(cat dts/rpi4.dts)' bash "$@" """)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "every region became an area")
+
+    @pytest.mark.parametrize("include", ['/include/ "/dev/zero"', '#include "/dev/zero"'])
+    def test_an_endless_include_takes_no_memory(self, tmp_path: Path, include: str) -> None:
+        source = dts(tmp_path / "endless.dts", f"/dts-v1/;\n{include}\n/ {{ }};")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        complained(cmafs("check", "--dts", source), 2)
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 300_000)
+
+    def test_a_full_log_is_no_answer(self, place: Path, fuse_device: None) -> None:
+        """The errno of the user's own operation stays."""
+        assert cmafs("mount", "--log", "/dev/full", str(place)).returncode == 0
+        try:
+            for name, text in (
+                ("sim/control", b"frobnicate\n"),
+                ("sys/kernel/debug/cma/reserved/alloc", b"x"),
+            ):
+                with (place / name).open("wb", buffering=0) as file, pytest.raises(OSError) as caught:
+                    file.write(text)
+                assert caught.value.errno == errno.EINVAL
+            assert (place / "sim/verify").read_text() == "ok\n"
+        finally:
+            assert cmafs("umount", str(place)).returncode == 0
+
+    def test_a_relative_log_of_a_run_is_where_the_caller_is(self, tmp_path: Path) -> None:
+        script = "echo frobnicate > $CMAFS_MOUNT/sim/control"
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        cmafs("run", "--log", "log", "--", "sh", "-c", script, cwd=tmp_path, env=environment)
+        assert "unknown verb" in (tmp_path / "log").read_text()
+
+
+#: An ASCII output; locales without UTF-8, with and without Python's own ways around them.
+LOCALES = ("PYTHONIOENCODING=ascii", "LC_ALL=C", "LC_ALL=POSIX PYTHONCOERCECLOCALE=0 PYTHONUTF8=0")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+class TestBytes:
+    def _cmafs(self, locale: str, *words: bytes) -> subprocess.CompletedProcess[bytes]:
+        line = ["env", *locale.split(), *CMAFS, *words]
+        return subprocess.run(line, capture_output=True, timeout=60, cwd=REPOSITORY)
+
+    def test_on_the_command_line_of_the_kernel(self, locale: str, fuse_device: None) -> None:
+        text = b"\xc3\xa9 \xff"
+        done = self._cmafs(locale, b"run", b"--cmdline", text, b"--", b"cat", b"/proc/cmdline")
+        assert (done.returncode, done.stdout, done.stderr) == (0, text + b"\n", b"")
+        shown = self._cmafs(locale, b"check", b"--cmdline", text)
+        assert (shown.returncode, shown.stderr) == (0, b"")
+
+    def test_in_names(self, locale: str) -> None:
+        text = b"a\n\xff\x1b[2J\xc3\xa9"
+        for words, status in (
+            ([b"mount", text], 1),
+            ([b"check", b"--dts", text, b"--kernel", text], 2),
+            ([b"run", b"--config", text, b"--", b"true"], 125),
+            ([b"trace-alloc", text, b"1"], 1),
+        ):
+            done = self._cmafs(locale, *words)
+            assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (status, b"", 1), done
+            assert done.stderr.startswith(b"cmafs: ")
+            assert b"a bug of ours" not in done.stderr
+            assert b"\x1b" not in done.stderr

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Mount
-from run_support import CMAFS, REPOSITORY, cmafs, eventually, gone, mounts, processes
+from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, eventually, gone, mounts, processes
+from soak_support import SOAK
+
+from cmafs.mount import presence
+from cmafs.mount.mounts import mounted_at
+
+#: of test_many_machines_at_once
+MACHINES = 100 if SOAK else 12
 
 USED = "sys/kernel/debug/cma/reserved/used"
 
 
 def server_of(place: Path) -> int:
     """The pid of the process that serves a mount."""
-    from cmafs.mount import mounts
-
-    mount = mounts.mounted_at(str(place))
+    mount = mounted_at(str(place))
     assert mount is not None
-    pid = mounts.server_of(mount.device)
-    assert pid is not None
-    return pid
+    with presence.server_of(mount.device, mount.owner) as server:
+        assert server is not None
+        return server.pid
 
 
 def test_the_server_holds_nothing_of_its_caller(machine: Path) -> None:
     pid = server_of(machine)
     kept = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    assert {name.split(":")[0] for name in kept} == {"/dev/null", "/dev/fuse", "/proc", "socket"}
+    assert {name.split(":")[0] for name in kept} == {"/dev/null", "/dev/fuse", "/proc", "/memfd", "pipe"}
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.getsid(pid) == pid
 
@@ -164,3 +172,174 @@ def test_two_mounts_do_not_meet(mount: Mount) -> None:
     first, second = mount("--cmdline", "cma=16M"), mount("--cmdline", "cma=16M")
     (first / "sys/kernel/debug/cma/reserved/alloc").write_text("100\n")
     assert [(place / USED).read_text() for place in (first, second)] == ["196\n", "96\n"]
+
+
+#: an ordinary user holds every name that a server could be looked for under, then is what the argument says
+SQUATTER = f"""
+import fcntl, os, socket, sys, time
+os.seteuid({NOBODY})
+held = []
+door, ring = os.pipe()
+for minor in range(1, 400):
+    for name in (f"\\0cmafs/0:{{minor}}", f"\\0cmafs:0:{{minor}}"):
+        held.append(socket.socket(socket.AF_UNIX))
+        held[-1].bind(name)
+        held[-1].listen()
+    held.append(os.memfd_create(f"cmafs:0:{{minor}}:{{ring}}"))
+    fcntl.lockf(held[-1], fcntl.LOCK_EX)
+os.seteuid(0)
+os.setresuid(*[int(sys.argv[1])] * 3)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("becomes", [NOBODY, 0])
+def test_a_server_is_not_found_by_a_name_that_others_took(
+    tmp_path: Path, fuse_device: None, becomes: int
+) -> None:
+    """As a root process with descriptors that an ordinary user made, too: setuid programs inherit them."""
+    place = tmp_path / "mnt"
+    place.mkdir()
+    words = ["unshare", "--net", "/usr/bin/python3", "-c", SQUATTER, str(becomes)]  # sockets of its own
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as squatter:
+        assert squatter.stdout is not None
+        try:
+            assert squatter.stdout.readline() == "ready\n"
+            beside = ["nsenter", f"--net=/proc/{squatter.pid}/ns/net", *CMAFS]
+            subprocess.run([*beside, "mount", str(place)], check=True, timeout=60, cwd=REPOSITORY)
+            pid = server_of(place)
+            assert pid != squatter.pid
+            start = time.monotonic()
+            words = [*beside, "umount", str(place)]
+            done = subprocess.run(words, stderr=subprocess.PIPE, timeout=60, cwd=REPOSITORY)
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert time.monotonic() - start < 10
+            assert gone(pid)
+            assert squatter.poll() is None
+        finally:
+            squatter.kill()
+
+
+def _serve_in_name(device: str, user: int, lock: bool, pipe_of: int) -> int:
+    """A child that claims to serve a file system: what it holds is its user's, but for what is asked."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.seteuid(pipe_of)
+            _, ring = os.pipe()
+            os.seteuid(0)
+            os.setresuid(user, user, user)
+            file = os.memfd_create(f"cmafs:{device}:{ring}")
+            if lock:
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            os.write(writer, b"1")
+            time.sleep(60)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
+    return pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize(
+    ("user", "lock", "pipe_of", "found"),
+    [(0, True, 0, True), (NOBODY, True, NOBODY, False), (0, False, 0, False), (0, True, NOBODY, False)],
+    ids=["the owner", "another user", "no lock", "a door of another user's"],
+)
+def test_what_makes_a_server(user: int, lock: bool, pipe_of: int, found: bool) -> None:
+    device = f"0:8642{os.getpid()}"
+    pid = _serve_in_name(device, user, lock, pipe_of)
+    try:
+        with presence.server_of(device, owner=0) as server:
+            assert (server is not None) == found
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
+def test_a_server_whose_mount_lives_on_elsewhere_is_told_by_its_door(machine: Path) -> None:
+    pid = server_of(machine)
+    words = ["unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 600"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        try:
+            done = cmafs("umount", str(machine))
+            assert (done.returncode, done.stderr) == (0, "")
+            assert gone(pid)
+        finally:
+            holder.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_mount_leaves_nothing_or_a_mount_that_works(
+    tmp_path: Path, fuse_device: None, number: signal.Signals
+) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    for moment in (0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6):
+        process = subprocess.Popen([*CMAFS, "mount", str(place)], stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        process.send_signal(number)
+        process.wait(30)
+        assert eventually(lambda: not processes(str(place)) or os.path.ismount(place))
+        time.sleep(0.05)
+        if os.path.ismount(place):
+            with contextlib.suppress(FileNotFoundError):  # it is being taken away
+                assert (place / "sim/verify").read_text() == "ok\n"
+                done = cmafs("umount", str(place))
+                assert done.returncode == 0 or "nothing is mounted there" in done.stderr
+        assert eventually(lambda: not processes(str(place)))
+        assert not os.path.ismount(place)
+        assert list(place.iterdir()) == []
+
+
+def test_mounts_and_unmounts_that_race(tmp_path: Path, fuse_device: None) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    for _ in range(4):
+        words = [["mount"], ["umount"], ["mount"], ["umount"], ["umount", "-l"]]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        racing = [subprocess.Popen([*CMAFS, *line, str(place)], **pipes) for line in words]
+        for process in racing:
+            text = process.communicate(timeout=60)[1]
+            assert process.returncode in (0, 1)
+            assert text.count("\n") == process.returncode, text
+            assert "cannot be unmounted" not in text
+    cmafs("umount", str(place))
+    assert not os.path.ismount(place)
+    assert eventually(lambda: not processes(str(place)))
+
+
+def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
+    """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""
+    places = [tmp_path / f"m{index}" for index in range(MACHINES)]
+    for place in places:
+        place.mkdir()
+    try:
+        _all([["mount", "--cmdline", "cma=16M", str(place)] for place in places])
+        pids = [server_of(place) for place in places]
+        assert len(set(pids)) == MACHINES
+        for pages, place in enumerate(places, 1):
+            (place / "sys/kernel/debug/cma/reserved/alloc").write_text(f"{pages}\n")
+        for pages, place in enumerate(places, 1):
+            assert (place / USED).read_text() == f"{96 + pages}\n"
+            assert (place / "sim/verify").read_text() == "ok\n"
+    finally:
+        _all([["umount", str(place)] for place in places])
+    assert all(gone(pid) for pid in pids)
+    assert not [place for place in places if os.path.ismount(place)]
+
+
+def _all(lines: list[list[str]]) -> None:
+    """Command lines of cmafs at once; all succeed."""
+    started = [subprocess.Popen([*CMAFS, *line], stderr=subprocess.PIPE, text=True) for line in lines]
+    assert [(process.communicate(timeout=300)[1], process.returncode) for process in started] == [
+        ("", 0)
+    ] * len(lines)

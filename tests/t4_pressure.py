@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import replay
+from replay_steps import Kernel, echo, read_text
 
 PATHS = sorted(replay.TRANSCRIPTS.glob("*/pressure-*"))
 _STATE = re.compile(r"(start|file\d+) MemFree=(\d+) CmaFree=(\d+) ")
@@ -17,14 +18,14 @@ _ALLOC = re.compile(r"alloc (\d+) rc=(\d)")
 class Pressed:
     """A mounted machine under the script of a transcript."""
 
-    def __init__(self, kernel: replay.Kernel, area: str) -> None:
+    def __init__(self, kernel: Kernel, area: str) -> None:
         self.kernel = kernel
         self.area = area
         self.tasks: list[str] = []
 
     def meminfo(self) -> dict[str, int]:
         """KiB."""
-        lines = replay.read_text(self.kernel, "/proc/meminfo").splitlines()
+        lines = read_text(self.kernel, "/proc/meminfo").splitlines()
         return {line.split(":")[0]: int(line.split()[1]) for line in lines}
 
     def fill(self, mem_free: int) -> dict[str, int]:
@@ -37,10 +38,10 @@ class Pressed:
 
     def echo(self, path: str, text: str) -> int:
         """The errno."""
-        return replay.echo(self.kernel, path, f"{text}\n")
+        return echo(self.kernel, path, f"{text}\n")
 
     def verify(self) -> str:
-        return replay.read_text(self.kernel, "/sim/verify")
+        return read_text(self.kernel, "/sim/verify")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}-{path.name.split('.')[0]}")
@@ -48,7 +49,7 @@ def test_a_mount_under_pressure(path: Path, fuse_device: None) -> None:
     transcript = replay.load(path)
     directory = re.search(r"cd (\S+)", transcript.header["script"])
     assert directory is not None
-    with replay.MountedMachine(transcript.header) as kernel:
+    with replay.mounted_machine(transcript.header) as kernel:
         machine = Pressed(kernel, directory[1])
         start = machine.meminfo()
         for line in transcript.script_output:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, MACHINE, mounts, ordinary_user
+from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, eventually, mounts, ordinary_user
+
+from cmafs.run.allowed import DEVICES, PROC, table
 
 #: every action of syslog(2) that reads, clears or measures the log (include/linux/syslog.h)
 KLOGCTL = """
@@ -177,11 +179,8 @@ cd /sys && find . -type f -writable -print 2>/dev/null |
 mkdir /sys/fs/cgroup/attack 2>/dev/null && echo cgroup
 /.cmafs/real/mount -o remount,rw /sys 2>/dev/null && echo remounted
 /.cmafs/real/mount -t sysfs none /mnt 2>/dev/null && echo sysfs
-for path in $(find /dev /.cmafs/dev -type b) /dev/loop-control /.cmafs/dev/loop-control; do
-    [ -e $path ] && (: < $path) 2>/dev/null && echo "$path opened"
-done
 losetup /dev/loop0 /etc/passwd 2>/dev/null && echo loop
-true < /dev/null && true > /dev/full && true < /dev/tty0 && echo devices
+true < /dev/null && true > /dev/full && true < /dev/zero && echo devices
 """
 
 
@@ -192,3 +191,134 @@ def test_root_changes_nothing_that_outlives_the_run() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.stdout == "devices\n", done.stderr
     assert subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout == loops
+
+
+#: what can be opened of the devices in sight, and what can be written below /proc, processes aside
+PROBE = """
+import os, stat
+ours = {os.stat(os.environ["CMAFS_MOUNT"]).st_dev, os.stat("/proc").st_dev}
+def opens(path, flags):
+    try:
+        os.close(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY))
+    except OSError:
+        return False
+    return os.stat(path).st_dev not in ours
+for top in ("/dev", "/.cmafs/dev"):
+    for directory, _, names in os.walk(top):
+        for path in (f"{directory}/{name}" for name in names):
+            kind = stat.S_IFMT(os.stat(path).st_mode) if os.path.exists(path) else 0
+            if kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK) and opens(path, os.O_RDONLY):
+                print(path)
+for top in ("/proc", "/.cmafs/proc"):
+    for directory, below, names in os.walk(top):
+        if directory == top:
+            below[:] = [name for name in below if not name.isdigit()]
+        for path in (f"{directory}/{name}" for name in names):
+            if not os.path.islink(path) or directory == "/proc":
+                if opens(path, os.O_WRONLY):
+                    print(path)
+"""
+
+
+def _let_through(command: list[str]) -> set[str]:
+    """The names on the lists, and any that is on none as a whole path."""
+    words = [*command, "run", *MACHINE, "--", "python3", "-c", PROBE]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, cwd="/", stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    found = set()
+    for path in done.stdout.splitlines():
+        place = path.removeprefix("/.cmafs").removeprefix("/")
+        top, _, rest = place.partition("/")
+        listed = DEVICES if top == "dev" else PROC
+        found.add(next((name for name in listed if f"{rest}/".startswith(f"{name}/")), path))
+    return found
+
+
+def test_only_what_is_listed_is_let_through() -> None:
+    found = _let_through(CMAFS)
+    assert found <= {*DEVICES, *PROC}
+    assert {"null", "zero", "full", "random", "urandom", "pts", "sys/vm", "sys/kernel/printk"} <= found
+
+
+def test_only_what_is_listed_is_let_through_to_an_ordinary_user() -> None:
+    with ordinary_user() as command:
+        assert _let_through(command) <= {*DEVICES, *PROC}
+
+
+def test_the_document_has_the_list() -> None:
+    assert table() in (REPOSITORY / "docs/run.md").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what only root could do")
+@pytest.mark.parametrize(
+    "path", ["/proc/irq/default_smp_affinity", "/proc/sys/kernel/panic", "/proc/mtrr", "/proc/pressure/cpu"]
+)
+def test_settings_of_the_host_are_read_only(path: str) -> None:
+    if not os.path.exists(path):
+        pytest.skip(f"no {path} here")
+    done = cmafs("run", "--", "sh", "-c", f"echo 1 > {path}")
+    assert done.returncode == 2
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a /dev of its own")
+def test_a_fifo_or_a_socket_in_dev_is_no_way_out(tmp_path: Path) -> None:
+    """/dev/log and /dev/initctl of some hosts; what is mounted below /dev is sealed as well."""
+    (tmp_path / "dev").mkdir()
+    script = f"""
+        mount --rbind /dev {tmp_path}/dev && mount -t tmpfs none /dev && cd {tmp_path}/dev || exit 9
+        cp -a null zero full random urandom tty fuse ptmx /dev; mkdir /dev/pts /dev/shm /dev/below
+        mount --bind pts /dev/pts; cd /
+        mount -t tmpfs none /dev/below; cp -a /dev/null /dev/below/kvm
+        mkfifo /dev/initctl; cat /dev/initctl &
+        exec {" ".join(CMAFS)} run -- sh -c '
+            for path in /dev/initctl /dev/below/kvm /.cmafs/dev/initctl; do
+                echo attack 2> /dev/null >> $path && [ -p $path -o -c $path ] && echo $path
+            done; ls /dev/below'
+    """
+    words = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
+    options = {"stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY, "start_new_session": True}
+    with subprocess.Popen(words, **options) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "kvm\n"
+            assert process.wait(60) == 0
+        finally:
+            os.killpg(process.pid, 9)  # the cat
+
+
+IPC = """
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.shmget(0x8642, 4096, 0o1600) >= 0 and libc.msgget(0x8642, 0o1600) >= 0
+assert libc.semget(0x8642, 1, 0o1600) >= 0
+try:
+    rt = ctypes.CDLL("librt.so.1", use_errno=True)
+    assert rt.mq_open(b"/cmafs-test", os.O_CREAT | os.O_RDWR, 0o600, None) >= 0
+except OSError:
+    pass
+add_key = {"x86_64": 248, "aarch64": 217}.get(os.uname().machine)
+for keyring in (-3, -4, -5):  # of the session, the user, the user's session
+    if add_key:
+        libc.syscall(add_key, b"user", b"cmafs-test-MARK", b"x", 1, keyring)
+"""
+
+
+def _ipc() -> list[str]:
+    """Keys and names of what System V IPC there is."""
+    kinds = (Path("/proc/sysvipc", kind).read_text().splitlines()[1:] for kind in ("shm", "sem", "msg"))
+    return sorted(" ".join(line.split()[:2]) for lines in kinds for line in lines)
+
+
+def test_what_processes_share_ends_with_the_run() -> None:
+    mark, before = str(os.getpid()), _ipc()
+    done = cmafs("run", "--", "python3", "-c", IPC.replace("MARK", mark))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _ipc() == before
+    assert not [name for name in ("/dev/mqueue/cmafs-test",) if os.path.exists(name)]
+    keys = Path("/proc/keys")
+    assert not keys.exists() or eventually(lambda: f"cmafs-test-{mark}" not in keys.read_text())
+    again = cmafs("run", "--", "python3", "-c", IPC.replace("MARK", mark))
+    assert again.returncode == 0

@@ -15,13 +15,13 @@ from cmafs.fs.namei import Syscalls
 
 _TIME = re.compile(r"(\[000\] \S)\S(\S+) +\d+\.\d{6}:")
 _TASK = re.compile(r"^ +sh-\d+ +")
-_PAGE = re.compile(r"page=(\(____ptrval____\)|[0-9a-f]{16})")
+_PAGE = re.compile(r"page=( *\(\w*ptrval\w*\)|[0-9a-f]{16}| +\(null\))")
 
 
 def plain(line: str) -> str:
     """A line without what differs from boot to boot: time, need-resched, pid, pointers; NULL stays."""
     line = _TASK.sub("sh-PID ", _TIME.sub(r"\1.\2 TIME:", line))
-    return _PAGE.sub(lambda m: m[0] if m[1] == "0" * 16 else "page=POINTER", line)
+    return _PAGE.sub(lambda m: m[0] if set(m[1]) <= set(" 0(null)") else "page=POINTER", line)
 
 
 class Shell:
@@ -30,6 +30,7 @@ class Shell:
     def __init__(self, tables: Syscalls) -> None:
         self.tables = tables
         self.cwd = "/"
+        self.variables: dict[str, str] = {}
         self.out: list[str] = []
 
     def path(self, name: str) -> str:
@@ -44,6 +45,8 @@ class Shell:
         return self.out
 
     def line(self, line: str) -> None:
+        for name, value in self.variables.items():
+            line = line.replace(f"${name}", value)
         if line.startswith("for e in events/cma/*/;"):
             for event in sorted(self.tables.listdir(self.path("events/cma"))):
                 if event not in ("enable", "filter"):
@@ -51,6 +54,10 @@ class Shell:
                     self.cat(f"events/cma/{event}/format")
         elif match := re.fullmatch(r"echo (.*) > (\S+)", line):
             self.echo(match[1], match[2])
+        elif match := re.fullmatch(r"(\w+)=\$PWD", line):
+            self.variables[match[1]] = self.cwd
+        elif match := re.fullmatch(r"\[ -e (\S+) \] \|\| cd (\S+)", line):
+            self.cwd = self.cwd if match[1] in self.tables.listdir(self.cwd) else match[2]
         elif line.startswith("echo "):
             self.out.append(line[5:])
         elif line.startswith("cd "):

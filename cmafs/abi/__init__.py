@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmafs.abi import boot, cma, dma, mm, printk, proc, trace
-from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES, UnknownKernel, find_row
+from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row
 
-__all__ = ["DIALECTS", "RECORDED", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
+__all__ = ["DIALECTS", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class ArchAbi:
     tree_bytes: int = 0
     tree_node_bytes: tuple[int, int] = (0x280, 0x220)
     reserved_mem_bytes: int = 0
-    pgdat_bytes: int = 0x4500
+    pgdat_bytes: int = 0x2500
     hash_counts_free: bool = False
     swiotlb_scaled: bool = False
     swiotlb_slot_bytes: int = 12
@@ -107,7 +107,7 @@ _ARM64 = rows_from(
             "tree_bytes": 0xA524,
             "tree_node_bytes": (0x2F8, 0x288),
             "reserved_mem_bytes": 48,
-            "pgdat_bytes": 0x102800,
+            "pgdat_bytes": 0x2800,
             "hash_counts_free": True,
             "other_kib": 112,
             "small_bytes": 0xC00,

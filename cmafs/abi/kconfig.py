@@ -64,6 +64,10 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("VMSPLIT_2G", "arch/arm/Kconfig@v6.12", depends="ARM", choice="vmsplit"),
     S("VMSPLIT_1G", "arch/arm/Kconfig@v6.12", depends="ARM", choice="vmsplit"),
     S("HIGHMEM", "arch/arm/Kconfig@v6.12", depends="ARM"),
+    S("ARM64_PA_BITS_52", "arch/arm64/Kconfig@v6.12: counts with pages of 64 KiB, or where the CPU has LPA2",
+      depends="ARM64"),
+    S("CPU_LPA2", "no option but the CPU: arch/arm64/include/asm/pgtable-prot.h:lpa2_is_enabled()@v6.12; of"
+      " those recorded only QEMU's -cpu max (T)", depends="ARM64 !ARM64_64K_PAGES", since="6.9"),
     S("NUMA", "arch/arm64/Kconfig@v6.12", depends="SMP !ARM"),
     S("NUMA_EMU", "arch/x86/Kconfig@v5.10", depends="X86_64 NUMA"),
     S("NUMA_EMU", "mm/Kconfig@v6.12; 6.12 (P)", depends="NUMA", since="6.12"),

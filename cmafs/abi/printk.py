@@ -62,6 +62,9 @@ class PrintkAbi:
 
     ``hashes_pointers``: ``%p`` is hashed (4.15, ``ptr_to_id()``); before, the address is shown.
 
+    ``early_pointer``: ``%p`` on 64 bits before there is a key to hash with, right aligned (T 4.15.0, T 4.19;
+    11d4afd4ff66, P).
+
     ``dyndbg_names_function``: complaints of dynamic debug begin with ``dynamic_debug:<function>: `` (to 5.8),
     later with ``dyndbg: `` (``lib/dynamic_debug.c``, its pr_fmt).
 
@@ -90,6 +93,7 @@ class PrintkAbi:
     line_max: int = 992
     null_pointer: str = "(null)"
     hashes_pointers: bool = False
+    early_pointer: str = "(ptrval)"
     dyndbg_names_function: bool = True
     dyndbg_flags: str = "pmflt"
     dyndbg_file_tail: bool = False
@@ -103,6 +107,7 @@ ROWS = rows_from(
     PrintkAbi(),
     {
         "4.15": {"hashes_pointers": True},
+        "4.19": {"early_pointer": "(____ptrval____)"},
         "5.4": {"null_pointer": "0" * 16},
         "5.10": {
             "record_header": 8,

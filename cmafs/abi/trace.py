@@ -161,7 +161,8 @@ class TraceAbi:
     """One row.
 
     ``events``: the tracepoints, in the order of their numbers.
-    ``hashes_pointers``: ``%p`` is hashed (option ``hash-ptr``, 5.12, P; raw T 5.10, hashed T 6.1).
+    ``hashes_pointers``: ``%p`` is hashed as in the log (T 4.15 to 5.4, from 5.15 with option ``hash-ptr``);
+    the address itself in 5.10 (T; efbbdaa22bb7, P) and 4.4 (T).
     ``char_signed``: ``char`` is signed on x86: until -funsigned-char (6.2, P; T 6.1 signed, 6.12 not).
     ``pid_width``: columns of the PID (7 from 5.4 on, 795d6379a47b; T 5.4.286, not 4.19).
     ``migrate_disable_column``: a fifth flag (5.15, P 54357f0c9149; T 6.1).
@@ -232,6 +233,7 @@ ROWS = rows_from(
             "events": _cma_until_5_12(227) + _others(229, _SUCCEEDED, _CMA_REASON),
             "filter_globs": True,
             "counts_entries": False,
+            "hashes_pointers": True,
         },
         "4.19": {
             "events": _cma_until_5_12(223) + _others(225, _SUCCEEDED, _CONTIG_REASON),
@@ -245,7 +247,10 @@ ROWS = rows_from(
             "column_heads": _HEADER_5_10,
         },
         "5.4.160": _RESTRICTED,
-        "5.10": {"events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CONTIG_REASON)},
+        "5.10": {
+            "events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CONTIG_REASON),
+            "hashes_pointers": False,
+        },
         "5.10.80": _RESTRICTED,
         "5.15": {
             "events": _cma_from_5_13(231) + _others(235, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.intervals import length
+from cmafs.lib.kconfig import Kconfig
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
 _SZ_1K = 1 << 10
@@ -17,6 +18,15 @@ _SZ_64G = 1 << 36
 
 #: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
 _BUCKET_BYTES = 8
+
+#: Of the log's ring buffer: alignment; sizeof(struct prb_desc), sizeof(struct printk_info)
+#: (kernel/printk/printk_ringbuffer.h@v6.12).
+_LOG_ALIGN = 8
+_RECORD_BYTES = (24, 88)
+
+#: sizeof(struct mem_section), of which each root holds a page; of a pointer to a root.
+_MEM_SECTION_BYTES = 16
+_POINTER_BYTES = 8
 
 #: Small allocations, which fill the gaps that the others leave in their pages, are made in pieces of this.
 _SMALL = 256
@@ -32,9 +42,19 @@ def unflatten_device_tree(boot: EarlyBoot) -> None:
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
 
 
+def _max_physmem_bits(config: Kconfig) -> int:
+    """``MAX_PHYSMEM_BITS`` of arm64."""
+    wide = config.on("ARM64_64K_PAGES") and config.on("ARM64_PA_BITS_52")
+    return 52 if wide or config.on("CPU_LPA2") else 48
+
+
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
-    """The memmap."""
+    """``sparse_init()``: the table of section roots, the memmap."""
     data = boot.data
+    if boot.config.arch == "arm64":
+        sections = 1 << _max_physmem_bits(boot.config) - data.section_bits
+        roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
+        boot.memblock_alloc(roots * _POINTER_BYTES)
     layout = SparseLayout(
         data.section_bits,
         boot.struct_page_bytes,
@@ -76,12 +96,28 @@ def allocated_kib(boot: EarlyBoot, dentry_buckets: int) -> int:
     return below[1] + round(share * (above[1] - below[1]) / 4) * 4
 
 
+def setup_log_buf(boot: EarlyBoot) -> None:
+    """``setup_log_buf()``: a log larger than the static one, with its descriptors and infos (5.10 on).
+
+    On x86_64 it is taken before memory is dumped: the tree's /memreserve/ has it.
+    """
+    size, per_record = boot.log.log_buf_len, boot.abi.printk.bytes_per_descriptor
+    if boot.config.arch == "x86_64" or size <= 1 << boot.config.number("LOG_BUF_SHIFT"):
+        return
+    boot.memblock_alloc(size, _LOG_ALIGN)
+    if per_record:
+        for record in _RECORD_BYTES:
+            boot.memblock_alloc(size // per_record * record, _LOG_ALIGN)
+
+
 def mm_core_init(boot: EarlyBoot) -> None:
-    """Hash tables, bounce buffer, and everything small, from the top of memory down."""
+    """Log buffer, hash tables, bounce buffer, and everything small, from the top of memory down."""
+    setup_log_buf(boot)
     size, shift = boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
-    for scale in (13, 14):
+    hashdist = boot.config.on("NUMA") and len(boot.nodes()) > 1  # then they come from vmalloc(), later
+    for scale in () if hashdist else (13, 14):
         boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
     arch_ops(boot).swiotlb_init(boot)
     boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)
@@ -99,7 +135,7 @@ def _pad_to_board(boot: EarlyBoot) -> None:
     memory = length(layout.memory)
     free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
     missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
-    for start, end in reversed(list(boot.memblock.free_ranges())):
+    for start, end in list(boot.memblock.free_ranges_reverse()):
         take = min(end - start, max(missing, 0) * boot.page_size)
         boot.memblock.reserve(end - take, take)
         missing -= take // boot.page_size

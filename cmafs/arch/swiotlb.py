@@ -43,7 +43,7 @@ def _parameters(boot: EarlyBoot) -> tuple[int, int, str]:
 
 
 def swiotlb_init(boot: EarlyBoot, limited: bool, low: int, adjusted: int = 0) -> None:
-    """``swiotlb_init_remap()``: take the buffer from below ``low``.
+    """``swiotlb_init_remap()``: take the buffer from below ``low``, whose last byte the limit spares.
 
     ``limited``: some memory is out of the reach of some device; else ``adjusted`` is the size wanted all the
     same, 0 for none.
@@ -60,7 +60,7 @@ def swiotlb_init(boot: EarlyBoot, limited: bool, low: int, adjusted: int = 0) ->
         return
     if boot.abi.boot.swiotlb_has_areas:
         wanted = _adjust_nareas(boot, areas or boot.nr_cpus, wanted)
-    _allocate(boot, wanted, low)
+    _allocate(boot, wanted, low - 1)
 
 
 def _adjust_nareas(boot: EarlyBoot, cpus: int, slabs: int) -> int:

@@ -134,7 +134,7 @@ walk() {
             request free $((drawn + 1)) && held=$((held - drawn - 1))
         else
             random 2
-            [ "$drawn" -eq 0 ] && most=16 || most=$((count / 4 + 1))
+            [ "$drawn" -eq 0 ] && most=16 || most=$((count / 2 + 1))
             random "$most"
             pages=$((drawn + 1))
             request alloc "$pages" && held=$((held + pages))

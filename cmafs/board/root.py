@@ -89,6 +89,7 @@ class TarRoot:
         try:
             with tarfile.open(name) as tar:
                 self._members = {posixpath.normpath(member.name): member for member in tar}
+                _expect_end(tar)
         except _DAMAGED as error:
             raise self._damaged(error) from None
         self._below = self._top()
@@ -123,6 +124,14 @@ class TarRoot:
         start = posixpath.join(self._below, path) + "/"
         inside = (name[len(start) :] for name in self._members if name.startswith(start))
         return sorted({name.partition("/")[0] for name in inside})
+
+
+def _expect_end(tar: tarfile.TarFile) -> None:
+    """A tar ends in empty blocks; one cut between two files does not. Raises EOFError."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)  # of the block that was no header
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("unexpected end of data")
 
 
 def open_root(name: str) -> Root:

@@ -29,9 +29,9 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the table."""
     rows: list[tuple[str, str]] = args.table()
-    width = max(len(name) for name, _ in rows)
+    width = max(len(name) for name, text in rows if text)
     for name, text in rows:
-        print(f"{name:<{max(width, 10)}} {text}")
+        print(f"{name:<{max(width, 10)}} {text}".rstrip())
     return 0
 
 
@@ -53,11 +53,13 @@ def _configs() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    """Every row with the release it shows and where its answers come from."""
-    from cmafs.abi.rows import DIALECTS, RECORDED, RELEASES
+    """Every row with the release it shows, then what was recorded."""
+    from cmafs.abi.recorded import RECORDINGS
+    from cmafs.abi.rows import DIALECTS, RELEASES
 
-    rows = []
-    for row, release in RELEASES.items():
-        source = "recorded on a real kernel" if row in RECORDED else "from the kernel's sources"
-        rows.append((row, f"{release:<10} {source}"))
-    return rows + [(name, f"{shown:<10} {_DIALECT_SOURCES[name]}") for name, (_, shown) in DIALECTS.items()]
+    rows = [(row, release) for row, release in RELEASES.items()]
+    rows += [(name, f"{shown:<10} {_DIALECT_SOURCES[name]}") for name, (_, shown) in DIALECTS.items()]
+    recorded = [(f"{one.kernel:<26} {one.arch:<6} {one.config:<23}", one) for one in RECORDINGS]
+    head = f"{'RECORDED':<26} {'ARCH':<6} {'CONFIGURATION':<23} TRANSCRIPTS  EQUAL"
+    counts = [(f"{text} {one.transcripts:>11}  {one.equal:>5}", "") for text, one in recorded]
+    return [*rows, ("", ""), (head, ""), *counts]

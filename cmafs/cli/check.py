@@ -40,7 +40,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    parser.set_defaults(main=run_check)
+    parser.set_defaults(main=run_check, failure=2)
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -193,12 +193,12 @@ class Classroom:
         from cmafs.board.areas import read_areas
         from cmafs.board.extents import read_extents
         from cmafs.board.memory import page_size
-        from cmafs.view.picture import picture_of
+        from cmafs.view.picture import pictures_of
         from cmafs.view.text import draw
 
         areas = [area for area in read_areas(self.root) if area.name == self.area.name]
         size = page_size(self.root, areas)
-        pictures = [picture_of(area, read_extents(self.root, area), size) for area in areas]
+        pictures = pictures_of([(area, read_extents(self.root, area)) for area in areas], size)
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = min(shutil.get_terminal_size().columns, 100)
         return "\n".join(draw(pictures, [], size, width, colour))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -43,9 +44,11 @@ def _door(mountpoint: str, name: str) -> Path:
     """A file of a mounted machine's sim/. Raises CommandFailed if there is none."""
     path = Path(mountpoint, "sim", name)
     try:
-        path.stat()
+        found = path.stat()
     except OSError as error:
         raise CommandFailed(f"{mountpoint}: no machine is mounted there ({error.strerror})") from None
+    if not stat.S_ISREG(found.st_mode):  # a FIFO, say, would be waited for
+        raise CommandFailed(f"{mountpoint}: no machine is mounted there (sim/{name} is not a file)")
     return path
 
 

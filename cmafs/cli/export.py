@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from
+from cmafs.cli.options import Commands, boot_from
 
 _DESCRIPTION = """\
 Boot a machine and write its tree below DIR as plain files, directories and links, for scripts that only read.
@@ -33,15 +33,12 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write the tree and say what it is not."""
+    """Write the tree and say what it is not. Raises ExportFailed."""
     import sys
 
-    from cmafs.mount.export import LIMITS, ExportFailed, export
+    from cmafs.mount.export import LIMITS, export
 
-    try:
-        done = export(boot_from(args), args.directory)
-    except ExportFailed as failure:
-        raise CommandFailed(str(failure)) from None
+    done = export(boot_from(args), args.directory)
     print(f"{args.directory}: {done.files} files, {done.directories} directories, {done.links} links")
     print(LIMITS, end="", file=sys.stderr)
     return 0

@@ -7,13 +7,11 @@ and so imports what costs time inside its ``main``.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 
 from cmafs.cli.options import machine_options, reported
+from cmafs.mount.ending import FAILED, close_streams, open_streams
 
 #: Modules of subcommands, in the order of --help.
 COMMANDS = (
@@ -24,6 +22,7 @@ COMMANDS = (
     "map",
     "why",
     "record",
+    "top",
     "trace_alloc",
     "replay",
     "size",
@@ -34,9 +33,6 @@ COMMANDS = (
     "export",
     "manpage",
 )
-
-#: What a write to a full disk answers.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _DESCRIPTION = """\
 A simulated Linux machine whose contiguous memory allocator (CMA) answers as the kernel's does.
@@ -69,25 +65,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit status."""
-    args = make_parser().parse_args(argv)
+    """Run one command line; the exit status. The one place where a command ends, well or badly."""
+    return close_streams(reported(lambda: _run(argv)))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    open_streams()
     try:
-        status = reported(lambda: args.main(args))
-        if sys.stdout:  # a caller may have closed it
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader has seen enough; Python must not flush into it at exit
-        _discard_output()
-        return 1
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        _discard_output()
-        print(f"cmafs: standard output: {error.strerror}", file=sys.stderr)
-        return 1
-    return status
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        args = make_parser().parse_args(argv)
+    except SystemExit as end:  # of argparse: after --help, or after wrong usage
+        return int(end.code or 0)
+    return reported(lambda: args.main(args), getattr(args, "failure", FAILED))

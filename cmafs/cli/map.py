@@ -14,8 +14,6 @@ from cmafs.cli.options import CommandFailed, Commands, write_out
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
-    from cmafs.board.root import Root
-    from cmafs.view.picture import AreaPicture
 
 _DESCRIPTION = """\
 Draw the CMA areas of a board: who has what, where the holes are, which is the largest; below them the page
@@ -53,16 +51,22 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Draw; 1 if the root cannot be read."""
+    from cmafs.board.areas import read_areas
+    from cmafs.board.extents import read_extents
     from cmafs.board.memory import page_size, release, zone_blocks
+    from cmafs.board.root import open_root
+    from cmafs.view.picture import pictures_of
     from cmafs.view.svg import draw_svg
     from cmafs.view.text import MAX_WIDTH, MIN_WIDTH, draw
 
     if args.width is not None and not MIN_WIDTH <= args.width <= MAX_WIDTH:
         raise CommandFailed(f"map: --width {args.width}: wanted are {MIN_WIDTH} to {MAX_WIDTH} columns", 2)
     with root_is_read():
-        root, areas = areas_of(args.root, args.area)
-        size = page_size(root, areas)
-        pictures, zones = [_picture(root, area, size) for area in areas], zone_blocks(root)
+        root = open_root(args.root)
+        every = read_areas(root)
+        size, areas = page_size(root, every), _wanted(args.root, every, args.area)
+        pictures = pictures_of([(area, read_extents(root, area)) for area in areas], size)
+        zones = zone_blocks(root)
     if args.svg:
         title = " ".join(filter(None, ("CMA areas of", args.root, release(root))))
         write_out(args.svg, draw_svg(pictures, zones, size, title))
@@ -70,13 +74,6 @@ def main(args: argparse.Namespace) -> int:
     width = args.width or shutil.get_terminal_size().columns
     print(*draw(pictures, zones, size, width, in_colour(args.color)), sep="\n")
     return 0
-
-
-def _picture(root: Root, area: Area, page_size: int) -> AreaPicture:
-    from cmafs.board.extents import read_extents
-    from cmafs.view.picture import picture_of
-
-    return picture_of(area, read_extents(root, area), page_size)
 
 
 @contextmanager
@@ -90,17 +87,12 @@ def root_is_read() -> Iterator[None]:
         raise CommandFailed(str(error)) from None
 
 
-def areas_of(name: str, wanted: list[str] | None = None) -> tuple[Root, list[Area]]:
-    """A root and its areas, or those of these names. Raises CommandFailed, RootError."""
-    from cmafs.board.areas import read_areas
-    from cmafs.board.root import open_root
-
-    root = open_root(name)
-    areas = read_areas(root)
+def _wanted(root: str, areas: list[Area], names: list[str] | None) -> list[Area]:
+    """The areas of these names, or all. Raises CommandFailed."""
     known = [area.name for area in areas]
-    for unknown in (area for area in wanted or () if area not in known):
-        raise CommandFailed(f"{name}: no area {unknown}: there are {', '.join(known)}")
-    return root, [area for area in areas if not wanted or area.name in wanted]
+    for unknown in (name for name in names or () if name not in known):
+        raise CommandFailed(f"{root}: no area {unknown}: there are {', '.join(known)}")
+    return [area for area in areas if not names or area.name in names]
 
 
 def in_colour(choice: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from
+from cmafs.cli.options import Commands, boot_from
 
 _MOUNT_EXAMPLES = """\
 examples:
@@ -40,29 +40,19 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 
 def mount_main(args: argparse.Namespace) -> int:
-    """Boot, then serve from the background or, with ``--foreground``, from here."""
+    """Boot, then serve from the background or, with ``--foreground``, from here. Raises Failed."""
     from cmafs.mount import server
-    from cmafs.mount.mounts import MountFailed
 
     options = server.parse_options(args.options)
-    try:
-        server.check(args.mountpoint, options)
-        machine = boot_from(args)
-        if args.foreground:
-            server.serve(machine, args.mountpoint, options, log=args.log)
-        else:
-            server.spawn(machine, args.mountpoint, options, log=args.log)
-    except MountFailed as failure:
-        raise CommandFailed(str(failure)) from None
+    server.check(args.mountpoint, options)
+    show = server.serve if args.foreground else server.spawn
+    show(boot_from(args), args.mountpoint, options, log=args.log)
     return 0
 
 
 def umount_main(args: argparse.Namespace) -> int:
-    """Unmount."""
-    from cmafs.mount.mounts import MountFailed, unmount
+    """Unmount. Raises MountFailed."""
+    from cmafs.mount.mounts import unmount
 
-    try:
-        unmount(args.mountpoint, args.lazy)
-    except MountFailed as failure:
-        raise CommandFailed(str(failure)) from None
+    unmount(args.mountpoint, args.lazy)
     return 0

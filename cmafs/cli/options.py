@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.init.options import MachineOptions
+from cmafs.mount.ending import FAILED, INTERRUPTED, Failed, OutputLost, complain
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -22,21 +23,28 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 PANIC_LINES = 20
 
 
-class CommandFailed(Exception):
-    """A command cannot do what was asked: one line saying what and what to do, and the exit status."""
+class CommandFailed(Failed):
+    """A command cannot do what was asked; ``status`` is its exit status if not that of all its failures."""
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
 
 
-def reported(command: Callable[[], int]) -> int:
-    """The status of a command, whose failure is said in one line on standard error."""
+def reported(command: Callable[[], int], failure: int = FAILED) -> int:
+    """The status of a command, however it ends; badly: ``failure``, and one line on standard error."""
     try:
         return command()
-    except CommandFailed as failure:
-        print(f"cmafs: {failure}", file=sys.stderr)
-        return failure.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OutputLost as lost:
+        if not lost.unread:  # else the reader has seen enough
+            complain(lost)
+        return FAILED
+    except Exception as error:
+        complain(error)
+        status = error.status if isinstance(error, CommandFailed) else None
+        return failure if status is None else status
 
 
 def write_out(name: str, text: str) -> None:
@@ -68,14 +76,13 @@ def boot_from(
     args: argparse.Namespace,
     *,
     clock: Clock | None = None,
-    status: int = 1,
-    panic_status: int = 1,
+    panic_status: int | None = None,
     **changes: object,
 ) -> Machine:
     """Boot the machine that the options describe.
 
-    Without ``clock`` it runs in real time from now; ``changes`` go before the options. Raises CommandFailed
-    with ``status``; for a panic with ``panic_status``, and the end of the log is printed first.
+    Without ``clock`` it runs in real time from now; ``changes`` go before the options. Raises CommandFailed;
+    for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
     from cmafs.init.main import KernelPanic
@@ -86,4 +93,4 @@ def boot_from(
         print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
     except (api.DtError, api.UnknownKernel, api.ConfigError, api.BadOption) as error:
-        raise CommandFailed(str(error), status) from None
+        raise CommandFailed(str(error)) from None

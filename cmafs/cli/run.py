@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
-
-if TYPE_CHECKING:
-    pass
+from cmafs.mount.ending import CANNOT_RUN, FAILED
 
 _DESCRIPTION = """\
 Run CMD as uid 0 where every path of the mounted tree stands at its absolute place: /sys/kernel/debug/cma,
@@ -47,7 +44,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
-    run.set_defaults(main=main, usage_error=run.error)
+    run.set_defaults(main=main, usage_error=run.error, failure=CANNOT_RUN)
     shell = commands.add_parser(
         "shell",
         parents=[machine],
@@ -56,7 +53,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shell.set_defaults(main=main, command=None)
+    shell.set_defaults(main=main, command=None, failure=CANNOT_RUN)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -81,47 +78,31 @@ def _kernels(text: str) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
-    from cmafs.run.job import CANNOT_RUN
-
     command, kernels = _command(args), _kernels(args.kernel)
     if not kernels:
-        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`", CANNOT_RUN)
+        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
     if len(kernels) > 1:
         from cmafs.run.matrix import run_each
 
-        return run_each(kernels, lambda kernel: reported(lambda: run_on(args, kernel, command)))
+        return run_each(kernels, lambda kernel: reported(lambda: run_on(args, kernel, command), CANNOT_RUN))
     return run_on(args, kernels[0], command)
 
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
-    """Run CMD on one machine; a bug of ours is no status of CMD's. Raises CommandFailed with status 125."""
-    from cmafs.run.job import CANNOT_RUN
-
-    try:
-        return _run_on(args, kernel, command)
-    except CommandFailed:
-        raise
-    except Exception:  # whatever it is, CMD has not run
-        import traceback
-
-        traceback.print_exc()
-        return CANNOT_RUN
-
-
-def _run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
-    """Boot one machine and run CMD on it. Raises CommandFailed with status 125."""
+    """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal
+    from pathlib import Path
 
-    from cmafs.mount.mounts import MountFailed
     from cmafs.mount.server import spawn
-    from cmafs.run.job import CANNOT_RUN, Job, NamespaceError, Server, run, shares_superblock
+    from cmafs.run.job import Job, Server, run, shares_superblock
     from cmafs.run.signals import Signals
     from cmafs.run.tasks import Announcer
 
     signals = Signals.inherited()
-    panic_status = 1 if args.command is None else CANNOT_RUN  # of a shell as of a mount
-    machine = boot_from(args, kernel=kernel, status=CANNOT_RUN, panic_status=panic_status)
+    log = args.log and str(Path(args.log).absolute())  # the run has a root directory of its own
+    panic_status = FAILED if args.command is None else None  # of a shell as of a mount
+    machine = boot_from(args, kernel=kernel, panic_status=panic_status)
     tasks, writer = os.pipe()
     machine.booted.on_task = Announcer(writer)
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
@@ -129,12 +110,10 @@ def _run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
 
     def serve(place: str) -> Server:
         death = signal.SIGKILL
-        return Server(spawn(machine, place, options, log=args.log, parent_death_signal=death, keep=(writer,)))
+        return Server(spawn(machine, place, options, log=log, parent_death_signal=death, keep=(writer,)))
 
     try:
         return run(Job(command, serve, signals, tasks))
-    except (NamespaceError, MountFailed) as error:
-        raise CommandFailed(str(error), CANNOT_RUN) from None
     finally:
         os.close(tasks)
         os.close(writer)

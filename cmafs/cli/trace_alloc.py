@@ -6,10 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from cmafs.board.areas import PLACES
-from cmafs.board.extents import MAP
 from cmafs.cli.options import CommandFailed, Commands, boot_from, write_out
-from cmafs.fs.cma_debug import directory_name
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -52,7 +49,8 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
             machine.control(line)
         except OSError as error:
             raise CommandFailed(error.strerror or str(error)) from None
-    steps = machine.booted.memory.walk = _Walk(machine)
+    drawn = _Walk(machine) if args.svg else None
+    steps = machine.booted.memory.walk = [] if drawn is None else drawn
     seq = machine.booted.log.next_seq
     refused = _alloc(machine, args.area, args.pages)
     title = f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)"
@@ -60,8 +58,8 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
     log = [record.text for record in machine.booted.log.records(seq)]
     if args.svg != "-":
         print(*[title, *steps, answer, *log], sep="\n")
-    if args.svg:
-        write_out(args.svg, steps.picture(title, args.area, [answer, *log]))
+    if drawn is not None:
+        write_out(args.svg, drawn.picture(title, args.area, [answer, *log]))
     return 1 if refused else 0
 
 
@@ -69,18 +67,22 @@ class _Walk(list[str]):
     """The lines of the walk, each with what sim/map said when it was made."""
 
     def __init__(self, machine: Machine) -> None:
+        from cmafs.fs.sim.map import show_map
+
         super().__init__()
         self._machine = machine
-        self._maps = [machine.read(f"/{MAP}")]
+        self._show = show_map
+        self._maps = [show_map(machine.booted)]
 
     def append(self, line: str) -> None:
         """Add a line."""
         super().append(line)
-        self._maps.append(self._machine.read(f"/{MAP}"))
+        self._maps.append(self._show(self._machine.booted))
 
     def picture(self, title: str, area: str, result: list[str]) -> str:
         """The SVG of the steps."""
         from cmafs.board.extents import extents_of
+        from cmafs.fs.cma_debug import directory_name
         from cmafs.view.steps import Step, draw_steps
 
         cma = next(cma for cma in self._machine.booted.cma if directory_name(cma) == area)
@@ -91,6 +93,8 @@ class _Walk(list[str]):
 
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:
     """Write to the area's alloc; what the kernel answered. Raises CommandFailed without such an area."""
+    from cmafs.board.areas import PLACES
+
     areas = machine.listdir(PLACES[0]) if machine.booted.cma2010 is None else []
     if area not in areas:
         known = ", ".join(areas) or "none"

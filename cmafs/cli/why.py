@@ -89,7 +89,7 @@ def _of_board(root: Root, last: int) -> Iterator[str]:
     from cmafs.board.areas import read_areas
     from cmafs.board.memory import failed_pages, page_size, release
     from cmafs.board.root import RootError, kernel_log
-    from cmafs.view.picture import picture_of
+    from cmafs.view.picture import pictures_of
 
     log = kernel_log(root)
     try:
@@ -99,9 +99,8 @@ def _of_board(root: Root, last: int) -> Iterator[str]:
             raise
         areas = []
     size = page_size(root, areas)
-    for area in areas:
-        picture = picture_of(area, [], size)
-        failed = failed_pages(root, area.name)
+    for picture in pictures_of([(area, []) for area in areas], size):
+        failed = failed_pages(root, picture.name)
         yield picture.heading
         yield from (f"  {fact}" for fact in picture.facts)
         if failed is not None:

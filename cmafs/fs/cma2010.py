@@ -17,7 +17,7 @@ from cmafs.drivers.cma2010.regions import CmaRegion
 from cmafs.drivers.cma2010.sysfs import Attribute, region_attributes, root_attributes
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
-from cmafs.fs.libfs import SYSFS, SYSFS_FILE_SIZE
+from cmafs.fs.libfs import SYSFS
 from cmafs.fs.seq_file import SeqOperations
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: The text of one read or write of a sysfs file of 2.6.36: a page less its NUL
 #: (``fs/sysfs/file.c:fill_write_buffer()``).
-_TEXT_MAX = SYSFS_FILE_SIZE - 1
+_PAGE_SIZE = 4096
+_TEXT_MAX = _PAGE_SIZE - 1
 
 
 class CmaDeviceFile(File):
@@ -95,7 +96,7 @@ def _add_region(regions: Directory, cma: Cma2010, reg: CmaRegion) -> None:
 def _files(directory: Directory, attributes: dict[str, Attribute]) -> None:
     for name, attribute in attributes.items():
         mode = 0o444 if attribute.store is None else 0o644
-        directory.file(name, mode, _operations(attribute), SYSFS_FILE_SIZE)
+        directory.file(name, mode, _operations(attribute), _PAGE_SIZE)
 
 
 def _operations(attribute: Attribute) -> SeqOperations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
@@ -17,6 +17,7 @@ from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
     from cmafs.init.machine import BootedMachine
+    from cmafs.sim.faults import Faults
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,17 @@ class CmaDebugfs:
     """What the files of one area do."""
 
     cma: Cma
+    faults: Faults
 
     @property
     def abi(self) -> CmaAbi:
         """The kernel's row."""
         return self.cma.areas.abi
+
+    def locked_down(self, flags: int) -> None:
+        """``debugfs_locked_down()``: files that can be written are closed to everybody. Raises EPERM."""
+        if self.faults.lockdown:
+            fail(errno.EPERM)
 
     def cma_alloc_write(self, value: int) -> None:
         """``alloc``: what an ``int`` keeps of the number, in pages. Raises ENOMEM whatever the reason."""
@@ -76,9 +83,11 @@ class CmaDebugfs:
         """The simple attribute of that name."""
         strict = self.abi.strict_numbers
         if name == "alloc":
-            return simple_attribute(set=self.cma_alloc_write, strict=strict)
+            return replace(
+                simple_attribute(set=self.cma_alloc_write, strict=strict), on_open=self.locked_down
+            )
         if name == "free":
-            return simple_attribute(set=self.cma_free_write, strict=strict)
+            return replace(simple_attribute(set=self.cma_free_write, strict=strict), on_open=self.locked_down)
         getters: dict[str, Callable[[], int]] = {
             "base_pfn": lambda: self.cma.base_pfn,
             "count": lambda: self.cma.count,
@@ -140,10 +149,10 @@ def populate(root: Directory, machine: BootedMachine) -> None:
             continue
         name = directory_name(cma)
         if name not in top.children:
-            CmaDebugfs(cma).add_files(top.subdir(name))
+            CmaDebugfs(cma, machine.faults).add_files(top.subdir(name))
             continue
         if cma.areas.abi.collision_message:
             line = f"debugfs: Directory '{name}' with parent 'cma' already present!"
             machine.log.printk(line, LOGLEVEL_ERR)
         if cma.areas.abi.collision_in_root:
-            CmaDebugfs(cma).add_files(debugfs)
+            CmaDebugfs(cma, machine.faults).add_files(debugfs)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory
-from cmafs.fs.libfs import SYSFS_FILE_SIZE, sysfs_attribute, sysfs_directory
+from cmafs.fs.libfs import sysfs_attribute, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 from cmafs.mm.cma import Cma
@@ -45,7 +45,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
             return
         directory = top.subdir(name)
         for file in files:
-            directory.file(file, 0o444, attribute(cma, file), SYSFS_FILE_SIZE)
+            directory.file(file, 0o444, attribute(cma, file), 1 << machine.cma.page_shift)
 
 
 def _duplicate(machine: BootedMachine, name: str) -> None:

@@ -123,11 +123,13 @@ class Directory(Inode):
     """A directory; ``children`` in the order they were made.
 
     ``on_mkdir`` and ``on_rmdir`` exist where the kernel lets users make directories (tracing/instances).
+    ``block_size``: of the root, what stat shows of every file: PAGE_SIZE (``fs/libfs.c:simple_statfs()``).
     """
 
     children: dict[str, Inode] = field(default_factory=dict)
     on_mkdir: Callable[[str], None] | None = None
     on_rmdir: Callable[[str], None] | None = None
+    block_size: int = 4096
 
     def add(self, name: str, inode: Inode) -> None:
         """Put an inode under a name; a subdirectory counts as a link to its parent."""

@@ -14,9 +14,6 @@ from cmafs.lib.kstrtox import c_string, kstrtoull, simple_strtoll
 DEBUGFS = FileSystemType("debugfs")
 SYSFS = FileSystemType("sysfs", truncate_sets_size=False)
 
-#: What stat(2) shows for every sysfs attribute: PAGE_SIZE.
-SYSFS_FILE_SIZE = 4096
-
 #: ``struct simple_attr``: of a write so many bytes less one are parsed, yet all of them count as written.
 _ATTR_BUFFER = 24
 _U32_TEXT = 11

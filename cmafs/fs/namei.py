@@ -32,8 +32,8 @@ class Stat:
     st_nlink: int
     st_uid: int
     st_gid: int
-    st_blocks: int = 0
-    st_blksize: int = 4096
+    st_blocks: int
+    st_blksize: int
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Syscalls:
 
     def fstat(self, fd: int) -> Stat:
         """fstat(2): of an open file, also when its name is gone."""
-        return _stat(self._fget(fd).inode)
+        return self._stat(self._fget(fd).inode)
 
     def ioctl(self, fd: int, cmd: int, argument: bytearray) -> int:
         """ioctl(2) with the argument that the command's number describes, changed in place."""
@@ -144,11 +144,11 @@ class Syscalls:
 
     def lstat(self, path: str) -> Stat:
         """lstat(2): of a link itself, unless a slash follows its name."""
-        return _stat(self._existing(path, follow=path.endswith("/")))
+        return self._stat(self._existing(path, follow=path.endswith("/")))
 
     def stat(self, path: str) -> Stat:
         """stat(2): of what a link leads to."""
-        return _stat(self._existing(path))
+        return self._stat(self._existing(path))
 
     def readlink(self, path: str) -> str:
         """readlink(2): the target as it was written. Raises EINVAL for no link."""
@@ -293,12 +293,12 @@ class Syscalls:
                 fail(errno.ENOENT if inode is None else errno.ENOTDIR)
         return trail[-1], last if last == ".." else "", trail[-1]
 
+    def _stat(self, inode: Inode) -> Stat:
+        assert stat.S_IFMT(inode.mode)
+        block_size = self._root.block_size
+        return Stat(inode.mode, inode.size, inode.nlink, inode.uid, inode.gid, 0, block_size)
+
     def _child(self, directory: Directory, name: str) -> Inode | None:
         if len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
             fail(errno.ENAMETOOLONG)
         return directory.children.get(name)
-
-
-def _stat(inode: Inode) -> Stat:
-    assert stat.S_IFMT(inode.mode)
-    return Stat(inode.mode, inode.size, inode.nlink, inode.uid, inode.gid)

@@ -44,6 +44,7 @@ def mount_points() -> Directory:
 def build_tree(machine: BootedMachine) -> Directory:
     """Every file of a machine."""
     root = mount_points()
+    root.block_size = 1 << machine.cma.page_shift
     for table in TABLES if machine.cma2010 is None else TABLES_2010:
         table.populate(root, machine)
     return root

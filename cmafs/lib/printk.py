@@ -75,7 +75,7 @@ class Printk:
         self.debug_flags: dict[DebugSite, int] = {}
         self.current_pid: Callable[[], int] = lambda: 1
         self._key = (seed & (1 << 128) - 1).to_bytes(16, "little")
-        self._size = 1 << log_buf_shift
+        self.log_buf_len = 1 << log_buf_shift
         self._records: deque[Record] = deque()
         self._head = 0
 
@@ -110,7 +110,7 @@ class Printk:
 
         Texts are asked for as far back as the ring can hold them; the records before get numbers only.
         """
-        kept, room = [], self._size
+        kept, room = [], self.log_buf_len
         for text, level in newest_first:
             kept.append((text, level))
             room -= self._record_size(text)
@@ -147,7 +147,7 @@ class Printk:
         if address == 0:
             return self.abi.null_pointer[:width].rjust(width)
         if self.abi.hashes_pointers and not self.ptr_key_filled:
-            return "(____ptrval____)" if self.bits_per_long == 64 else "(ptrval)"
+            return (self.abi.early_pointer if self.bits_per_long == 64 else "(ptrval)").rjust(width)
         if not self.abi.hashes_pointers:
             return f"{address & ((1 << self.bits_per_long) - 1):0{width}x}"
         from hashlib import blake2b  # loads OpenSSL, which most machines never need
@@ -198,18 +198,18 @@ class Printk:
     def _store(self, text: str, level: int, facility: int, continued: bool) -> None:
         size = self._record_size(text)
         begin = self._head
-        if begin % self._size + size >= self._size:  # a record never wraps
-            self._head = (begin // self._size + 1) * self._size + size
+        if begin % self.log_buf_len + size >= self.log_buf_len:  # a record never wraps
+            self._head = (begin // self.log_buf_len + 1) * self.log_buf_len + size
         else:
             self._head = begin + size
-        self._drop_before(self._head - self._size)
+        self._drop_before(self._head - self.log_buf_len)
         now = self.clock.now()
         self._records.append(Record(self.next_seq, now, level, text, facility, continued, begin))
         self.next_seq += 1
 
     def _drop_before(self, position: int) -> None:
         per_record = self.abi.bytes_per_descriptor
-        most = self._size // per_record if per_record else self._size
+        most = self.log_buf_len // per_record if per_record else self.log_buf_len
         records = self._records
         while records and (records[0].begin < position or len(records) >= most):
             records.popleft()

@@ -113,8 +113,8 @@ def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> in
         if cma.areas.abi.early_counts:
             account(cma, count, failed=True)
         return None
-    tried, error = -1, 0
-    for cmr in cma.ranges:
+    tried, error = -1, cma.areas.fault(cma) if cma.areas.fault is not None else 0
+    for cmr in cma.ranges if not error else ():
         tried, error = cma_range_alloc(cma, cmr, count, align)
         if error != errno.EBUSY:
             break

@@ -5,6 +5,7 @@ Addresses and sizes are bytes; ranges are half open. Kernel: ``mm/memblock.c``.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -49,6 +50,10 @@ def _clamp(address: int, low: int, high: int) -> int:
     return min(max(address, low), high)
 
 
+def _base(region: MemblockRegion) -> int:
+    return region.base
+
+
 def _span(region: MemblockRegion) -> Interval:
     return region.base, region.end
 
@@ -67,8 +72,12 @@ def _merged(regions: list[MemblockRegion]) -> list[MemblockRegion]:
 
 def _add(regions: list[MemblockRegion], new: MemblockRegion) -> list[MemblockRegion]:
     """memblock_add_range(): only what is not covered yet is added; what is there keeps its node and flags."""
+    at = bisect_left(regions, new.base, key=_base)
+    if (not at or regions[at - 1].end <= new.base) and (at == len(regions) or new.end <= regions[at].base):
+        first = max(at - 1, 0)
+        return regions[:first] + _merged([*regions[first:at], new, *regions[at : at + 1]]) + regions[at + 1 :]
     gaps = [replace(new, base=base, end=end) for base, end in without([_span(new)], map(_span, regions))]
-    return _merged(sorted(regions + gaps, key=lambda region: region.base))
+    return _merged(sorted(regions + gaps, key=_base))
 
 
 def _without(regions: list[MemblockRegion], base: int, end: int) -> list[MemblockRegion]:
@@ -137,7 +146,7 @@ class Memblock:
             for low, high in within([_span(region)], base, end)
         ]
         outside = _without(self.memory, base, end)
-        self.memory = _merged(sorted(outside + inside, key=lambda region: region.base))
+        self.memory = _merged(sorted(outside + inside, key=_base))
 
     def start_of_dram(self) -> int:
         """memblock_start_of_DRAM(): the lowest address."""
@@ -172,6 +181,24 @@ class Memblock:
         memory = (r for r in self.memory if not r.nomap and nid in (NUMA_NO_NODE, r.nid))
         return without(map(_span, memory), map(_span, self.reserved))
 
+    def free_ranges_reverse(self, nid: int = NUMA_NO_NODE) -> Iterator[Interval]:
+        """for_each_free_mem_range_reverse(): the same, highest first, for a search that ends early."""
+        index = len(self.reserved)
+        for region in reversed(self.memory):
+            if region.nomap or nid not in (NUMA_NO_NODE, region.nid):
+                continue
+            end = region.end
+            while index and self.reserved[index - 1].base >= end:
+                index -= 1
+            for taken in map(self.reserved.__getitem__, range(index - 1, -1, -1)):
+                if taken.end <= region.base:
+                    break
+                if taken.end < end:
+                    yield taken.end, end
+                end = taken.base
+            if region.base < end:
+                yield region.base, end
+
     def find_in_range_node(self, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE) -> int:
         """memblock_find_in_range_node(): the address a search in [start, end) finds, 0 for none.
 
@@ -182,14 +209,15 @@ class Memblock:
         start = max(start, _PAGE_SIZE)
         end = max(start, end)
         # A range outside shrinks to nothing at the nearer end of the search, where a size of 0 still fits.
-        ranges = [(_clamp(low, start, end), _clamp(high, start, end)) for low, high in self.free_ranges(nid)]
+        free = self.free_ranges(nid) if self.bottom_up else self.free_ranges_reverse(nid)
+        ranges = ((_clamp(low, start, end), _clamp(high, start, end)) for low, high in free)
         if self.bottom_up:
             starts = ((round_up(low, align), high) for low, high in ranges)
             found = (low for low, high in starts if low < high and high - low >= size)
         else:
             found = (
                 round_down(high - size, align)
-                for low, high in reversed(ranges)
+                for low, high in ranges
                 if high >= size and round_down(high - size, align) >= low
             )
         return next(found, 0)
@@ -215,7 +243,7 @@ class Memblock:
 
     def alloc_pages(self, count: int, page_size: int) -> None:
         """``count`` single pages, each where alloc() would place it: the highest ones that are free."""
-        for low, high in reversed(list(self.free_ranges())):
+        for low, high in list(self.free_ranges_reverse()):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)
             self.reserve(high - taken * page_size, taken * page_size)

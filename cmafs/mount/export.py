@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, Inode, Symlink, walk
+from cmafs.mount.ending import Failed
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -26,7 +27,7 @@ To write, mount the machine (`cmafs mount`, `cmafs run`) or use cmafs.Machine in
 """
 
 
-class ExportFailed(Exception):
+class ExportFailed(Failed):
     """The directory cannot be written: one line saying why."""
 
 

@@ -27,9 +27,6 @@ from cmafs.mount.fuse_fifo import FifoFeeders
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
 FOREVER = 1e6
 
-#: Bytes: what stat(2) shows for every file system of the tree.
-BLKSIZE = 4096
-
 #: ``-o`` options of every mount; a caller's own are added to these.
 OPTIONS: Mapping[str, str | bool] = {
     "default_permissions": True,
@@ -73,6 +70,7 @@ class FuseMount:
         self._on_ready = on_ready
         self._report = report
         self._inodes: dict[bytes, Inode] = {b"/": root}
+        self._block_size = root.block_size
         self._numbers: dict[int, int] = {}
         self._times: dict[int, tuple[int, int]] = {}
         self._files: dict[int, tuple[File, Inode]] = {}
@@ -180,7 +178,7 @@ class FuseMount:
             st.st_mode |= stat.S_IWUSR
         st.st_nlink = inode.nlink
         st.st_size = inode.size
-        st.st_blksize = BLKSIZE
+        st.st_blksize = self._block_size
         st.st_uid, st.st_gid = (inode.uid, inode.gid) if self._as_root else (self._uid, self._gid)
         atime, mtime = self._times.get(id(inode), (self._boot_time, self._boot_time))
         st.st_atimespec.tv_sec, st.st_atimespec.tv_nsec = divmod(atime, 10**9)

@@ -9,14 +9,15 @@ import os
 import re
 import select
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from cmafs.mount.ending import Failed, one_line
+from cmafs.mount.presence import DESCRIPTORS, Server, server_of
 
 MOUNTINFO = "/proc/self/mountinfo"
 FUSE_DEVICE = "/dev/fuse"
@@ -29,22 +30,37 @@ _TYPES = (f"fuse.{NAME}", "fuse.debugfs")
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+_OWNER = re.compile(r" \S*\buser_id=(\d+)\S*$")
 
-#: Seconds: for a descriptor that is being closed; for a server to end by itself; for one that was told to.
-_BUSY_PATIENCE, _END_PATIENCE, _TERM_PATIENCE = 0.5, 2.0, 10.0
+#: Seconds: for a descriptor that is being closed.
+_BUSY_PATIENCE = 0.5
+#: How a server is brought to its end, and the seconds that it is given: by itself, its door, a signal.
+_ENDINGS: tuple[tuple[float, Callable[[Server], None]], ...] = (
+    (2.0, lambda server: None),
+    (2.0, Server.ring),
+    (10.0, Server.terminate),
+)
+
+#: What fusermount says, for the errno that umount2(2) would give.
+_FUSERMOUNT = {"busy": errno.EBUSY, "not found in": errno.EINVAL, "Invalid argument": errno.EINVAL}
 
 
-class MountFailed(Exception):
+class MountFailed(Failed):
     """A mount cannot be made or taken away: one line saying why and what to do."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of /proc/self/mountinfo; ``device`` is major:minor of the mounted file system."""
+    """A line of /proc/self/mountinfo.
+
+    ``device``: major:minor of the mounted file system; ``owner``: who mounted it, a user id; None if it is
+    no FUSE mount.
+    """
 
     device: str
     mountpoint: str
     fstype: str
+    owner: int | None
 
     @property
     def ours(self) -> bool:
@@ -60,7 +76,8 @@ def _mounts() -> Iterator[Mount]:
         fields, _, source = line.partition(" - ")
         words = fields.split()
         path = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[4])
-        yield Mount(words[2], path, source.split()[0])
+        owner = _OWNER.search(source)
+        yield Mount(words[2], path, source.split()[0], int(owner[1]) if owner else None)
 
 
 def topmost(place: str) -> Mount | None:
@@ -74,41 +91,13 @@ def mounted_at(path: str) -> Mount | None:
     return topmost(os.path.realpath(path))  # Path.resolve stops at the mount of a killed server
 
 
-# the server of a mount: it listens on a socket without a file, named after the mounted file system
-
-
-def _address(device: str) -> str:
-    return f"\0{NAME}/{device}"
-
-
-def announce(device: str) -> socket.socket:
-    """Make the calling process known as the server of a file system, until it ends."""
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(_address(device))
-        listener.listen()
-    except OSError:  # somebody else's name; unmounting then just does not wait
-        listener.close()
-    return listener
-
-
-def server_of(device: str) -> int | None:
-    """The pid of a file system's server; None if it is gone, or not to be seen from here."""
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(_address(device))
-        except OSError:
-            return None
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[:4], "little") or None
-
-
 # who holds a mount
 
 
 def holders(mount: Mount) -> list[str]:
     """The processes with a file, a directory or a mount below a mount point, each as ``comm (pid N)``."""
-    apart = {str(server_of(mount.device)), str(os.getpid())}
+    with server_of(mount.device, mount.owner) as server:
+        apart = {str(server and server.pid), str(os.getpid())}
     found = [
         f"another mount on {other.mountpoint}"
         for other in _mounts()
@@ -117,7 +106,7 @@ def holders(mount: Mount) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and entry.name not in apart and _holds(entry, mount.mountpoint):
             try:
-                comm = (entry / "comm").read_text().strip()
+                comm = one_line((entry / "comm").read_text(errors="replace").rstrip("\n"))
             except OSError:  # it ended meanwhile
                 continue
             found.append(f"{comm} (pid {entry.name})")
@@ -152,28 +141,18 @@ def unmount(path: str, lazy: bool = False) -> None:
         raise MountFailed(f"{path}: nothing is mounted there")
     if not mount.ours:
         raise MountFailed(f"{path}: not a cmafs mount but {mount.fstype}; left as it is")
-    server = server_of(mount.device)
-    pidfd = _pidfd(server) if server else None
-    busy = holders(mount) if lazy else []
-    try:
+    with server_of(mount.device, mount.owner) as server:
+        busy = holders(mount) if lazy else []
         _take_away(path, mount, lazy)
-        if pidfd is not None and not busy:
-            _wait_for_end(path, server, pidfd)
-    finally:
-        if pidfd is not None:
-            os.close(pidfd)
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
+        if server and not busy:
+            _wait_for_end(path, server)
 
 
 def _take_away(path: str, mount: Mount, lazy: bool) -> None:
     deadline = time.monotonic() + _BUSY_PATIENCE
     while error := _umount(mount.mountpoint, lazy):
+        if error[0] == errno.EINVAL:  # somebody else was faster
+            raise MountFailed(f"{path}: nothing is mounted there")
         if error[0] != errno.EBUSY:
             raise MountFailed(f"{path}: cannot be unmounted: {error[1]}")
         busy = holders(mount)
@@ -186,31 +165,50 @@ def _take_away(path: str, mount: Mount, lazy: bool) -> None:
 def _umount(place: str, lazy: bool) -> tuple[int, str] | None:
     """umount2(2) as root, else by the setuid fusermount; an errno and a text if it fails."""
     if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(place), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) == 0:
-            return None
-        code = ctypes.get_errno()
-        return code, os.strerror(code)
+        try:
+            _umount_in(*os.path.split(place), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0))
+        except OSError as error:
+            return error.errno or errno.EIO, error.strerror or str(error)
+        return None
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
         return errno.ENOENT, "fusermount is missing: install the package fuse3"
     command = [program, "-uz" if lazy else "-u", place]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
         return None
     text = done.stderr.strip().splitlines()[-1:] or ["fusermount failed"]
-    return (errno.EBUSY if "busy" in text[0] else errno.EPERM), text[0]
+    known = [(word, code) for word, code in _FUSERMOUNT.items() if word in text[0]]
+    return (known[0][1] if known else errno.EPERM), text[0]
 
 
-def _wait_for_end(path: str, server: int | None, pidfd: int) -> None:
+def _umount_in(directory: str, name: str, flags: int) -> None:
+    """Unmount a name of a directory, as root who may be led astray. Raises OSError.
+
+    The directory is held by a descriptor, and its path asked for: whoever owns a directory above it could
+    have put a link to another place there meanwhile. A mount point itself cannot be exchanged.
+    """
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if str(Path(f"{DESCRIPTORS}/{parent}").readlink()) != directory:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(f"{DESCRIPTORS}/{parent}/{name}"), flags):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(parent)
+
+
+def _wait_for_end(path: str, server: Server) -> None:
     """A server ends with its file system; one whose file system lives on in another namespace is told to."""
     ended = select.poll()
-    ended.register(pidfd, select.POLLIN)
-    if ended.poll(_END_PATIENCE * 1000):
-        return
-    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-    if not ended.poll(_TERM_PATIENCE * 1000):
-        raise MountFailed(f"{path}: unmounted, but its server (pid {server}) does not end")
+    ended.register(server.pidfd, select.POLLIN)
+    for patience, tell in _ENDINGS:
+        tell(server)
+        if ended.poll(patience * 1000):
+            return
+    raise MountFailed(f"{path}: unmounted, but its server (pid {server.pid}) does not end")
 
 
 def check_mountpoint(path: str, nonempty: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import gc
@@ -14,19 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cmafs.init.task import Task
-from cmafs.mount.mounts import NAME, announce, check_device, check_mountpoint, topmost
+from cmafs.mount.ending import explain
+from cmafs.mount.mounts import NAME, check_device, check_mountpoint, topmost
 from cmafs.mount.mounts import MountFailed as MountFailed
 from cmafs.mount.mounts import unmount as unmount
 from cmafs.mount.prctl import set_pdeathsig
+from cmafs.mount.presence import DESCRIPTORS, announce
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from cmafs.api import Machine
 
 Options = Mapping[str, str | bool]
 
 _READY = b"ready"
+
+#: What ends a server.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: Objects: few cycles are made while serving, and a collection takes as long as a dozen calls.
 _GC_THRESHOLD = 100_000
@@ -63,16 +67,21 @@ def serve(
         _log_to(machine, log)
     mount_class = _fuse_mount()
     place = os.path.realpath(mountpoint)
-    presence: list[socket] = []
+    presence: list[int] = []
 
     def ready() -> None:
         if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
-            presence.append(announce(mount.device))
-        on_ready()
+            with contextlib.suppress(OSError):  # unmounting then just does not wait
+                presence.extend(announce(mount.device))
+        try:
+            on_ready()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
     for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    # a signal between mount(2) and libfuse's handlers would leave a mount without a server
+    signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)
     gc.freeze()  # what the boot made stays
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
     machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
@@ -82,8 +91,8 @@ def serve(
     except RuntimeError:
         raise MountFailed(f"{mountpoint}: libfuse cannot mount") from None
     finally:
-        for listener in presence:
-            listener.close()
+        for descriptor in presence:
+            os.close(descriptor)
 
 
 def _current(proc: int) -> Task:
@@ -111,7 +120,9 @@ def _fuse_mount() -> type:
         os.environ["FUSE_LIBRARY_PATH"] = "libfuse.so.2"
     try:
         from cmafs.mount.fuse_ops import FuseMount
-    except OSError:
+    except OSError as error:
+        if "No such file" not in str(error):  # a limit of this process
+            raise
         raise MountFailed(
             "libfuse 2 is missing: install the package libfuse2 (Debian 13, Ubuntu 24.04: libfuse2t64)"
         ) from None
@@ -157,10 +168,11 @@ def spawn(
             message = _read_all(reader)
         except BaseException:  # Ctrl-C while it starts
             os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
             raise
     if message != _READY:
         os.waitpid(pid, 0)
-        raise MountFailed(message.decode(errors="replace") or f"{mountpoint}: the server died at its start")
+        raise MountFailed(os.fsdecode(message) or f"{mountpoint}: the server died at its start")
     return pid
 
 
@@ -197,6 +209,7 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
     """The background process, from the fork to its end."""
     status = 1
     try:
+        writer = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 3)  # the caller may have closed 0, 1 and 2
         os.setsid()
         place = os.path.realpath(start.mountpoint)
         os.chdir("/")
@@ -206,17 +219,20 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
         def ready() -> None:
             os.dup2(1, 2)  # /dev/null from here on
             os.close(errors)
-            os.write(writer, _READY)
+            try:
+                os.write(writer, _READY)
+            except BrokenPipeError:  # who asked for the mount was killed, and does not know of it
+                os.kill(os.getpid(), signal.SIGTERM)
             os.close(writer)
 
         try:
             serve(machine, place, start.options, log=start.log, on_ready=ready)
             status = 0
         except MountFailed as failure:
-            os.write(writer, _reason(str(failure), errors).encode())
+            os.write(writer, _reason(str(failure), errors).encode(errors="surrogateescape"))
     except BaseException as error:  # a forked process must not run on into the caller's code
         with contextlib.suppress(OSError):
-            os.write(writer, f"{start.mountpoint}: {type(error).__name__}: {error}".encode())
+            os.write(writer, f"{start.mountpoint}: {explain(error)}".encode(errors="surrogateescape"))
     finally:
         os._exit(status)
 
@@ -227,7 +243,7 @@ def _own_descriptors(*keep: int) -> int:
     errors = os.memfd_create("cmafs-errors")
     for number, target in ((0, null), (1, null), (2, errors)):
         os.dup2(target, number)
-    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+    for number in [int(entry.name) for entry in Path(DESCRIPTORS).iterdir()]:
         if number > 2 and number not in (*keep, errors):
             with contextlib.suppress(OSError):  # the one that listed them
                 os.close(number)
@@ -250,8 +266,10 @@ def _reason(failure: str, errors: int) -> str:
 
 def _log_to(machine: Machine, path: str) -> None:
     """Write the machine's own log to a file too. Raises MountFailed if the file cannot be written."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        file = Path(path).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115  open as long as the server
+        file = os.open(path, flags, 0o666)  # open as long as the server
     except OSError as error:
-        raise MountFailed(f"{path}: {error.strerror}") from None
-    machine.simlog.sink = lambda line: print(line, file=file)
+        why = "nobody reads this FIFO" if error.errno == errno.ENXIO else error.strerror
+        raise MountFailed(f"{path}: {why}") from None
+    machine.simlog.sink = lambda line: os.write(file, f"{line}\n".encode(errors="surrogateescape"))

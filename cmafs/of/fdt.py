@@ -6,8 +6,11 @@ back on Python 3, so this reads the list of tags that its parser makes, where pr
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
+import stat
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,11 +87,29 @@ def _find(source: str) -> Path:
     return Path(source)
 
 
+def read_named(path: str, most: int) -> bytes:
+    """A file that the user named, up to so many bytes, without waiting for anybody. Raises OSError.
+
+    A FIFO waits for a writer who may never come. The pipe of a shell's ``<(…)`` has one, and no name.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK)
+        fifo = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        if fifo and not os.path.realpath(name).startswith("/proc/"):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "is a FIFO; a file is wanted")
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+    with open(path, "rb", opener=opener) as file:
+        return file.read(most)
+
+
 def _read(path: str) -> bytes:
     """A file's bytes. Raises DtError if it is missing, unreadable, empty or too large for a device tree."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_SOURCE_SIZE + 1)
+        data = read_named(path, MAX_SOURCE_SIZE + 1)
     except IsADirectoryError:
         raise DtError(f"{path}: is a directory; a .dts or .dtb file is wanted") from None
     except OSError as error:

@@ -5,7 +5,10 @@ An edge module, like ``cmafs.of.fdt``, which alone uses it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -14,8 +17,9 @@ from pathlib import Path
 
 from cmafs.of.base import DtError
 
-#: Seconds for one tool: /incbin/ of an endless file must not hang a check.
-_TIMEOUT = 10
+#: Seconds and bytes of address space for one tool: /incbin/ of an endless file must not hang a check, nor
+#: take the host's memory.
+_TIMEOUT, _MEMORY = 10, 256 << 20
 
 _CPP_DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(?:include|define|undef|ifdef|ifndef|if|error)[ \t]+[\"<\w(!]", re.M
@@ -45,21 +49,23 @@ class OverlayError(DtError):
 
 
 def _run(command: Sequence[str], stdin: bytes | None, cwd: str | None = None) -> Completed:
+    pipe = subprocess.PIPE
+    source = subprocess.DEVNULL if stdin is None else pipe
     try:
-        return subprocess.run(
-            command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            cwd=cwd,
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, cwd=cwd) as process:
+            with contextlib.suppress(OSError, ValueError):  # where the caller's own limit is lower
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+            try:
+                output, errors = process.communicate(stdin, _TIMEOUT)
+            except BaseException:
+                process.kill()
+                raise
     except FileNotFoundError:
         package = _PACKAGES[command[0]]
         raise DtError(f"{command[0]} is not installed: install the package {package}") from None
     except subprocess.TimeoutExpired:
         raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _died(tool: str, source: str, result: Completed) -> str:
@@ -88,7 +94,7 @@ def _preprocess(source: str, text: bytes, argument: str) -> bytes:
     flags = ["-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp"]
     for path in _include_directories(Path(source).parent):
         flags += ["-I", str(path)]
-    stdin = b'# 1 "%s"\n' % source.encode() + text if argument == "-" else None
+    stdin = b'# 1 "%s"\n' % os.fsencode(source) + text if argument == "-" else None
     result = _run(["cpp", *flags, argument], stdin)
     if result.returncode:
         match = _CPP_ERROR.search(result.stderr.decode("utf-8", "replace"))
@@ -125,7 +131,7 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     argument = "-"
     if regular:
         argument = f"./{source}" if source.startswith("-") else source
-    stdin, cwd = None if regular else b'# 1 "%s"\n' % source.encode() + text, None
+    stdin, cwd = None if regular else b'# 1 "%s"\n' % os.fsencode(source) + text, None
     if _CPP_DIRECTIVE.search(text):
         stdin, cwd = _preprocess(source, text, argument), str(Path(source).parent)
         argument = "-"  # the working directory is then where dtc's own /include/ looks

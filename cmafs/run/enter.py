@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from cmafs.run.job import CANNOT_RUN, Job, NamespaceError, Server, run
+from cmafs.mount.ending import CANNOT_RUN, complain, open_streams
+from cmafs.run.job import Job, Server, run
 from cmafs.run.root import HOST
 from cmafs.run.signals import Signals
 from cmafs.run.syscalls import bind
@@ -24,9 +25,10 @@ def main(arguments: list[str]) -> int:
         return Server(int(pid), own=False)
 
     try:
+        open_streams()
         return run(Job(command, serve, Signals.inherited()))
-    except (NamespaceError, OSError) as error:
-        print(f"cmafs: {error}", file=sys.stderr)
+    except Exception as error:
+        complain(error)
         return CANNOT_RUN
 
 

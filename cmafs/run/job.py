@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run import proc, programs, root, syscalls
@@ -28,12 +29,11 @@ from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.run.signals import Signals, terminal_given_back, wait_for
 from cmafs.run.tasks import StandIns
 
-CANNOT_RUN = 125  # cmafs failed before CMD
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
-class NamespaceError(Exception):
+class NamespaceError(Failed):
     """The namespaces cannot be set up here; the text says why and what to do."""
 
 
@@ -72,12 +72,13 @@ def _write(path: str, text: str) -> None:
 
 
 def own_namespaces() -> None:
-    """A mount namespace for the machine: as root, else in a user namespace where the caller is root."""
+    """Namespaces of mounts and IPC for the machine: as root, else with a user namespace to be root of."""
     uid, gid = os.geteuid(), os.getegid()
+    own = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC
     try:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.unshare(own)
     except PermissionError:
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        syscalls.unshare(own | syscalls.CLONE_NEWUSER)
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {uid} 1\n")
         _write("/proc/self/gid_map", f"0 {gid} 1\n")
@@ -219,6 +220,7 @@ def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
         os.write(ready, b"1")
         if not os.read(mapped, 1):
             os._exit(CANNOT_RUN)  # init has said why
+        syscalls.join_session_keyring()
         syscalls.filter_syscalls()
     _execute(job)
 
@@ -261,8 +263,8 @@ def _guarded(body: Callable[[], NoReturn]) -> NoReturn:
     """Run the body of a forked child; it never returns into its parent's code."""
     try:
         body()
-    except NamespaceError as error:
-        os.write(2, f"cmafs: {error}\n".encode())
+    except BaseException as error:
+        complain_raw(error)
     finally:
         os._exit(CANNOT_RUN)
 

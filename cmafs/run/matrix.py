@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from cmafs.mount.ending import CANNOT_RUN
 from cmafs.mount.prctl import set_pdeathsig
-from cmafs.run.job import CANNOT_RUN
 
 _CHUNK = 65536  # bytes read at a time
 

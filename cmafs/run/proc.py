@@ -1,7 +1,7 @@
 """/proc of `cmafs run`: a private procfs for CMD's pids with the machine's files over it.
 
-Root of the identity-mapped user namespace still owns the host's sysctls as far as file permissions go, so
-/proc/sys is read-only there, and /proc/sys/vm a directory of the run's own.
+Root of the identity-mapped user namespace still owns the host's settings as far as file permissions go, so
+all but the processes is read-only there, and /proc/sys/vm a directory of the run's own.
 """
 
 from __future__ import annotations
@@ -12,24 +12,21 @@ import re
 from collections.abc import Iterator
 
 from cmafs.mount.mounts import MOUNTINFO
-from cmafs.run.root import PRIVATE, PROCFS, TREE, Graft, fits, is_sealed, tmpfs, touch
+from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
+from cmafs.run.root import PRIVATE, PROCFS, SEALED, TREE, Graft, fits, restrict, seal, tmpfs, touch
 from cmafs.run.syscalls import (
-    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
-    MS_REMOUNT,
     bind,
     mount,
+    umount,
 )
 
 _PROC = "/proc"
 #: names of a machine that a host's procfs may lack, by configuration or architecture
 HOST_NAMES = ("device-tree", "config.gz", "buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "iomem")
-_VM = "sys/vm"
-_PRINTK = "sys/kernel/printk"  # what a board's script sets without further ado
-_SYSRQ = "sysrq-trigger"  # `echo m` there makes the host's kernel print into its log
 _SLOW = "stat_refresh"  # reading it makes every CPU of the host fold its counters
 _REVEALING = ("debugfs", "tracefs", "proc", "devtmpfs")
 _KEEP = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -46,7 +43,7 @@ def _below_proc(grafts: dict[str, Graft]) -> list[Graft]:
 def missing(grafts: dict[str, Graft], host: str) -> list[Graft]:
     """The machine's names in /proc that the host's procfs lacks, where nobody can make one."""
     lacking = [graft for graft in _below_proc(grafts) if not fits(graft, host)]
-    return [graft for graft in lacking if not _relative(graft).startswith(f"{_VM}/")]
+    return [graft for graft in lacking if not _relative(graft).startswith(f"{VM}/")]
 
 
 def _read(path: str) -> bytes:
@@ -89,24 +86,32 @@ def mount_proc() -> None:
     mount("proc", PROCFS, "proc", _KEEP)
 
 
+def _write_protect() -> None:
+    """Make everything in the private procfs but the processes read-only. Raises OSError."""
+    seal(PROCFS, MS_RDONLY)
+    with os.scandir(PROCFS) as entries:
+        for entry in entries:
+            if not entry.name.isdigit() and not entry.is_symlink():
+                bind(f"{SEALED}/{entry.name}", entry.path)
+    umount(SEALED)
+
+
 def graft_proc(grafts: dict[str, Graft]) -> None:
     """Put the machine's files over the private procfs, the host's sysctls out of reach. Raises OSError."""
-    sysctl = f"{PROCFS}/sys"
-    bind(sysctl, sysctl)
-    mount("none", sysctl, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _KEEP)
-    _private_directory(f"{PROCFS}/{_VM}")
+    _write_protect()
+    _private_directory(f"{PROCFS}/{VM}")
     release, version = _release_and_version()
     private = {
-        _PRINTK: _read(f"{PROCFS}/{_PRINTK}"),
-        _SYSRQ: b"",
-        "sys/kernel/osrelease": release,
-        "sys/kernel/version": version,
+        PRINTK: _read(f"{PROCFS}/{PRINTK}"),  # what a board's script sets without further ado
+        SYSRQ: b"",  # `echo m` there makes the host's kernel print into its log
+        OSRELEASE: release,
+        VERSION: version,
     }
     for name, content in private.items():
         _private_file(f"{PROCFS}/{name}", content)
     for graft in _below_proc(grafts):
         place = f"{PROCFS}/{_relative(graft)}"
-        if _relative(graft).startswith(f"{_VM}/") and not os.path.exists(place):
+        if _relative(graft).startswith(f"{VM}/") and not os.path.exists(place):
             touch(place)
         if graft.kind == "bind" and os.path.exists(place):
             bind(graft.source, place)
@@ -127,7 +132,7 @@ def _host_mounts() -> Iterator[tuple[str, str]]:
         lines = [line.split() for line in file]
     for fields in lines:
         device, root, place, fstype = *fields[2:5], fields[fields.index("-") + 1]
-        if fstype not in _REVEALING or (fstype == "devtmpfs" and root != "/"):
+        if fstype not in _REVEALING or (fstype == "devtmpfs" and (root != "/" or place == f"{PRIVATE}/dev")):
             continue
         path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
         with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
@@ -142,8 +147,7 @@ def cover_strays() -> None:
         if fstype in ("debugfs", "tracefs"):
             _cover(path)
         elif fstype == "proc" and not f"{path}/".startswith((f"{_PROC}/", f"{PROCFS}/")):
-            _cover(f"{path}/{_SYSRQ}")
-            _cover(f"{path}/sys")
+            restrict(path, MS_RDONLY)
         elif fstype == "devtmpfs":
             _cover_devices(path)
 
@@ -151,8 +155,7 @@ def cover_strays() -> None:
 def _cover_devices(directory: str) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if entry.name == "kmsg" or is_sealed(entry.name, mode):
+            if entry.name not in DEVICES and not entry.is_symlink():
                 _cover(entry.path)
 
 

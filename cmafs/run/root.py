@@ -7,8 +7,8 @@ lacks, that directory is composed in the same way, one level deeper.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +16,18 @@ from pathlib import PurePosixPath
 
 from cmafs.board.memory import SYSFS
 from cmafs.mount.mounts import MOUNTINFO
+from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (
     MS_BIND,
     MS_NODEV,
+    MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
     MS_REMOUNT,
     bind,
     mount,
     pivot_root,
+    restrict_tree,
     umount,
 )
 
@@ -34,12 +37,12 @@ TREE = f"{PRIVATE}/mnt"  # the mounted tree: $CMAFS_MOUNT
 DEBUGFS = f"{PRIVATE}/debugfs"  # the same tree, mounted under the names that /proc/mounts is to show
 TRACEFS = f"{PRIVATE}/tracefs"
 PROCFS = f"{PRIVATE}/proc"  # the run's procfs; the root directory of /proc is composed
+SEALED = f"{PRIVATE}/sealed"  # what may be seen and nothing else, while composing
 
+_DEV = "/dev"
 _PTMX = "/dev/ptmx"
 _DEBUG = "/sys/kernel/debug"
 _FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit that mount(2) takes
-#: devices besides disks by which root would change the host for longer than the run, or write to its log
-_SEALED = re.compile(r"loop-control|mapper|mem|nvram|port|snapshot|ttyprintk|watchdog\d*")
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
@@ -105,7 +108,7 @@ def fits(graft: Graft, root: str) -> bool:
 
 def _to_compose(grafts: dict[str, Graft], host: str) -> list[str]:
     """The host's directories in which a name must be added or taken away; parents first."""
-    composed = set()
+    composed = {_DEV} if os.path.isdir(host + _DEV) else set()  # where not everything is let through
     for graft in grafts.values():
         if not fits(graft, host):
             parents = (str(parent) for parent in PurePosixPath(graft.path).parents)
@@ -130,18 +133,25 @@ def restrict(path: str, flags: int) -> None:
     mount("none", path, None, MS_REMOUNT | MS_BIND | flags | os.statvfs(path).f_flag & _FLAGS)
 
 
-def is_sealed(name: str, mode: int) -> bool:
-    """Whether CMD may see this entry of /dev, but not open it: a disk, say, or the watchdog."""
-    return stat.S_ISBLK(mode) or _SEALED.fullmatch(name) is not None
+def seal(source: str, flags: int) -> None:
+    """Show a directory of the host at SEALED, with MS_RDONLY or MS_NODEV there: so is what is bound from it.
+
+    Raises OSError.
+    """
+    bind(source, SEALED, recursive=True)
+    restrict_below(SEALED, flags)
 
 
-def _write_protect(directory: str) -> None:
-    """Make every file system at and below a directory read-only here. Raises OSError."""
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        places = [line.split()[4] for line in file]
-    for place in dict.fromkeys(places):
-        if f"{place}/".startswith(f"{directory}/"):
-            restrict(place, MS_RDONLY)
+def restrict_below(directory: str, flags: int) -> None:
+    """Restrict every file system at and below a mounted directory here. Raises OSError."""
+    try:
+        restrict_tree(directory, flags)
+    except OSError:  # before 5.12, or a container without this call
+        with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+            places = [line.split()[4] for line in file]
+        for place in dict.fromkeys(places):
+            if f"{place}/".startswith(f"{directory}/"):
+                restrict(place, flags)
 
 
 def _opens_ptmx() -> bool:
@@ -165,18 +175,9 @@ def _clone(source: str, target: str) -> None:
     elif stat.S_ISDIR(mode):
         os.mkdir(target)
         bind(source, target, recursive=True)
-    elif target == _PTMX:
-        os.symlink(_ptmx(), target)
     else:
         touch(target)
         bind(source, target)
-
-
-def _seal(path: str) -> None:
-    """Let an entry of /dev be seen and not opened, if it is one of those. Raises OSError."""
-    mode = os.lstat(path).st_mode
-    if is_sealed(os.path.basename(path), mode) and not stat.S_ISLNK(mode):
-        restrict(path, MS_NODEV)
 
 
 def _fill(directory: str, skip: set[str]) -> None:
@@ -185,12 +186,45 @@ def _fill(directory: str, skip: set[str]) -> None:
     for name in sorted(os.listdir(HOST + directory)):
         if f"{root}/{name}" in skip:
             continue
-        try:
+        with contextlib.suppress(OSError):  # a dead network or FUSE mount: the rest is still worth having
             _clone(f"{HOST}{root}/{name}", f"{root}/{name}")
-        except OSError:  # a dead network or FUSE mount: the rest of the host is still worth having
+
+
+def _fill_dev(skip: set[str]) -> None:
+    """Bind the host's devices into the composed /dev: what is not allowed can be seen, not opened."""
+    host = f"{HOST}{_DEV}"
+    seal(host, MS_RDONLY | MS_NODEV)
+    for name in sorted(os.listdir(host)):
+        place = f"{_DEV}/{name}"
+        if place in skip:
             continue
-        if directory == "/dev":
-            _seal(f"{root}/{name}")
+        with contextlib.suppress(OSError):  # as above
+            if place == _PTMX:
+                os.symlink(_ptmx(), place)
+            elif name == "mqueue":
+                os.mkdir(place)
+                mount("mqueue", place, "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            else:
+                _clone(f"{host}/{name}" if name in DEVICES else _sealed(name), place)
+    if not _opens_ptmx():
+        _show_ptmx(host, f"{PRIVATE}{_DEV}")
+    umount(SEALED)
+
+
+def _sealed(name: str) -> str:
+    """What stands for an entry of /dev that cannot be opened: an empty file for a FIFO or a socket."""
+    mode = os.lstat(f"{SEALED}/{name}").st_mode
+    return f"{PRIVATE}/none" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else f"{SEALED}/{name}"
+
+
+def _show_ptmx(host: str, whole: str) -> None:
+    """Bind the host's /dev once more for its ptmx, which looks for pts beside itself, and seal the rest."""
+    bind(host, whole, recursive=True)
+    restrict(whole, MS_RDONLY)
+    for name in os.listdir(host):
+        if name not in ("ptmx", "pts") and not os.path.islink(f"{host}/{name}"):
+            with contextlib.suppress(FileNotFoundError):  # unplugged meanwhile
+                bind(_sealed(name), f"{whole}/{name}", recursive=True)
 
 
 def _place(graft: Graft) -> None:
@@ -218,20 +252,19 @@ def enter_root() -> None:
     pivot_root("/proc", f"/proc{HOST}")
     os.chdir("/")
     private = [f"{PRIVATE}/{name}" for name in ("dev", "real", "bin")]
-    for path in (TREE, DEBUGFS, TRACEFS, PROCFS, "/proc", *private):
+    for path in (TREE, DEBUGFS, TRACEFS, PROCFS, SEALED, "/proc", *private):
         os.mkdir(path)
+    touch(f"{PRIVATE}/none", mode=0)
     bind(f"{HOST}/proc", "/proc", recursive=True)  # until the run has its own
 
 
 def bind_host() -> None:
-    """Bind what stands in the host's root, /proc aside, and its /dev once more if pseudoterminals need it.
+    """Bind what stands in the host's root, /proc aside.
 
     /sys is read-only: root of CMD's user namespace would still be the owner of the host's settings there.
     """
-    _write_protect(f"{HOST}/sys")
+    restrict_below(f"{HOST}/sys", MS_RDONLY)
     _fill("/", {"/proc", PRIVATE, _ANDROID})
-    if not _opens_ptmx():
-        bind(f"{HOST}/dev", f"{PRIVATE}/dev", recursive=True)
 
 
 def graft_machine(grafts: dict[str, Graft]) -> None:
@@ -240,7 +273,7 @@ def graft_machine(grafts: dict[str, Graft]) -> None:
     for directory in _to_compose(here, HOST):
         mode = stat.S_IMODE(os.stat(HOST + directory).st_mode)
         tmpfs(directory, mode)
-        _fill(directory, set(here))
+        _fill_dev(set(here)) if directory == _DEV else _fill(directory, set(here))
     for graft in here.values():
         _place(graft)
     if not os.path.lexists("/system"):  # `#!/system/bin/sh` of Android's scripts
@@ -252,4 +285,5 @@ def leave_host() -> None:
     """Take the host's root out of sight, and what only served to compose. Raises OSError."""
     for place in (HOST, DEBUGFS, TRACEFS):
         umount(place)
+    for place in (HOST, DEBUGFS, TRACEFS, SEALED):
         os.rmdir(place)

@@ -13,6 +13,7 @@ from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
@@ -40,7 +41,11 @@ _NR = {
     0x80000016: (103, 306, 187),  # s390x
     0xC0000102: (116, 76, 71),  # loongarch64
 }
-_NR_PIDFD_GETFD = 438  # the same on every architecture above
+#: keyctl(2) by what uname(2) calls a machine on which long has 64 bits
+_NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_NR_PIDFD_GETFD, _NR_MOUNT_SETATTR = 438, 442  # the same on every architecture above
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _X32_SYSCALL_BIT = 0x40000000
 
 
@@ -67,6 +72,15 @@ def bind(source: str, target: str, recursive: bool = False) -> None:
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
 
 
+def restrict_tree(target: str, flags: int) -> None:
+    """mount_setattr(2), 5.12 on: add MS_RDONLY or MS_NODEV to a mount and all below it. Raises OSError."""
+    attributes = ctypes.create_string_buffer(struct.pack("=4Q", flags, 0, 0, 0))  # these bits are the same
+    result = _libc.syscall(
+        _NR_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(32)
+    )
+    _check(result, f"mount_setattr {target}")
+
+
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """umount2(2). Raises OSError."""
     _check(_libc.umount2(os.fsencode(target), flags), f"umount {target}")
@@ -75,6 +89,17 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). Raises OSError."""
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+
+
+def join_session_keyring() -> None:
+    """Leave the caller's session keyring for an empty one, which ends with the last process that has it.
+
+    The kernel may have no keys, or a container none of its own: then CMD cannot add any to the caller's
+    either. Keyrings of users are the user namespace's (security/keys/process_keys.c, 5.3 on).
+    """
+    number = _NR_KEYCTL.get(platform.machine())
+    if number and ctypes.sizeof(ctypes.c_long) == 8:
+        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 class _SockFprog(ctypes.Structure):

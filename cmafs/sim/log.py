@@ -15,7 +15,7 @@ class SimLog(deque[str]):
 
     def __init__(self, lines: Iterable[str] = (), maxlen: int | None = MAX_LINES) -> None:
         super().__init__(lines, maxlen)  # the arguments of a deque, with which it is copied
-        self.sink: Callable[[str], None] | None = None
+        self.sink: Callable[[str], object] | None = None
         self.internal_errors = 0
 
     def append(self, line: str) -> None:

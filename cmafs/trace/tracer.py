@@ -202,7 +202,7 @@ class Tracer:
     def page_pointer(self, pfn: int) -> str:
         """``%p`` of a page: as in the log, or plain; 0 is no page."""
         address = page_address(pfn or None)
-        return self._hash_ptr(address) if self.abi.hashes_pointers else f"{address:016x}"
+        return self._hash_ptr(address) if self.abi.hashes_pointers or not address else f"{address:016x}"
 
     def cmdlines(self) -> str:
         """What ``saved_cmdlines`` reads."""

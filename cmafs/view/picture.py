@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cmafs.board.areas import Area
-from cmafs.board.extents import ALLOCATED, FREE, MOVABLE, PINNED, Extent
+from cmafs.board.extents import ALLOCATED, FREE, MOVABLE, PINNED, STATES, Extent
 from cmafs.board.memory import ZoneBlocks
+from cmafs.lib.kstrtox import kstrtoull
 from cmafs.view.cells import Cell, cells, largest_hole, pages_per_cell
 
 #: What a cell is drawn with when its owner is one of too many, or of nobody knows whom.
@@ -74,7 +75,7 @@ class AreaPicture:
         if cell.state == FREE:
             return (LARGEST if cell.largest else HOLE), PALETTES[FREE][cell.largest]
         glyph, colour = self.glyphs[cell.state, cell.owner]
-        return (SPARSE.get(cell.state, glyph) if cell.sparse else glyph), colour
+        return (SPARSE[cell.state], _light(colour)) if cell.sparse else (glyph, colour)
 
 
 def size(pages: int, page_size: int) -> str:
@@ -87,26 +88,47 @@ def size(pages: int, page_size: int) -> str:
     return f"{amount:.4g} GiB"
 
 
-def picture_of(area: Area, extents: Sequence[Extent], page_size: int) -> AreaPicture:
-    """The picture of one area."""
+def pictures_of(areas: Sequence[tuple[Area, Sequence[Extent]]], page_size: int) -> list[AreaPicture]:
+    """The pictures of areas and what lies in them; an owner has the same letter and colour in all."""
+    glyphs = glyphs_of([extent for _, extents in areas for extent in extents])
+    return [_picture(area, extents, glyphs, page_size) for area, extents in areas]
+
+
+def _picture(area: Area, extents: Sequence[Extent], glyphs: Glyphs, page_size: int) -> AreaPicture:
     hole = largest_hole(area.holes())
     scale = pages_per_cell(sum(one.count for one in area.ranges), 1 << area.order_per_bit)
-    glyphs, keys = keys_of(extents)
     strips = [
         Strip(one.base_pfn, cells(extents, one.base_pfn, one.end_pfn, scale, hole)) for one in area.ranges
     ]
-    shown = {cell.state: cell for strip in strips for cell in strip.cells if cell.sparse}
-    keys += [
-        Key(SPARSE[state], PALETTES[state][0], f"{state}, under half of the cell") for state in sorted(shown)
-    ]
-    keys.append(Key(HOLE, PALETTES[FREE][0], "free"))
-    if hole[1]:
-        guests = any(cell.largest and cell.state != FREE for strip in strips for cell in strip.cells)
-        underlined = ", underlined" if guests else ""
-        keys.append(Key(LARGEST, PALETTES[FREE][1], f"the largest hole{underlined}"))
     at = f" at {area.ranges[0].base_pfn * page_size:#x}" if area.ranges else ""
     heading = f"{area.name}: {size(area.count, page_size)}{at}, {area.count} pages"
+    keys = [*_owners(extents, glyphs), *_marks([cell for strip in strips for cell in strip.cells])]
     return AreaPicture(area.name, heading, _facts(area, hole, page_size), scale, strips, keys, glyphs)
+
+
+def _owners(extents: Sequence[Extent], glyphs: Glyphs) -> Iterator[Key]:
+    """The legend of the owners, those with most pages first in each state."""
+    pages = _pages(extents)
+    for key in sorted(pages, key=lambda key: (STATES.index(key[0]), -pages[key])):
+        state, owner = key
+        yield Key(*glyphs[key], f"{owner}: {pages[key]} {state}" if owner else f"{pages[key]} {state}")
+
+
+def _marks(shown: Sequence[Cell]) -> Iterator[Key]:
+    """The legend of what is no owner."""
+    for state in sorted({cell.state for cell in shown if cell.sparse}):
+        yield Key(SPARSE[state], _light(PALETTES[state][0]), f"{state}, under half of the cell")
+    if any(cell.state == FREE and not cell.largest for cell in shown):
+        yield Key(HOLE, PALETTES[FREE][0], "free")
+    if any(cell.largest for cell in shown):
+        guests = any(cell.largest and cell.state != FREE for cell in shown)
+        yield Key(LARGEST, PALETTES[FREE][1], f"the largest hole{', underlined' * guests}")
+
+
+def _light(colour: Colour) -> Colour:
+    """A colour halfway to white, in documents; terminals have the other character."""
+    halves = (((255 + kstrtoull(colour[0][at : at + 2], 16)) // 2) for at in (1, 3, 5))
+    return "#" + "".join(f"{half:02x}" for half in halves), colour[1]
 
 
 def _facts(area: Area, hole: tuple[int, int], page_size: int) -> list[str]:
@@ -124,14 +146,19 @@ def _facts(area: Area, hole: tuple[int, int], page_size: int) -> list[str]:
     return [*facts, f"{len(holes)} hole{'s' * (len(holes) != 1)}, {largest}"]
 
 
-def keys_of(extents: Sequence[Extent]) -> tuple[Glyphs, list[Key]]:
-    """A glyph and a colour for each owner, the one with most pages first; the legend of them."""
+def _pages(extents: Sequence[Extent]) -> Counter[tuple[str, str]]:
+    """How many pages each owner has in each state."""
     pages: Counter[tuple[str, str]] = Counter()
     for extent in extents:
         if extent.state != FREE:
             pages[extent.state, extent.owner] += extent.pages
+    return pages
+
+
+def glyphs_of(extents: Sequence[Extent]) -> Glyphs:
+    """A letter and a colour for each owner, the one with most pages first."""
+    pages = _pages(extents)
     glyphs: Glyphs = {(ALLOCATED, ""): (UNNAMED[ALLOCATED], PALETTES[ALLOCATED][-1])}
-    keys = []
     for state in (ALLOCATED, MOVABLE, PINNED):
         owners = [key for key, _ in pages.most_common() if key[0] == state]
         named = zip(LETTERS.get(state, ""), (key for key in owners if key[1]), strict=False)
@@ -139,9 +166,7 @@ def keys_of(extents: Sequence[Extent]) -> tuple[Glyphs, list[Key]]:
         palette = PALETTES[state]
         for index, key in enumerate(owners):
             glyphs[key] = letters.get(key, UNNAMED[state]), palette[index % len(palette)]
-            text = f"{key[1]}: {pages[key]} {state}" if key[1] else f"{pages[key]} {state}"
-            keys.append(Key(*glyphs[key], text))
-    return glyphs, keys
+    return glyphs
 
 
 def block_share(zone: ZoneBlocks, width: int) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ from cmafs.board.extents import ALLOCATED, FREE, Extent
 from cmafs.lib.intervals import Interval
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.view.cells import cells
-from cmafs.view.picture import PALETTES, Glyphs, Key, keys_of
+from cmafs.view.picture import PALETTES, Glyphs, Key, glyphs_of
 from cmafs.view.svg import CELL, GAP, LEFT, LINE, PER_ROW, ROW, Drawing, legend, strip_rows
 
 #: What a reader who does not know the kernel should see in the picture of a function.
@@ -76,7 +76,7 @@ def draw_steps(title: str, steps: Sequence[Step], before: Sequence[Extent], resu
     all_tries = tries(steps)
     shown = all_tries if len(all_tries) <= MAX_TRIES else [*all_tries[: MAX_TRIES - 1], all_tries[-1]]
     extents = [extent for step in steps for extent in step.extents]
-    glyphs, _ = keys_of([*before, *extents])
+    glyphs = glyphs_of([*before, *extents])
     drawing = Drawing(title)
     drawing.y += LINE
     drawing.text(10, title, bold=True)

@@ -85,7 +85,7 @@ def _legend(keys: Sequence[Key], width: int, colour: bool) -> Iterator[str]:
     for key in shown:
         item = f"{key.glyph} {key.label}"
         if used + 2 + len(item) > max(width, MIN_WIDTH) and used > 1:
-            yield line
+            yield line.rstrip()
             line, used = " ", 1
         line += f" {_paint(key.glyph, key.colour, colour)} {key.label} "
         used += 2 + len(item)

@@ -151,9 +151,12 @@ def cma_in_zone(machine: DriverMachine, gfp: int) -> bool:
 
 
 def pool_pages_from_cma(machine: DriverMachine, gfp: int, order: int) -> int | None:
-    """2^order pages of the default area for a pool, aligned as the DMA API does; their pfn or None."""
-    default = machine.cma.default
-    if default is None or not cma_in_zone(machine, gfp):
+    """2^order pages of the default area for a pool, aligned as the DMA API does; their pfn or None.
+
+    32-bit ARM's own pool asks without looking (``arch/arm/mm/dma-mapping.c:atomic_pool_init()@v6.1``).
+    """
+    default, looks = machine.cma.default, machine.config.on("DMA_COHERENT_POOL")
+    if default is None or (looks and not cma_in_zone(machine, gfp)):
         return None
     return cma_alloc(default, 1 << order, min(order, machine.config.number("CMA_ALIGNMENT")))
 

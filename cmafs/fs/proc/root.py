@@ -17,6 +17,7 @@ from cmafs.fs.proc.sysctl import Sysctl, VmSysctls
 from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.init.version import linux_banner
+from cmafs.lib.printk import encode
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -51,7 +52,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     lines = machine.config.lines()
     files = VmstatFiles(machine, options_of(lines))
     proc = root.subdir("proc", 0o555, PROC)
-    cmdline = f"{machine.cmdline}\n".encode()
+    cmdline = encode(f"{machine.cmdline}\n")
     banner = f"{linux_banner(machine.abi.release)}\n".encode()
     _add_text(proc, "meminfo", 0o444, partial(meminfo, machine, tuple(files.names(abi.meminfo))))
     _add_text(proc, "vmstat", 0o444, files.vmstat)
@@ -63,7 +64,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     _add_text(proc, "cmdline", 0o444, lambda: cmdline)
     _add_text(proc, "version", 0o444, lambda: banner)
-    _add_config(root, proc, machine, "".join(f"{line}\n" for line in lines).encode())
+    _add_config(root, proc, machine, encode("".join(f"{line}\n" for line in lines)))
     _add_sysctls(proc, machine)
 
 

@@ -49,7 +49,9 @@ def copy_of(machine: BootedMachine) -> BootedMachine:
     known: dict[int, object] = {id(machine.on_task): None, id(machine.current): machine.current}
     known |= {id(machine.simlog): SimLog(), id(memory.pins): dict(memory.pins)}
     known |= {id(one.pinned): set(one.pinned) for one in memory.owners.occupants.values()}
-    return deepcopy(machine, known)
+    copied = deepcopy(machine, known)
+    copied.memory.on_migrate = copied.cma.fault = None
+    return copied
 
 
 def helps(machine: BootedMachine, cma: Cma, advice: Advice) -> bool:

@@ -38,8 +38,14 @@ def task_line(task: TaskInfo) -> str:
 
 def show_tasks(machine: BootedMachine) -> bytes:
     """sim/tasks: who holds memory, and where."""
+    machine.faults.expire()
     lines = ["\t".join(TASK_COLUMNS), *map(task_line, tasks(machine.memory))]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def show_faults(machine: BootedMachine) -> bytes:
+    """sim/faults: what was set and not taken back."""
+    return "".join(f"{line}\n" for line in machine.faults.lines()).encode()
 
 
 class Verify:
@@ -72,6 +78,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("tasks", 0o444, SeqOperations(partial(show_tasks, machine)))
     sim.file("verify", 0o444, SeqOperations(Verify(machine).show))
     sim.file("why", 0o444, SeqOperations(lambda: why(machine).encode()))
+    sim.file("faults", 0o444, SeqOperations(partial(show_faults, machine)))
     sim.file("advice", 0o444, SeqOperations(partial(show_advice, machine)))
     sim.file("map", 0o444, SeqOperations(partial(show_map, machine)))
     sim.file("log", 0o444, SeqOperations(lambda: "".join(f"{line}\n" for line in machine.simlog).encode()))
