@@ -63,6 +63,8 @@ def run_compare(args: argparse.Namespace) -> int:
     from cmafs.replay.compare import differences
 
     transcript, root = _transcript(args.file)
+    if not transcript.operations and "script" in transcript.header:
+        raise CommandFailed(f"{args.file}: a shell script was recorded: run it with `cmafs run`, and diff", 2)
     if not transcript.operations and not transcript.dmesg:
         raise CommandFailed(f"{args.file}: nothing was recorded that could be compared", 2)
     kernel = _boot(args, transcript, root)

@@ -1,8 +1,8 @@
 """Whether a machine answers as a transcript says: what is compared, and how strictly.
 
 * every outcome field of every operation, byte for byte. Only ``nr_free_cma`` and ``CmaFree`` may differ by at
-  most ``LAG`` pages (``PARKED`` where a transcript is named there): a real machine parks freed pages on
-  per-CPU lists until an allocation drains them, ours does so at boot only (7.2);
+  most ``LAG`` pages: a real machine parks freed pages on per-CPU lists until an allocation drains them, ours
+  does so at boot only (7.2);
 * the log from the end of boot on, lines with ``cma`` in them: the recorded ones are the end of ours. Unless
   they fill the recorder's 128 KiB they are all of ours. A hashed pointer equals ``(____ptrval____)``, and two
   recorded hashes are equal exactly where ours are.
@@ -15,92 +15,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
-from cmafs.lib.kstrtox import kstrtoll, kstrtoull
-from cmafs.replay.transcript import (
-    MAX_READ,
-    Operation,
-    Transcript,
-    do_read,
-    do_write,
-    expected,
-    perform,
-    read_all,
-)
+from cmafs.lib.kstrtox import kstrtoll
+from cmafs.replay.transcript import MAX_READ, Operation, Transcript, do_write, expected, perform, read_all
 
 #: Pages that a real machine keeps on per-CPU lists. Until 5.13 a list ends at six batches of 63 pages
 #: (mm/page_alloc.c:pageset_set_batch()@v5.10: 340 recorded); later kernels keep more of what was freed
 #: since the last allocation drained the lists: 788 in the walk of 6.12 on arm64.
 LAG = 800
-#: Where one free of the whole area is the last step, so that nothing drains the lists: from 5.14 on they hold
-#: as much as the zone's low watermark (mm/page_alloc.c:zone_highsize()@v5.14). khugepaged has made that 7040
-#: pages in these guests: 1.25 times 11 page blocks (mm/khugepaged.c:set_recommended_min_free_kbytes()@v6.1).
-PARKED = {"6.1/exhaust-1-16M": 4095, "6.1/exhaust-2-64M": 6366}
 #: The recorder read the log into so many bytes, ``<N>[time] `` before each line.
 RECORDER_BYTES, RECORDER_PREFIX = 1 << 17, 19
-
-_POINTER = re.compile(r"\(____ptrval____\)|\b[0-9a-f]{16}\b")
+_POINTER = re.compile(
+    r"(?:(?<=cma )|(?<=page )|(?<=turned ))(?: *\(\w*ptrval\w*\)|[0-9a-f]{8,16}\b)"
+    r"|(?:(?<= ) *\(\w*ptrval\w*\)|\b[0-9a-f]{8,16})(?= is busy)"
+)
 _STAMP = re.compile(r"\[ *\d+\.\d{6}\] ")
-_OFFSET = re.compile(r"pinned offset (\d+)")
-_DIRECTORY = re.compile(r"cd (\S+?);")
-_LOOP = re.compile(r"for n in ([-0-9 ]+);")
 
-
-# the script of the kind pins
-
-
-def read_text(kernel: Syscalls, path: str) -> str:
-    """A file's text."""
-    return str(do_read(kernel, {"op": "R", "path": path})["out"])
-
-
-def echo(kernel: Syscalls, path: str, text: str) -> int:
-    """What ``echo`` does; the errno."""
-    return int(do_write(kernel, {"op": "W", "path": path, "data": text})["errno"])
-
-
-def script_output(kernel: Syscalls, script: str, recorded: list[str]) -> list[str]:
-    """What the script would print here; the pinned pages are the recorded ones."""
-    directory, loop = _DIRECTORY.search(script), _LOOP.search(script)
-    assert directory is not None and loop is not None
-    area = directory[1]
-    out = [line for line in recorded if _OFFSET.match(line)]
-    base = kstrtoull(read_text(kernel, f"{area}/base_pfn"), 10)
-    for line in out:
-        match = _OFFSET.match(line)
-        assert match is not None
-        assert echo(kernel, "/sim/control", f"pin pfn {base + kstrtoull(match[1], 10)}\n") == 0
-    for word in loop[1].split():
-        name, pages = ("free", word[1:]) if word.startswith("-") else ("alloc", word)
-        out.append(f"{name} {pages}")
-        failed = echo(kernel, f"{area}/{name}", f"{pages}\n")
-        out += ["sh: write error: Cannot allocate memory", "rc=1"] if failed else ["rc=0"]
-        used, longest = (
-            read_text(kernel, f"{area}/used").strip(),
-            read_text(kernel, f"{area}/maxchunk").strip(),
-        )
-        out += [f"used {used} maxchunk {longest}", f"bitmap {read_text(kernel, f'{area}/bitmap').rstrip()}"]
-    out += [line for line in read_text(kernel, _VMSTAT).splitlines() if "cma_" in line]
-    return out + counters(kernel)
-
-
-def counters(kernel: Syscalls) -> list[str]:
-    """``for f in /sys/kernel/mm/cma/reserved/*``"""
-    directory = "/sys/kernel/mm/cma/reserved"
-    try:
-        names = sorted(kernel.listdir(directory))
-    except FileNotFoundError:
-        return [f"cat: can't open '{directory}/*': No such file or directory", "* "]
-    return [f"{name} {read_text(kernel, f'{directory}/{name}').strip()}" for name in names]
-
-
-# comparison
-
-_VMSTAT = "/proc/vmstat"
+_CONTROL = "/sys/kernel/debug/dynamic_debug/control"
 #: Files of which the recorder kept the lines with this word.
-_PARTLY = {_VMSTAT: "cma", "/proc/meminfo": "Cma"}
+_PARTLY = {"/proc/vmstat": "cma", "/proc/meminfo": "Cma"}
 
 
-def _filtered(path: str, out: str) -> str:
+def filtered(path: str, out: str) -> str:
     """The lines of a file that the recorder kept."""
     wanted = _PARTLY.get(path)
     if wanted is None:
@@ -108,24 +43,24 @@ def _filtered(path: str, out: str) -> str:
     return "".join(line for line in out.splitlines(keepends=True) if wanted in line)
 
 
-def _lagging(out: str) -> tuple[str, int]:
+def _lagging(out: str, page_kib: int) -> tuple[str, int]:
     """A text without its free pages, and their number: nr_free_cma in pages, CmaFree in KiB."""
     pages = 0
     lines = []
     for line in out.splitlines(keepends=True):
         words = line.split()
         if words and words[0] in ("nr_free_cma", "CmaFree:"):
-            pages = kstrtoll(words[1], 10) // (4 if words[0] == "CmaFree:" else 1)
+            pages = kstrtoll(words[1], 10) // (page_kib if words[0] == "CmaFree:" else 1)
             line = words[0]
         lines.append(line)
     return "".join(lines), pages
 
 
-def agrees(op: Operation, want: Operation, got: Operation, lag: int = LAG) -> bool:
+def agrees(op: Operation, want: Operation, got: Operation, lag: int = LAG, page_kib: int = 4) -> bool:
     """Whether an outcome is the recorded one; ``lag``: pages that free ones of CMA may differ by."""
     if op["path"] not in _PARTLY or "out" not in want or "out" not in got:
         return got == want
-    (want_text, want_free), (got_text, got_free) = _lagging(want["out"]), _lagging(got["out"])
+    (want_text, want_free), (got_text, got_free) = (_lagging(text["out"], page_kib) for text in (want, got))
     others = {**want, "out": ""} == {**got, "out": ""}
     return others and want_text == got_text and abs(got_free - want_free) <= lag
 
@@ -167,9 +102,9 @@ class Pointers(dict[str, int]):
 def same_pointers(there: Pointers, want: str, here: Pointers, got: str) -> bool:
     """Whether the pointers of two lines are the same ones; ``(____ptrval____)`` is any."""
     for theirs, mine in zip(_POINTER.findall(want), _POINTER.findall(got), strict=True):
-        if (theirs == "0" * 16) != (mine == "0" * 16):
+        if (set(theirs) == {"0"}) != (set(mine) == {"0"}):
             return False
-        if theirs.startswith("(") or mine.startswith("("):
+        if "ptrval" in theirs + mine:
             continue
         if there.number(theirs) != here.number(mine):
             return False
@@ -179,42 +114,39 @@ def same_pointers(there: Pointers, want: str, here: Pointers, got: str) -> bool:
 def prepare(kernel: Syscalls, header: dict[str, Any]) -> None:
     """What the guest's init did after boot, and the point from which the log was kept."""
     if "dyndbg_cma" in header["cmdline"].split():
-        fd = kernel.open("/sys/kernel/debug/dynamic_debug/control", O_WRONLY)
-        for query in (b"file mm/cma.c +p\n", b"file mm/cma_debug.c +p\n"):
-            kernel.write(fd, query)
-        kernel.close(fd)
+        for query in ("file mm/cma.c +p\n", "file mm/cma_debug.c +p\n"):
+            try:
+                do_write(kernel, {"op": "W", "path": _CONTROL, "data": query})
+            except FileNotFoundError:  # a kernel without CONFIG_DYNAMIC_DEBUG
+                break
     fd = kernel.open("/sim/dmesg", O_WRONLY)
     kernel.write(fd, b"clear\n")
     kernel.close(fd)
 
 
-def replay_pins(transcript: Transcript, kernel: Syscalls) -> list[str]:
-    """Every difference between a ``pins`` transcript's script and the same steps here."""
-    got = script_output(kernel, transcript.header["script"], transcript.script_output)
-    problems = []
-    if len(got) != len(transcript.script_output):
-        problems.append(f"script: {len(transcript.script_output)} lines recorded, {len(got)} here")
-    for number, (want, mine) in enumerate(zip(transcript.script_output, got, strict=False)):
-        if want != mine:
-            problems.append(f"script line {number}: recorded {want[:150]!r}, here {mine[:150]!r}")
-    return problems
+def page_kib(header: dict[str, Any]) -> int:
+    """PAGE_SIZE of a recorded kernel in KiB."""
+    sizes = {"CONFIG_ARM64_64K_PAGES=y": 64, "CONFIG_ARM64_16K_PAGES=y": 16}
+    return next((sizes[line] for line in header.get("config", ()) if line in sizes), 4)
 
 
-def differences(transcript: Transcript, kernel: Syscalls) -> Iterator[str]:
-    """Every difference between a transcript and a freshly booted machine."""
+def differences(transcript: Transcript, kernel: Syscalls, lag: int = LAG) -> Iterator[str]:
+    """Every difference between a transcript and a freshly booted machine; ``lag`` as agrees() has it."""
     prepare(kernel, transcript.header)
-    if transcript.name.partition("/")[2].startswith("pins"):
-        yield from replay_pins(transcript, kernel)
     for number, op in enumerate(transcript.operations):
         got = perform(kernel, op)
         if "out" in got and op["op"] == "R":
-            got["out"] = _filtered(op["path"], got["out"])
-        want = expected(op)
-        if not agrees(op, want, got, PARKED.get(transcript.name, LAG)):
-            what = {name: op[name] for name in ("op", "path", "data") if name in op}
-            yield f"operation {number} {what}: recorded {_short(want)}, here {_short(got)}"
+            got["out"] = filtered(op["path"], got["out"])
+        if not agrees(op, expected(op), got, lag, page_kib(transcript.header)):
+            yield difference(number, op, got)
     if transcript.logged:
         yield from compare_log(transcript.dmesg, read_log(kernel))
+
+
+def difference(number: int, op: Operation, got: Operation) -> str:
+    """One line for an operation whose outcome is another one."""
+    what = {name: op[name] for name in ("op", "path", "data") if name in op}
+    return f"operation {number} {what}: recorded {_short(expected(op))}, here {_short(got)}"
 
 
 def _short(outcome: Operation) -> str:

@@ -24,6 +24,9 @@ _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x
 _NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
 
+#: What the out-of-memory killer and failed page allocations print of CMA: no line of cma's own.
+MEMORY_REPORT = re.compile(r" free:\d+|\w+ free:\d+kB|\d+ pages cma reserved$| \w+ from |\s*__?cma_alloc")
+
 Operation = dict[str, Any]
 
 
@@ -57,7 +60,7 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
             if "op" in one:
                 transcript.operations.append(_operation(one))
             transcript.logged |= "dmesg" in one
-            transcript.dmesg += one.get("dmesg", [])
+            transcript.dmesg += [line for line in one.get("dmesg", []) if not MEMORY_REPORT.match(line)]
             transcript.script_output += one.get("script_output", [])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"{error!r:.80}"
