@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -74,14 +75,14 @@ class Capture:
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
-        elif Path(path).is_file() and tarfile.is_tarfile(path):
+        elif is_tar(path):
             self._spool = _recorded(path)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
-            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}", 2)
+            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""
@@ -104,7 +105,7 @@ class Capture:
             yield from reader.events(self._lines(title))
         except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise CommandFailed(f"{self.path}: {why}; {_WANTED}", 2) from None
+            raise CommandFailed(f"{self.path}: {why}; {_WANTED}") from None
 
     def _lines(self, title: str) -> Iterator[str]:
         with contextlib.ExitStack() as stack:
@@ -139,6 +140,14 @@ class Capture:
         return raw
 
 
+def is_tar(path: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    try:
+        return Path(path).is_file() and tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+        return False
+
+
 def _recorded(path: str) -> IO[bytes]:
     """The trace in a tar of `cmafs record`, or else the log."""
     from cmafs.board.root import RootError, open_root
@@ -147,7 +156,7 @@ def _recorded(path: str) -> IO[bytes]:
         root = open_root(path)
         text = root.read("trace") or root.read("dmesg") or b""
     except RootError as error:
-        raise CommandFailed(str(error), 2) from None
+        raise CommandFailed(str(error)) from None
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
     spool.write(text)
     spool.flush()

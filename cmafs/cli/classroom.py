@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cmafs.learn.lesson import Lesson
     from cmafs.learn.state import State
 
-#: Exit status inside where a machine does not suit the lesson.
-UNUSABLE = 3
 #: Commands of the shell, and what `--do` calls them.
 COMMANDS = ("story", "hint", "check", "solution")
 
@@ -51,9 +49,9 @@ def read_lesson(name: str, path: Path) -> Lesson:
     try:
         return lesson_from(name, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}", 2) from None
+        raise CommandFailed(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadLesson) as error:
-        raise CommandFailed(f"{path}: {error}", 2) from None
+        raise CommandFailed(f"{path}: {error}") from None
 
 
 def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> None:
@@ -69,7 +67,7 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
             text = sys.stdin.read() if script == "-" else Path(script).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not a text file"
-            raise CommandFailed(f"{script}: {why}", 2) from None
+            raise CommandFailed(f"{script}: {why}") from None
         (desk / _SCRIPT).write_text(text)
     for command in COMMANDS:
         file = desk / _BIN / command
@@ -98,9 +96,9 @@ class Classroom:
         try:
             areas = [area for area in read_areas(self.root) if area.count]
         except (RootError, ValueError) as error:
-            raise CommandFailed(f"this machine does not suit the lesson: {error}", UNUSABLE) from None
+            raise CommandFailed(f"this machine does not suit the lesson: {error}") from None
         if not areas:
-            raise CommandFailed("this machine does not suit the lesson: it has no CMA area", UNUSABLE)
+            raise CommandFailed("this machine does not suit the lesson: it has no CMA area")
         likely = [area for area in areas if area.name in ("linux,cma", "reserved", "cma-reserved")]
         return (likely or areas)[0]
 
@@ -121,16 +119,12 @@ class Classroom:
         directory = Path(self.directory)
         for name in self.lesson.needs:
             if not (directory / name).exists():
-                raise CommandFailed(
-                    f"this lesson needs {directory / name}, which this machine has not", UNUSABLE
-                )
+                raise CommandFailed(f"this lesson needs {directory / name}, which this machine has not")
         script = ["/bin/sh", "-e", "-c", self.lesson.prepare]
         done = subprocess.run(script, env=self.environment(), cwd=self.place, capture_output=True, text=True)
         if done.returncode:
             line = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-            raise CommandFailed(
-                f"this machine does not suit the lesson: its preparation failed: {line}", UNUSABLE
-            )
+            raise CommandFailed(f"this machine does not suit the lesson: its preparation failed: {line}")
         state = self.state()
         terms = {term for goal in self.lesson.goals for term in goal.start_terms()}
         (self.desk / _START).write_text(json.dumps({term: state.value(term) for term in terms}))
@@ -176,7 +170,7 @@ class Classroom:
         try:
             return [goal.not_yet for goal in self.lesson.goals if not goal.holds(state.value, start)]
         except (BadGoal, RootError, KeyError) as error:
-            raise CommandFailed(f"goal: {error}", UNUSABLE) from None
+            raise CommandFailed(f"goal: {error}") from None
 
     # what the learner sees
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gzip
-import lzma
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +51,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="a transcript, or a tar of `cmafs record --walk`")
-    parser.set_defaults(main=run_compare)
+    parser.set_defaults(main=run_compare, failure=2)
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -64,9 +60,9 @@ def run_compare(args: argparse.Namespace) -> int:
 
     transcript, root = _transcript(args.file)
     if not transcript.operations and "script" in transcript.header:
-        raise CommandFailed(f"{args.file}: a shell script was recorded: run it with `cmafs run`, and diff", 2)
+        raise CommandFailed(f"{args.file}: a shell script was recorded: run it with `cmafs run`, and diff")
     if not transcript.operations and not transcript.dmesg:
-        raise CommandFailed(f"{args.file}: nothing was recorded that could be compared", 2)
+        raise CommandFailed(f"{args.file}: nothing was recorded that could be compared")
     kernel = _boot(args, transcript, root)
     count = shown = 0
     for count, difference in enumerate(differences(transcript, kernel), 1):
@@ -82,25 +78,28 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
+    import lzma
+
     from cmafs.board.root import RootError, open_root
+    from cmafs.cli.capture import is_tar
     from cmafs.replay.transcript import BadTranscript, parse
 
     path = Path(file)
     name = f"{path.resolve().parent.name}/{path.name.split('.jsonl')[0]}"
     try:
-        if path.is_file() and tarfile.is_tarfile(path):
+        if is_tar(file):
             root = open_root(file)
             walk = root.read(_WALK)
             if walk is None:
-                raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA", 2)
+                raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA")
             return parse(walk.decode().splitlines(), name), root
         opener: Any = lzma.open if path.suffix == ".xz" else open
         with opener(path, "rt", encoding="utf-8") as lines:
             return parse(lines, name), None
     except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
-        raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}", 2) from None
+        raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     except OSError as error:
-        raise CommandFailed(f"{file}: {error.strerror or error}", 2) from None
+        raise CommandFailed(f"{file}: {error.strerror or error}") from None
 
 
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
@@ -118,9 +117,9 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
         else:
             machine = boot_machine(header, root)
     except KernelPanic as panic:
-        raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}", 2) from None
+        raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}") from None
     except (BadOption, ConfigError, DtError, UnknownKernel) as error:
-        raise CommandFailed(f"{args.file}: {error}", 2) from None
+        raise CommandFailed(f"{args.file}: {error}") from None
     if root is not None:
         adopt(machine.booted.cma, transcript)
     return machine.syscalls
@@ -136,6 +135,8 @@ def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
 
 def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
+    import tempfile
+
     from cmafs.api import Machine
     from cmafs.init.main import start_kernel
     from cmafs.init.options import MachineOptions
@@ -157,6 +158,8 @@ def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
 
 def _board_config(root: Root | None) -> list[str]:
     """The configuration of the board's kernel, if it was saved."""
+    import gzip
+
     from cmafs.lib.kconfig import FileLine
 
     found = next((data for name in _CONFIGS if root and (data := root.read(name))), None)

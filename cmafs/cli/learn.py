@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.cli.classroom import UNUSABLE, furnish, inside, read_lesson
 from cmafs.cli.options import CommandFailed, Commands
 from cmafs.cli.replay import own_machine
 
@@ -64,11 +62,13 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     add("--lessons", metavar="DIR", type=Path, help="lessons of your own, besides those that come with cmafs")
     add("--inside", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     add("--do", default="lesson", help=argparse.SUPPRESS)
-    parser.set_defaults(main=run_learn)
+    parser.set_defaults(main=run_learn, failure=2)
 
 
 def run_learn(args: argparse.Namespace) -> int:
     """List, or hold one lesson; its status."""
+    from cmafs.cli.classroom import inside, read_lesson
+
     if args.inside:
         return inside(args.inside, args.do)
     lessons = _lessons(args.lessons)
@@ -95,7 +95,7 @@ def run_learn(args: argparse.Namespace) -> int:
 def _lessons(own: Path | None) -> dict[str, Path]:
     """Name -> file, in the order of the files' names; a number before a name is for the order only."""
     if own is not None and not own.is_dir():
-        raise CommandFailed(f"--lessons: {own}: no such directory", 2)
+        raise CommandFailed(f"--lessons: {own}: no such directory")
     files = [path for place in (LESSONS, own) if place for path in sorted(place.glob("*.toml"))]
     return {path.stem.lstrip("0123456789-"): path for path in files}
 
@@ -114,7 +114,7 @@ def _chosen(wanted: str | None, lessons: dict[str, Path], progress: Progress) ->
     found = [name for name in names if name == wanted] or [name for name in names if wanted in name]
     if len(found) != 1:
         which = f"{', '.join(found)}?" if found else "`cmafs learn --list` names them"
-        raise CommandFailed(f"no lesson '{wanted}': {which}", 2)
+        raise CommandFailed(f"no lesson '{wanted}': {which}")
     return found[0], lessons[found[0]]
 
 
@@ -132,9 +132,9 @@ def _load() -> Progress:
     except FileNotFoundError:
         return Progress()
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"{file}: {getattr(error, 'strerror', None) or 'not a text file'}", 2) from None
+        raise CommandFailed(f"{file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     except BadProgress as error:
-        raise CommandFailed(f"{file}: {error}", 2) from None
+        raise CommandFailed(f"{file}: {error}") from None
 
 
 def _save(progress: Progress) -> None:
@@ -151,15 +151,18 @@ def _save(progress: Progress) -> None:
 
 def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     """Boot the lesson's machine and let the learner, or the teacher's script, at it."""
+    import tempfile
+
+    from cmafs.cli.classroom import furnish
     from cmafs.cli.run import run_on
 
     for option, value in {"kernel": "6.12", "dts": "virt", **dict(lesson.machine)}.items():
         if not hasattr(args, option):
-            raise CommandFailed(f"{path}: machine: no option {option}", 2)
+            raise CommandFailed(f"{path}: machine: no option {option}")
         if getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:
         furnish(Path(place), path, lesson, args.check)
         args.command = [sys.executable, "-m", "cmafs", "learn", "--inside", place]
         status = run_on(args, args.kernel, args.command)
-    return 2 if status in (125, UNUSABLE) else 1 if status else 0
+    return status if status in (0, 1) else 2

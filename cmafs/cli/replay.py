@@ -58,7 +58,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--size", metavar="SIZE", help="what if: the area's size (K, M, G)")
     parser.add_argument("--order", metavar="N", help="what if: log2 of the pages that one bit stands for")
-    parser.set_defaults(main=run_replay)
+    parser.set_defaults(main=run_replay, failure=2)
 
 
 def own_machine() -> argparse.ArgumentParser:
@@ -111,13 +111,12 @@ def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geom
     try:
         kernel_abi(kernel)
     except UnknownKernel as error:
-        raise CommandFailed(str(error), 2) from None
+        raise CommandFailed(str(error)) from None
     if found := capture.survey.geometries() or _from_log(capture):
         return kernel, found
     raise CommandFailed(
         f"{args.capture}: a log without pfns does not say how large the area is; name the machine (--dts, "
-        "--cmdline), or add the log's boot lines",
-        2,
+        "--cmdline), or add the log's boot lines"
     )
 
 
@@ -125,11 +124,10 @@ def _booted(args: argparse.Namespace, kernel: str) -> list[Geometry]:
     from cmafs.lib.clock import ManualClock
     from cmafs.replay.machine import geometry
 
-    changes = {"kernel": kernel, "dts": args.dts or "virt"}
-    machine = boot_from(args, clock=ManualClock(), status=2, panic_status=2, **changes)
+    machine = boot_from(args, clock=ManualClock(), kernel=kernel, dts=args.dts or "virt")
     if found := [geometry(cma) for cma in machine.booted.cma if cma.count]:
         return found
-    raise CommandFailed("this machine has no CMA area; `cmafs check` with the same options says why", 2)
+    raise CommandFailed("this machine has no CMA area; `cmafs check` with the same options says why")
 
 
 def _from_log(capture: Capture) -> list[Geometry]:
@@ -150,12 +148,12 @@ def _changed(area: Geometry, args: argparse.Namespace) -> Geometry:
         if args.order is not None:
             order = int(args.order)
     except BadOption as error:
-        raise CommandFailed(str(error).replace("memory:", "--size:"), 2) from None
+        raise CommandFailed(str(error).replace("memory:", "--size:")) from None
     except ValueError:
-        raise CommandFailed(f"--order: '{args.order}' is no number", 2) from None
+        raise CommandFailed(f"--order: '{args.order}' is no number") from None
     count = area.count if size is None else size >> 12
     if not 0 <= order <= 20 or count >> order << order != count or not count:
-        raise CommandFailed(f"{count} pages cannot be divided into bits of 2^{order} pages", 2)
+        raise CommandFailed(f"{count} pages cannot be divided into bits of 2^{order} pages")
     return replace(area, count=count, order_per_bit=order, used=())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +80,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", metavar="SIZE", help="the unit of sizes, instead of the kernel's (K, M, G)")
     parser.add_argument("--page-size", choices=tuple(_PAGE_CONFIG), help="of an arm64 kernel")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    parser.set_defaults(main=run_size)
+    parser.set_defaults(main=run_size, failure=2)
 
 
 def run_size(args: argparse.Namespace) -> int:
@@ -93,7 +91,7 @@ def run_size(args: argparse.Namespace) -> int:
     place = _place(args)
     events, unseen = _wanted(args, place)
     if not any(event.pages and event.kind == "alloc" for event in events):
-        raise CommandFailed("nothing is allocated", 2)
+        raise CommandFailed("nothing is allocated")
     wanted = Requests(events, unseen, place.release)
     progress = Progress("trying", 1)
     workers = len(os.sched_getaffinity(0))
@@ -109,15 +107,15 @@ def _place(args: argparse.Namespace) -> Place:
 
     if args.page_size:
         args.config = [*args.config, _PAGE_CONFIG[args.page_size]]
-    chosen = {"kernel": args.kernel or "6.12", "dts": args.dts or "virt"}
-    machine = boot_from(args, clock=ManualClock(), status=2, panic_status=2, **chosen)
+    kernel, dts = args.kernel or "6.12", args.dts or "virt"
+    machine = boot_from(args, clock=ManualClock(), kernel=kernel, dts=dts)
     shift = machine.booted.config.page_shift
     try:
         unit = memory_size(args.unit) or machine.booted.config.cma_min_alignment_bytes()
     except BadOption as error:
-        raise CommandFailed(str(error).replace("memory:", "--unit:"), 2) from None
+        raise CommandFailed(str(error).replace("memory:", "--unit:")) from None
     if unit & (unit - 1) or not unit >> shift:
-        raise CommandFailed(f"--unit: {unit} bytes are no power of two of at least a page", 2)
+        raise CommandFailed(f"--unit: {unit} bytes are no power of two of at least a page")
     order = machine.booted.config.number("CMA_ALIGNMENT")
     return Place(machine.booted.abi.release, shift, unit >> shift, order, _cells(machine))
 
@@ -139,16 +137,18 @@ def _wanted(args: argparse.Namespace, place: Place) -> tuple[list[Event], list]:
         if align is not None and not 0 <= align <= 20:
             raise ValueError
     except ValueError:
-        raise CommandFailed(f"--align: '{args.align}' is no order from 0 to 20", 2) from None
+        raise CommandFailed(f"--align: '{args.align}' is no order from 0 to 20") from None
     try:
         return list(requests(items(" ".join(args.wanted)), place.page_shift, align, place.max_order)), []
     except BadList as error:
         no_file = " (and there is no such file)" if len(args.wanted) == 1 else ""
-        raise CommandFailed(f"{error}{no_file}", 2) from None
+        raise CommandFailed(f"{error}{no_file}") from None
 
 
 def in_parallel(jobs: Sequence[Callable[[], Trial]]) -> list[Trial]:
     """Each job in a process of its own, which has what this one has."""
+    import multiprocessing
+
     if len(jobs) == 1:
         return [jobs[0]()]
     context = multiprocessing.get_context("fork")
@@ -206,6 +206,8 @@ def _node(place: Place, size: Size) -> str:
 
 
 def _json(place: Place, wanted: Requests, size: Size) -> str:
+    import json
+
     return json.dumps({**_report(place, wanted, size), "node": _node(place, size)}, indent=2) + "\n"
 
 
