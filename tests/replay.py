@@ -233,7 +233,8 @@ def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> lis
         if "out" in got and op["op"] == "R":
             got["out"] = filtered(op["path"], got["out"])
         want = expected(op)
-        if not agrees(op, want, got, PARKED.get(transcript.name, LAG), page_kib(transcript.header)):
+        lag = PARKED.get(transcript.name, transcript.header.get("parked", LAG))
+        if not agrees(op, want, got, lag, page_kib(transcript.header)):
             problems.append(difference(number, op, got))
     if transcript.script_output[-1:] == ["Killed"]:  # with the script, before the log was read
         return problems

@@ -16,7 +16,7 @@ _EXAMPLES = """\
 examples:
   cmafs trace-alloc --dts virt --cmdline cma=64M reserved 512
   cmafs trace-alloc --cmdline cma=64M --do 'spawn browser anon 900M' reserved 512
-  cmafs trace-alloc --cmdline cma=64M --do 'spawn a anon 900M' --do 'pin a 900' reserved 512
+  cmafs trace-alloc --cmdline cma=64M@0x50000000 --do 'pin pfn 0x52000' reserved 9000    # exit status 1
 """
 
 
@@ -54,7 +54,7 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
     seq = machine.booted.log.next_seq
     refused = _alloc(machine, args.area, args.pages)
     title = f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)"
-    answer = f"= {os.strerror(refused.errno or 0) if refused else 'done'}"
+    answer = f"= {os.strerror(refused.errno or 0) + _reason(machine, args.area) if refused else 'done'}"
     log = [record.text for record in machine.booted.log.records(seq)]
     if args.svg != "-":
         print(*[title, *steps, answer, *log], sep="\n")
@@ -89,6 +89,14 @@ class _Walk(list[str]):
         spans = [(cmr.base_pfn, cmr.end_pfn) for cmr in cma.ranges]
         before, *then = [extents_of(data, spans) for data in self._maps]
         return draw_steps(title, list(map(Step, self, then)), before, result)
+
+
+def _reason(machine: Machine, area: str) -> str:
+    """Why the area's search found nothing; nothing where the number was not even accepted."""
+    from cmafs.fs.cma_debug import directory_name
+
+    cma = next(cma for cma in machine.booted.cma if directory_name(cma) == area)
+    return f": {cma.failures[0].reason}" if cma.failures else ""
 
 
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:

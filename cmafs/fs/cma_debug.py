@@ -17,7 +17,6 @@ from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
     from cmafs.init.machine import BootedMachine
-    from cmafs.sim.faults import Faults
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class CmaDebugfs:
     """What the files of one area do."""
 
     cma: Cma
-    faults: Faults
 
     @property
     def abi(self) -> CmaAbi:
@@ -34,7 +32,7 @@ class CmaDebugfs:
 
     def locked_down(self, flags: int) -> None:
         """``debugfs_locked_down()``: files that can be written are closed to everybody. Raises EPERM."""
-        if self.faults.lockdown:
+        if self.cma.areas.locked_down:
             fail(errno.EPERM)
 
     def cma_alloc_write(self, value: int) -> None:
@@ -149,10 +147,10 @@ def populate(root: Directory, machine: BootedMachine) -> None:
             continue
         name = directory_name(cma)
         if name not in top.children:
-            CmaDebugfs(cma, machine.faults).add_files(top.subdir(name))
+            CmaDebugfs(cma).add_files(top.subdir(name))
             continue
         if cma.areas.abi.collision_message:
             line = f"debugfs: Directory '{name}' with parent 'cma' already present!"
             machine.log.printk(line, LOGLEVEL_ERR)
         if cma.areas.abi.collision_in_root:
-            CmaDebugfs(cma, machine.faults).add_files(debugfs)
+            CmaDebugfs(cma).add_files(debugfs)

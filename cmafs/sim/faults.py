@@ -60,7 +60,6 @@ class Faults:
     pins: list[TimedPin] = field(default_factory=list)
     inactive: dict[int, list[int]] = field(default_factory=dict)
     slow: int = 0
-    lockdown: bool = False
 
     def fail(self, cma: Cma, which: int, error: str) -> None:
         """The ``which``-th allocation from now on fails. Raises OSError EINVAL."""
@@ -133,7 +132,8 @@ class Faults:
         cma.count = cma.available_count = 0
         for cmr in cma.ranges:
             cmr.count = 0
-        self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+        if self.areas.abi.failed_says:
+            self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
 
     def activate(self, cma: Cma) -> None:
         """Takes deactivate() back. Raises OSError EINVAL, EBUSY (pages that cannot move are in it now)."""
@@ -168,7 +168,7 @@ class Faults:
             yield f"deactivate {self.areas[slot].name.rstrip()}"
         if self.slow:
             yield f"slow {self.slow}"
-        if self.lockdown:
+        if self.areas.locked_down:
             yield "lockdown on"
         for occupant in self.memory.owners.occupants.values():
             if occupant.dirty:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.sim.why import holes
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory
 from cmafs.mm.page_owner import KIND_PCP, TAG_SHIFT
@@ -56,8 +55,7 @@ def copy_of(machine: BootedMachine) -> BootedMachine:
 
 def helps(machine: BootedMachine, cma: Cma, advice: Advice) -> bool:
     """Whether the area's last failed request goes through after something was done to a copy."""
-    failure = cma.last_failure
-    assert failure is not None
+    failure = cma.failures[0]
     copied = copy_of(machine)
     area = copied.cma[cma.slot]
     with suppress(OSError):
@@ -70,16 +68,14 @@ def show_advice(machine: BootedMachine) -> bytes:
     """The text of sim/advice."""
     lines: list[str] = []
     for cma in machine.cma:
-        failure = cma.last_failure
-        if failure is not None:
+        for failure in [*cma.failures][:1]:
             lines.append(f"{cma.name.rstrip()}: {failure.count} pages")
             lines += [f"  {line}" for line in _area_lines(machine, cma)]
     return "".join(f"{line}\n" for line in lines or ["no allocation has failed"]).encode()
 
 
 def _area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
-    failure = cma.last_failure
-    assert failure is not None
+    failure = cma.failures[0]
     if not 0 < failure.count <= cma.count:
         yield f"needs an area of at least {failure.count} pages; nothing else helps"
         return
@@ -104,7 +100,7 @@ def _advice(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
 
 def _unpinning(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     memory = machine.memory
-    pins = sorted(pfn for pfn in memory.pins if any(low <= pfn < high for low, high in holes(cma)))
+    pins = sorted(pfn for pfn in memory.pins if any(low <= pfn < high for low, high in cma.holes()))
     owners = [memory.owners.owner_at(pfn) for pfn in pins]
     names = Counter(owner.name for owner in owners if owner and owner.pinned)
     for name, count in names.most_common(TRIED):
@@ -135,7 +131,7 @@ def _ending(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     """Ending tasks that have pages in its holes: they need no room elsewhere then."""
     owners = machine.memory.owners
     counts: Counter[int] = Counter()
-    for low, high in holes(cma):
+    for low, high in cma.holes():
         counts.update(tag >> TAG_SHIFT for _, tag in owners.used_in(low, high))
     found = [owners.occupants[ident] for ident, _ in counts.most_common()]
     for occupant in [one for one in found if one.visible and one.kind != KIND_PCP][:TRIED]:
