@@ -137,7 +137,7 @@ class Classroom:
 
     def _board(self, file: str, what: str) -> int:
         """A figure of the boot of a .dts in the learner's directory: areas, problems, pages of all areas."""
-        from cmafs.cli.check import report_on
+        from cmafs.check.examine import report_on
         from cmafs.init.options import MachineOptions
         from cmafs.of.base import DtError
         from cmafs.of.fdt import load

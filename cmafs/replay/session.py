@@ -243,7 +243,7 @@ class Replay:
         return event.pfn == pfn or (event.pfn is None and self._addresses.may_be(event, pfn))
 
     def _error(self, cma: Cma, pfn: int | None) -> int | None:
-        return -cma.last_failure.error if pfn is None and cma.last_failure else None
+        return -cma.failures[0].error if pfn is None and cma.failures else None
 
     def _reproduced(self, event: Event, pfn: int | None, how: str = "") -> None:
         self.outcome.reproduced += 1
