@@ -11,7 +11,7 @@ class BadProgress(ValueError):
     """The file is not one of ours, or damaged: one line for the user."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Progress:
     """``done``: names of lessons; ``last``: the one begun last, empty for none."""
 

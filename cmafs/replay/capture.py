@@ -103,7 +103,7 @@ def hides(page: str) -> bool:
     return page.startswith("(")
 
 
-@dataclass
+@dataclass(eq=False)
 class Facts:
     """What a capture says of the machine besides its events.
 

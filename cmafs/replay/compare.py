@@ -30,7 +30,7 @@ _POINTER = re.compile(
 )
 _STAMP = re.compile(r"\[ *\d+\.\d{6}\] ")
 
-_CONTROL = "/sys/kernel/debug/dynamic_debug/control"
+_DYNAMIC_DEBUG = "/sys/kernel/debug/dynamic_debug"
 #: Files of which the recorder kept the lines with this word.
 _PARTLY = {"/proc/vmstat": "cma", "/proc/meminfo": "Cma"}
 
@@ -116,7 +116,7 @@ def prepare(kernel: Syscalls, header: dict[str, Any]) -> None:
     if "dyndbg_cma" in header["cmdline"].split():
         for query in ("file mm/cma.c +p\n", "file mm/cma_debug.c +p\n"):
             try:
-                do_write(kernel, {"op": "W", "path": _CONTROL, "data": query})
+                do_write(kernel, {"op": "W", "path": f"{_DYNAMIC_DEBUG}/control", "data": query})
             except FileNotFoundError:  # a kernel without CONFIG_DYNAMIC_DEBUG
                 break
     fd = kernel.open("/sim/dmesg", O_WRONLY)

@@ -43,7 +43,7 @@ class Divergence:
     why: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """``events``: allocations and releases; ``reproduced``: as recorded; ``explained``: explanation -> how
     many of those needed it; ``diverged``: the differences, and ``more`` that were not kept.

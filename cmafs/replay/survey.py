@@ -53,7 +53,7 @@ class Unseen:
     until: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Survey:
     """The outcome: ``spans`` name -> (lowest pfn, end); ``points`` the same without a name, first pfn -> end;
     ``totals`` name -> pages, where the kernel says so; ``busy_without_retry``: a failure was EBUSY at once.

@@ -34,7 +34,7 @@ class BadTranscript(ValueError):
     """A transcript cannot be read: one line for the user."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Transcript:
     """One recorded boot; ``name`` is ``<release>/<kind>-<n>…``, ``header`` line 1 of the format, ``logged``
     whether the log was recorded.

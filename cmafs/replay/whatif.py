@@ -15,7 +15,7 @@ from cmafs.replay.session import MAX_DIVERGED, Divergence, Outcome, shown
 from cmafs.replay.survey import Unseen
 
 
-@dataclass
+@dataclass(eq=False)
 class _Buffer:
     """One allocation: ``pfn`` its first page here, None if there was no room; ``left`` of its ``count``."""
 
