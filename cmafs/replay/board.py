@@ -17,14 +17,14 @@ from cmafs.mm.cma_areas import Cma, CmaAreas
 from cmafs.replay.machine import occupy, used_in, vacate
 from cmafs.replay.transcript import Transcript
 
-_FIRMWARE = "sys/firmware/devicetree"
+_FIRMWARE = "sys/firmware"
 _RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
 
 
 def board_dts(root: Root) -> str | None:
     """A .dts of the board, None if the root says nothing of its memory. Raises RootError."""
-    if root.names(f"{_FIRMWARE}/base"):
-        return "\n".join(["/dts-v1/;", *_node(root, f"{_FIRMWARE}/base", "/")])
+    if root.names(f"{_FIRMWARE}/devicetree/base"):
+        return "\n".join(["/dts-v1/;", *_node(root, f"{_FIRMWARE}/devicetree/base", "/")])
     text = (root.read("proc/iomem") or b"").decode("latin-1")
     ranges = union((kstrtoull(low, 16), kstrtoull(high, 16) + 1) for low, high in _RAM.findall(text))
     if not any(end > 1 for _, end in ranges):  # all zeros: who read it was not root
