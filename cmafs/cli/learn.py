@@ -62,7 +62,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     add("--lessons", metavar="DIR", type=Path, help="lessons of your own, besides those that come with cmafs")
     add("--inside", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     add("--do", default="lesson", help=argparse.SUPPRESS)
-    parser.set_defaults(main=run_learn, failure=2)
+    parser.set_defaults(main=run_learn, failure=2, explain=False)
 
 
 def run_learn(args: argparse.Namespace) -> int:
