@@ -28,6 +28,8 @@ FLOORS = (
     "fs",
     "board",
     "view",
+    "replay",
+    "learn",
     "api",
     "mount",
     "run",
