@@ -16,6 +16,8 @@ import pytest
 import replay
 from oracle import build, compare, generate, guest, operations, record, shrink
 
+from cmafs.replay.transcript import Transcript
+
 CONFIG = ("CONFIG_NUMA=y", "CONFIG_HUGETLBFS=y")
 CASES = sorted((Path(__file__).parent / "oracle" / "cases").glob("*.jsonl.xz"))
 
@@ -159,11 +161,11 @@ def test_a_package_comes_once_and_whole(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def case() -> replay.Transcript:
+def case() -> Transcript:
     return copy.deepcopy(replay.load(CASES[0]))
 
 
-def test_a_planted_difference_is_found(case: replay.Transcript) -> None:
+def test_a_planted_difference_is_found(case: Transcript) -> None:
     out, header = case.script_output, case.header
     area = next(n for n, line in enumerate(out) if line.startswith("area "))
     zone = next(n for n, line in enumerate(out) if line.strip().startswith("spanned"))
@@ -192,7 +194,7 @@ def test_a_planted_difference_is_found(case: replay.Transcript) -> None:
         write.update(old[case.operations.index(write)])
 
 
-def test_a_kernel_that_died_must_die_here(case: replay.Transcript) -> None:
+def test_a_kernel_that_died_must_die_here(case: Transcript) -> None:
     case.script_output.clear()
     assert compare.compare(case) == ["recorded: the kernel did not survive its boot"]
 

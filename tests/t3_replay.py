@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import replay
 
+from cmafs.replay import compare
+from cmafs.replay.transcript import Transcript, expected, perform
+
 PATHS = list(replay.find([replay.TRANSCRIPTS]))
 
 
@@ -31,15 +34,15 @@ def test_every_recorded_kernel_is_there() -> None:
 
 
 @pytest.fixture
-def transcript() -> replay.Transcript:
+def transcript() -> Transcript:
     return replay.load(replay.TRANSCRIPTS / "6.12" / "walk-1-4M.jsonl.xz")
 
 
-def differences(transcript: replay.Transcript) -> list[str]:
+def differences(transcript: Transcript) -> list[str]:
     return replay.replay(transcript, replay.boot_tables(transcript.header))
 
 
-def test_a_changed_outcome_is_seen(transcript: replay.Transcript) -> None:
+def test_a_changed_outcome_is_seen(transcript: Transcript) -> None:
     wrong = copy.deepcopy(transcript)
     reads = [op for op in wrong.operations if op["op"] == "R" and op["path"].endswith("bitmap")]
     reads[1]["out"] = reads[1]["out"].rstrip("\n")
@@ -48,7 +51,7 @@ def test_a_changed_outcome_is_seen(transcript: replay.Transcript) -> None:
     assert len(differences(wrong)) == 2
 
 
-def test_free_pages_may_lag_but_no_other_figure(transcript: replay.Transcript) -> None:
+def test_free_pages_may_lag_but_no_other_figure(transcript: Transcript) -> None:
     """6.12/walk-1-4M: one page behind ours; 800 are the most."""
     wrong = copy.deepcopy(transcript)
     meminfo = next(op for op in wrong.operations if op["path"] == "/proc/meminfo")
@@ -67,16 +70,16 @@ def test_transcripts_whose_pages_are_parked_need_it() -> None:
     for name, pages in replay.PARKED.items():
         parked = replay.load(replay.TRANSCRIPTS / f"{name}.jsonl.xz")
         kernel = replay.boot_tables(parked.header)
-        replay.prepare(kernel, parked.header)
-        outcomes = [replay.perform(kernel, op) for op in parked.operations]
-        op, want = parked.operations[-1], replay.expected(parked.operations[-1])
-        got = {**outcomes[-1], "out": replay.filtered(op["path"], outcomes[-1]["out"])}
+        compare.prepare(kernel, parked.header)
+        outcomes = [perform(kernel, op) for op in parked.operations]
+        op, want = parked.operations[-1], expected(parked.operations[-1])
+        got = {**outcomes[-1], "out": compare.filtered(op["path"], outcomes[-1]["out"])}
         assert [
-            replay.agrees(op, want, got, lag, replay.page_kib(parked.header)) for lag in (pages, pages - 1)
+            compare.agrees(op, want, got, lag, compare.page_kib(parked.header)) for lag in (pages, pages - 1)
         ] == [True, False]
 
 
-def test_a_missing_a_changed_and_an_added_log_line_are_seen(transcript: replay.Transcript) -> None:
+def test_a_missing_a_changed_and_an_added_log_line_are_seen(transcript: Transcript) -> None:
     for change in (
         lambda log: log.pop(0),
         lambda log: log.insert(0, log[0]),
@@ -100,9 +103,9 @@ def test_recorded_pointers_must_correspond_to_ours() -> None:
 
 def test_the_end_of_a_log_that_filled_the_recorder_is_enough() -> None:
     ours = [f"cma: line {n} " + "x" * 100 for n in range(1500)]
-    assert replay.compare_log(ours[500:], ours) == []
-    assert replay.compare_log(ours[1400:], ours) == ["log: 100 lines recorded, 1500 here"]
-    assert replay.compare_log(ours, ours[500:])[0] == "log: 1500 lines recorded, 1000 here"
+    assert compare.compare_log(ours[500:], ours) == []
+    assert compare.compare_log(ours[1400:], ours) == ["log: 100 lines recorded, 1500 here"]
+    assert compare.compare_log(ours, ours[500:])[0] == "log: 1500 lines recorded, 1000 here"
 
 
 def test_the_command_prints_a_line_a_transcript(

@@ -12,9 +12,11 @@ import re
 from pathlib import Path
 
 import pytest
-from replay import Transcript, config_file, header_dts, load, machine_options
+from replay import config_file, load
 from run_support import cmafs
 from trace_support import differences
+
+from cmafs.replay.transcript import Transcript, header_dts, machine_options
 
 pytestmark = pytest.mark.usefixtures("fuse_device")
 
@@ -42,7 +44,7 @@ def case(path: Path) -> str:
 
 def run_script(recorded: Transcript, place: Path) -> tuple[int, str, str]:
     dts = place / "machine.dts"
-    dts.write_text(recorded.header.get("dts") or header_dts(recorded.header))
+    dts.write_text(header_dts(recorded.header))
     options = [f"--{name}={value}" for name, value in machine_options(recorded.header).items()]
     script = recorded.header.get("script", "true")
     config = config_file(recorded.header, place)

@@ -26,7 +26,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description="List the boards that --dts knows by name, with their memory and the areas that the "
         "default kernel makes of them, the kernels that --kernel knows, or the sets that --config knows.",
         epilog="examples:\n  cmafs boards\n  cmafs boards --kernels\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--kernels", dest="table", action="store_const", const=_kernels, default=_boards)

@@ -68,7 +68,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="validate device trees: where their regions go, and why not",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "boards", nargs="*", metavar="BOARD", help=".dts, .dtb or the name of a bundled board"

@@ -48,7 +48,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="whether cmafs answers as a board did, from a transcript",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="a transcript, or a tar of `cmafs record --walk`")
     parser.set_defaults(main=run_compare, failure=2)

@@ -44,7 +44,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         usage="cmafs ctl [-h] MOUNTPOINT VERB [WORD ...]",
         description=_verbs(),
         epilog=_CTL_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ctl.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")
     ctl.add_argument(
@@ -56,7 +55,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="print a mounted machine's kernel log",
         description="Print a mounted machine's kernel log, with the options of dmesg(1).",
         epilog=_DMESG_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = dmesg.add_argument
     add("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")

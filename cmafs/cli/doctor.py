@@ -26,7 +26,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="check whether this host can mount and run machines",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(main=main)
 

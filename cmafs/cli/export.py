@@ -26,7 +26,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="write the tree as plain files, for scripts that only read",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="a directory that is new or empty")
     parser.set_defaults(main=main)

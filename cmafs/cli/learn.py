@@ -48,7 +48,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="lessons in the shell: what CMA is, and what to do when it fails",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("lesson", metavar="LESSON", nargs="?", help="its name, a part of it, or its number; or a .toml file")

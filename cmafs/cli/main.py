@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
     for command in commands.choices.values():
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # as they are written in the modules
         command.set_defaults(usage_error=command.error)
     return parser
 

@@ -22,7 +22,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="print the manual page",
         description="Print cmafs(1), made of this parser.",
         epilog="examples:\n  cmafs man | man -l -\n  cmafs man > /usr/local/share/man/man1/cmafs.1\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     man.set_defaults(main=main, maker="man")
     completion = commands.add_parser(
@@ -30,7 +29,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="print a shell's completions",
         description="Print the completions of a shell, made of this parser.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     completion.add_argument("maker", metavar="SHELL", choices=_SHELLS, help="bash, zsh or fish")
     completion.set_defaults(main=main)

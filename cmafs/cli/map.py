@@ -37,7 +37,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="draw the areas of a board, simulated or real",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", metavar="ROOT", nargs="?", default="/", help=ROOT_HELP)
     parser.add_argument("--area", metavar="NAME", action="append", help="only this area; repeatable")

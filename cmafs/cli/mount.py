@@ -22,7 +22,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="boot a machine and mount it",
         description="Boot a machine and mount its tree. Returns once the tree answers.",
         epilog=_MOUNT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = mount.add_argument
     add("--foreground", action="store_true", help="serve from this process, until the end")
@@ -35,7 +34,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description="Unmount a machine and wait for its server to end. Also clears the mount that a killed\n"
         "server left behind.",
         epilog="examples:\n  cmafs umount /mnt/m\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     umount.add_argument("-l", "--lazy", action="store_true", help="even if it is in use")
     umount.add_argument("mountpoint", metavar="MOUNTPOINT", help="where it is mounted")

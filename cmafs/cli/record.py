@@ -29,7 +29,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="print a script that saves what is to know of a board",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(main=main)
 

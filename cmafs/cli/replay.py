@@ -52,7 +52,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="replay a trace or debug log of a real board",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("capture", metavar="CAPTURE", help="the file; - for standard input")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")

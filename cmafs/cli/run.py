@@ -59,7 +59,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="run a command on a machine, with absolute paths",
         description=_DESCRIPTION,
         epilog=_RUN_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
@@ -71,7 +70,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="a shell on a machine, with absolute paths",
         description=_SHELL_DESCRIPTION,
         epilog=_SHELL_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shell.set_defaults(main=main, command=None, explain=False, failure=CANNOT_RUN, jobs=1, shard=None)
 

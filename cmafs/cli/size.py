@@ -69,7 +69,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="the smallest pool that serves a capture or a list of buffers",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "wanted", metavar="CAPTURE|BUFFERS", nargs="+", help="a file, -, or a list of buffers"

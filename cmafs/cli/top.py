@@ -50,7 +50,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="watch the areas of a board, simulated or real",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", metavar="ROOT", nargs="?", default="/", help=ROOT_HELP)
     parser.add_argument("--interval", metavar="SECONDS", type=float, default=1.0, help="default: 1")

@@ -28,7 +28,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="watch one allocation: isolate, migrate, take, undo",
         description="Boot a machine, allocate once by debugfs, and print what the kernel's functions did.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--do", metavar="LINE", action="append", default=[], help="sim/control line; repeatable"

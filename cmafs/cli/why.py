@@ -34,7 +34,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="explain failed requests, of a board or in a kernel log",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", metavar="ROOT", nargs="?", default=None, help=ROOT_HELP)
     parser.add_argument("--dmesg", metavar="FILE", help="explain this kernel log; - is standard input")

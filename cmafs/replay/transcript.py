@@ -93,10 +93,12 @@ ARCHES = {"x86": "x86_64", "aarch64": "arm64", **dict.fromkeys(("armv6l", "armv7
 
 
 def header_dts(header: dict[str, Any]) -> str:
-    """A device tree with the memory and the reservations that memblock=debug showed; without it, the
-    memory of the nodes, nothing of which was reserved.
+    """The device tree of a header; or one with the memory and the reservations that memblock=debug showed;
+    without it, the memory of the nodes, nothing of which was reserved.
     """
-    nodes, reserves = [], []
+    if "dts" in header:
+        return str(header["dts"])
+    memory, reserves = [], []
     dumped = any(_RANGE.match(line) for line in header["boot"])
     for line in header["boot"]:
         match = (_RANGE if dumped else _NODE_RANGE).match(line)
@@ -104,13 +106,13 @@ def header_dts(header: dict[str, Any]) -> str:
             continue
         start = kstrtoull(match[2], 16)
         size = kstrtoull(match[3], 16) - start + 1
-        if match[1] != "reserved":
-            cells = " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size))
-            nodes.append(f'memory@{start:x} {{ device_type = "memory"; reg = <{cells}>; }};')
+        if match[1] != "reserved":  # dumped twice on some kernels, which does no harm
+            memory.append(" ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size)))
         elif header["arch"] == "x86":  # on arm64 the dump is of the time after CMA was placed
             reserves.append(f"/memreserve/ {start:#x} {size:#x};")
     root = "#address-cells = <2>; #size-cells = <2>;"
-    return "\n".join(["/dts-v1/;", *reserves, "/ {", root, *nodes, "chosen { };", "};", ""])
+    node = f'memory {{ device_type = "memory"; reg = <{" ".join(memory)}>; }};' * bool(memory)
+    return "\n".join(["/dts-v1/;", *reserves, "/ {", root, node, "chosen { };", "};", ""])
 
 
 def machine_options(header: dict[str, Any]) -> dict[str, str]:

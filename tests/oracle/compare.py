@@ -18,6 +18,7 @@ from boot_compare import state_differences
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic
+from cmafs.replay.transcript import Transcript
 
 #: The first seconds of a run: what is rate limited (ten lines in five seconds) is as on a clock that stands.
 RATELIMIT_SECONDS = 5
@@ -52,7 +53,7 @@ def log_differences(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[str]
             yield f"boot {'recorded' if line[0] == '-' else 'here'}: {line[1:]}"
 
 
-def operation_differences(transcript: replay.Transcript, calls: Syscalls) -> list[str]:
+def operation_differences(transcript: Transcript, calls: Syscalls) -> list[str]:
     """Operations, and what they logged if they were done before a rate limit let lines through again."""
     if transcript.header["seconds"] <= RATELIMIT_SECONDS:
         return replay.replay(transcript, calls)
@@ -60,7 +61,7 @@ def operation_differences(transcript: replay.Transcript, calls: Syscalls) -> lis
     return [problem for problem in problems if not problem.startswith("log")]
 
 
-def compare(transcript: replay.Transcript) -> list[str]:
+def compare(transcript: Transcript) -> list[str]:
     """Every difference between a recorded boot with its operations and cmafs."""
     header, state = transcript.header, transcript.script_output
     recorded = boot_support.Transcript("", header["name"], header, header["boot"], state or None)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import replay
 from oracle import record
 from oracle.build import Kernel
 from oracle.compare import compare, signature
 from oracle.generate import Machine, machine
 from oracle.shrink import shrink
+
+from cmafs.replay.transcript import Transcript
 
 
 @dataclass
@@ -35,12 +36,12 @@ class Campaign:
         )
 
 
-def answers(kernel: Kernel, machine: Machine, path: Path) -> replay.Transcript:
+def answers(kernel: Kernel, machine: Machine, path: Path) -> Transcript:
     """What the kernel says of a machine."""
-    return record.record(kernel, machine.case(path.name.split(".")[0]), path)
+    return record.record(kernel, machine.case(path.stem), path.stem)
 
 
-def keep(kernel: Kernel, one: Machine, path: Path, wanted: str) -> tuple[replay.Transcript, int]:
+def keep(kernel: Kernel, one: Machine, path: Path, wanted: str) -> tuple[Transcript, int]:
     """Shrink a case that differs in this way and write it as a transcript; the boots it took."""
 
     def differs(candidate: Machine) -> bool:
@@ -48,7 +49,7 @@ def keep(kernel: Kernel, one: Machine, path: Path, wanted: str) -> tuple[replay.
 
     smallest, boots = shrink(one, differs)
     final = answers(kernel, smallest, path)
-    record.write(final)
+    record.write(final, path)
     return final, boots
 
 

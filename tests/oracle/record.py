@@ -16,6 +16,9 @@ from oracle.build import Kernel
 from oracle.compare import compare
 from oracle.operations import Operation, encode, inputs
 
+from cmafs.replay.compare import filtered
+from cmafs.replay.transcript import Transcript, machine_options
+
 #: Whose inputs are recorded again: sets of tests/transcripts, by architecture (and configuration).
 INPUTS = {
     "arm64": ("6.12-arm64", "6.12-arm"),
@@ -70,7 +73,7 @@ def header(kernel: Kernel, case: Case, boot: guest.Boot) -> dict[str, Any]:
     return {**found, "dts": case.guest.dts} if case.guest.dts else found
 
 
-def transcript(kernel: Kernel, case: Case, boot: guest.Boot, path: Path) -> replay.Transcript:
+def transcript(kernel: Kernel, case: Case, boot: guest.Boot, name: str) -> Transcript:
     """A boot as a transcript; operations whose path was found nowhere are left out."""
     done = [
         {**op, **boot.outcomes[number]}
@@ -79,13 +82,13 @@ def transcript(kernel: Kernel, case: Case, boot: guest.Boot, path: Path) -> repl
     ]
     for op in done:
         if op["op"] == "R" and "out" in op:
-            op["out"] = replay._filtered(op["path"], op["out"])
+            op["out"] = filtered(op["path"], op["out"])
     dmesg = [line for line in boot.dmesg if "cma" in line.lower()]
     survived = boot.state if boot.log is not None else []
-    return replay.Transcript(path, header(kernel, case, boot), done, dmesg, survived)
+    return Transcript(name, header(kernel, case, boot), done, dmesg, True, survived)
 
 
-def lines(recorded: replay.Transcript) -> Iterator[str]:
+def lines(recorded: Transcript) -> Iterator[str]:
     """The lines of a .jsonl."""
     yield json.dumps({"header": recorded.header})
     yield from (json.dumps(op) for op in recorded.operations)
@@ -94,29 +97,29 @@ def lines(recorded: replay.Transcript) -> Iterator[str]:
     yield json.dumps({"dmesg": recorded.dmesg})
 
 
-def write(recorded: replay.Transcript) -> None:
-    """Write a transcript where its path says."""
-    recorded.path.parent.mkdir(parents=True, exist_ok=True)
+def write(recorded: Transcript, path: Path) -> None:
+    """Write a transcript."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(line + "\n" for line in lines(recorded))
-    if recorded.path.suffix == ".xz":
-        recorded.path.write_bytes(lzma.compress(text.encode()))
+    if path.suffix == ".xz":
+        path.write_bytes(lzma.compress(text.encode()))
     else:
-        recorded.path.write_text(text)
+        path.write_text(text)
 
 
-def record(kernel: Kernel, case: Case, path: Path) -> replay.Transcript:
+def record(kernel: Kernel, case: Case, name: str) -> Transcript:
     """Boot a kernel with a case; what it answered."""
     boot = guest.run(kernel, case.guest, encode(case.operations))
-    return transcript(kernel, case, boot, path)
+    return transcript(kernel, case, boot, name)
 
 
 # what is recorded
 
 
-def case_of(recorded: replay.Transcript, arch: str) -> Case | None:
+def case_of(recorded: Transcript, arch: str) -> Case | None:
     """The inputs of a recorded transcript, for a machine of an architecture; None if they are not for it."""
-    head, kind = recorded.header, recorded.path.name
-    theirs = replay.machine_options(head)["arch"]
+    head, kind = recorded.header, recorded.name.rpartition("/")[2]
+    theirs = machine_options(head)["arch"]
     boots = kind.startswith(BOOTS)
     if head.get("numa") or not kind.startswith((*BOOTS, *KINDS)) or (boots and theirs != arch):
         return None
@@ -126,7 +129,7 @@ def case_of(recorded: replay.Transcript, arch: str) -> Case | None:
     dts = "" if arch == "x86_64" else head.get("dts") or _RAM_1G
     operations = tuple(inputs(op) for op in recorded.operations)
     machine = guest.Guest(memory_bytes(head["mem"]), cmdline, dts)
-    return Case(re.sub(r"\.jsonl.*", "", kind), machine, operations)
+    return Case(kind, machine, operations)
 
 
 def cases(arch: str, config: str, sets: tuple[str, ...] = ()) -> Iterator[Case]:
@@ -144,11 +147,12 @@ def record_all(kernel: Kernel, wanted: list[Case], place: Path) -> dict[str, lis
     """Record every case below a directory, one line each; differences by name."""
     found = {}
     for case in wanted:
-        recorded = record(kernel, case, place / f"{case.name}.jsonl")
-        write(recorded)
+        path = place / f"{case.name}.jsonl"
+        recorded = record(kernel, case, case.name)
+        write(recorded, path)
         found[case.name] = compare(recorded)
         problems = found[case.name]
-        print(f"{recorded.path}: {'ok' if not problems else f'{len(problems)} differences'}", flush=True)
+        print(f"{path}: {'ok' if not problems else f'{len(problems)} differences'}", flush=True)
         for problem in problems[:5]:
             print(f"    {problem}")
     return found
