@@ -54,12 +54,10 @@ class BootAbi:
     reserved (T 7.2).
     ``unclaimed_stays``: a pool that no driver wants stays reserved, without a failure line (T 7.2).
 
-    mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P);
-    ``hugetlb_cma_validates``: 7.2
-    refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0
-    (T 6.1);
-    ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when
-    a gigantic page size is asked for besides (T 7.2). ``hugetlb_rounds_share``: what a node may get is
+    mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P); ``hugetlb_cma_validates``:
+    7.2 refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0
+    (T 6.1); ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so
+    when a gigantic page size is asked for besides (T 7.2). ``hugetlb_rounds_share``: what a node may get is
     rounded up before it is printed (V 6.1.192, 6.12.117; a fix of 2026, not yet in the other releases, D).
 
     drivers/of:
@@ -73,12 +71,12 @@ class BootAbi:
     ``reserved_mem_sort``, ``max_reserved_regions`` (32 from 4.15, V 4.15.0).
     ``scans_nested_nodes``: nodes below a child count too (M, ``__fdt_scan_reserved_mem()@v5.10``).
     ``nomap_removes``: no-map memory is removed from memblock (before 5.10; M; T 5.10 not).
-    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it
-    round, M). ``two_passes``: reg nodes are read again once the tree is unflattened (T 6.12).
+    ``memreserve_first``: /memreserve/ before /reserved-memory (V 5.10; 6.4 turned it round, M).
+    ``two_passes``: reg nodes are read again once the tree is unflattened (T 6.12).
     ``prints_regions``: a line for each region (6.4 P; T 6.12).
     ``failed_allocation_size``: ``: size %lu MiB`` (V 6.1, T 6.12). ``keeps_ranges_contiguous``:
-    alloc-ranges bottom-up next to an
-    existing region (6.6 M; V 6.12). ``first_reg_only``: other pairs of reg are not reserved (T 7.2).
+    alloc-ranges bottom-up next to an existing region (6.6 M; V 6.12). ``first_reg_only``: other pairs of reg
+    are not reserved (T 7.2).
     ``validates_properties``: of_flat_dt_get_addr_size_prop(): a wrong length counts as absent (T 7.2).
 
     Early boot:

@@ -1,9 +1,7 @@
-"""What the kernel holds early, by row and architecture: what moves areas, and what the ``Memory:`` line
-counts.
+"""What the kernel holds early, by row and architecture: what moves areas, what ``Memory:`` counts.
 
 Where a kernel was recorded (x86_64: 5.10, 6.1, 6.12, 7.2; arm64: 5.10, 6.12, 7.2) the figures are those of
-its transcripts'
-``boot`` lines (T); other rows take the figures of the nearest recorded kernel (D).
+its transcripts' ``boot`` lines (T); other rows take the figures of the nearest recorded kernel (D).
 """
 
 from __future__ import annotations
@@ -22,17 +20,15 @@ class ArchAbi:
     ``iomem_rodata``: read-only data is told from code and data in /proc/iomem; x86_64 (5.5, P a94691680bac;
     V 6.1).
     ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it;
-    x86_64: none, its
-    tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this above the start
-    of memory.
+    x86_64: none, its tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this
+    above the start of memory.
     ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
     is in single pages unless ``rodata=`` says otherwise, one table for each 2 MiB besides (7.2); before,
     CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
     ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c).
     ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
-    what that node and
-    each child of it add; ``reserved_mem_bytes``: of each record of the second pass's table;
-    ``pgdat_bytes``: the node's data.
+    what that node and each child of it add; ``reserved_mem_bytes``: of each record of the second pass's
+    table; ``pgdat_bytes``: the node's data.
     ``hash_counts_free``: the dentry and inode caches are sized by memory that is free at boot (6.12), else
     by all.
     ``swiotlb_scaled``: a bounce buffer also where all memory is in reach, 1 KiB per MiB of it

@@ -1,7 +1,7 @@
 """Mm rows: page blocks, watermarks, fallbacks, free-list order. See cmafs.abi; each field has its citation.
 
-P marks what is known from patch mail and change logs, so that the row may be one release off;
-V what was read in the source of the release named; T what a transcript shows.
+P marks what is known from patch mail and change logs, so that the row may be one release off; V what was read
+in the source of the release named; T what a transcript shows.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class MmAbi:
     (``pfn_max_align_down()@v5.15``), from 5.19 single page blocks (P b2c9e2fbba32).
     ``merges_only_mergeable``: page blocks of CMA, HIGHATOMIC or ISOLATE never merge with others (5.17, P
     1dd214b8f21c); before, only ISOLATE keeps apart (``__free_one_page()@v5.10``).
-    ``merge_retypes_pageblock``: a merge of two page blocks gives both one type (6.10, P, the
-    series on free list hygiene).
+    ``merge_retypes_pageblock``: a merge of two page blocks gives both one type (6.10, P, the series on free
+    list hygiene).
     ``fallback``: one of the FALLBACK_ constants: 4.13 searches the smallest block where it may not claim
     (P 7a8f58f39188), 6.10 keeps lists and page blocks in agreement (P, same series), 6.15 claims first (P,
     ``__rmqueue_claim()``).

@@ -42,9 +42,9 @@ class PrintkAbi:
     ``record_header``, ``record_tail``, ``record_align``: what a record costs in the ring, in bytes: header +
     text + tail, rounded up. Before 5.10 a ``struct printk_log`` of 16 bytes stood before each text, 4-byte
     aligned (``kernel/printk/printk.c:msg_used_size()@4.4``). Since 5.10 a data block is a ``long`` and the
-    text, aligned to a
-    ``long`` (``kernel/printk/printk_ringbuffer.c:to_blk_size()@5.10``); since 5.11 what is reserved counts
-    the level prefix, the newline and the NUL as well, and is never shrunk (``vprintk_store()@6.1``).
+    text, aligned to a ``long`` (``kernel/printk/printk_ringbuffer.c:to_blk_size()@5.10``); since 5.11 what is
+    reserved counts the level prefix, the newline and the NUL as well, and is never shrunk
+    (``vprintk_store()@6.1``).
 
     ``bytes_per_descriptor``: the ring also holds no more than its size / this many records
     (``PRB_AVGBITS``, ``printk_ringbuffer.h@5.10``); 0: no such bound.
@@ -53,8 +53,7 @@ class PrintkAbi:
     bytes @4.4, ``prb_reserve_in_last()`` with 1024 @5.10).
 
     ``line_max``: bytes after which one record is cut, and the longest write to /dev/kmsg
-    (``vprintk_store()``,
-    ``devkmsg_write()``: LOG_LINE_MAX, since 6.4 PRINTKRB_RECORD_MAX).
+    (``vprintk_store()``, ``devkmsg_write()``: LOG_LINE_MAX, since 6.4 PRINTKRB_RECORD_MAX).
 
     ``null_pointer``: ``%p`` of NULL, right aligned in a pointer's width (``lib/vsprintf.c:pointer()``:
     "(null)" to 5.1, hashed like any other to 5.7, zeros since 5.8 and the stables of May 2020, P

@@ -1,8 +1,7 @@
 """Proc rows: the formats of /proc, see cmafs.abi. Each field has its citation.
 
-V was read in the source of the release named, H asked of a running 6.18, P follows from a change log (the
-row may be
-one off), M is from memory.
+V was read in the source of the release named, H asked of a running 6.18, P follows from a change log (the row
+may be one off), M is from memory.
 """
 
 from __future__ import annotations

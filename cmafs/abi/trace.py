@@ -1,8 +1,7 @@
 """Trace rows: the tracepoints and the tracer's text. See cmafs.abi; each field has its citation.
 
-T marks what a transcript shows, H what a running 6.18 answered, V what was read in the source of the
-release named,
-P what is known from change logs (the row may be one off), D what was derived.
+T marks what a transcript shows, H what a running 6.18 answered, V what was read in the source of the release
+named, P what is known from change logs (the row may be one off), D what was derived.
 """
 
 from __future__ import annotations

@@ -21,10 +21,9 @@ _SZ_4G = 1 << 32
 def reserve(boot: EarlyBoot) -> int:
     """The tree's reservations; the offset of the linear map.
 
-    Above 4 GiB the linear map needs more tables than the six pages of the kernel image
-    (INIT_PGD_PAGE_COUNT): the next
-    stands at the top of memory, before any area (D; T 5.10: ``hugetlb_cma=2G`` on 6 GiB does not end at
-    the top).
+    Above 4 GiB the linear map needs more tables than the six pages of the kernel image (INIT_PGD_PAGE_COUNT):
+    the next stands at the top of memory, before any area (D; T 5.10: ``hugetlb_cma=2G`` on 6 GiB does not end
+    at the top).
     """
     memblock = boot.memblock
     for value in filter(None, boot.params.values("mem")):

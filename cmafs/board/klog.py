@@ -15,7 +15,8 @@ from cmafs.lib.kstrtox import simple_strtoll, simple_strtoull
 NEARBY = 12
 
 _STAMP = re.compile(r"\[\s*(\d+\.\d+)\]")
-_CALLER = re.compile(r"\[\s*([TC]\d+)\]")
+#: Who printed a line (CONFIG_PRINTKCALLER): a task or a CPU.
+CALLER = re.compile(r"\[\s*([TC]\d+)\]")
 _VERSION = re.compile(r"Linux version (\d+\.\S+)")
 _FUNCTIONS = r"(?:cma: )?(?P<function>\w*cma_alloc\w*|dma_alloc_from_contiguous|cma_range_alloc)"
 _FAILED = re.compile(
@@ -32,7 +33,8 @@ _PFNS_BUSY = re.compile(
 )
 _AVAILABLE = re.compile(r"number of available pages: *(?P<holes>[\d@+]*)")
 _RANGE = re.compile(r"cma: range \d+: *(?P<holes>[\d@+]*)")
-_TOTAL = re.compile(r"=> (?P<free>\d+) free of (?P<total>\d+) total pages")
+#: The end of a list of holes.
+TOTAL = re.compile(r"=> (?P<free>\d+) free of (?P<total>\d+) total pages")
 _HOLE = re.compile(r"(\d+)@(\d+)")
 _COMM = re.compile(r"\bPID: (?P<pid>\d+) .*?Comm: (?P<comm>\S+)|\bComm: (?P<only>\S+)")
 _COMPLAINT = re.compile(
@@ -140,7 +142,7 @@ class _Reader:
         entry = self._entry if self._entry and _number(self._entry["pages"]) == pages else None
         area = found["area"] or (entry["area"] if entry else None) or ""
         align = _number(entry["align"]) if entry else None
-        stamp, caller = _STAMP.search(text), _CALLER.search(text)
+        stamp, caller = _STAMP.search(text), CALLER.search(text)
         failure = LogFailure(number, stamp[1] if stamp else "", found["function"], area, pages, error, align)
         failure.busy = self._busy
         if caller:
@@ -168,7 +170,7 @@ class _Reader:
             if found := pattern.search(text):
                 pieces = [(_number(n), _number(bit)) for n, bit in _HOLE.findall(found["holes"])]
                 failure.holes = (failure.holes or []) + pieces
-        if found := _TOTAL.search(text):
+        if found := TOTAL.search(text):
             failure.free, failure.total = _number(found["free"]), _number(found["total"])
             self._listed = None
 
@@ -196,5 +198,5 @@ def _who(lines: Sequence[str], failure: LogFailure) -> str:
             pid = f", pid {found['pid']}" if found["pid"] else ""
             return f"{found['comm'] or found['only']}{pid}"
         if not said and _COMPLAINT.search(line) and "cma: " not in line and not _PFNS_BUSY.search(line):
-            said = f"the log goes on: {_CALLER.sub('', _STAMP.split(line)[-1]).strip()!r}"
+            said = f"the log goes on: {CALLER.sub('', _STAMP.split(line)[-1]).strip()!r}"
     return said

@@ -12,55 +12,25 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from cmafs.cli.options import CommandFailed
+from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
 from cmafs.replay.survey import Survey, survey
+from cmafs.run.progress import Bar
 
 #: Characters that a line may have; what is longer is no line of a log or a trace.
 MAX_LINE = 1 << 16
 #: Events that are kept in memory; of a larger capture the file is read twice.
 KEPT = 1 << 18
-#: Seconds between two pictures of the bar.
-_REDRAW = 0.1
-_BAR = 30
-
 _WANTED = (
     "wanted is the text of trace, trace_pipe, `trace-cmd report` or `perf script` with the events of cma, "
     "or a kernel log with debugging of mm/cma.c"
 )
-
-
-class Progress:
-    """A bar on standard error, if that is a terminal: ``step`` out of ``total`` of a ``title``."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._last = title, total, 0.0
-        self._shown = sys.stderr.isatty()
-
-    def show(self, step: int) -> None:
-        """Draw it, at most ten times a second."""
-        if not self._shown or (now := time.monotonic()) - self._last < _REDRAW:
-            return
-        self._last = now
-        done = min(step / self._total, 1) if self._total else 0
-        bar = "#" * round(done * _BAR)
-        print(f"\r{self._title} [{bar:{_BAR}}] {done:4.0%}", end="", file=sys.stderr, flush=True)
-
-    def of(self, step: int, total: int) -> None:
-        """Draw it, of another total."""
-        self._total = total
-        self.show(step)
-
-    def clear(self) -> None:
-        """Take it away."""
-        if self._shown and self._last:
-            print(f"\r{'':{len(self._title) + _BAR + 9}}\r", end="", file=sys.stderr, flush=True)
 
 
 class Capture:
@@ -111,8 +81,8 @@ class Capture:
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(self._open())
             size = os.fstat(raw.fileno()).st_size
-            progress = Progress(title, size)
-            stack.callback(progress.clear)
+            bar = Bar(title)
+            stack.callback(bar.clear)
             text = io.TextIOWrapper(self._unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
             stack.callback(text.detach)
             lines = iter(lambda: text.readline(MAX_LINE), "")
@@ -120,7 +90,7 @@ class Capture:
                 lines = _script_output(lines)
             for number, line in enumerate(lines):
                 if not number & 0xFFF:
-                    progress.show(raw.tell())
+                    bar.show(raw.tell(), size)
                 yield line
 
     def _open(self) -> IO[bytes]:
@@ -128,7 +98,7 @@ class Capture:
             spool = os.fdopen(os.dup(self._spool.fileno()), "rb")
             spool.seek(0)
             return spool
-        return Path(self.path).open("rb")
+        return open_named(self.path)
 
     def _unpacked(self, raw: IO[bytes]) -> Any:
         head = raw.read(6)

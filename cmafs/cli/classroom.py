@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmafs.cli.map import in_colour
 from cmafs.cli.options import CommandFailed
 
 if TYPE_CHECKING:
@@ -27,19 +28,14 @@ if TYPE_CHECKING:
 #: Commands of the shell, and what `--do` calls them.
 COMMANDS = ("story", "hint", "check", "solution")
 
-_DESK, _LESSON, _SCRIPT, _START, _HINTS, _BIN = (
-    ".lesson",
-    "lesson.toml",
-    "script",
-    "start.json",
-    "hints",
-    "bin",
-)
+_DESK = ".lesson"
+_LESSON, _SCRIPT, _START, _HINTS, _BIN = "lesson.toml", "script", "start.json", "hints", "bin"
 
 
 def read_lesson(name: str, path: Path) -> Lesson:
     """A lesson's file. Raises CommandFailed, with its name."""
     from cmafs.learn.lesson import BadLesson, lesson_from
+    from cmafs.of.fdt import read_named
 
     if sys.version_info >= (3, 11):
         import tomllib
@@ -47,7 +43,7 @@ def read_lesson(name: str, path: Path) -> Lesson:
         import tomli as tomllib
 
     try:
-        return lesson_from(name, tomllib.loads(path.read_text(encoding="utf-8")))
+        return lesson_from(name, tomllib.loads(read_named(str(path)).decode()))
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadLesson) as error:
@@ -56,6 +52,8 @@ def read_lesson(name: str, path: Path) -> Lesson:
 
 def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> None:
     """Put a lesson's files where it takes place; ``script``: what to run instead of a shell."""
+    from cmafs.of.fdt import read_named
+
     desk = place / _DESK
     (desk / _BIN).mkdir(parents=True)
     shutil.copy(source, desk / _LESSON)
@@ -64,7 +62,7 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
         (place / name).write_text(text)
     if script is not None:
         try:
-            text = sys.stdin.read() if script == "-" else Path(script).read_text(encoding="utf-8")
+            text = sys.stdin.read() if script == "-" else read_named(script).decode()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not a text file"
             raise CommandFailed(f"{script}: {why}") from None
@@ -176,11 +174,7 @@ class Classroom:
 
     def told(self, text: str) -> str:
         """A text of the lesson with this machine's picture and names in it."""
-        for name, value in {
-            "{area}": self.directory,
-            "{name}": self.area.name,
-        }.items():
-            text = text.replace(name, value)
+        text = text.replace("{area}", self.directory).replace("{name}", self.area.name)
         return text.replace("{map}", self._map()) if "{map}" in text else text
 
     def _map(self) -> str:
@@ -193,9 +187,8 @@ class Classroom:
         areas = [area for area in read_areas(self.root) if area.name == self.area.name]
         size = page_size(self.root, areas)
         pictures = pictures_of([(area, read_extents(self.root, area)) for area in areas], size)
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = min(shutil.get_terminal_size().columns, 100)
-        return "\n".join(draw(pictures, [], size, width, colour))
+        return "\n".join(draw(pictures, [], size, width, in_colour("auto")))
 
     def story(self) -> int:
         """Tell what it is about."""
@@ -245,11 +238,5 @@ class Classroom:
 def inside(place: Path, do: str) -> int:
     """What `cmafs learn --inside` does: a whole lesson, or one of its commands."""
     room = Classroom(place)
-    actions: dict[str, Callable[[], int]] = {
-        "lesson": room.hold,
-        "story": room.story,
-        "hint": room.hint,
-        "check": room.check,
-        "solution": room.solution,
-    }
-    return actions[do]()
+    actions: dict[str, Callable[[], int]] = {name: getattr(room, name) for name in COMMANDS}
+    return actions.get(do, room.hold)()

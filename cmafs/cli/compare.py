@@ -77,10 +77,12 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
+    import io
     import lzma
 
     from cmafs.board.root import RootError, open_root
     from cmafs.cli.capture import is_tar
+    from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 
     path = Path(file)
@@ -92,9 +94,10 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
             if walk is None:
                 raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA")
             return parse(walk.decode().splitlines(), name), root
-        opener: Any = lzma.open if path.suffix == ".xz" else open
-        with opener(path, "rt", encoding="utf-8") as lines:
-            return parse(lines, name), None
+        with open_named(file) as packed:
+            raw: Any = lzma.LZMAFile(packed) if path.suffix == ".xz" else packed
+            with io.TextIOWrapper(raw, encoding="utf-8") as lines:
+                return parse(lines, name), None
     except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
         raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     except OSError as error:

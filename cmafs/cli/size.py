@@ -84,18 +84,18 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def run_size(args: argparse.Namespace) -> int:
     """Search and report."""
-    from cmafs.cli.capture import Progress
     from cmafs.replay.size import Requests, smallest_pool
+    from cmafs.run.progress import Bar
 
     place = _place(args)
     events, unseen = _wanted(args, place)
     if not any(event.pages and event.kind == "alloc" for event in events):
         raise CommandFailed("nothing is allocated")
     wanted = Requests(events, unseen, place.release)
-    progress = Progress("trying", 1)
+    bar = Bar("trying")
     workers = len(os.sched_getaffinity(0))
-    size = smallest_pool(wanted, place.unit, in_parallel, workers, progress.of)
-    progress.clear()
+    size = smallest_pool(wanted, place.unit, in_parallel, workers, bar.show)
+    bar.clear()
     print(_json(place, wanted, size) if args.json else _text(place, wanted, size), end="")
     return 0
 

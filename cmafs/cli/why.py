@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.cli.map import ROOT_HELP
@@ -56,8 +55,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _read(name: str) -> str:
     """A log, whatever bytes are in it. Raises CommandFailed."""
+    from cmafs.of.fdt import read_named
+
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else read_named(name)
     except OSError as error:
         raise CommandFailed(f"{name}: {error.strerror}") from None
     return data.decode("utf-8", "replace")

@@ -104,9 +104,9 @@ def _activation_failed(cma: Cma) -> None:
 def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:
     """The first of ``count`` contiguous pages aligned to ``align`` (an order), or None.
 
-    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events,
-    counters and lines as this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10,
-    v6.1``, ``__cma_alloc()@v6.12``, ``__cma_alloc_frozen()@v7.2``.
+    ``count`` as an unsigned long; ``no_warn``: print nothing about a failure. Events, counters and lines as
+    this kernel has them. Source: ``mm/cma.c:cma_alloc()@v5.10, v6.1``, ``__cma_alloc()@v6.12``,
+    ``__cma_alloc_frozen()@v7.2``.
     """
     if not _accepts(cma, count, align):
         keep_failure(cma, count, align, errno.ENOMEM, -1, None)

@@ -79,8 +79,8 @@ class Occupant:
     ``frames``: index -> pfn, -1 where the page was reclaimed; ``resident``: pages held; ``checksum``: sum
     over the held indices of ``index + 1``, the independent witness of what must be found in memory;
     ``pinned``: indices that the owner itself pinned; ``dirty``: those that must be written back before they
-    can be dropped; ``visible``: whether a person made it (sim/tasks shows
-    it); ``counted``: what pages_in() has found, to be cleared when frames change.
+    can be dropped; ``visible``: whether a person made it (sim/tasks shows it); ``counted``: what pages_in()
+    has found, to be cleared when frames change.
     """
 
     ident: int

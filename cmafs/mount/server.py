@@ -153,9 +153,8 @@ def spawn(
     """Mount a machine from a background process; its pid, once the tree answers.
 
     The process holds none of the caller's descriptors but those in ``keep``.
-    ``log``: a file for the machine's own log;
-    ``parent_death_signal``: what it gets when the caller dies, 0 for nothing. Raises MountFailed; nothing is
-    left behind then.
+    ``log``: a file for the machine's own log; ``parent_death_signal``: what it gets when the caller dies, 0
+    for nothing. Raises MountFailed; nothing is left behind then.
     """
     check(mountpoint, options)
     log = str(Path(log).absolute()) if log else None

@@ -161,8 +161,8 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def read_named(path: str, most: int) -> bytes:
-    """A file that the user named, up to so many bytes, without waiting for anybody. Raises OSError.
+def open_named(path: str) -> io.BufferedReader:
+    """A file that the user named, open for reading, without waiting for anybody. Raises OSError.
 
     A FIFO waits for a writer who may never come. The pipe of a shell's ``<(…)`` has one, and no name.
     """
@@ -176,7 +176,12 @@ def read_named(path: str, most: int) -> bytes:
         os.set_blocking(descriptor, True)
         return descriptor
 
-    with open(path, "rb", opener=opener) as file:
+    return open(path, "rb", opener=opener)
+
+
+def read_named(path: str, most: int = -1) -> bytes:
+    """What is in it, up to so many bytes. Raises OSError."""
+    with open_named(path) as file:
         return file.read(most)
 
 

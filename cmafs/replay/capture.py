@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from cmafs.board.klog import CALLER, TOTAL
 from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 
 #: Kinds of an event: an allocation begins, passes a busy range, ends; a release; events are missing here.
@@ -86,12 +87,10 @@ _ENTRY = re.compile(r"\b_*cma_alloc\w*\(cma (\S+?),(?: name: (.*?),)? count (\d+
 _RETURNED = re.compile(r"\b_*cma_alloc\w*\(\): returned\s+(\S+)")
 _BUSY = re.compile(r"\b_*cma_\w+\(\): memory range at (?:pfn 0x([0-9a-f]+) )?(\S+) is busy")
 _RELEASE = re.compile(r"\b_*cma_release\w*\(page\s+(\(\S+?\)|[^\s,)]+)(?:, count (\d+))?\)")
-_CALLER = re.compile(r"\[ *([TC]\d+)\]")
 _POOL = re.compile(
     r"cma: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
     r"|created CMA memory pool at 0x(?P<base2>[0-9a-f]+), size (?P<size2>\d+) (?P<unit2>[KM])iB"
 )
-_TOTAL = re.compile(r"=> \d+ free of (\d+) total pages")
 
 
 def _is_null(page: str) -> bool:
@@ -203,7 +202,7 @@ class Reader:
 
     def _logged(self, number: int, line: str) -> Event | None:
         """The event of a line of the log; an allocation is told by its last line."""
-        caller = _CALLER.search(line)
+        caller = CALLER.search(line)
         task = caller[1] if caller else ""
         if match := _ENTRY.search(line):
             entry = Event(number, START, match[2] or match[1], None, kstrtoull(match[3], 10), task=task)
@@ -233,8 +232,8 @@ class Reader:
             kib = 1024 if (match["unit"] or match["unit2"]) == "M" else 1
             size = kstrtoull(match["size"] or match["size2"], 10) * kib << 10
             self.facts.pools.append((kstrtoull(match["base"] or match["base2"], 16), size))
-        elif match := _TOTAL.search(line):
-            self.facts.total = kstrtoull(match[1], 10)
+        elif match := TOTAL.search(line):
+            self.facts.total = kstrtoull(match["total"], 10)
 
 
 def _tracepoint(line: str) -> re.Match[str] | None:
