@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from cmafs.abi import kernel_abi
 from cmafs.fs import cma_debug, dynamic_debug, kmsg
@@ -20,6 +24,13 @@ from cmafs.mm.mmzone import MemoryLayout
 
 PAGE = 4096
 MIB = 1 << 20
+
+
+def refused(call: Callable[..., object], *args: object) -> str:
+    """The name of the errno with which a call is refused."""
+    with pytest.raises(OSError) as error:
+        call(*args)
+    return errno.errorcode[error.value.errno or 0]
 
 
 def build_areas(

@@ -18,6 +18,7 @@ from cma2010_support import (
     two_regions,
     with_bf,
 )
+from cma_support import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,12 +34,6 @@ from cmafs.drivers.cma2010.profile import MissingInterface
 from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
 
 MEIZU = [(5000, 0, 12288), (8192, 128 * K, 256 * K), (128 * K, 128 * K, 128 * K)]
-
-
-def refused(call, *args) -> str:
-    with pytest.raises(OSError) as error:
-        call(*args)
-    return errno.errorcode[error.value.errno]
 
 
 def state(cma):

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-
 import pytest
 from cma2010_support import BASE_A, BASE_B, K, M, framework, log_of, region, two_regions, with_bf
+from cma_support import refused
 
 from cmafs.drivers.cma2010.map import where_from
 from cmafs.drivers.cma2010.profile import PROFILES, KernelOops, Quirks, quirks_of
 from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaRegion
 
 CRASHING = [("v1", True), ("v3", True), ("v4", True), ("vendor", True), ("meizu", False)]
-
-
-def refused(call, *args) -> str:
-    with pytest.raises(OSError) as error:
-        call(*args)
-    return errno.errorcode[error.value.errno]
 
 
 def lookup(profile: str, strict: bool, text: str, device: str, kind: str | None) -> str | None:

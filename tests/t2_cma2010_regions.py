@@ -6,6 +6,7 @@ import errno
 
 import pytest
 from cma2010_support import K, M, boot_memory, framework, log_of, with_bf
+from cma_support import refused
 
 from cmafs.drivers.cma2010.profile import PROFILES, Word, quirks_of
 from cmafs.drivers.cma2010.regions import CmaRegion, cma_param_parse, memparse, strict_strtoul
@@ -197,12 +198,6 @@ def test_strict_strtoul(text, bits, value):
 
 
 # Early regions
-
-
-def refused(call, *args) -> str:
-    with pytest.raises(OSError) as error:
-        call(*args)
-    return errno.errorcode[error.value.errno]
 
 
 def test_early_registration_rounds_and_refuses():

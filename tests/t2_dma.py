@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
+from cma_support import refused
 from dma_support import PAGE, M, area_of, boot, device, used, write_tree
 
 import cmafs
@@ -46,12 +46,6 @@ def tree(tmp_path):
 @pytest.fixture
 def machine(tree) -> BootedMachine:
     return boot(tree)
-
-
-def refused(call, *args) -> str:
-    with pytest.raises(OSError) as error:
-        call(*args)
-    return errno.errorcode[error.value.errno]
 
 
 def state(machine: BootedMachine):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 
 import pytest
 from cma2010_support import K, M
+from cma_support import refused
 from t2_cma2010_map import MX2
 
 import cmafs
@@ -66,12 +66,6 @@ class Tree:
 
 
 TOP = "sys/kernel/mm/contiguous"
-
-
-def refused(call, *args) -> str:
-    with pytest.raises(OSError) as error:
-        call(*args)
-    return errno.errorcode[error.value.errno]
 
 
 # Boot

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from boot_support import boot, tree_of
-from replay import boot_tables
-from trace_support import Shell, differences, recorded, transcripts
+from replay import boot_tables, load
+from trace_support import Shell, differences, transcripts
 
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
@@ -70,7 +70,7 @@ def refused(code: int, call: object, *args: object) -> None:
 
 @pytest.mark.parametrize("path", transcripts(), ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_transcript(path: Path) -> None:
-    header, want = recorded(path)
+    header, want = load(path).header, load(path).script_output
     got = Shell(boot_tables(header)).run(header["script"])
     assert differences(want, got) == []
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from replay import TRANSCRIPTS
 
@@ -84,14 +81,6 @@ def differences(recorded: list[str], ours: list[str]) -> list[str]:
 
 def _first(want: list[str], got: list[str]) -> list[str]:
     return [f"recorded {w!r}, here {g!r}" for w, g in zip(want, got, strict=False) if w != g][:5]
-
-
-def recorded(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The header of a transcript, and what its script printed."""
-    opener: Any = lzma.open if path.suffix == ".xz" else open
-    with opener(path, "rt") as lines:
-        objects = [json.loads(line) for line in lines]
-    return objects[0]["header"], next(one["script_output"] for one in objects if "script_output" in one)
 
 
 def transcripts() -> list[Path]:

@@ -83,7 +83,7 @@ class Capture:
             size = os.fstat(raw.fileno()).st_size
             bar = Bar(title)
             stack.callback(bar.clear)
-            text = io.TextIOWrapper(self._unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
+            text = io.TextIOWrapper(unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
             stack.callback(text.detach)
             lines = iter(lambda: text.readline(MAX_LINE), "")
             if ".jsonl" in Path(self.path).suffixes[-2:]:
@@ -93,21 +93,22 @@ class Capture:
                     bar.show(raw.tell(), size)
                 yield line
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> io.BufferedReader:
         if self._spool is not None:
             spool = os.fdopen(os.dup(self._spool.fileno()), "rb")
             spool.seek(0)
             return spool
         return open_named(self.path)
 
-    def _unpacked(self, raw: IO[bytes]) -> Any:
-        head = raw.read(6)
-        raw.seek(0)
-        if head.startswith(b"\x1f\x8b"):
-            return gzip.GzipFile(fileobj=raw)
-        if head == b"\xfd7zXZ\0":
-            return lzma.LZMAFile(raw)
-        return raw
+
+def unpacked(raw: io.BufferedReader) -> Any:
+    """The same file, or what is packed in it, by gzip or xz."""
+    head = raw.peek(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=raw)
+    if head.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMAFile(raw)
+    return raw
 
 
 def is_tar(path: str) -> bool:

@@ -79,9 +79,10 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
     import lzma
+    import zlib
 
     from cmafs.board.root import RootError, open_root
-    from cmafs.cli.capture import is_tar
+    from cmafs.cli.capture import is_tar, unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 
@@ -94,11 +95,9 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
             if walk is None:
                 raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA")
             return parse(walk.decode().splitlines(), name), root
-        with open_named(file) as packed:
-            raw: Any = lzma.LZMAFile(packed) if path.suffix == ".xz" else packed
-            with io.TextIOWrapper(raw, encoding="utf-8") as lines:
-                return parse(lines, name), None
-    except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
+        with open_named(file) as packed, io.TextIOWrapper(unpacked(packed), encoding="utf-8") as lines:
+            return parse(lines, name), None
+    except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     except OSError as error:
         raise CommandFailed(f"{file}: {error.strerror or error}") from None
