@@ -84,7 +84,8 @@ def test_a_tar_of_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             "unknown kernel '9.9'",
         ),
         (b"\xff\xfe", "codec can't decode"),
-        (b"\xfd7zXZ\0x", "codec can't decode"),
+        (b"\xfd7zXZ\0x", "Compressed file ended before"),
+        (b"{\xff", "codec can't decode"),
     ],
 )
 def test_a_damaged_transcript_is_one_line(

@@ -70,9 +70,9 @@ def refused(code: int, call: object, *args: object) -> None:
 
 @pytest.mark.parametrize("path", transcripts(), ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_transcript(path: Path) -> None:
-    header, want = load(path).header, load(path).script_output
-    got = Shell(boot_tables(header)).run(header["script"])
-    assert differences(want, got) == []
+    recorded = load(path)
+    got = Shell(boot_tables(recorded.header)).run(recorded.header["script"])
+    assert differences(recorded.script_output, got) == []
 
 
 # filters: expression -> what the file reads then, as a running 6.18 answered

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cmafs.board.areas import Area
-from cmafs.board.root import Root
+from cmafs.board.root import Root, read_text
 from cmafs.lib.kstrtox import simple_strtoull
 
 #: Where sysfs has its counters of areas.
@@ -25,8 +25,7 @@ class ZoneBlocks:
 
 
 def _proc(root: Root, name: str) -> str:
-    """A file of /proc, empty where there is none."""
-    return (root.read(f"proc/{name}") or b"").decode("latin-1")
+    return read_text(root, f"proc/{name}")
 
 
 def meminfo(root: Root) -> dict[str, int]:

@@ -38,6 +38,11 @@ class Root(Protocol):
         """The sorted names in a directory; none if there is no such directory. Raises RootError."""
 
 
+def read_text(root: Root, path: str) -> str:
+    """A file's text, empty where there is none. Raises RootError."""
+    return (root.read(path) or b"").decode("utf-8", "replace")
+
+
 class DirectoryRoot:
     """A root that is a directory: a mount, a real machine's ``/``, or copies of its files."""
 

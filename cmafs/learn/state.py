@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from cmafs.board.areas import Area, read_areas
 from cmafs.board.extents import MOVABLE, PINNED, Extent, read_extents
 from cmafs.board.memory import meminfo, vmstat
-from cmafs.board.root import Root
+from cmafs.board.root import Root, read_text
 from cmafs.learn.goal import BadGoal
 from cmafs.lib.kstrtox import simple_strtoull
 
@@ -77,7 +77,7 @@ class State:
     def _task(self, words: str) -> int:
         """A figure of a simulated task, or whether there is one of that name."""
         name, column = words.partition(":")[::2]
-        for line in (self._root.read(_TASKS) or b"").decode("utf-8", "replace").splitlines()[1:]:
+        for line in read_text(self._root, _TASKS).splitlines()[1:]:
             cells = line.split("\t")
             if cells[0] == name:
                 return simple_strtoull(cells[_COLUMNS[column]])[0] if column in _COLUMNS else 1
@@ -86,12 +86,12 @@ class State:
     def _blocks(self, order: str) -> int:
         """Free blocks of an order, larger ones as the many that they hold, of all zones."""
         first = simple_strtoull(order)[0]
-        lines = (self._root.read("proc/buddyinfo") or b"").decode("latin-1").splitlines()
+        lines = read_text(self._root, "proc/buddyinfo").splitlines()
         counts = (enumerate(line.split()[4 + first :]) for line in lines)
         return sum(simple_strtoull(word)[0] << above for zone in counts for above, word in zone)
 
     def _number(self, path: str) -> int:
-        return simple_strtoull((self._root.read(path.lstrip("/")) or b"").decode("latin-1").strip())[0]
+        return simple_strtoull(read_text(self._root, path.lstrip("/")).strip())[0]
 
     @staticmethod
     def _two(words: str) -> tuple[str, str]:

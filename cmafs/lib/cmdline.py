@@ -137,7 +137,6 @@ class EarlyParams:
     numa_cma: dict[int, int] = field(default_factory=dict)
     coherent_pool: int = 0
     log_buf_len: int = 0
-    dyndbg: list[str] = field(default_factory=list)
     init: str = "/init"
 
     def values(self, name: str) -> list[str | None]:
@@ -187,6 +186,5 @@ def parse_early_params(cmdline: str, hugetlb_per_node: bool, numa: bool = True) 
         params.numa_cma.update(per_node_sizes(value or "", max_numnodes)[0])
     for name in ("cma_pernuma", "coherent_pool", "log_buf_len"):
         setattr(params, name, _last_size(params, name))
-    params.dyndbg = [value for value in params.values("dyndbg") if value]
     params.init = next((value for value in reversed(params.values("init")) if value), params.init)
     return params

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from cmafs.board.root import Root
+from cmafs.board.root import Root, read_text
 from cmafs.lib.intervals import union, without
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.mm.cma_areas import Cma, CmaAreas
@@ -25,7 +25,7 @@ def board_dts(root: Root) -> str | None:
     """A .dts of the board, None if the root says nothing of its memory. Raises RootError."""
     if root.names(f"{_FIRMWARE}/devicetree/base"):
         return "\n".join(["/dts-v1/;", *_node(root, f"{_FIRMWARE}/devicetree/base", "/")])
-    text = (root.read("proc/iomem") or b"").decode("latin-1")
+    text = read_text(root, "proc/iomem")
     ranges = union((kstrtoull(low, 16), kstrtoull(high, 16) + 1) for low, high in _RAM.findall(text))
     if not any(end > 1 for _, end in ranges):  # all zeros: who read it was not root
         return None
