@@ -85,7 +85,7 @@ def run_replay(args: argparse.Namespace) -> int:
         outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(placed(args, capture))
     else:
         outcome = Replay(areas, capture.survey.unseen).run(capture.events())
-    print(_json(outcome) if args.json else _text(args, capture, kernel, geometries, outcome), end="")
+    print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
     return 0 if outcome.reproduced == outcome.events else 1
 
 
@@ -170,9 +170,7 @@ def _json(outcome: Outcome) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
-def _text(
-    args: argparse.Namespace, capture: Capture, kernel: str, geometries: list[Geometry], outcome: Outcome
-) -> str:
+def _text(capture: Capture, kernel: str, geometries: list[Geometry], outcome: Outcome) -> str:
     facts = capture.facts
     source = f"{facts.traced} lines of ftrace" if facts.traced else f"{facts.logged} lines of the kernel log"
     lines = [f"{capture.path}: {source}; kernel {kernel}"]
