@@ -14,10 +14,12 @@ from cmafs.fs import cma_debug, dynamic_debug, kmsg
 from cmafs.fs import cma_sysfs as cma_sysfs_table
 from cmafs.fs.dentry import new_directory
 from cmafs.fs.libfs import SYSFS
-from cmafs.fs.namei import Syscalls
+from cmafs.fs.namei import O_WRONLY, Syscalls
+from cmafs.fs.tree import build_tree
+from cmafs.init.machine import BootedMachine
 from cmafs.init.task import SHELL
 from cmafs.lib.clock import ManualClock
-from cmafs.lib.printk import Printk
+from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
 from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import MemoryLayout
@@ -26,11 +28,42 @@ PAGE = 4096
 MIB = 1 << 20
 
 
+def debug_all(log: Printk) -> None:
+    """Switch every debug line on."""
+    log.debug_flags.update(dict.fromkeys(log.debug_flags, DPRINTK_FLAGS_PRINT))
+
+
 def refused(call: Callable[..., object], *args: object) -> str:
     """The name of the errno with which a call is refused."""
     with pytest.raises(OSError) as error:
         call(*args)
     return errno.errorcode[error.value.errno or 0]
+
+
+def refused_with(code: int, call: Callable[..., object], *args: object) -> None:
+    """A call is refused with this errno."""
+    assert refused(call, *args) == errno.errorcode[code]
+
+
+class Files:
+    """The files of a machine below one directory of its tree."""
+
+    def __init__(self, machine: BootedMachine, directory: str) -> None:
+        self.machine, self.directory = machine, directory
+        self.calls = Syscalls(build_tree(machine))
+
+    def read(self, name: str) -> str:
+        return self.calls.read_file(f"{self.directory}/{name}").decode()
+
+    def write(self, name: str, text: str) -> int:
+        return self.calls.write_file(f"{self.directory}/{name}", text.encode())
+
+    def append(self, name: str, text: str) -> int:
+        fd = self.calls.open(f"{self.directory}/{name}", O_WRONLY)
+        try:
+            return self.calls.write(fd, text.encode())
+        finally:
+            self.calls.close(fd)
 
 
 def build_areas(

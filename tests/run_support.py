@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,13 @@ def processes(word: str) -> list[str]:
             if word in line:
                 found.append(line)
     return found
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of memory that a process has."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert match
+    return int(match[1])
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

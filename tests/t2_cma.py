@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from cma_support import MIB, PAGE, build_areas
+from cma_support import MIB, PAGE, build_areas, debug_all
 from mm_support import Listener
 
 from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
@@ -23,12 +23,6 @@ def listen(areas: CmaAreas) -> list[tuple[str, dict[str, Any]]]:
     """Collect the trace events of a machine."""
     areas.trace = listener = Listener()
     return listener.events
-
-
-def debug_all(areas: CmaAreas) -> None:
-    """Switch every debug line on."""
-    for site in areas.log.debug_flags:
-        areas.log.debug_flags[site] = 1
 
 
 def failures(cma: Cma) -> int:
@@ -151,7 +145,7 @@ def test_start_event_carries_counts_since_6_18() -> None:
 
 def test_a_pinned_page_makes_a_window_busy_and_the_last_errno_stays() -> None:
     areas = build_areas("6.12")
-    debug_all(areas)
+    debug_all(areas.log)
     pin_pfn(areas.memory, areas[0].base_pfn + 2000)
     assert cma_alloc(areas[0], 3000) is None
     lines = areas.log.lines()
@@ -166,7 +160,7 @@ def test_a_pinned_page_makes_a_window_busy_and_the_last_errno_stays() -> None:
 
 def test_retries_beyond_the_ring_are_counted_not_written() -> None:
     areas = build_areas("6.12", [("big", 16384, 16384, 0)], mib=65536)
-    debug_all(areas)
+    debug_all(areas.log)
     cma = areas[0]
     pin_pfn(areas.memory, cma.base_pfn + cma.count - 1)
     before = areas.log.next_seq
@@ -314,7 +308,7 @@ def test_release_of_pages_of_another_area() -> None:
         "7.2": "cma: find_cma_memrange(page {}, count 4)",
     }.items():
         areas = build_areas(kernel)
-        debug_all(areas)
+        debug_all(areas.log)
         assert not cma_release(areas[0], 5, 4)
         pointer = areas.log.hash_ptr(page_address(5))
         assert areas.log.lines() == [line.format(pointer)]

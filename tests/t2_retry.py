@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from cma_support import debug_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mm_support import Booted, Listener, boot, layout, small
 
-from cmafs.abi.printk import DebugSite
-from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
+from cmafs.lib.printk import Printk
 from cmafs.mm import cma_retry
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import COMPACT_CLUSTER_MAX, MIGRATE_TRIES, ContigBusy
@@ -36,13 +36,6 @@ class Left(NamedTuple):
     events: list[object]
     walk: list[object]
     moved: int
-
-
-def debug_all(log: Printk) -> None:
-    """Switch every debug line on."""
-    sites: list[DebugSite] = list(log.debug_flags)
-    for site in sites:
-        log.debug_flags[site] = DPRINTK_FLAGS_PRINT
 
 
 def fill_outside(machine: Booted) -> None:

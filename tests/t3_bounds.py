@@ -8,6 +8,7 @@ import os
 import weakref
 
 import pytest
+from cma_support import refused_with
 
 from cmafs import api
 from cmafs.fs.dentry import Inode, RegularFile, walk
@@ -25,12 +26,6 @@ INSTANCES = f"{TRACING}/instances"
 @pytest.fixture
 def machine() -> api.Machine:
     return api.boot(cmdline="cma=16M")
-
-
-def refused(code: int, call: object, *args: object) -> None:
-    with pytest.raises(OSError) as error:
-        call(*args)  # type: ignore[operator]
-    assert error.value.errno == code
 
 
 def lines(machine: api.Machine, directory: str = TRACING) -> list[str]:
@@ -109,7 +104,7 @@ class TestInUse:
         calls.mkdir(f"{INSTANCES}/b")
         first, second = (calls.open(f"{INSTANCES}/b/trace", O_RDONLY) for _ in range(2))
         calls.close(first)
-        refused(errno.EBUSY, calls.rmdir, f"{INSTANCES}/b")
+        refused_with(errno.EBUSY, calls.rmdir, f"{INSTANCES}/b")
         machine.write(f"{INSTANCES}/b/events/cma/enable", "1")  # it is whole after the refusal
         machine.write(ALLOC, "1")
         assert calls.read(second, 1 << 16).count(b"cma_alloc_start:") == 1
@@ -121,7 +116,7 @@ class TestInUse:
         calls = machine.syscalls
         calls.mkdir(f"{INSTANCES}/b")
         for name in ("trace", "tracing_on", "set_event"):
-            refused(errno.EINVAL, calls.open, f"{INSTANCES}/b/{name}", O_RDWR | O_DIRECT)
+            refused_with(errno.EINVAL, calls.open, f"{INSTANCES}/b/{name}", O_RDWR | O_DIRECT)
         calls.rmdir(f"{INSTANCES}/b")
 
 
@@ -137,7 +132,7 @@ class TestBounds:
         assert made == (free - (2 << 12)) // TRACE_BUF_SIZE_DEFAULT
         assert machine.syscalls.listdir(INSTANCES) == [str(number) for number in range(made)]
         before = machine.read(f"{INSTANCES}/0/buffer_size_kb")
-        refused(errno.ENOMEM, machine.write, f"{INSTANCES}/0/buffer_size_kb", str(1408 + 1408))
+        refused_with(errno.ENOMEM, machine.write, f"{INSTANCES}/0/buffer_size_kb", str(1408 + 1408))
         assert machine.read(f"{INSTANCES}/0/buffer_size_kb") == before
         machine.syscalls.rmdir(f"{INSTANCES}/1")
         machine.write(f"{INSTANCES}/0/buffer_size_kb", str(1408 + 1408))
@@ -164,14 +159,16 @@ class TestBounds:
     def test_error_log(self, machine: api.Machine) -> None:
         for number in range(3 * LOG_ERRS_MAX):
             filter = f"{TRACING}/events/cma/cma_release/filter"
-            refused(errno.EINVAL, machine.write, filter, f"nothing{number} == 1")
+            refused_with(errno.EINVAL, machine.write, filter, f"nothing{number} == 1")
         text = machine.read(f"{TRACING}/error_log").decode()
         assert text.count("Command: ") == LOG_ERRS_MAX
         assert f"nothing{3 * LOG_ERRS_MAX - 1} " in text
 
     def test_sim_log(self, machine: api.Machine) -> None:
         for _ in range(MAX_LINES + 10):
-            refused(errno.EINVAL, machine.syscalls.write_file, "/sim/control", b"nonsense " + b"x" * 5000)
+            refused_with(
+                errno.EINVAL, machine.syscalls.write_file, "/sim/control", b"nonsense " + b"x" * 5000
+            )
         text = machine.read("/sim/log")
         assert text.count(b"\n") == MAX_LINES
         assert len(text) < 300 * MAX_LINES
@@ -217,11 +214,11 @@ class TestBytes:
             machine.write(ALLOC, "1")
         assert sum("cma_alloc_start:" in line for line in lines(machine)) == 1
         assert "é-7".encode() in machine.read(f"{TRACING}/trace")
-        refused(errno.EINVAL, machine.write, path, "é == 1".encode())
+        refused_with(errno.EINVAL, machine.write, path, "é == 1".encode())
         assert "Command: é == 1\n".encode() in machine.read(f"{TRACING}/error_log")
 
     def test_dynamic_debug_logs_what_was_written(self, machine: api.Machine) -> None:
-        refused(errno.EINVAL, machine.write, "/sys/kernel/debug/dynamic_debug/control", "é 1 +p")
+        refused_with(errno.EINVAL, machine.write, "/sys/kernel/debug/dynamic_debug/control", "é 1 +p")
         assert 'unknown keyword "é"' in machine.dmesg()
 
     def test_a_read_at_an_offset_before_any_other(self, machine: api.Machine) -> None:

@@ -9,6 +9,7 @@ import re
 
 import pytest
 from boot_support import boot, tree_of
+from cma_support import Files, refused_with
 
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
@@ -16,32 +17,20 @@ from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
 from cmafs.fs.proc.sysctl import proc_dointvec
 from cmafs.fs.tree import build_tree
-from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
 
 ROWS = list(RELEASES)
 TWO_BANKS = "<0x0 0x40000000 0x0 0x20000000>, <0x0 0x80000000 0x0 0x20000000>"
 
 
-class Proc:
-    """A booted machine and its files."""
+class Proc(Files):
+    """A booted machine and its /proc."""
 
     def __init__(
         self, kernel: str = "6.12", arch: str = "arm64", memory: str = "", **options: object
     ) -> None:
         tree = tree_of("", memory) if memory else tree_of()
-        self.machine: BootedMachine = boot(tree, kernel, "cma=16M", arch, **options)  # type: ignore[arg-type]
-        self.calls = Syscalls(build_tree(self.machine))
-
-    def read(self, name: str) -> str:
-        return self.calls.read_file(f"/proc/{name}").decode()
-
-    def write(self, name: str, text: str) -> int:
-        return self.calls.write_file(f"/proc/{name}", text.encode())
-
-    def append(self, name: str, text: str) -> int:
-        fd = self.calls.open(f"/proc/{name}", O_WRONLY)
-        return self.calls.write(fd, text.encode())
+        super().__init__(boot(tree, kernel, "cma=16M", arch, **options), "/proc")  # type: ignore[arg-type]
 
     def control(self, lines: str) -> None:
         self.calls.write_file("/sim/control", lines.encode())
@@ -56,12 +45,6 @@ class Proc:
 @pytest.fixture
 def proc() -> Proc:
     return Proc()
-
-
-def refused(code: int, call: object, *args: object) -> None:
-    with pytest.raises(OSError) as error:
-        call(*args)  # type: ignore[operator]
-    assert error.value.errno == code
 
 
 # formats
@@ -423,10 +406,10 @@ def test_seq_files_are_rendered_anew_after_a_rewind(proc: Proc) -> None:
 
 def test_proc_refuses(proc: Proc) -> None:
     fd = proc.calls.open("/proc/meminfo", O_WRONLY)
-    refused(errno.EIO, proc.calls.write, fd, b"x")
-    refused(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
-    refused(errno.EPERM, proc.calls.mkdir, "/proc/new")
-    refused(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
+    refused_with(errno.EIO, proc.calls.write, fd, b"x")
+    refused_with(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
+    refused_with(errno.EPERM, proc.calls.mkdir, "/proc/new")
+    refused_with(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
     assert proc.calls.lstat("/proc/meminfo").st_size == 0
 
 
@@ -450,8 +433,8 @@ def test_config(proc: Proc) -> None:
     assert proc.calls.read_file("/boot/config-6.12.117") == text
     assert proc.calls.lstat("/boot/config-6.12.117").st_size == len(text)
     assert Proc().calls.read_file("/proc/config.gz") == packed
-    refused(errno.EROFS, proc.calls.write, proc.calls.open("/boot/config-6.12.117", O_WRONLY), b"x")
-    refused(errno.EROFS, proc.calls.open, "/boot/new", O_WRONLY | 0o100)
+    refused_with(errno.EROFS, proc.calls.write, proc.calls.open("/boot/config-6.12.117", O_WRONLY), b"x")
+    refused_with(errno.EROFS, proc.calls.open, "/boot/new", O_WRONLY | 0o100)
 
 
 # sysctls
@@ -475,7 +458,7 @@ def test_numbers(text: str, value: int, consumed: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
 def test_numbers_that_are_none(text: str) -> None:
-    refused(errno.EINVAL, proc_dointvec, text.encode())
+    refused_with(errno.EINVAL, proc_dointvec, text.encode())
 
 
 @pytest.mark.parametrize(("kernel", "strict"), [("4.4", False), ("6.12", True)])
@@ -488,7 +471,7 @@ def test_a_sysctl_is_written_at_its_start(kernel: str, strict: bool) -> None:
     if strict:
         assert proc.calls.write(fd, b"nonsense") == 8
     else:
-        refused(errno.EINVAL, proc.calls.write, fd, b"nonsense")
+        refused_with(errno.EINVAL, proc.calls.write, fd, b"nonsense")
 
 
 def test_figures_that_came_and_stayed() -> None:
@@ -506,8 +489,8 @@ def test_compact_memory(kernel: str) -> None:
     proc = Proc(kernel)
     path = "sys/vm/compact_memory"
     assert proc.calls.lstat(f"/proc/{path}").st_mode == 0o100200
-    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
-    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDWR)
+    refused_with(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
+    refused_with(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDWR)
     proc.control("spawn a anon 3M\nspawn b anon 3M\nspawn c anon 3M\nkill b\n")
     before = proc.vmstat()["compact_migrate_scanned"]
     assert proc.write(path, "1\n") == 2
@@ -515,7 +498,7 @@ def test_compact_memory(kernel: str) -> None:
     assert proc.calls.read_file("/sim/verify") == b"ok\n"
     for text in ("2", "0", "x"):
         if kernel == "6.6":
-            refused(errno.EINVAL, proc.write, path, text)
+            refused_with(errno.EINVAL, proc.write, path, text)
         else:
             assert proc.write(path, text) == 1
 
@@ -534,10 +517,10 @@ def test_drop_caches(proc: Proc) -> None:
     dmesg = proc.calls.read_file("/sim/dmesg").decode()
     assert re.findall(r"cma_stress.*", dmesg) == [f"cma_stress (77): drop_caches: {n}" for n in (1, 2, 4)]
     for text in ("0", "5", "-1", "x", ""):
-        refused(errno.EINVAL, proc.append, path, text)
+        refused_with(errno.EINVAL, proc.append, path, text)
     counts = proc.vmstat()
     assert (counts["drop_pagecache"], counts["drop_slab"]) == (2, 2)
-    refused(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
+    refused_with(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
 
 
 def test_old_kernels_show_drop_caches() -> None:

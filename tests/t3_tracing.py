@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from boot_support import boot, tree_of
+from cma_support import Files, refused_with
 from replay import boot_tables, load
 from trace_support import Shell, differences, transcripts
 
@@ -17,7 +18,6 @@ from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.machine import BootedMachine
 from cmafs.init.task import Task
 from cmafs.lib.clock import ManualClock
 from cmafs.mm.mmzone import RepeatedEvent
@@ -30,25 +30,11 @@ TRACING = "/sys/kernel/tracing"
 ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
 
 
-class Traced:
+class Traced(Files):
     """A booted machine and its tracing directory."""
 
     def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M") -> None:
-        self.machine: BootedMachine = boot(tree_of(), kernel, cmdline)
-        self.calls = Syscalls(build_tree(self.machine))
-
-    def read(self, name: str) -> str:
-        return self.calls.read_file(f"{TRACING}/{name}").decode()
-
-    def write(self, name: str, text: str) -> int:
-        return self.calls.write_file(f"{TRACING}/{name}", text.encode())
-
-    def append(self, name: str, text: str) -> int:
-        fd = self.calls.open(f"{TRACING}/{name}", O_WRONLY)
-        try:
-            return self.calls.write(fd, text.encode())
-        finally:
-            self.calls.close(fd)
+        super().__init__(boot(tree_of(), kernel, cmdline), TRACING)
 
     def alloc(self, pages: int) -> None:
         self.calls.write_file(ALLOC, f"{pages}\n".encode())
@@ -60,12 +46,6 @@ class Traced:
 @pytest.fixture
 def traced() -> Traced:
     return Traced()
-
-
-def refused(code: int, call: object, *args: object) -> None:
-    with pytest.raises(OSError) as error:
-        call(*args)  # type: ignore[operator]
-    assert error.value.errno == code
 
 
 @pytest.mark.parametrize("path", transcripts(), ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -291,7 +271,7 @@ def test_filter_file(traced: Traced) -> None:
     assert [line for line in traced.lines() if "alloc_start" in line] == [
         "              sh-38      [000] .....     0.000000: cma_alloc_start: name=reserved count=101 align=0"
     ]
-    refused(errno.EINVAL, traced.write, path, "nope == 1\n")
+    refused_with(errno.EINVAL, traced.write, path, "nope == 1\n")
     assert traced.read(path) == "nope == 1\n     ^\nparse_error: Field not found\n\n"
     assert traced.read("error_log").endswith(
         "event filter parse error: error: Field not found\n  Command: nope == 1\n                ^\n"
@@ -316,7 +296,7 @@ def test_filter_file(traced: Traced) -> None:
     ],
 )
 def test_what_a_bad_filter_is_refused_with(traced: Traced, text: str, code: int) -> None:
-    refused(code, traced.write, "events/cma/cma_alloc_start/filter", f"{text}\n")
+    refused_with(code, traced.write, "events/cma/cma_alloc_start/filter", f"{text}\n")
 
 
 def test_filters_keep_the_blanks_before_them(traced: Traced) -> None:
@@ -327,8 +307,8 @@ def test_filters_keep_the_blanks_before_them(traced: Traced) -> None:
 def test_enable_takes_decimal_numbers(traced: Traced) -> None:
     traced.write("events/cma/enable", "01\n")
     assert traced.read("events/cma/enable") == "1\n"
-    refused(errno.EINVAL, traced.write, "events/cma/enable", "0x0\n")
-    refused(errno.ERANGE, traced.write, "events/cma/enable", f"{1 << 64}\n")
+    refused_with(errno.EINVAL, traced.write, "events/cma/enable", "0x0\n")
+    refused_with(errno.ERANGE, traced.write, "events/cma/enable", f"{1 << 64}\n")
 
 
 def test_filter_of_the_group(traced: Traced) -> None:
@@ -354,7 +334,7 @@ def test_enable_files(traced: Traced) -> None:
     traced.write("events/enable", "1\n")
     assert traced.read("events/cma/enable") == "1\n"
     for text in ("2", "x", " 1", "1\n\n"):
-        refused(errno.EINVAL, traced.write, "events/cma/enable", text)
+        refused_with(errno.EINVAL, traced.write, "events/cma/enable", text)
     assert traced.read("events/cma/enable") == "1\n"
 
 
@@ -368,7 +348,7 @@ def test_set_event(traced: Traced) -> None:
     assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
     traced.append("set_event", "!migrate:*\n")
     assert traced.read("set_event") == "cma:cma_release\n"
-    refused(errno.EINVAL, traced.append, "set_event", "nosuch\n")
+    refused_with(errno.EINVAL, traced.append, "set_event", "nosuch\n")
     assert traced.append("set_event", "  cma_alloc_start cma_alloc_finish\n") == len("  cma_alloc_start ")
     for text, events in (
         ("*:cma_release", 1),
@@ -382,7 +362,7 @@ def test_set_event(traced: Traced) -> None:
         assert traced.write("set_event", text + "\n") == len(text) + 1
         assert len(traced.read("set_event").split()) == events, text
     for text in ("migrate:cma_release", "*", "cma*"):
-        refused(errno.EINVAL, traced.append, "set_event", text + "\n")
+        refused_with(errno.EINVAL, traced.append, "set_event", text + "\n")
     traced.write("set_event", "page_isolation:\n")
     assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
     traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
@@ -410,17 +390,17 @@ def test_marker_and_tracing_on(traced: Traced) -> None:
     ]
     traced.write("tracing_on", "0\n")
     assert traced.read("tracing_on") == "0\n"
-    refused(errno.EBADF, traced.write, "trace_marker", "off")
+    refused_with(errno.EBADF, traced.write, "trace_marker", "off")
     traced.write("events/cma/enable", "1")
     traced.alloc(1)
     assert len(traced.lines()) == 3
     traced.write("tracing_on", "5")
     assert traced.read("tracing_on") == "1\n"
-    refused(errno.EINVAL, traced.write, "tracing_on", "x")
-    refused(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
+    refused_with(errno.EINVAL, traced.write, "tracing_on", "x")
+    refused_with(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
     assert traced.write("trace_marker", "x" * 3000) == 1024
     marker = traced.calls.open(f"{TRACING}/trace_marker", os.O_WRONLY)
-    refused(errno.ESPIPE, traced.calls.lseek, marker, 0)
+    refused_with(errno.ESPIPE, traced.calls.lseek, marker, 0)
 
 
 def test_opening_trace_for_writing_empties_it(traced: Traced) -> None:
@@ -442,7 +422,7 @@ def test_trace_pipe_consumes(traced: Traced) -> None:
     assert traced.calls.read(fd, 4096) == b""
     assert traced.lines() == []
     assert "entries-written: 0/0" in traced.read("trace")
-    refused(errno.ESPIPE, traced.calls.pread, fd, 1, 0)
+    refused_with(errno.ESPIPE, traced.calls.pread, fd, 1, 0)
 
 
 def test_trace_can_be_read_in_pieces(traced: Traced) -> None:
@@ -483,7 +463,7 @@ def test_buffer_size(kernel: str, sizes: tuple[str, str]) -> None:
     traced.write("buffer_size_kb", "100\n")
     assert traced.read("buffer_size_kb") == traced.read("buffer_total_size_kb") == f"{sizes[0]}\n"
     for text, code in (("0", errno.EINVAL), ("x", errno.EINVAL), (str(1 << 40), errno.ENOMEM)):
-        refused(code, traced.write, "buffer_size_kb", text)
+        refused_with(code, traced.write, "buffer_size_kb", text)
     assert traced.read("buffer_size_kb") == f"{sizes[0]}\n"
 
 
@@ -584,8 +564,8 @@ def test_events_of_many_pfns_are_as_one_call_after_the_other(filters: dict[str, 
 
 def test_instances(traced: Traced) -> None:
     traced.calls.mkdir(f"{TRACING}/instances/mine")
-    refused(errno.EEXIST, traced.calls.mkdir, f"{TRACING}/instances/mine")
-    refused(errno.EPERM, traced.calls.mkdir, f"{TRACING}/other")
+    refused_with(errno.EEXIST, traced.calls.mkdir, f"{TRACING}/instances/mine")
+    refused_with(errno.EPERM, traced.calls.mkdir, f"{TRACING}/other")
     names = traced.calls.listdir(f"{TRACING}/instances/mine")
     assert "events" in names
     assert "available_events" not in names
@@ -598,7 +578,7 @@ def test_instances(traced: Traced) -> None:
     traced.calls.rmdir(f"{TRACING}/instances/mine")
     assert traced.calls.listdir(f"{TRACING}/instances") == []
     assert traced.machine.cma.trace is None
-    refused(errno.ENOENT, traced.calls.rmdir, f"{TRACING}/instances/mine")
+    refused_with(errno.ENOENT, traced.calls.rmdir, f"{TRACING}/instances/mine")
 
 
 def test_modes_and_the_second_place(traced: Traced) -> None:
@@ -695,4 +675,4 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
     for text in ("nop", "nop\n", "nop  \n"):
         assert traced.write("current_tracer", text) == len(text)
     for text in ("function", "", "no", "nop x"):
-        refused(errno.EINVAL, traced.write, "current_tracer", text)
+        refused_with(errno.EINVAL, traced.write, "current_tracer", text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import resource
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, cmafs
+from run_support import CMAFS, cmafs, resident
 from soak_support import SOAK, soak_seconds
 
 from cmafs.mount.mounts import mounted_at
@@ -270,12 +269,6 @@ def test_whatever_happens(mounted: Mounted) -> None:
     mounted.umount()
 
 
-def _resident(pid: int) -> int:
-    match = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert match
-    return int(match[1])
-
-
 @pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads what a server has open")
 def test_a_server_stays_as_it_is(mounted: Mounted) -> None:
@@ -287,7 +280,7 @@ def test_a_server_stays_as_it_is(mounted: Mounted) -> None:
         mounted.work(SEED + half)
         time.sleep(SECONDS / 2)
         mounted.rest()
-        sizes.append(_resident(pid))
+        sizes.append(resident(pid))
         mounted.sound()
     assert sizes[1] - sizes[0] < GROWTH, sizes
     assert len(os.listdir(f"/proc/{pid}/task")) <= THREADS

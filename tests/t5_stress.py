@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
-from run_support import CMAFS
+from run_support import CMAFS, resident
 from soak_support import SOAK
 
 SHELLS = 16
@@ -42,17 +41,10 @@ rm $books
 """
 
 
-def _resident(pid: int) -> int:
-    """Kilobytes."""
-    match = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert match
-    return int(match[1])
-
-
 def _server(pid: int) -> int:
     """The bigger of the servers: the other one has only the names in /proc."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return max((int(child) for child in children if os.getsid(int(child)) == int(child)), key=_resident)
+    return max((int(child) for child in children if os.getsid(int(child)) == int(child)), key=resident)
 
 
 def test_sixteen_shells() -> None:
@@ -65,7 +57,7 @@ def test_sixteen_shells() -> None:
         for half in ("first", "second"):
             name, held, used, verify = process.stdout.readline().split()
             assert (name, held, verify) == (half, used, "ok")
-            sizes.append(_resident(_server(process.pid)))
+            sizes.append(resident(_server(process.pid)))
             process.stdin.write("go\n")
             process.stdin.flush()
         answered = process.stderr.read().split()

@@ -8,12 +8,13 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
 from conftest import Mount
+from run_support import eventually
 
 from cmafs.mount.mounts import mounted_at
 from cmafs.mount.presence import server_of
@@ -40,13 +41,6 @@ def ticks(pid: int) -> int:
     """Processor time in hundredths of a second."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class Reader:
@@ -108,7 +102,7 @@ def test_a_link_below_the_mount_is_not_written_to(tmp_path: Path, mount: Mount) 
     finally:
         holder.kill()
         holder.wait()
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def test_two_hundred_instances_at_rest(machine: Path) -> None:
@@ -126,10 +120,10 @@ def test_two_hundred_instances_at_rest(machine: Path) -> None:
     assert ticks(pid) - before <= 4  # one percent
     with reading(machine / TRACING / "instances/117/trace_pipe") as reader:
         (machine / TRACING / "instances/117/trace_marker").write_text("hello\n")
-        eventually(lambda: reader.said(b"hello"))
+        assert eventually(lambda: reader.said(b"hello"))
         assert threads(pid) <= THREADS
     for number in range(200):
-        eventually(lambda number=number: _removed(machine / TRACING / f"instances/{number}"))
+        assert eventually(lambda number=number: _removed(machine / TRACING / f"instances/{number}"))
     assert len(os.listdir(f"/proc/{pid}/fd")) <= descriptors + 2
 
 
@@ -145,13 +139,13 @@ def test_a_new_instance_does_not_say_what_the_old_one_saw(machine: Path) -> None
     instance.mkdir()
     with reading(instance / "trace_pipe") as reader:
         (instance / "trace_marker").write_text("of the old one\n")
-        eventually(lambda: reader.said(b"of the old one"))
+        assert eventually(lambda: reader.said(b"of the old one"))
     (instance / "trace_marker").write_text("never read\n")
-    eventually(lambda: _removed(instance))
+    assert eventually(lambda: _removed(instance))
     instance.mkdir()
     with reading(instance / "trace_pipe") as reader:
         (instance / "trace_marker").write_text("of the new one\n")
-        eventually(lambda: reader.said(b"of the new one"))
+        assert eventually(lambda: reader.said(b"of the new one"))
     assert b"never read" not in reader.text
 
 
@@ -160,11 +154,11 @@ def test_an_instance_that_is_read_is_in_use(machine: Path) -> None:
     instance.mkdir()
     with reading(instance / "trace_pipe") as reader:
         (instance / "trace_marker").write_text("hello\n")
-        eventually(lambda: reader.said(b"hello"))
+        assert eventually(lambda: reader.said(b"hello"))
         with pytest.raises(OSError) as busy:
             instance.rmdir()
         assert busy.value.errno == errno.EBUSY
-    eventually(lambda: _removed(instance))
+    assert eventually(lambda: _removed(instance))
 
 
 def test_a_reader_after_a_long_rest(machine: Path) -> None:
@@ -186,7 +180,7 @@ def test_two_readers_by_two_names(machine: Path) -> None:
             (places[0] / "trace_marker").write_text(f"number {next(number)}\n")
             return first.said(b"number") or second.said(b"number")
 
-        eventually(either)
+        assert eventually(either)
 
 
 def test_a_reader_that_does_not_read_holds_nobody_up(machine: Path) -> None:
