@@ -27,14 +27,13 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
 #: Seconds that a guest may take: of the host's processors, and in all where it only waits.
-CPU_SECONDS, ALL_SECONDS = 30, 240
+CPU_SECONDS, ALL_SECONDS = 15, 240
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
 _ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 1 << 25}
-_CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
-#: The first recordings' CPU. Its LPA2 makes 6.12 reserve a table of a MiB for 52 bits of physical address.
-_CPU_OF_FIRST = {"arm64": "max,pauth=off,sve=off,sme=off"}
+#: QEMU's -cpu. The first recordings' on arm64 was ``max``: its LPA2 makes 6.12 reserve a table of a MiB.
+CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
 
 #: ldr x0, tree; x1 = x2 = x3 = 0; ldr x4, entry; br x4
 _STUB_ARM64 = (0x580000C0, 0xAA1F03E1, 0xAA1F03E2, 0xAA1F03E3, 0x58000084, 0xD61F0080)
@@ -69,11 +68,6 @@ class Boot:
         return self.seconds is not None
 
 
-def cpu(kernel: Kernel) -> str:
-    """QEMU's -cpu: that of the recordings with the same configuration."""
-    return (_CPU_OF_FIRST if kernel.name.endswith("-tiny") else _CPUS).get(kernel.arch, _CPUS[kernel.arch])
-
-
 def command_line(arch: str, cmdline: str) -> str:
     """What the kernel is given."""
     return f"console={CONSOLE[arch]} quiet panic=-1 {cmdline}"
@@ -105,7 +99,7 @@ def _qemu_tree(arch: str) -> str:
     dumped = cache() / f"qemu-{arch}.dts"
     if not dumped.exists():
         blob = dumped.with_suffix(".dtb")
-        words = [ARCHS[arch].qemu, "-M", f"virt,dumpdtb={blob}", "-cpu", _CPUS[arch], "-m", "256M"]
+        words = [ARCHS[arch].qemu, "-M", f"virt,dumpdtb={blob}", "-cpu", CPUS[arch], "-m", "256M"]
         subprocess.run([*words, "-display", "none"], check=True, stderr=subprocess.DEVNULL)
         words = ["dtc", "-q", "-I", "dtb", "-O", "dts", "-o", str(dumped), str(blob)]
         subprocess.run(words, check=True)
@@ -166,7 +160,7 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
 
 def qemu(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
     """The whole command."""
-    words = [ARCHS[kernel.arch].qemu, "-cpu", cpu(kernel), "-m", f"{guest.memory >> 20}M", "-smp", "1"]
+    words = [ARCHS[kernel.arch].qemu, "-cpu", CPUS[kernel.arch], "-m", f"{guest.memory >> 20}M", "-smp", "1"]
     words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
     if kernel.arch == "x86_64":
         words += ["-accel", "kvm", "-accel", "tcg", "-kernel", str(kernel.image)]
