@@ -17,7 +17,7 @@ _EXAMPLES = """\
 examples:
   cmafs trace-alloc --dts virt --cmdline cma=64M reserved 512
   cmafs trace-alloc --cmdline cma=64M --do 'spawn browser anon 900M' reserved 512
-  cmafs trace-alloc --cmdline cma=64M --do 'spawn a anon 900M' --do 'pin a 900' reserved 512
+  cmafs trace-alloc --cmdline cma=64M@0x50000000 --do 'pin pfn 0x52000' reserved 9000    # exit status 1
 """
 
 
@@ -54,10 +54,18 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
     refused = _alloc(machine, args.area, args.pages)
     print(f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)")
     print(*steps, sep="\n", end="\n" if steps else "")
-    print(f"= {os.strerror(refused.errno or 0) if refused else 'done'}")
+    print(f"= {os.strerror(refused.errno or 0) + _reason(machine, args.area) if refused else 'done'}")
     for record in machine.booted.log.records(seq):
         print(record.text)
     return 1 if refused else 0
+
+
+def _reason(machine: Machine, area: str) -> str:
+    """Why the area's search found nothing; nothing where the number was not even accepted."""
+    from cmafs.fs.cma_debug import directory_name
+
+    cma = next(cma for cma in machine.booted.cma if directory_name(cma) == area)
+    return f": {cma.failures[0].reason}" if cma.failures else ""
 
 
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:

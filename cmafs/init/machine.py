@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from cmafs.mm.memblock import Memblock
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class BootedMachine(DriverMachine):
     """A booted machine: what DriverMachine has of it, and what only those know who show it.
 
-    ``cmdline`` the kernel command line; ``seed`` what everything random derives from; ``clock`` its time;
+    ``cmdline`` the kernel command line; ``seed`` the start value of all random choices; ``clock`` its time;
     ``memblock`` memory and reservations as they were when the page allocator took over; ``params`` the
     command line parsed; ``boot_events`` what became of each region, for ``cmafs check``; ``iomem``
     /proc/iomem's tree; ``simlog`` lines of the simulator's own log (sim/log); ``current`` the task that

@@ -174,7 +174,7 @@ class Zone:
         return None
 
 
-@dataclass
+@dataclass(eq=False)
 class Memory:
     """All memory of one machine: zones, page blocks, who uses which page, counters.
 

@@ -69,7 +69,7 @@ def contiguous(pfns: list[int]) -> Iterator[tuple[int, int]]:
         i = low + 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Occupant:
     """Somebody who holds pages: a process, a cache, a part of the kernel.
 

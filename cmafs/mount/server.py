@@ -73,11 +73,13 @@ def serve(
         if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
             with contextlib.suppress(OSError):  # unmounting then just does not wait
                 presence.extend(announce(mount.device))
+            adapter.feeders.mounted(mount.device)
         try:
             on_ready()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
+    adapter = mount_class(machine.root, place, ready, machine.simlog.report)
     for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
         signal.signal(number, signal.SIG_DFL)
     # a signal between mount(2) and libfuse's handlers would leave a mount without a server
@@ -87,7 +89,7 @@ def serve(
     machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
     names = {"fsname": NAME, "subtype": NAME}
     try:
-        mount_class(machine.root, place, ready, machine.simlog.report).main({**names, **options})
+        adapter.main({**names, **options})
     except RuntimeError:
         raise MountFailed(f"{mountpoint}: libfuse cannot mount") from None
     finally:

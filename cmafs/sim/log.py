@@ -8,6 +8,8 @@ from contextlib import suppress
 
 #: Lines kept; the oldest go first.
 MAX_LINES = 4096
+#: Characters of a line that are kept: what a user wrote may be part of it.
+MAX_LINE = 512
 
 
 class SimLog(deque[str]):
@@ -20,6 +22,8 @@ class SimLog(deque[str]):
 
     def append(self, line: str) -> None:
         """Add one line."""
+        if len(line) > MAX_LINE:
+            line = line[:MAX_LINE] + "…"
         super().append(line)
         if self.sink:
             with suppress(OSError, ValueError):  # a full disk is no answer to whoever wrote the line

@@ -13,6 +13,7 @@ from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.fs.sim.control import SimControl
 from cmafs.fs.sim.why import why
+from cmafs.lib.printk import encode
 from cmafs.sim.validate import validate
 from cmafs.sim.validate_drivers import validate_2010, validate_buffers
 from cmafs.sim.workload import TaskInfo, tasks
@@ -37,7 +38,7 @@ def task_line(task: TaskInfo) -> str:
 def show_tasks(machine: BootedMachine) -> bytes:
     """sim/tasks: who holds memory, and where."""
     lines = ["\t".join(TASK_COLUMNS), *map(task_line, tasks(machine.memory))]
-    return "".join(f"{line}\n" for line in lines).encode()
+    return encode("".join(f"{line}\n" for line in lines))
 
 
 class Verify:
@@ -59,7 +60,7 @@ class Verify:
             machine.simlog.report(traceback.format_exc())
         if machine.simlog.internal_errors:
             wrong.append(INTERNAL_ERROR)
-        return ("\n".join(wrong or ["ok"]) + "\n").encode()
+        return encode("\n".join(wrong or ["ok"]) + "\n")
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
@@ -69,12 +70,12 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("control", 0o200, SeqOperations(store=control.write, missing=errno.EACCES))
     sim.file("tasks", 0o444, SeqOperations(partial(show_tasks, machine)))
     sim.file("verify", 0o444, SeqOperations(Verify(machine).show))
-    sim.file("why", 0o444, SeqOperations(lambda: why(machine).encode()))
-    sim.file("log", 0o444, SeqOperations(lambda: "".join(f"{line}\n" for line in machine.simlog).encode()))
+    sim.file("why", 0o444, SeqOperations(lambda: encode(why(machine))))
+    sim.file("log", 0o444, SeqOperations(lambda: encode("".join(f"{line}\n" for line in machine.simlog))))
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():
         devices.file(name, 0o444, SeqOperations(partial(_show_device, device)))
 
 
 def _show_device(device: Device) -> bytes:
-    return show_device(device).encode()
+    return encode(show_device(device))
