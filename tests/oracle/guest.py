@@ -31,7 +31,7 @@ CPU_SECONDS, ALL_SECONDS = 15, 240
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
-_ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 1 << 25}
+_ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 12 << 20}
 #: QEMU's -cpu. The first recordings' on arm64 was ``max``: its LPA2 makes 6.12 reserve a table of a MiB.
 CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
 
