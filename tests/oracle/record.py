@@ -79,7 +79,7 @@ def transcript(kernel: Kernel, case: Case, boot: guest.Boot, path: Path) -> repl
     ]
     for op in done:
         if op["op"] == "R" and "out" in op:
-            op["out"] = replay._filtered(op["path"], op["out"])
+            op["out"] = replay.filtered(op["path"], op["out"])
     dmesg = [line for line in boot.dmesg if "cma" in line.lower()]
     survived = boot.state if boot.log is not None else []
     return replay.Transcript(path, header(kernel, case, boot), done, dmesg, survived)
