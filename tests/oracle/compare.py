@@ -66,6 +66,8 @@ def compare(transcript: replay.Transcript) -> list[str]:
     """Every difference between a recorded boot with its operations and cmafs."""
     header, state = transcript.header, transcript.script_output
     recorded = boot_support.Transcript("", header["name"], header, header["boot"], state or None)
+    if not recorded.survived and not header["boot"] and "dts" not in header:
+        return ["recorded: the kernel did not survive its boot, and said nothing of its machine"]
     try:
         machine = recorded.machine()
     except KernelPanic as panic:
