@@ -114,18 +114,4 @@ IMAGES = {
             "efe19f605b6f54a8352e68d85a629abb2d30b72a085faef603a9152590baa791",
         ),
     ),
-    "debian-7.2-arm64": (
-        "arm64",
-        Package(
-            "pool/main/l/linux-signed-arm64/linux-image-7.2.13+deb14-arm64_7.2.13-1_arm64.deb",
-            "a209d99c63e9a42904cb2e341462807b42d1fa8990efd853acc489e421c5c891",
-        ),
-    ),
-    "debian-7.2-armmp": (
-        "arm",
-        Package(
-            "pool/main/l/linux/linux-image-7.2.13+deb14-armmp_7.2.13-1_armhf.deb",
-            "7a6d67688ef79848f07e9b7f464d2f47216fb82b1f3c7f886302667dd0750e00",
-        ),
-    ),
 }
