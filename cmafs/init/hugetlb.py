@@ -52,7 +52,7 @@ def _wrong_size(early: EarlyMm, size: int, gigantic: int) -> str:
 
 
 def _validate_nodes(early: EarlyMm, gigantic: int, total: int) -> int:
-    """Drop the nodes of a per-node list that are not there or ask for a wrong size; the bytes that remain."""
+    """Drop the nodes of a per-node list that are not there or ask for a wrong size; bytes that remain."""
     sizes = early.params.hugetlb_cma_node
     for nid in sorted(sizes):
         if not sizes[nid]:
