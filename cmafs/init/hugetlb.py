@@ -45,14 +45,14 @@ def _warn(early: EarlyMm, text: str) -> None:
 
 
 def _wrong_size(early: EarlyMm, size: int, gigantic: int) -> str:
-    """What the log says of a size that cannot be given in gigantic pages: too small, from 7.2 on not whole."""
+    """What the log says of a size that gigantic pages cannot make up: too small, from 7.2 on not whole."""
     if early.abi.boot.hugetlb_cma_validates:
         return f"must be a multiple of {gigantic // SZ_1M} MiB" if size % gigantic else ""
     return f"should be at least {gigantic // SZ_1M} MiB" if size < gigantic else ""
 
 
 def _validate_nodes(early: EarlyMm, gigantic: int, total: int) -> int:
-    """Drop the nodes of a per-node list that are not there or ask for a wrong size; bytes that remain."""
+    """Drop the nodes of a per-node list that are not there or ask for a wrong size; what remains."""
     sizes = early.params.hugetlb_cma_node
     for nid in sorted(sizes):
         if not sizes[nid]:
