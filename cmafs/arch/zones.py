@@ -134,9 +134,8 @@ def free_area_init(boot: EarlyBoot) -> None:
         start, end = -(-region.base // size) * size, region.end // size * size
         if start < end:
             log.printk(f"  node {region.nid:3d}: [mem {start:#018x}-{end - 1:#018x}]")
-    for nid in boot.nodes():
-        regions = [region for region in boot.memblock.memory if region.nid == nid]
-        span = f"[mem {regions[0].base:#018x}-{regions[-1].end - 1:#018x}]"
+    for nid, pieces in _node_memory(boot).items():
+        span = f"[mem {pieces[0][0] * size:#018x}-{pieces[-1][1] * size - 1:#018x}]"
         log.printk(f"Initmem setup node {nid} {span}")
         if boot.abi.boot.zone_details:
             _zone_details(boot, nid)
