@@ -8,17 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma.mapping import show_device
+from cmafs.drivers.dma_buf.heap import show_heap
 from cmafs.fs.dentry import Directory
+from cmafs.fs.dma_buf import DMA_HEAP
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.fs.sim.control import SimControl
 from cmafs.fs.sim.why import why
+from cmafs.lib.printk import encode
 from cmafs.sim.validate import validate
 from cmafs.sim.validate_drivers import validate_2010, validate_buffers
 from cmafs.sim.workload import TaskInfo, tasks
 
 if TYPE_CHECKING:
     from cmafs.drivers.device import Device
+    from cmafs.drivers.dma_buf.heap import DmaHeap
     from cmafs.init.machine import BootedMachine
 
 TASK_COLUMNS = ("NAME", "KIND", "PAGES", "CMA", "PINNED", "MLOCKED", "RANGES")
@@ -74,6 +78,12 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():
         devices.file(name, 0o444, SeqOperations(partial(_show_device, device)))
+    for name, heap in machine.dma_heaps.items():
+        devices.file(f"{DMA_HEAP}:{name}", 0o444, SeqOperations(partial(_show_heap, heap)))
+
+
+def _show_heap(heap: DmaHeap) -> bytes:
+    return encode(show_heap(heap))
 
 
 def _show_device(device: Device) -> bytes:
