@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
-from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, release
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic, start_kernel
@@ -32,8 +32,7 @@ from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
 
 if TYPE_CHECKING:
-    from cmafs.drivers.dma_buf.buffer import DmaBuf
-    from cmafs.drivers.dma_buf.heap import DmaHeap
+    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.fs.dentry import Directory
     from cmafs.init.machine import BootedMachine
     from cmafs.sim.log import SimLog
@@ -129,7 +128,8 @@ class Heap:
         Raises OSError EINVAL, ENOMEM.
         """
         task = self._booted.current()
-        return HeapBuffer(self._booted, self._heap.allocate(size, O_RDWR | O_CLOEXEC, task.pid, task.comm))
+        request = Request(size, O_RDWR | O_CLOEXEC)
+        return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
 
 
 class Machine:

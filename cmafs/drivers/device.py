@@ -16,8 +16,7 @@ from cmafs.of.base import DeviceNode
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
-    from cmafs.drivers.dma_buf.buffer import DmaBuf
-    from cmafs.drivers.dma_buf.heap import DmaHeap
+    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.lib.kconfig import Kconfig
     from cmafs.lib.printk import Printk
     from cmafs.mm.cma import Cma, CmaAreas

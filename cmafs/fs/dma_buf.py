@@ -61,7 +61,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     for name in machine.dma_heaps:
         heaps.file(name.replace("/", "!"), 0o600, OpenedBy(_open))
     debugfs_root(root).subdir("dma_buf").file(
-        "bufinfo", 0o444, SeqOperations(lambda: encode(bufinfo(machine)))
+        "bufinfo", 0o444, SeqOperations(lambda: encode(bufinfo(machine.abi.dma_buf, machine.dma_bufs)))
     )
     if machine.config.on("DMABUF_SYSFS_STATS"):
         buffers = sysfs_directory(root, "kernel", "dmabuf", "buffers")

@@ -6,6 +6,7 @@ Source: ``drivers/dma-buf/dma-buf.c``. Sizes in bytes, pages as pfns.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,20 @@ from cmafs.mm.cma import Cma
 from cmafs.mm.page_owner import Occupant
 
 if TYPE_CHECKING:
-    from cmafs.drivers.device import DriverMachine
+    from cmafs.abi.dma_buf import DmaBufAbi
 
 #: ``include/uapi/linux/dma-buf.h@v6.12``
 DMA_BUF_IOCTL_SYNC, DMA_BUF_SET_NAME_A, DMA_BUF_SET_NAME_B = 0x40086200, 0x40046201, 0x40086201
 DMA_BUF_NAME_LEN = 32
 _SYNC_RW, _SYNC_VALID = 3, 7
+
+
+@dataclass(frozen=True)
+class DmaHeap:
+    """``struct dma_heap``: ``name``, and the area whose pages it gives out, None for the page allocator's."""
+
+    name: str
+    cma: Cma | None
 
 
 @dataclass(eq=False)
@@ -64,12 +73,11 @@ class DmaBuf:
         self.name = text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def bufinfo(machine: DriverMachine) -> str:
+def bufinfo(abi: DmaBufAbi, buffers: Sequence[DmaBuf]) -> str:
     """``dma_buf_debug_show()``: debugfs's dma_buf/bufinfo, the newest buffer first.
 
     A file's references cannot be counted from outside: 1 stands for them. No device is attached.
     """
-    abi = machine.abi.dma_buf
     heading = [
         "size".ljust(8),
         "flags".ljust(8),
@@ -79,10 +87,10 @@ def bufinfo(machine: DriverMachine) -> str:
         "ino".ljust(8),
     ]
     text = "\nDma-buf Objects:\n" + "\t".join(heading + ["name"] * bool(abi.unnamed)) + "\n"
-    for buffer in reversed(machine.dma_bufs):
+    for buffer in reversed(buffers):
         mode = abi.file_mode | (buffer.flags + 1) & 3
         name = abi.unnamed if buffer.name is None else buffer.name
         text += f"{buffer.size:08d}\t{buffer.flags:08x}\t{mode:08x}\t{1:08d}\t{buffer.exp_name}\t"
         text += f"{buffer.ino:08d}\t{name}\n\tAttached Devices:\nTotal 0 devices attached\n\n"
-    total = sum(buffer.size for buffer in machine.dma_bufs)
-    return f"{text}\nTotal {len(machine.dma_bufs)} objects, {total} bytes\n"
+    total = sum(buffer.size for buffer in buffers)
+    return f"{text}\nTotal {len(buffers)} objects, {total} bytes\n"

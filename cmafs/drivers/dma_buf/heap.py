@@ -9,17 +9,15 @@ import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from cmafs.drivers.dma_buf.buffer import DmaBuf
+from cmafs.drivers.device import DriverMachine
+from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
 from cmafs.lib.printk import LOGLEVEL_WARNING
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 from cmafs.mm.gfp import GFP_HIGHMEM_BIT, GFP_USER, get_order
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, free_pages, free_unref_pages
 from cmafs.mm.page_owner import KIND_KERNEL, Occupant
-
-if TYPE_CHECKING:
-    from cmafs.drivers.device import DriverMachine
 
 SYSTEM = "system"
 
@@ -27,6 +25,9 @@ SYSTEM = "system"
 ALLOCATION = struct.Struct("=QIIQ")
 _FD = slice(8, 12)
 O_RDWR, O_ACCMODE, O_CLOEXEC = 0o2, 0o3, 0o2000000
+
+#: (first page, order) of what the page allocator gave in one piece.
+Block: TypeAlias = "tuple[int, int]"
 
 _IOC_IN, _IOC_OUT = 1 << 30, 1 << 31
 _SIZESHIFT, _SIZEMASK, _NRMASK = 16, 0x3FFF, 0xFF
@@ -72,73 +73,71 @@ class Request:
     fd_flags: int
 
 
-@dataclass(eq=False)
-class DmaHeap:
-    """``struct dma_heap``: ``name``, and the area whose pages it gives out, None for the page allocator's."""
+def allocate(machine: DriverMachine, heap: DmaHeap, request: Request, pid: int, comm: str) -> DmaBuf:
+    """``dma_heap_buffer_alloc()``: a buffer of whole pages, zeroed, for the process ``pid``.
 
-    machine: DriverMachine
-    name: str
-    cma: Cma | None
-
-    def allocate(self, length: int, fd_flags: int, pid: int, comm: str) -> DmaBuf:
-        """``dma_heap_buffer_alloc()``: a buffer of whole pages, zeroed, for the process ``pid``.
-
-        Raises OSError EINVAL (no length), ENOMEM.
-        """
-        machine = self.machine
-        page = 1 << machine.config.page_shift
-        size = (length + page - 1) & -page & ((1 << (32 if machine.arch == "arm" else 64)) - 1)
-        if not size:
-            raise OSError(errno.EINVAL, "no length")
-        pfn, origin, blocks = self._from_system(size) if self.cma is None else self._from_area(self.cma, size)
-        exporter = machine.abi.dma_buf.exporter or self.name
-        machine.dma_buf_inodes += 1
-        ino = machine.dma_buf_inodes
-        buffer = DmaBuf(self.name, exporter, size, fd_flags & O_ACCMODE, pfn, origin, pid, comm, ino, blocks)
-        machine.dma_bufs.append(buffer)
-        if machine.on_dma_buf is not None:
-            machine.on_dma_buf(buffer)
-        return buffer
-
-    def _from_area(self, cma: Cma, size: int) -> tuple[int, Cma, list[tuple[int, int]]]:
-        """``cma_heap_allocate()``."""
-        config = self.machine.config
-        align = min(get_order(size, config.page_shift), config.number("CMA_ALIGNMENT"))
-        pfn = cma_alloc(cma, size >> config.page_shift, align)
-        if pfn is None:
-            raise OSError(errno.ENOMEM, f"{self.name}: no {size} bytes")
-        return pfn, cma, []
-
-    def _from_system(self, size: int) -> tuple[int, Occupant, list[tuple[int, int]]]:
-        """``system_heap_allocate()``: the largest blocks first, single pages for what is left."""
-        memory, owners = self.machine.memory, self.machine.memory.owners
-        pages = size >> self.machine.config.page_shift
-        occupant = owners.add(f"dma_heap:{self.name}", KIND_KERNEL, visible=False)
-        blocks: list[tuple[int, int]] = []
-        try:
-            for order in self.machine.abi.dma_buf.system_orders[:-1]:
-                while pages >> order and (pfn := self._block(order)) is not None:
-                    owners.extend(occupant, [(0, 1, pfn, 1 << order)])
-                    blocks.append((pfn, order))
-                    pages -= 1 << order
-            if pages:
-                owners.extend(occupant, alloc_pages_bulk(memory, GFP_USER | GFP_HIGHMEM_BIT, pages))
-        except OutOfMemory:
-            _free_occupant(self.machine, occupant, blocks)
-            raise OSError(errno.ENOMEM, f"{self.name}: no {size} bytes") from None
-        return occupant.frames[0], occupant, blocks
-
-    def _block(self, order: int) -> int | None:
-        """A block without reclaim: ``HIGH_ORDER_GFP``."""
-        try:
-            return alloc_pages(self.machine.memory, GFP_HIGHMEM_BIT, order)
-        except OutOfMemory:
-            return None
+    Raises OSError EINVAL (no length), ENOMEM.
+    """
+    page = 1 << machine.config.page_shift
+    size = (request.length + page - 1) & -page & ((1 << (32 if machine.arch == "arm" else 64)) - 1)
+    if not size:
+        raise OSError(errno.EINVAL, "no length")
+    if heap.cma is None:
+        pfn, origin, blocks = _from_system(machine, heap.name, size)
+    else:
+        pfn, origin, blocks = _from_area(machine, heap.cma, size), heap.cma, []
+    exporter = machine.abi.dma_buf.exporter or heap.name
+    machine.dma_buf_inodes += 1
+    flags, ino = request.fd_flags & O_ACCMODE, machine.dma_buf_inodes
+    buffer = DmaBuf(heap.name, exporter, size, flags, pfn, origin, pid, comm, ino, blocks)
+    machine.dma_bufs.append(buffer)
+    if machine.on_dma_buf is not None:
+        machine.on_dma_buf(buffer)
+    return buffer
 
 
-def show_heap(heap: DmaHeap) -> str:
+def _from_area(machine: DriverMachine, cma: Cma, size: int) -> int:
+    """``cma_heap_allocate()``: the first page. Raises OSError ENOMEM."""
+    align = min(get_order(size, machine.config.page_shift), machine.config.number("CMA_ALIGNMENT"))
+    pfn = cma_alloc(cma, size >> machine.config.page_shift, align)
+    if pfn is None:
+        raise OSError(errno.ENOMEM, f"{cma.name}: no {size} bytes")
+    return pfn
+
+
+def _from_system(machine: DriverMachine, name: str, size: int) -> tuple[int, Occupant, list[Block]]:
+    """``system_heap_allocate()``: the largest blocks first, single pages for what is left.
+
+    The first page, the occupant that stands for the buffer, and the blocks. Raises OSError ENOMEM.
+    """
+    memory, owners = machine.memory, machine.memory.owners
+    pages = size >> machine.config.page_shift
+    occupant = owners.add(f"{name} heap", KIND_KERNEL, visible=False)
+    blocks: list[Block] = []
+    try:
+        for order in machine.abi.dma_buf.system_orders[:-1]:
+            while pages >> order and (pfn := _block(machine, order)) is not None:
+                owners.extend(occupant, [(0, 1, pfn, 1 << order)])
+                blocks.append((pfn, order))
+                pages -= 1 << order
+        if pages:
+            owners.extend(occupant, alloc_pages_bulk(memory, GFP_USER | GFP_HIGHMEM_BIT, pages))
+    except OutOfMemory:
+        _free_occupant(machine, occupant, blocks)
+        raise OSError(errno.ENOMEM, f"{name}: no {size} bytes") from None
+    return occupant.frames[0], occupant, blocks
+
+
+def _block(machine: DriverMachine, order: int) -> int | None:
+    """A block without reclaim: ``HIGH_ORDER_GFP``."""
+    try:
+        return alloc_pages(machine.memory, GFP_HIGHMEM_BIT, order)
+    except OutOfMemory:
+        return None
+
+
+def show_heap(machine: DriverMachine, heap: DmaHeap) -> str:
     """sim/devices of a heap: ``pfn dma_addr size area owner``, a line a buffer, oldest first."""
-    machine = heap.machine
     area = "-" if heap.cma is None else heap.cma.name.rstrip()
     return "".join(
         f"{b.pfn:#x}\t{b.pfn << machine.config.page_shift:#x}\t{b.size}\t{area}\t{b.holder}\n"
@@ -159,7 +158,7 @@ def release(machine: DriverMachine, buffer: DmaBuf) -> None:
         _free_occupant(machine, buffer.origin, buffer.blocks)
 
 
-def _free_occupant(machine: DriverMachine, occupant: Occupant, blocks: list[tuple[int, int]]) -> None:
+def _free_occupant(machine: DriverMachine, occupant: Occupant, blocks: list[Block]) -> None:
     pfns = machine.memory.owners.truncate(occupant, 0)
     machine.memory.owners.remove(occupant)
     inside = {page for pfn, order in blocks for page in range(pfn, pfn + (1 << order))}
@@ -195,4 +194,4 @@ def add_heaps(machine: DriverMachine) -> None:
         if name in machine.dma_heaps:
             machine.log.printk(f"cma_heap: Failed to add CMA heap {name}", LOGLEVEL_WARNING)
             continue
-        machine.dma_heaps[name] = DmaHeap(machine, name, cma)
+        machine.dma_heaps[name] = DmaHeap(name, cma)

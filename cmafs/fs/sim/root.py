@@ -22,7 +22,7 @@ from cmafs.sim.workload import TaskInfo, tasks
 
 if TYPE_CHECKING:
     from cmafs.drivers.device import Device
-    from cmafs.drivers.dma_buf.heap import DmaHeap
+    from cmafs.drivers.dma_buf.buffer import DmaHeap
     from cmafs.init.machine import BootedMachine
 
 TASK_COLUMNS = ("NAME", "KIND", "PAGES", "CMA", "PINNED", "MLOCKED", "RANGES")
@@ -79,11 +79,11 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     for name, device in machine.devices.items():
         devices.file(name, 0o444, SeqOperations(partial(_show_device, device)))
     for name, heap in machine.dma_heaps.items():
-        devices.file(f"{DMA_HEAP}:{name}", 0o444, SeqOperations(partial(_show_heap, heap)))
+        devices.file(f"{DMA_HEAP}:{name}", 0o444, SeqOperations(partial(_show_heap, machine, heap)))
 
 
-def _show_heap(heap: DmaHeap) -> bytes:
-    return encode(show_heap(heap))
+def _show_heap(machine: BootedMachine, heap: DmaHeap) -> bytes:
+    return encode(show_heap(machine, heap))
 
 
 def _show_device(device: Device) -> bytes:
