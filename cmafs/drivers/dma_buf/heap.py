@@ -82,6 +82,7 @@ def allocate(machine: DriverMachine, heap: DmaHeap, request: Request, pid: int, 
     size = (request.length + page - 1) & -page & ((1 << (32 if machine.arch == "arm" else 64)) - 1)
     if not size:
         raise OSError(errno.EINVAL, "no length")
+    origin: Cma | Occupant
     if heap.cma is None:
         pfn, origin, blocks = _from_system(machine, heap.name, size)
     else:
