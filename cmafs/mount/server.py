@@ -8,6 +8,7 @@ import fcntl
 import functools
 import gc
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 Options = Mapping[str, str | bool]
 
 _READY = b"ready"
+
+#: What begins /proc/PID/status, and the last of a process's pids, its own namespace's; bytes of the file.
+_STATUS_NAME = re.compile(rb"Name:\t(.*)\n")
+_STATUS_NSPID = re.compile(rb"\nNSpid:[\t0-9]*\t([0-9]+)\n")
+_STATUS_SIZE = 1 << 14
 
 #: What ends a server.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -115,11 +121,15 @@ def task_of(proc: int, pid: int) -> Task:
     """
     try:
         descriptor = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+        try:
+            status = os.read(descriptor, _STATUS_SIZE)
+        finally:
+            os.close(descriptor)
     except OSError:  # also while it is read, if the caller was killed
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
-    return Task(int(status.get("NSpid", str(pid)).split()[-1]), status["Name"])
+    name, own = _STATUS_NAME.match(status), _STATUS_NSPID.search(status)
+    assert name, status
+    return Task(int(own[1]) if own else pid, name[1].decode("utf-8", "replace"))
 
 
 def _fuse_mount() -> type[FuseMount]:
