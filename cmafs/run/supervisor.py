@@ -92,6 +92,7 @@ class Supervisor:
         self._heaps: dict[tuple[int, int], DmaHeap] = {}
         self._memfds = -1  # their device
         self._inotify = -1
+        self._drains = False
 
     def start(self, place: str, mount: FuseMount) -> None:
         """Answer from a thread of this process, which serves ``mount`` at ``place``."""
@@ -120,7 +121,6 @@ class Supervisor:
     def _listen(self, listener: int) -> None:
         """Answer notifications and release buffers until nobody can ask and nothing is held."""
         self._inotify = syscalls.inotify_init()
-        self._mount.call_first(self._drain)
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         poll.register(self._inotify, select.POLLIN)
@@ -227,6 +227,9 @@ class Supervisor:
         """
         request = ioctl.request(argument)
         task = task_of(self._proc, call.pid)
+        if not self._drains:
+            self._drains = True
+            self._mount.call_first(self._drain)
         with self._mount.machine_lock, self._acting(task):
             buffer = allocate(self._machine.booted, heap, request, task.pid, task.comm)
             try:

@@ -1,0 +1,137 @@
+"""Programs that allocate from /dev/dma_heap run unmodified, and what they hold is exact after each step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from run_support import MACHINE, SCRIPTS, cmafs, ordinary_user, run
+
+KERNELS = ("5.10", "6.12", "7.2")
+HEAP = "/dev/dma_heap/reserved"
+AREA = "/sys/kernel/debug/cma/reserved"
+POOL = 32  # pages of the atomic pool: what is used after boot
+SOUND = 'cat "$CMAFS_MOUNT/sim/verify" "$CMAFS_MOUNT/sim/log"'
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory with the C programs, built; everybody may read it."""
+    directory = Path(os.path.realpath("/tmp")) / f"cmafs-heaps-{os.getpid()}"
+    directory.mkdir()
+    try:
+        for source in SCRIPTS.glob("heap_*.c"):
+            words = ["cc", "-O", "-Wall", "-Werror", "-pthread", "-o", directory / source.stem, source]
+            subprocess.run(words, check=True)
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def one_pool(script: str, *options: str) -> str:
+    """A shell snippet on a machine on which only the atomic pool is used: its output."""
+    done = run(script, "--arch", "arm64", *options)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_selftest_passes_on_every_heap(programs: Path, kernel: str) -> None:
+    done = run(f"{programs}/heap_selftest && {SOUND}; cat {AREA}/used", "--kernel", kernel)
+    lines = done.stdout.splitlines()
+    heaps = {line.split()[1].rstrip(":") for line in lines if line.startswith("ok ")}
+    assert heaps == {"system", "reserved"} | ({"default_cma_region"} if kernel == "7.2" else set())
+    rest = [line for line in lines if not line.startswith("ok ")]
+    assert (rest, done.stderr) == (["ok", rest[-1]], "")
+    assert rest[-1] == run(f"cat {AREA}/used", "--kernel", kernel).stdout.strip()
+
+
+def test_the_selftest_passes_for_an_ordinary_user(programs: Path) -> None:
+    with ordinary_user() as command:
+        script = f"{programs}/heap_selftest && {SOUND}"
+        words = [*command, "run", *MACHINE, "--", "sh", "-c", script]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
+    lines = done.stdout.splitlines()
+    assert ([line for line in lines if not line.startswith("ok ")], done.stderr) == (["ok"], "")
+
+
+POOL_SCRIPT = """
+show() { cat %(area)s/used %(area)s/maxchunk; }
+show
+mkfifo "$1/go"; exec 3<> "$1/go"
+"$2/heap_pool" %(heap)s 3 300000 < "$1/go" > "$1/out" &
+until grep -q streaming "$1/out"; do sleep 0.02; done
+show
+cut -f 3- "$CMAFS_MOUNT/sim/devices/dma_heap:reserved"
+grep -c frame- /sys/kernel/debug/dma_buf/bufinfo
+%(end)s
+wait
+show
+grep -E "cma_(alloc|release)" /proc/vmstat | cut -d ' ' -f 2
+%(sound)s
+"""
+
+
+@pytest.mark.parametrize("end", ["echo >&3", "kill -KILL $!"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_pool_of_frames(programs: Path, tmp_path: Path, kernel: str, end: str) -> None:
+    script = POOL_SCRIPT % {"area": AREA, "heap": HEAP, "end": end, "sound": SOUND}
+    words = ["--kernel", kernel, "--", "sh", "-c", script, "sh", str(tmp_path), str(programs)]
+    done = cmafs("run", "--cmdline", "cma=16M", *words)
+    lines = done.stdout.splitlines()
+    used, longest = int(lines[0]), int(lines[1])
+    pages = -(-300000 // 4096)
+    # each frame is aligned to its order
+    first = -(-used // 128) * 128
+    assert lines[2:4] == [str(used + 3 * pages), str(4096 - first - 2 * 128 - pages)]
+    holders = [line.split("\t") for line in lines[4:7]]
+    assert [(size, area) for size, area, _ in holders] == [(str(pages * 4096), "reserved")] * 3
+    assert [owner.partition("[")[0] for _, _, owner in holders] == ["heap_pool"] * 3
+    assert [owner.split()[1] for _, _, owner in holders] == ["frame-0", "frame-1", "frame-2"]
+    assert lines[7:10] == ["3", str(used), str(longest)]
+    assert lines[-1] == "ok"
+
+
+def test_a_thousand_buffers_of_sixteen_processes() -> None:
+    script = f"cat {HEAP}; python3 {SCRIPTS}/heap_many.py {HEAP} 1000; {SOUND}"
+    done = run(script.removeprefix(f"cat {HEAP}; "), timeout=300)
+    before, held, after, verdict = done.stdout.split()
+    assert int(held) == int(before) + 1000 // 16 * 16
+    assert (after, verdict, done.stderr) == (before, "ok", "")
+
+
+def test_hostile_programs_do_no_harm(programs: Path) -> None:
+    used = f"cat {AREA}/used"
+    done = run(f"{used}; {programs}/heap_hostile {HEAP} 150; {used}; {SOUND}; {used}", timeout=300)
+    lines = done.stdout.split()
+    assert lines == [lines[0], lines[0], "ok", lines[0]]
+
+
+def test_an_area_that_is_full(programs: Path, tmp_path: Path) -> None:
+    script = f"{programs}/heap_pool {HEAP} 100 1048576 < /dev/null; cat {AREA}/used; dmesg | tail -n 1"
+    done = run(script)
+    assert done.stderr == "frame: Cannot allocate memory\n"
+    assert "alloc failed, req-size: 256 pages, ret: -12" in done.stdout.splitlines()[-1]
+
+
+def test_the_tracer_names_the_caller(programs: Path) -> None:
+    events = "/sys/kernel/tracing"
+    done = run(
+        f"echo 1 > {events}/events/cma/enable; {programs}/heap_pool {HEAP} 1 8192 < /dev/null & "
+        f"p=$!; until [ -s {events}/trace ] && grep -q finish {events}/trace; do sleep 0.02; done; "
+        f"kill $p; wait $p; cut -d : -f 2 {events}/trace | grep name=; echo $p; cat {events}/trace"
+    )
+    assert done.stdout.count("heap_pool-") == 3  # start, finish, release
+
+
+def test_a_heap_is_not_served_in_a_plain_mount_or_without_its_symbols() -> None:
+    off = run("ls -d /dev/dma_heap /sys/kernel/debug/dma_buf", "--config", "DMABUF_HEAPS=n")
+    assert (off.stdout, off.returncode) == ("", 2)
+    names = run(
+        "ls /dev/dma_heap; stat -c %a /dev/dma_heap /dev/dma_heap/system", "--config", "DMABUF_HEAPS_CMA=n"
+    )
+    assert names.stdout == "system\n755\n600\n"
