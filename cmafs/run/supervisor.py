@@ -92,7 +92,7 @@ class Supervisor:
         self._heaps: dict[tuple[int, int], DmaHeap] = {}
         self._memfds = -1  # their device
         self._inotify = -1
-        self._drains = False
+        self._poll = select.poll()
 
     def start(self, place: str, mount: FuseMount) -> None:
         """Answer from a thread of this process, which serves ``mount`` at ``place``."""
@@ -106,7 +106,10 @@ class Supervisor:
             if listener is not None:
                 syscalls.unshare(_CLONE_FS)
                 os.fchdir(self._proc)  # of this thread alone: the run has another /proc
-                self._listen(listener)
+                try:
+                    self._listen(listener)
+                finally:
+                    os.close(listener)  # whoever still asks gets ENOSYS
         except Exception:
             self._machine.simlog.report(traceback.format_exc())
 
@@ -120,21 +123,28 @@ class Supervisor:
 
     def _listen(self, listener: int) -> None:
         """Answer notifications and release buffers until nobody can ask and nothing is held."""
-        self._inotify = syscalls.inotify_init()
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        poll.register(self._inotify, select.POLLIN)
+        self._poll.register(listener, select.POLLIN)
         asking = True
         while asking or self._buffers:
-            for number, events in poll.poll():
-                if number == self._inotify:
+            for number, events in self._poll.poll():
+                if number != listener:
                     with self._mount.machine_lock:
-                        continue  # it has been done on the way in
+                        self._read_events()
                 elif events & select.POLLIN:
                     self._answer(listener)
                 else:  # the last process with the filter is gone
-                    poll.unregister(listener)
+                    self._poll.unregister(listener)
                     asking = False
+
+    def _watch(self) -> None:
+        """Before the first buffer: a queue that tells of last references, looked at before each request.
+
+        Raises OSError where the host has no more of these.
+        """
+        if self._inotify < 0:
+            self._inotify = syscalls.inotify_init()
+            self._poll.register(self._inotify, select.POLLIN)
+            self._mount.call_first(self._drain)
 
     # one notification
 
@@ -208,12 +218,12 @@ class Supervisor:
         try:
             with self._buffer(call, heap, ioctl, argument) as (file, flags):
                 if not copies_first:  # whether it could be written, before there is a descriptor to leak
-                    syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, 0))
+                    syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
                 addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, flags & O_CLOEXEC))
                 number = fcntl.ioctl(listener, _NOTIF_ADDFD, addfd)
         except OSError:
             if copies_first:
-                syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, 0))
+                syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
             raise
         syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))
 
@@ -227,9 +237,7 @@ class Supervisor:
         """
         request = ioctl.request(argument)
         task = task_of(self._proc, call.pid)
-        if not self._drains:
-            self._drains = True
-            self._mount.call_first(self._drain)
+        self._watch()
         with self._mount.machine_lock, self._acting(task):
             buffer = allocate(self._machine.booted, heap, request, task.pid, task.comm)
             try:
@@ -269,9 +277,11 @@ class Supervisor:
             booted.current = before
 
     def _drain(self) -> None:
-        """Release the buffers that nobody has any more; the lock is held."""
-        if not self._buffers:
-            return
+        """Release the buffers that nobody has any more, if there were any; the lock is held."""
+        if self._buffers:
+            self._read_events()
+
+    def _read_events(self) -> None:
         try:
             while True:
                 self._events(os.read(self._inotify, 1 << 16))

@@ -13,7 +13,7 @@ import struct
 import sys
 
 ALLOC = 0xC0184800
-USED = "/sys/kernel/debug/cma/%s/used" % os.path.basename(sys.argv[1])
+USED = f"/sys/kernel/debug/cma/{os.path.basename(sys.argv[1])}/used"
 heap = os.open(sys.argv[1], os.O_RDWR)
 count = int(sys.argv[2])
 

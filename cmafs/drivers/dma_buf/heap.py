@@ -58,10 +58,11 @@ class AllocIoctl:
             raise OSError(errno.EINVAL, "fd, fd_flags, heap_flags")
         return Request(length, fd_flags)
 
-    def answer(self, argument: bytes, fd: int) -> bytes:
-        """What is copied back: the struct, its ``fd`` filled in."""
+    def answer(self, argument: bytes, fd: int | None = None) -> bytes:
+        """What is copied back: the struct, its ``fd`` filled in once there is one."""
         filled = bytearray(argument.ljust(max(ALLOCATION.size, self.out_size), b"\0"))
-        filled[_FD] = struct.pack("=I", fd)
+        if fd is not None:
+            filled[_FD] = struct.pack("=I", fd)
         return bytes(filled[: self.out_size])
 
 
