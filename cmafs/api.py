@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
+from cmafs.drivers.cma2010.profile import UnknownProfile
 from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
@@ -34,6 +35,7 @@ from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
 if TYPE_CHECKING:
     from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.fs.dentry import Directory
+    from cmafs.fs.namei import Stat
     from cmafs.init.machine import BootedMachine
     from cmafs.sim.log import SimLog
 
@@ -41,6 +43,7 @@ __all__ = [
     "BadOption",
     "ConfigError",
     "DtError",
+    "Files",
     "Heap",
     "HeapBuffer",
     "KernelPanic",
@@ -52,7 +55,10 @@ __all__ = [
     "config_lines",
 ]
 
-CONTROL, SIM_LOG, VERIFY, DMESG = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg"
+CONTROL, SIM_LOG, VERIFY, DMESG, WHY = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg", "/sim/why"
+
+#: What is wrong with what the user asked for, each in one line.
+CANNOT_BOOT = (BadOption, ConfigError, DtError, UnknownKernel, UnknownProfile)
 
 
 class RealClock:
@@ -68,6 +74,10 @@ class RealClock:
     def now(self) -> int:
         """Nanoseconds since the machine's boot."""
         return time.monotonic_ns() - self._start if self._start else 0
+
+    def advance(self, nanoseconds: int) -> None:
+        """Wait."""
+        time.sleep(nanoseconds / 1e9)
 
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
@@ -132,8 +142,49 @@ class Heap:
         return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
 
 
-class Machine:
-    """A booted machine and its files, by path, as root sees them. Every call raises the kernel's OSError.
+class Files:
+    """What a booted machine and a mounted one have alike: files by absolute path, and what they say.
+
+    ``read`` gives bytes, ``read_text`` text; ``write`` takes either. Every call raises the kernel's OSError.
+    """
+
+    def read(self, path: str) -> bytes:
+        """All of a file."""
+        raise NotImplementedError
+
+    def write(self, path: str, data: bytes | str) -> int:
+        """Open a file as the shell's ``>`` does, write once, close; how many bytes were taken."""
+        raise NotImplementedError
+
+    def read_text(self, path: str) -> str:
+        """All of a file as text; what is no UTF-8 is replaced."""
+        return self.read(path).decode("utf-8", "replace")
+
+    def control(self, *lines: str) -> None:
+        """Give the machine something to do: lines of sim/control. Raises OSError, the reason as its text."""
+        for line in lines:
+            try:
+                self.write(CONTROL, f"{line}\n")
+            except OSError as error:
+                said = self.read_text(SIM_LOG).splitlines()
+                raise OSError(error.errno, said[-1] if said else str(error)) from None
+
+    def dmesg(self) -> str:
+        """The kernel log in dmesg's format."""
+        return self.read_text(DMESG)
+
+    def why(self) -> str:
+        """sim/why: what an allocation can get from each area, and why those that failed did."""
+        return self.read_text(WHY)
+
+    def verify(self) -> list[str]:
+        """The violated consistency rules; none on a sound machine."""
+        lines = self.read_text(VERIFY).splitlines()
+        return [] if lines == ["ok"] else lines
+
+
+class Machine(Files):
+    """A booted machine and its files by path, as root sees them, in this process and without a mount.
 
     ``booted`` is what the boot made, for those who look inside; ``root`` the tree; ``syscalls`` has the
     system calls with descriptors (open, pread, lseek, ioctl, …).
@@ -143,11 +194,6 @@ class Machine:
         self.booted = booted
         self.root: Directory = build_tree(booted)
         self.syscalls = Syscalls(self.root)
-        calls = self.syscalls
-        self.read, self.listdir, self.readlink = calls.read_file, calls.listdir, calls.readlink
-        self.stat, self.lstat = calls.stat, calls.lstat
-        self.chmod, self.truncate = calls.chmod, calls.truncate
-        self.mkdir, self.rmdir, self.unlink = calls.mkdir, calls.rmdir, calls.unlink
 
     @classmethod
     def boot(
@@ -167,9 +213,49 @@ class Machine:
             clock.start()
         return cls(booted)
 
+    def read(self, path: str) -> bytes:
+        """All of a file."""
+        return self.syscalls.read_file(path)
+
     def write(self, path: str, data: bytes | str) -> int:
-        """Open as the shell's ``>`` does, write once, close; the bytes that were taken."""
+        """Open a file as the shell's ``>`` does, write once, close; how many bytes were taken."""
         return self.syscalls.write_file(path, encode(data) if isinstance(data, str) else data)
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory."""
+        return self.syscalls.listdir(path)
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link leads."""
+        return self.syscalls.readlink(path)
+
+    def stat(self, path: str) -> Stat:
+        """Mode, size, owner and times; of the file that a link leads to."""
+        return self.syscalls.stat(path)
+
+    def lstat(self, path: str) -> Stat:
+        """As ``stat``, of a link itself."""
+        return self.syscalls.lstat(path)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Change a file's permissions."""
+        self.syscalls.chmod(path, mode)
+
+    def truncate(self, path: str, length: int) -> None:
+        """What truncate(2) does, to a size in bytes."""
+        self.syscalls.truncate(path, length)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """Make a directory, where the kernel allows one: below tracing/instances."""
+        self.syscalls.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        """Remove such a directory."""
+        self.syscalls.rmdir(path)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+        self.syscalls.unlink(path)
 
     @property
     def clock(self) -> Clock:
@@ -181,29 +267,12 @@ class Machine:
         """The simulator's own log."""
         return self.booted.simlog
 
-    def control(self, line: str) -> None:
-        """Give the machine something to do: a line of sim/control. Raises OSError, the reason as its text."""
-        try:
-            self.write(CONTROL, f"{line}\n")
-        except OSError as error:
-            reason = self.simlog[-1] if self.simlog else str(error)
-            raise OSError(error.errno, reason) from None
-
     def dma_heap(self, name: str) -> Heap:
         """The heap ``/dev/dma_heap/NAME``. Raises OSError ENOENT."""
         if name not in self.booted.dma_heaps:
             there = ", ".join(self.booted.dma_heaps) or "none"
             raise OSError(errno.ENOENT, f"no heap {name}; there are: {there}")
         return Heap(self.booted, self.booted.dma_heaps[name])
-
-    def dmesg(self) -> str:
-        """The kernel log in dmesg's format."""
-        return self.read(DMESG).decode("utf-8", "replace")
-
-    def verify(self) -> list[str]:
-        """The violated consistency rules; none on a sound machine."""
-        lines = self.read(VERIFY).decode().splitlines()
-        return [] if lines == ["ok"] else lines
 
 
 boot = Machine.boot

@@ -6,71 +6,16 @@ the fixture. docs/ci.md has an example.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from cmafs.mounted_machine import MountedMachine
+
 _MARKER = "cmafs(**options): what cma_machine boots for this test, by the fields of cmafs.MachineOptions"
-
-
-@dataclass(frozen=True)
-class CmaMachine:
-    """A mounted machine: ``mount`` is where its tree is; ``server`` the pid of its server."""
-
-    mount: Path
-    server: int
-
-    def run(
-        self,
-        script: str,
-        *,
-        check: bool = False,
-        input: str | None = None,
-        timeout: float | None = None,
-        cwd: str | Path | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a shell snippet as `cmafs run` does, the machine's files at their absolute places.
-
-        Raises CalledProcessError if ``check`` and the snippet failed.
-        """
-        command = [sys.executable, "-m", "cmafs.run.enter", str(self.mount), str(self.server)]
-        return subprocess.run(
-            [*command, "/bin/sh", "-c", script],
-            check=check,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            timeout=timeout,
-            cwd=cwd,
-            env=env,
-            capture_output=True,
-            text=True,
-        )
-
-    def control(self, *lines: str) -> None:
-        """Write lines to sim/control. Raises OSError with the verb's reason."""
-        for line in lines:
-            try:
-                (self.mount / "sim" / "control").write_text(f"{line}\n")
-            except OSError as error:
-                said = (self.mount / "sim" / "log").read_text().splitlines()
-                raise OSError(error.errno, said[-1] if said else line) from None
-
-    def dmesg(self) -> str:
-        """The machine's log as dmesg prints it."""
-        return (self.mount / "sim" / "dmesg").read_text()
-
-    def read(self, path: str) -> str:
-        """A file of the machine by its absolute path."""
-        return (self.mount / path.lstrip("/")).read_text()
-
-    def write(self, path: str, text: str) -> None:
-        """Write a file of the machine by its absolute path. Raises OSError as the kernel does."""
-        (self.mount / path.lstrip("/")).write_text(text)
+_MACHINE = pytest.StashKey["MountedMachine"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,24 +23,54 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
 
 
+def _mistake(text: str) -> BaseException:
+    """What fails a test in one line."""
+    return pytest.fail.Exception(text, pytrace=False)
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the marker says. Fails the test in one line where it says more than names of options."""
+    marker = request.node.get_closest_marker("cmafs")
+    if marker is None:
+        return {}
+    if marker.args:
+        raise _mistake(f"@pytest.mark.cmafs takes options by name, not {marker.args[0]!r}")
+    return dict(marker.kwargs)
+
+
 @pytest.fixture
 def cma_machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CmaMachine]:
-    """A machine of this test's own, booted as the marker ``cmafs`` says, unmounted at the end."""
-    import os
+) -> Iterator[MountedMachine]:
+    """A machine of this test's own, booted as the marker ``cmafs`` says, unmounted at the end.
 
-    from cmafs.api import RealClock, boot
-    from cmafs.mount.server import MountFailed, spawn, unmount
+    What cannot be booted or mounted fails the test in one line; a test that fails gets the end of the
+    machine's log and sim/why into its report.
+    """
+    from cmafs import api
+    from cmafs.mounted_machine import MountFailed, mounted
 
-    marker = request.node.get_closest_marker("cmafs")
-    machine = boot(**{"clock": RealClock(), **(marker.kwargs if marker else {})})
+    options = _options(request)
     place = tmp_path_factory.mktemp("machine", numbered=True)
-    names = {"fsname": "debugfs", "subtype": "debugfs"} if os.geteuid() else {}
+    context = mounted(place, **options)
     try:
-        server = spawn(machine, str(place), names)
+        machine = context.__enter__()
+    except api.KernelPanic as panic:
+        raise _mistake(f"@pytest.mark.cmafs: kernel panic at boot: {panic.reason}") from None
+    except api.CANNOT_BOOT as error:
+        raise _mistake(f"@pytest.mark.cmafs: {error}") from None
     except MountFailed as failure:
-        pytest.fail(f"cmafs: {failure} (see `cmafs doctor`)", pytrace=False)
-    yield CmaMachine(place, server)
-    unmount(str(place), lazy=True)
+        raise _mistake(f"cmafs: {failure} (see `cmafs doctor`)") from None
+    request.node.stash[_MACHINE] = machine
+    yield machine
+    context.__exit__(None, None, None)
     place.rmdir()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Say of a failed test what its machine has to say; teardown comes later."""
+    report = (yield).get_result()
+    machine = item.stash.get(_MACHINE, None)
+    if machine is not None and report.when == "call" and report.failed:
+        report.sections.append(("cmafs", machine.report()))

@@ -48,9 +48,14 @@ _SECTION = re.compile(
 
 def differences(recorded: Transcript, machine: BootedMachine) -> list[str]:
     """One line for each answer of the machine that is not the recorded one."""
-    calls = Syscalls(build_tree(machine))
-    sections = by_section(recorded.script_output or [])
-    found = [*_areas(sections[""], calls), *log_differences(recorded, machine)]
+    state = state_differences(recorded.script_output or [], Syscalls(build_tree(machine)))
+    return [*state, *log_differences(recorded, machine)]
+
+
+def state_differences(script_output: list[str], calls: Syscalls) -> list[str]:
+    """Areas, zones, page blocks and bitmaps that are not as the script printed them."""
+    sections = by_section(script_output)
+    found = [*_areas(sections[""], calls)]
     if sections.get("ZONEINFO"):
         ours = calls.read_file("/proc/zoneinfo").decode().splitlines()
         found += _unequal("zone", zones(sections["ZONEINFO"]), zones(ours))

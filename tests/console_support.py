@@ -1,9 +1,10 @@
-"""Runs the ```console blocks of a document and compares what they print.
+"""Runs the ```console and ```bash blocks of a document and compares what they print.
 
-In a block, a line that starts with ``$ `` (or ``# ``: as root) is a command, ``> `` continues it, the lines
-after it are what it prints. ``...`` stands for anything, on a line of its own for any lines. Time stamps
-and hashed pointers are compared as such, not by value. All blocks of one document run in one shell, in a
-directory of their own, so that a later block may use what an earlier one did.
+A ```bash block is there to be pasted: it is one command; what it prints is the ```text block that is the
+next block, if that is one. In a ```console block, a line that starts with ``$ `` (or ``# ``: as root) is a
+command, ``> `` continues it, the lines after it are what it prints. ``...`` stands for anything, on a line of
+its own for any lines. Time stamps and hashed pointers are compared as such, not by value. All blocks of one
+document run in one shell, in a directory of their own, so that a later block may use what an earlier one did.
 """
 
 from __future__ import annotations
@@ -26,22 +27,32 @@ class Step:
 
 
 def steps_of(document: Path) -> list[Step]:
-    """The commands of a document's console blocks, in order."""
+    """The commands of a document's blocks, in order."""
     steps: list[Step] = []
-    inside = False
+    kind = before = ""
     for number, line in enumerate(document.read_text().splitlines(), 1):
+        where = f"{document.name}:{number}"
         if line.startswith("```"):
-            inside = line == "```console"
-        elif not inside:
-            continue
-        elif line.startswith(("$ ", "# ")):
-            steps.append(Step(f"{document.name}:{number}", line[2:]))
-        elif line.startswith("> ") and steps and not steps[-1].expected:
-            steps[-1].command += "\n" + line[2:]
-        else:
-            assert steps, f"{document.name}:{number}: output before any command"
+            before, kind = (kind or before, "") if kind else (before, line[3:])
+            if kind == "bash":
+                steps.append(Step(where, ""))
+        elif kind == "bash":
+            steps[-1].command += f"\n{line}"
+        elif kind == "text" and before == "bash":
             steps[-1].expected.append(line)
+        elif kind == "console":
+            _console_line(steps, line, where)
     return steps
+
+
+def _console_line(steps: list[Step], line: str, where: str) -> None:
+    if line.startswith(("$ ", "# ")):
+        steps.append(Step(where, line[2:]))
+    elif line.startswith("> ") and steps and not steps[-1].expected:
+        steps[-1].command += "\n" + line[2:]
+    else:
+        assert steps, f"{where}: output before any command"
+        steps[-1].expected.append(line)
 
 
 def pattern_of(expected: list[str]) -> re.Pattern[str]:

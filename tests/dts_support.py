@@ -7,9 +7,12 @@ regions of which it knows what each should become.
 from __future__ import annotations
 
 import random
+import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 MIB = 1 << 20
 
@@ -132,3 +135,103 @@ def board(seed: int) -> Board:
     )
     found.source = f"{head}\nchosen {{ }};\n" + "\n".join(nodes) + "\n};\n"
     return found
+
+
+# boards with faults
+
+Fault: TypeAlias = "Callable[[random.Random, str, dict[str, str]], None]"
+
+
+def _misaligned(rng: random.Random, name: str, props: dict[str, str]) -> None:
+    key = "reg" if "reg" in props else "size"
+    props[key] = re.sub(r"(0x[0-9a-f]*)00000>", rf"\g<1>{rng.choice(('10', '81', 'ff'))}000>", props[key])
+
+
+def _without(*names: str) -> Fault:
+    def fault(rng: random.Random, name: str, props: dict[str, str]) -> None:
+        props.pop(rng.choice(names), None)
+
+    return fault
+
+
+def _with(name: str, *values: str) -> Fault:
+    def fault(rng: random.Random, node: str, props: dict[str, str]) -> None:
+        props[name] = rng.choice(values)
+
+    return fault
+
+
+def _misspelt(rng: random.Random, name: str, props: dict[str, str]) -> None:
+    wrong = {
+        "reusable": "reuseable",
+        "linux,cma-default": "linux,cma_default",
+        "alloc-ranges": "alloc-range",
+        "compatible": "compatable",
+    }
+    found = rng.choice([key for key in wrong if key in props] or ["reusable"])
+    props[wrong[found]] = props.pop(found, "")
+
+
+def _one_cell_less(rng: random.Random, name: str, props: dict[str, str]) -> None:
+    key = rng.choice([key for key in ("reg", "size", "alignment", "alloc-ranges") if key in props])
+    props[key] = re.sub(r"<(\S+) ", "<", props[key], count=1)
+
+
+FAULTS: tuple[Fault, ...] = (
+    _misaligned,
+    _misaligned,
+    _without("reusable", "compatible"),
+    _without("reg", "size"),
+    _with("no-map", ""),
+    _with("status", '= "disabled"'),
+    _with("compatible", '= "shared-dma-pools"', '= "acme,pool"'),
+    _with("alignment", "= <0x1000>", "= <0x0 0x1000>", "= <0x0 0x30000>"),
+    _with("alloc-ranges", "= <0x1000 0x1000>", "= <0x0 0x1000 0x0 0x1000>"),
+    _with("linux,cma-default", ""),
+    _with("reg", "= <0x50000000 0x400000>", "= <0x0 0x50000000 0x0 0x1000000>", "= <0x0 0x0>"),
+    _with("size", "= <0x0>", "= <0x0 0x0>", "= <0x70000000>", "= <0x0 0x70000000>"),
+    _misspelt,
+    _one_cell_less,
+)
+
+
+def faulty_board(seed: int) -> str:
+    """The source of a board, a line a property, whose pools have between one and four faults."""
+    rng = random.Random(seed ^ 0xFA17)
+    lines = []
+    for line in board(seed).source.splitlines():
+        match = re.match(r"(.*)(p\d+: (\S+) \{) ([^{}]*) \};(.*)$", line)
+        if match and rng.random() < 0.6:
+            parts = (one.strip() for one in match[4].split(";") if one.strip())
+            props = {
+                name: f"= {value}" if value else "" for name, _, value in (p.partition(" = ") for p in parts)
+            }
+            for _ in range(rng.randint(1, 2)):
+                rng.choice(FAULTS)(rng, match[3], props)
+            body = (f"\t{name} {value};" for name, value in props.items())
+            lines += [match[1], match[2], *body, "};", match[5]]
+        else:
+            lines.append(line)
+    text = "\n".join(lines) + "\n"
+    for old, new in (
+        ("ranges;", ""),
+        ("memory-region =", "memory-regions ="),
+        ("reserved-memory {", "rmem {"),
+    ):
+        if rng.random() < 0.04:
+            text = text.replace(old, new)
+    return text.replace("chosen { };", f'chosen {{ bootargs = "{rng.choice(CMDLINES)}"; }};')
+
+
+CMDLINES = (
+    "",
+    "",
+    "",
+    "cma=16M",
+    "cma=16M@0x50000000",
+    "cma=3M",
+    "cma=4G",
+    "cma=16M@1",
+    "cma=x",
+    "hugetlb_cma=1G",
+)

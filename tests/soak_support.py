@@ -21,3 +21,8 @@ def load_profile() -> None:
 def examples(number: int) -> settings:
     """A decorator: so many examples in the suite."""
     return settings(max_examples=round(number * FACTOR))
+
+
+def soak_seconds(share: float) -> float:
+    """Seconds of a soak that a test may take: its share of ``make soak HOURS=n``."""
+    return float(os.environ.get("CMAFS_HOURS", "1")) * 3600 * share

@@ -9,7 +9,12 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
+import api_document
 import pytest
+
+import cmafs
+from cmafs.abi.rows import RELEASES
+from cmafs.sim import verbs
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -106,3 +111,42 @@ def test_nothing_is_cited_that_is_not_in_the_repository():
         text = path.read_text(encoding="utf-8")
         assert not ELSEWHERE.findall(text), path
         assert set(re.findall(r"seeds/\d+", text)) <= set(sections), path
+
+
+def table(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table behind a heading, without its head; quotes of code dropped."""
+    text = (TOP / "docs" / document).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    rows = re.findall(r"^\| (.*) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    cells = [[cell.replace("\\|", "|") for cell in re.split(r" (?<!\\)\| ", row)] for row in rows[1:]]
+    return [[cell.removeprefix("`").removesuffix("`") for cell in row] for row in cells]
+
+
+def test_control_md_has_every_verb_and_every_file():
+    listed = table("control.md", "Verbs of `sim/control`")
+    assert [tuple(row) for row in listed if row[0].partition(" ")[0] in verbs.VERBS] == verbs.lines()
+    assert table("control.md", "Files") == [[f"sim/{name}", text] for name, text in verbs.FILES.items()]
+    machine = cmafs.boot(dts="camera")
+    there = {*machine.listdir("/sim")}
+    assert there == {name.partition("/")[0] for name in verbs.FILES}
+    with pytest.raises(OSError, match=f"known are {' '.join(verbs.VERBS)}"):
+        machine.control("nosuch")
+
+
+def test_control_md_has_the_names_of_areas_on_every_kernel():
+    rows = table("control.md", "Which directory belongs to which node")
+    seen = []
+    for kernels, *names in rows:
+        for kernel in kernels.split(", "):
+            assert cmafs.boot(dts="camera", kernel=kernel).listdir("/sys/kernel/debug/cma") == names
+            seen.append(kernel)
+    assert sorted(seen) == sorted({*RELEASES, "article"})
+
+
+def test_api_md_is_made_of_the_docstrings():
+    made = api_document.render()
+    assert made == (TOP / "docs" / "api.md").read_text(encoding="utf-8"), "run tests/api_document.py"
+
+
+def test_the_changelog_begins_with_this_version():
+    first = re.search(r"^## (\S+)", (TOP / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first and first[1] == cmafs.__version__

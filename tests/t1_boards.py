@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 
+from cmafs.cli.main import main
 from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import cpu_arch, machine_arch
 from cmafs.of.fdt import boards, load
@@ -140,3 +142,36 @@ def test_architecture_and_why() -> None:
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, which names none of ours")
     del tree.root.children["cpus"]
     assert machine_arch(tree) == ("arm64", "the tree has no cpu node")
+
+
+def test_the_table_of_boards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["boards"]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.split() == ["BOARD", "ARCH", "MEMORY", "AREAS", "MODEL"]
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert lines[NAMES.index("rpi4")].split("  ", 1)[1].split() == (
+        ["arm64", "3956", "MiB", "linux,cma", "64", "MiB", "Raspberry", "Pi", "4", "Model", "B"]
+    )
+    assert main(["boards", "--json"]) == 0
+    found = {board["name"]: board for board in json.loads(capsys.readouterr().out)}
+    assert found["rpi4"] == {
+        "name": "rpi4",
+        "model": "Raspberry Pi 4 Model B",
+        "arch": "arm64",
+        "memory": 3956 << 20,
+        "areas": [{"name": "linux,cma", "base": 0x37400000, "size": 64 << 20}],
+    }
+
+
+def test_the_tables_of_kernels_and_configurations(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for option in ("--kernels", "--configs"):
+        assert main(["boards", option]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert main(["boards", option, "--json"]) == 0
+        found[option] = [line.split()[0] for line in lines if line], json.loads(capsys.readouterr().out)
+    names, data = found["--kernels"]
+    assert [one["name"] for one in data["kernels"]] == names[: names.index("RECORDED")]
+    assert [one["kernel"].split()[0] for one in data["recorded"]] == names[names.index("RECORDED") + 1 :]
+    names, data = found["--configs"]
+    assert [one["name"] for one in data] == names

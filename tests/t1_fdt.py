@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import struct
 import time
 from pathlib import Path
@@ -339,7 +340,8 @@ def test_bad_files(tmp_path: Path) -> None:
 
 def test_unknown_board() -> None:
     known = "am62x, article-1, article-2, camera, imx8mm, rk3588, rpi4, virt, x86-4g"
-    assert refusal("rpi5") == f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb"
+    said = f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb; did you mean rpi4?"
+    assert refusal("rpi5") == said
     assert refusal("") == f"unknown board '': known are {known}; or the path of a .dts or .dtb"
 
 
@@ -510,3 +512,90 @@ def test_children_of_one_name() -> None:
         root.append(DeviceNode("n"))
     assert list(root.children) == ["n", "n#1", "n#2"]
     assert [node.name for node in DeviceTree(root).walk()] == ["", "n", "n", "n"]
+
+
+# blobs that are made to keep a reader busy
+
+
+def _blob(nodes: bytes, strings: bytes, strings_first: bool = False) -> bytes:
+    """A header, an empty reservation map and two blocks."""
+    first, second = (strings, nodes) if strings_first else (nodes, strings)
+    first += bytes(-len(first) % 4)
+    at = [56, 56 + len(first)][:: -1 if strings_first else 1]
+    total = 56 + len(first) + len(second)
+    header = (0xD00DFEED, total, at[0], at[1], 40, 17, 16, 0, len(strings), len(nodes))
+    return struct.pack(">10I", *header) + bytes(16) + first + second
+
+
+BEGIN, END, LAST = (tag.to_bytes(4, "big") for tag in (1, 2, 9))
+ROOT = BEGIN + bytes(4)
+
+
+def _flag(name_at: int) -> bytes:
+    return struct.pack(">3I", 3, 0, name_at)
+
+
+def test_many_nodes_of_one_name_load_at_once() -> None:
+    start = time.process_time()
+    tree = fdt._unflatten(
+        "x", fdt._checked("x", _blob(ROOT + (BEGIN + b"a\0\0\0" + END) * 16000 + END + LAST, b"x\0"))
+    )
+    assert list(tree.root.children)[-1] == "a#15999"
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("blob", "why"),
+    [
+        (
+            _blob(ROOT + (BEGIN + b"a\0\0\0") * 30000 + END * 30001 + LAST, b"x\0"),
+            "inside each other, 1000 deep",
+        ),
+        (
+            _blob(
+                ROOT + BEGIN + b"y" * 60000 + bytes(4) + END + _flag(16) * 8000 + END + LAST,
+                b"x\0\0\0",
+                strings_first=True,
+            ),
+            "the names in it run on",
+        ),
+    ],
+    ids=["deep", "long names"],
+)
+def test_what_keeps_a_reader_busy_is_refused(blob: bytes, why: str) -> None:
+    start = time.process_time()
+    with pytest.raises(DtError, match=why) as refused:
+        fdt._unflatten("x", fdt._checked("x", blob))
+    assert "\n" not in str(refused.value)
+    assert time.process_time() - start < 10
+
+
+def test_whatever_pyfdt_raises_is_one_line() -> None:
+    """Attack 10: a last_comp_version of 17, which dtc takes, and a bare Exception of pyfdt's."""
+    good = dts.dtc(dts.tree())
+    assert fdt._unflatten("x", fdt._checked("x", good[:27] + b"\x11" + good[28:])).root.children
+    with pytest.raises(DtError, match="damaged"):
+        fdt._unflatten("x", fdt._checked("x", b"\0" + good[1:]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['/ { a = /incbin/("/dev/zero"); };', '/include/ "/dev/zero"', '#include "/dev/zero"\n/ { };'],
+    ids=["incbin", "include", "cpp"],
+)
+def test_an_endless_file_in_a_source(tmp_path: Path, text: str) -> None:
+    """Attack 17: half a gigabyte and 13 s."""
+    source = dts.write(tmp_path, "endless.dts", f"/dts-v1/;\n{text}\n")
+    with pytest.raises(DtError) as refused:
+        load(source)
+    assert "\n" not in str(refused.value)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 << 10
+
+
+@pytest.mark.parametrize("name", ["a\0b.dts", "a\0b", "x" * 5000, "x" * 5000 + ".dtb", "/\0/x.dts"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(DtError) as refused:
+        load(name)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(DtError):
+        load("virt", [name])

@@ -208,8 +208,7 @@ def test_a_page_that_there_is_no_room_for_ends_the_search(kernel: str) -> None:
         assert cma_release(machine.area, BASE, 500)
         pin_pfn(memory, BASE + 503)
         left = left_by(machine, [(520, 0)])
-        failure = machine.area.last_failure
-        assert failure is not None
+        failure = machine.area.failures[0]
         assert failure.error == errno.ENOMEM
         assert BASE + 50 < failure.pfn < BASE + 500
 

@@ -11,8 +11,8 @@ from cma2010_support import K, M
 from t2_cma2010_map import MX2
 
 import cmafs
+from cmafs.check.examine import report_on
 from cmafs.cli import options as cli_options
-from cmafs.cli.check import report_on
 from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
 from cmafs.drivers.cma2010.profile import PROFILES, QUIRKS
 from cmafs.drivers.cma2010.regions import CmaRegion

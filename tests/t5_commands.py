@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from run_support import CMAFS, REPOSITORY, cmafs, run
 
+from cmafs.abi.rows import RELEASES, release_key
+
 
 def _executable(path: Path, text: str) -> str:
     path.write_text(text)
@@ -78,3 +80,40 @@ def test_every_kernel_gets_the_whole_standard_input(tmp_path: Path) -> None:
             done = subprocess.run(words, capture_output=True, text=True, timeout=60, **given)
             assert done.stdout == f"[5.10] 5.10.223\n[7.2] 7.2.13\n{table}"
             assert done.returncode == 1
+
+
+def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) -> None:
+    """Slow kernels first, lines on both outputs, one run that fails, an unfinished last line."""
+    script = """
+    case $(uname -r) in 5.10*) sleep 0.5;; 7.2*) exit 4;; esac
+    echo out; echo err >&2; printf 'no end'
+    """
+    words = [*CMAFS, "run", "--kernel", "5.10,6.12,7.2,6.1", "--jobs"]
+    done = [
+        subprocess.run([*words, jobs, "--", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+        for jobs in ("1", "4")
+    ]
+    runs = "".join(f"[{kernel}] out\n[{kernel}] no end\n" for kernel in ("5.10", "6.12", "6.1"))
+    table = "KERNEL  RESULT\n5.10    ok\n6.12    ok\n7.2     failed (4)\n6.1     ok\n"
+    assert {one.stdout for one in done} == {runs + table}
+    assert {one.stderr for one in done} == {"[5.10] err\n[6.12] err\n[6.1] err\n"}
+    assert {one.returncode for one in done} == {1}
+
+
+def test_shards_of_kernels_are_all_of_them_together() -> None:
+    found = [
+        cmafs("run", "--kernel", "all", "--shard", f"{part}/4", "--", "true").stdout for part in (1, 2, 3, 4)
+    ]
+    rows = [line.split()[0] for text in found for line in text.splitlines()[1:]]
+    assert sorted(rows, key=release_key) == list(RELEASES)
+    wrong = cmafs("run", "--shard", "5/4", "--", "true")
+    assert (wrong.returncode, wrong.stderr.splitlines()[-1]) == (
+        2,
+        "cmafs run: error: argument --shard: '5/4' is not I/N with I from 1 to N, such as 2/8",
+    )
+
+
+def test_a_kernel_without_a_row_says_who_answers() -> None:
+    done = cmafs("run", "--kernel", "4.14", "--", "uname", "-r")
+    assert done.stdout == "4.4.302\n"
+    assert done.stderr == "cmafs: there is no row for 4.14: it is answered as 4.4, the newest before it\n"

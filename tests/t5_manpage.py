@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from run_support import cmafs
 
 from cmafs.cli.describe import commands
 from cmafs.cli.main import make_parser
+from cmafs.sim import verbs
 
 COMMANDS = commands(make_parser())
 
@@ -30,6 +32,15 @@ def test_the_man_page_names_every_command_and_option() -> None:
         assert f'.SS "cmafs {command.name}"' in plain
         for option in command.options:
             assert all(word in plain for word in option.words)
+
+
+def test_the_man_page_says_each_machine_option_once_and_has_its_sections() -> None:
+    plain = cmafs("man").stdout.replace("\\-", "-")
+    assert plain.count("\\fB--dts\\fR \\fIFILE\\fR") == 1
+    for title in ("MACHINE OPTIONS", "COMMANDS", "VERBS OF SIM/CONTROL", "FILES", "ENVIRONMENT"):
+        assert f"\n.SH {title}\n" in plain
+    for form, does in verbs.lines():
+        assert f"\\fB{form}\\fR\n{does}\n" in plain
 
 
 @pytest.mark.skipif(not shutil.which("man"), reason="no man here")
@@ -51,6 +62,12 @@ def test_man_formats_it_without_a_warning(tmp_path: Path) -> None:
         (["cmafs", "run", "--ar"], ["--arch"]),
         (["cmafs", "mount", "--arch", "arm"], ["arm", "arm64"]),
         (["cmafs", "boards", "--k"], ["--kernels"]),
+        (["cmafs", "--v"], ["--version"]),
+        (["cmafs", "run", "--dts", "rp"], ["rpi4"]),
+        (["cmafs", "mount", "--kernel", "6.1"], ["6.1", "6.12", "6.18"]),
+        (["cmafs", "mount", "--config", "def"], ["defconfig"]),
+        (["cmafs", "ctl", "/mnt", "dma"], ["dma_alloc", "dma_free"]),
+        (["cmafs", "trace-alloc", "--dts", "camera", "v"], ["vpu@70000000"]),
     ],
 )
 def test_bash_completes(words: list[str], expected: list[str]) -> None:
@@ -58,7 +75,8 @@ def test_bash_completes(words: list[str], expected: list[str]) -> None:
         f"{cmafs('completion', 'bash').stdout}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
         '\n_cmafs\nprintf "%s\\n" "${COMPREPLY[@]}"'
     )
-    done = subprocess.run(["bash", "-u", "-c", script], capture_output=True, text=True)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-u", "-c", script], capture_output=True, text=True, env=environment)
     assert (done.stdout.split(), done.stderr) == (expected, "")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from run_support import REPOSITORY, mounts_below, ordinary_user
 
+import cmafs
+
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
@@ -43,7 +45,7 @@ import pytest
 def test_a_machine_for_each_test(cma_machine, _):
     used = cma_machine.read("/sys/kernel/debug/cma/reserved/used")
     cma_machine.write("/sys/kernel/debug/cma/reserved/alloc", "5")
-    assert used == "96\\n"
+    assert used == b"96\\n"
 
 
 pytestmark = pytest.mark.cmafs(cmdline="cma=8M")
@@ -68,32 +70,87 @@ def test_control_gives_the_reason(cma_machine):
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_machine_that_cannot_boot_is_an_error_of_the_test(tmp_path: Path) -> None:
-    path = tmp_path / "test_bad.py"
-    path.write_text(
-        "import pytest\n\n@pytest.mark.cmafs(dts='/no/such.dts')\ndef test(cma_machine):\n    pass\n"
+MISTAKES = {
+    "dts='/no/such.dts'": "@pytest.mark.cmafs: /no/such.dts: ",
+    "kernl='6.12'": "@pytest.mark.cmafs: no option of a machine: kernl; there are dts, ",
+    "kernel='9.9'": "@pytest.mark.cmafs: unknown kernel '9.9'",
+    "config=['CMA_ARES=3']": "@pytest.mark.cmafs: unknown option 'CMA_ARES'",
+    "memory='much'": "@pytest.mark.cmafs: memory: 'much' is no size",
+    "'rpi4'": "@pytest.mark.cmafs takes options by name, not 'rpi4'",
+}
+
+
+def test_a_mistake_in_the_marker_is_one_line(tmp_path: Path) -> None:
+    tests = [
+        f"@pytest.mark.cmafs({marker})\ndef test_{i}(cma_machine):\n    pass\n"
+        for i, marker in enumerate(MISTAKES)
+    ]
+    (path := tmp_path / "test_bad.py").write_text("\n".join(["import pytest", *tests]))
+    done = _pytest("-q", path, cwd=tmp_path)
+    assert f"{len(MISTAKES)} errors" in done.stdout
+    said = done.stdout.partition("= ERRORS =")[2].partition("short test summary")[0].splitlines()[1:-1]
+    assert len(said) == 2 * len(MISTAKES)  # a heading and a line
+    assert all(map(str.startswith, said[1::2], MISTAKES.values())), done.stdout
+
+
+def test_a_failure_shows_what_the_script_and_the_machine_said(tmp_path: Path) -> None:
+    (path := tmp_path / "test_fails.py").write_text(
+        """
+import pytest
+
+pytestmark = pytest.mark.cmafs(cmdline="cma=16M")
+
+
+def test_of_a_script(cma_machine):
+    cma_machine.run("echo 4050 > /sys/kernel/debug/cma/reserved/alloc; echo lost >&2; exit 3", check=True)
+
+
+def test_of_a_count(cma_machine):
+    assert cma_machine.read_text("/sys/kernel/debug/cma/reserved/used") == "0\\n"
+"""
     )
     done = _pytest(path, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "/no/such.dts" in done.stdout
+    assert "2 failed" in done.stdout
+    assert "ScriptFailed: exit status 3: echo 4050" in done.stdout
+    script, _, count = done.stdout.partition("_ test_of_a_count _")
+    for said in (
+        "lost",
+        "cma: __cma_alloc: reserved: alloc failed, req-size: 4050 pages, ret: -12",
+        "failed: 4050 pages, -12 (ENOMEM): no hole was large enough: 4000 pages free, the largest hole 4000",
+    ):
+        assert said in script
+    assert "sim/why:\nreserved: 4096 pages, 96 allocated" in count
+    assert mounts_below(tmp_path) == []
+
+
+def test_the_example_of_the_api(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_context_manager_leaves_nothing_behind(tmp_path: Path) -> None:
+    with cmafs.mounted(tmp_path, cmdline="cma=16M") as machine:
+        assert machine.run("cat /sys/kernel/debug/cma/reserved/count", check=True).stdout == "4096\n"
+        assert machine.read_text("/proc/version").startswith("Linux version 6.12.117")
+        assert machine.verify() == []
+        assert tmp_path.is_mount()
+    assert not tmp_path.is_mount()
+    with pytest.raises(ZeroDivisionError), cmafs.mounted(cmdline="cma=16M") as machine:
+        place = machine.mount
+        raise ZeroDivisionError
+    assert not place.exists()
 
 
 def test_run_works_for_an_ordinary_user(tmp_path: Path) -> None:
     """The mount is the user's own, outside the user namespace that run() makes."""
     script = """
-import os, subprocess, sys, tempfile
-from cmafs.api import boot, RealClock
-from cmafs.pytest_plugin import CmaMachine
-from cmafs.mount.server import spawn, unmount
-from pathlib import Path
-place = tempfile.mkdtemp()
-server = spawn(boot(cmdline="cma=16M", clock=RealClock()), place, {"fsname": "debugfs", "subtype": "debugfs"})
-machine = CmaMachine(Path(place), server)
-area = "/sys/kernel/debug/cma/reserved"
-print(machine.run(f"id -u; echo 8 > {area}/alloc; cat {area}/used").stdout)
-print(machine.read(f"{area}/used"), machine.run("grep -c ' /sys/kernel/debug ' /proc/mounts").stdout)
-unmount(place)
-os.rmdir(place)
+import cmafs
+with cmafs.mounted(cmdline="cma=16M") as machine:
+    area = "/sys/kernel/debug/cma/reserved"
+    print(machine.run(f"id -u; echo 8 > {area}/alloc; cat {area}/used").stdout)
+    print(machine.read_text(f"{area}/used"), machine.run("grep -c ' /sys/kernel/debug ' /proc/mounts").stdout)
 """
     with ordinary_user() as command:
         words = [*command[: command.index("-m")], "-c", script]

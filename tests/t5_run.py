@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -402,3 +404,38 @@ for path in ("/proc/version", "/sys/kernel/debug/cma/reserved/count"):
 """
     done = cmafs("run", *MACHINE, "--", "python3", "-c", code)
     assert done.stdout == "22\n" * 2
+
+
+def test_explain_repeats_why_behind_a_command_that_fails() -> None:
+    done = run("echo 4050 > /sys/kernel/debug/cma/reserved/alloc 2>/dev/null; exit 3", "--explain")
+    first, *why = done.stderr.splitlines()
+    assert (done.returncode, first) == (3, "cmafs: the command ended with 3; sim/why says:")
+    assert why[0] == "reserved: 4096 pages, 96 allocated, largest hole 4000"
+    assert any(
+        line.startswith("  failed: 4050 pages, -12 (ENOMEM): no hole was large enough") for line in why
+    )
+    assert run("true", "--explain").stderr == run("false").stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_the_prompt_of_a_shell_says_where_one_is(shell: str, tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(SHELL=f"/bin/{shell}", HOME=str(tmp_path), TERM="dumb")
+        os.execvp(CMAFS[0], [*CMAFS, "shell", "--dts", "rpi4", "--kernel", "5.10"])
+    os.write(terminal, b"exit 7\n")
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: the shell has ended
+        while data := os.read(terminal, 4096):
+            said += data
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"(cmafs rpi4 5.10) " in said
+
+
+def test_dmesg_has_the_options_that_people_type() -> None:
+    script = "dmesg -H | head -n 2; echo '<3>lost' > /dev/kmsg; dmesg -T -l err"
+    first, second, error = run(script).stdout.splitlines()
+    assert re.match(r"\[[A-Z][a-z]{2}[ \d]\d \d\d:\d\d\] Linux version 6\.12", first)
+    assert second.startswith("[  +0.000000] ")
+    assert re.match(r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] lost$", error)

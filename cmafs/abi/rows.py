@@ -33,6 +33,9 @@ DIALECTS: Mapping[str, tuple[str, str]] = {
     "2010": ("4.4", "2.6.36"),
 }
 
+#: The last minor release of each major one that has ended.
+_LAST_OF_MAJOR: Mapping[int, int] = {4: 20, 5: 19, 6: 19}
+
 _NUMBER = r"(0|[1-9]\d{0,3})"
 _RELEASE = re.compile(rf"{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER})?([-+][A-Za-z0-9.+_-]*)?\Z", re.A)
 
@@ -44,9 +47,9 @@ class UnknownKernel(ValueError):
 
 
 def release_key(release: str) -> tuple[int, ...]:
-    """The numbers of a release, to compare by: ``6.12.30-rc1`` is (6, 12, 30)."""
+    """The numbers of a release, to compare by: ``6.12.30-rc1`` is (6, 12, 30). Nine digits tell all apart."""
     match = re.match(r"\d+(?:\.\d+)*", release)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
+    return tuple(int(number[:9]) for number in match[0].split(".")) if match else ()
 
 
 def find_row(name: str) -> tuple[str, str]:
@@ -64,14 +67,34 @@ def find_row(name: str) -> tuple[str, str]:
         return name, DIALECTS[name][1]
     match = _RELEASE.match(name)
     wanted = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not release_key(next(iter(RELEASES))) <= wanted <= release_key(list(RELEASES)[-1]):
+    there_was = wanted[1] <= _LAST_OF_MAJOR.get(wanted[0], wanted[1])
+    if not (there_was and release_key(next(iter(RELEASES))) <= wanted <= release_key(list(RELEASES)[-1])):
         known = ", ".join([*RELEASES, *DIALECTS])
-        raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them")
+        near = _nearest(name)
+        raise UnknownKernel(f"unknown kernel '{name}': known are {known}, and any release between them{near}")
     row = [r for r in RELEASES if release_key(r) <= wanted][-1]
     assert match  # (0, 0) is below every row
     if not (match[3] or match[4]):
         return row, RELEASES[row]
     return row, f"{match[1]}.{match[2]}.{match[3] or 0}{match[4] or ''}"
+
+
+def answered_by(name: str) -> str:
+    """The row that answers for a release of another series, which has no row of its own; else empty.
+
+    >>> answered_by("4.14"), answered_by("6.12.30"), answered_by("article")
+    ('4.4', '', '')
+    """
+    row, _ = find_row(name)
+    return "" if name in DIALECTS or release_key(name)[:2] == release_key(row)[:2] else row
+
+
+def _nearest(name: str) -> str:
+    """What was meant by a release that is none, as a question: ``v6.12``, a number too high."""
+    match = re.search(r"\d+(?:\.\d+)*", name)
+    numbers = release_key(match[0]) if match else ()
+    below = [row for row in RELEASES if release_key(row) <= numbers]
+    return f"; did you mean {below[-1]}?" if below else ""
 
 
 class Rows(Generic[T]):

@@ -43,14 +43,14 @@ def load(boot: EarlyBoot) -> None:
     QEMU's places (hw/arm/boot.c): the initramfs at half of memory, at most 128 MiB in, the tree 2 MiB
     aligned behind it. Other loaders step over what the tree reserves.
     """
-    ram = boot.memblock.memory[0]
-    image = -(-(ram.base + 1) // boot.data.image_align) * boot.data.image_align
+    ram, top = union((region.base, region.end) for region in boot.memblock.memory)[0]
+    image = -(-(ram + 1) // boot.data.image_align) * boot.data.image_align
     image_bytes = boot.data.image[-1][1]
     image = _place(boot, image, image_bytes)
     boot.kernel_start = image
     for start, end in boot.data.image:
         boot.memblock.reserve(image + start, end - start)
-    initrd = ram.base + min(ram.size // 2, _SZ_128M)
+    initrd = ram + min((top - ram) // 2, _SZ_128M)
     fdt_offset = -(-_INITRD_BYTES // SZ_2M) * SZ_2M
     fdt_bytes = max(len(boot.tree.blob), _FDT_BYTES)
     initrd = _place(boot, max(initrd, -(-(image + image_bytes) // SZ_2M) * SZ_2M), fdt_offset + fdt_bytes)

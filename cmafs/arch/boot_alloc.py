@@ -116,7 +116,8 @@ def mm_core_init(boot: EarlyBoot) -> None:
     size, shift = boot.page_size, boot.config.page_shift
     pages = nr_kernel_pages(boot)
     boot.allocated_kib = allocated_kib(boot, large_system_hash_bytes(pages, 13, shift) // _BUCKET_BYTES)
-    for scale in (13, 14):
+    hashdist = boot.config.on("NUMA") and len(boot.nodes()) > 1  # then they come from vmalloc(), later
+    for scale in () if hashdist else (13, 14):
         boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
     arch_ops(boot).swiotlb_init(boot)
     boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)

@@ -40,7 +40,7 @@ class ArchOps:
     zone_dma_limit: Callable[[EarlyBoot], int]
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class EarlyBoot(EarlyMm):
     """The state of one boot.
 

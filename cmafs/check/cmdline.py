@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
     from cmafs.mm.cma import Cma
 
+#: How many of the symbols that are not modelled are named: a whole .config has thousands.
+NAMED = 8
+
 
 def cmdline_findings(machine: BootedMachine) -> Iterator[BootEvent]:
     """What became of ``cma=`` and its relatives, as far as the boot itself says nothing.
@@ -24,6 +27,10 @@ def cmdline_findings(machine: BootedMachine) -> Iterator[BootEvent]:
     """
     for name in machine.config.dropped:
         yield BootEvent(None, "config-dropped", EFFECT_NOTE, f"CONFIG_{name}")
+    if unmodelled := machine.config.unmodelled:
+        names = ", ".join(f"CONFIG_{name}" for name in unmodelled[:NAMED])
+        rest = f" and {len(unmodelled) - NAMED} more" if len(unmodelled) > NAMED else ""
+        yield BootEvent(None, "config-unmodelled", EFFECT_NOTE, ".config", names + rest)
     if machine.cma2010 is not None:
         return
     params = parse_early_params(machine.cmdline, False)

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import stat
-import sys
 from pathlib import Path
 
 from cmafs.cli.options import CommandFailed, Commands
+from cmafs.sim import verbs
 
 _CTL_EXAMPLES = """\
 examples:
   cmafs ctl /mnt/m spawn browser anon 200M
   cmafs ctl /mnt/m pin browser 3
-  cmafs ctl /mnt/m dma_alloc camera 8M
+  cmafs ctl /mnt/m dma_alloc cma_test 8M
+  cmafs ctl /mnt/m dma_free cma_test 8M
+"""
+_DMESG_EXAMPLES = """\
+examples:
+  cmafs dmesg /mnt/m
+  cmafs dmesg -T -l err,warn /mnt/m
+  cmafs dmesg -c /mnt/m
+"""
+
+
+def _verbs() -> str:
+    """The verbs as a list for --help."""
+    rows = "".join(f"  {form}\n      {does}\n" for form, does in verbs.lines())
+    return f"""\
+Write one line to sim/control. If it is refused, the reason is printed.
+
+verbs:
+{rows}
+SIZE is in bytes, or with K, M or G, and is rounded up to pages. DEVICE is a name of sim/devices/.
 """
 
 
@@ -23,20 +41,31 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     ctl = commands.add_parser(
         "ctl",
         help="give a mounted machine something to do",
-        description="Write one line to sim/control. If it is refused, the reason is printed.",
+        usage="cmafs ctl [-h] MOUNTPOINT VERB [WORD ...]",
+        description=_verbs(),
         epilog=_CTL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ctl.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")
-    ctl.add_argument("words", metavar="VERB", nargs=argparse.REMAINDER, help="spawn, kill, pin, dma_alloc, …")
-    ctl.set_defaults(main=ctl_main)
+    ctl.add_argument(
+        "words", metavar="VERB", nargs=argparse.REMAINDER, help="a verb and its words, see above"
+    )
+    ctl.set_defaults(main=ctl_main, show_help=ctl.print_help)
     dmesg = commands.add_parser(
         "dmesg",
         help="print a mounted machine's kernel log",
-        description="Print a mounted machine's kernel log as dmesg(1) does.",
+        description="Print a mounted machine's kernel log, with the options of dmesg(1).",
+        epilog=_DMESG_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    dmesg.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")
-    dmesg.add_argument("-c", "--read-clear", action="store_true", help="clear it after printing")
+    add = dmesg.add_argument
+    add("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")
+    add("-c", "--read-clear", action="store_true", help="clear it after printing")
+    add("-w", "--follow", action="store_true", help="go on and print what is added")
+    add("-l", "--level", metavar="LIST", help="only these levels: err,warn,info,…")
+    add("-T", "--ctime", action="store_true", help="with the time of day")
+    add("-H", "--human", action="store_true", help="with the time since the line before")
+    add("-x", "--decode", action="store_true", help="with facility and level in words")
     dmesg.set_defaults(main=dmesg_main)
 
 
@@ -54,6 +83,9 @@ def _door(mountpoint: str, name: str) -> Path:
 
 def ctl_main(args: argparse.Namespace) -> int:
     """Write the line, in one write; the reason of a refusal is what it added to sim/log."""
+    if {"-h", "--help"} & set(args.words):
+        args.show_help()
+        return 0
     control = _door(args.mountpoint, "control")
     log = control.with_name("log")
     line = " ".join(args.words)
@@ -73,16 +105,16 @@ def ctl_main(args: argparse.Namespace) -> int:
 
 
 def dmesg_main(args: argparse.Namespace) -> int:
-    """Copy sim/dmesg to standard output."""
-    path = _door(args.mountpoint, "dmesg")
+    """Print the records of the machine's dev/kmsg."""
+    from cmafs.run.dmesg import main
+
+    door = _door(args.mountpoint, "dmesg")
+    booted = door.stat().st_mtime
+    options = [f"--{name}" for name in ("read-clear", "follow", "ctime", "human", "decode")]
+    chosen = [option for option in options if getattr(args, option[2:].replace("-", "_"))]
     try:
-        with path.open("rb") as log:
-            shutil.copyfileobj(log, sys.stdout.buffer)
-        sys.stdout.flush()
-        if args.read_clear:
-            path.write_bytes(b"clear\n")
+        return main([args.mountpoint, str(booted), *chosen, *(["--level", args.level] if args.level else [])])
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
-    return 0
+        raise CommandFailed(f"{args.mountpoint}: {error.strerror}") from None

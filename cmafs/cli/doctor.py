@@ -23,7 +23,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `doctor` to the parser."""
     parser = commands.add_parser(
         "doctor",
-        help="what this host lacks to mount and run machines",
+        help="check whether this host can mount and run machines",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,6 +10,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
+from cmafs import __version__
 from cmafs.cli.options import machine_options, reported
 from cmafs.mount.ending import FAILED, close_streams, open_streams
 
@@ -19,7 +20,15 @@ COMMANDS = (
     "run",
     "check",
     "ctl",
+    "map",
+    "why",
+    "record",
+    "top",
     "trace_alloc",
+    "replay",
+    "size",
+    "compare",
+    "learn",
     "boards",
     "doctor",
     "export",
@@ -49,10 +58,13 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     machine = machine_options()
     for name in COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
+    for command in commands.choices.values():
+        command.set_defaults(usage_error=command.error)
     return parser
 
 
@@ -64,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     open_streams()
     try:
-        args = make_parser().parse_args(argv)
+        args, unknown = make_parser().parse_known_args(argv)
+        if unknown:  # of the subcommand, whose usage is to be shown
+            args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as end:  # of argparse: after --help, or after wrong usage
         return int(end.code or 0)
     return reported(lambda: args.main(args), getattr(args, "failure", FAILED))

@@ -32,7 +32,10 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     umount = commands.add_parser(
         "umount",
         help="end a mounted machine",
-        description="Unmount a machine and wait for its server to end. Clears what a killed server left.",
+        description="Unmount a machine and wait for its server to end. Also clears the mount that a killed\n"
+        "server left behind.",
+        epilog="examples:\n  cmafs umount /mnt/m\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     umount.add_argument("-l", "--lazy", action="store_true", help="even if it is in use")
     umount.add_argument("mountpoint", metavar="MOUNTPOINT", help="where it is mounted")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cmafs.init.options import MachineOptions
 from cmafs.mount.ending import FAILED, INTERRUPTED, Failed, OutputLost, complain
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 #: What ``add_parser`` of a subcommand's module is given.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+T = TypeVar("T")
 
 #: Lines of the log that a panic prints before its own.
 PANIC_LINES = 20
@@ -45,14 +49,101 @@ def reported(command: Callable[[], int], failure: int = FAILED) -> int:
         return failure if status is None else status
 
 
-def machine_options() -> argparse.ArgumentParser:
-    """The parent parser with the options that describe a machine."""
+def write_out(name: str, text: str) -> None:
+    """Write a file whole or not at all; ``-`` is standard output. Raises CommandFailed."""
+    if name == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(name)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CommandFailed(f"{name}: {error.strerror}") from None
+
+
+def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
+    """A parent parser with the options that describe a machine; ``server_log``: also ``--log FILE``."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("machine")
     for option, argument in MachineOptions.arguments().items():
         group.add_argument(option, **argument)
-    group.add_argument("--log", metavar="FILE", help="the server's own log, besides sim/log")
+    if server_log:
+        group.add_argument("--log", metavar="FILE", help="the server's own log, besides sim/log")
     return parser
+
+
+# several boards, several kernels
+
+
+def add_matrix_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--jobs`` and ``--shard``; ``what``: the runs that are spread."""
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--jobs", metavar="N", type=_positive, default=cores, help="processes (as many as cores)"
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", type=_shard, help=f"only the I-th of N equal parts of {what}"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not 1 or more")
+    return number
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``I/N`` as two numbers."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 1 to N, such as 2/8")
+    return int(part), int(parts)
+
+
+def shard_of(shard: tuple[int, int] | None, items: Sequence[T]) -> list[T]:
+    """Every N-th of the items, the I-th first; together the shards are all of them."""
+    return list(items) if shard is None else list(items[shard[0] - 1 :: shard[1]])
+
+
+def kernels_named(text: str) -> list[str]:
+    """What ``--kernel`` names: one release, a comma list, or all; whether there are such is not asked.
+
+    Raises CommandFailed.
+    """
+    from cmafs.abi.rows import RELEASES
+
+    names = list(RELEASES) if text == "all" else [name for name in text.split(",") if name]
+    if not names:
+        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
+    return names
+
+
+def rounding(kernel: str) -> str:
+    """One line if no row is this kernel's own: which one answers; else empty. Raises UnknownKernel."""
+    from cmafs.abi.rows import answered_by
+
+    row = answered_by(kernel)
+    return (
+        f"cmafs: there is no row for {kernel}: it is answered as {row}, the newest before it" if row else ""
+    )
+
+
+def say_rounding(kernel: str) -> None:
+    """Print that line on standard error."""
+    if line := rounding(kernel):
+        print(line, file=sys.stderr)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` if something known is much like it."""
+    from difflib import get_close_matches  # only for a mistake
+
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def boot_from(
@@ -70,10 +161,13 @@ def boot_from(
     from cmafs import api
     from cmafs.init.main import KernelPanic
 
+    options = MachineOptions.chosen(args, **changes)
     try:
-        return api.boot(MachineOptions.chosen(args, **changes), clock=clock or api.RealClock())
+        machine = api.boot(options, clock=clock or api.RealClock())
+        say_rounding(options.kernel)
+        return machine
     except KernelPanic as panic:
         print(*panic.log.dmesg().splitlines()[-PANIC_LINES:], sep="\n", file=sys.stderr)
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
-    except (api.DtError, api.UnknownKernel, api.ConfigError, api.BadOption) as error:
+    except api.CANNOT_BOOT as error:
         raise CommandFailed(str(error)) from None

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from, reported
+from cmafs.cli.options import (
+    Commands,
+    add_matrix_options,
+    boot_from,
+    kernels_named,
+    reported,
+    shard_of,
+)
 from cmafs.mount.ending import CANNOT_RUN, FAILED
 
 _DESCRIPTION = """\
@@ -14,16 +23,25 @@ directory, the network. The simulator's own files are at $CMAFS_MOUNT/sim. The h
 /proc/sys/vm are out of reach, and nothing remains on the host.
 
 --kernel also takes a comma list, or `all` (every row of `cmafs boards --kernels` but the dialects): CMD then
-runs once for each, its lines prefixed with the kernel, with a table at the end.
+runs once for each, its lines prefixed with the kernel, with a table at the end. --jobs of them run at a time;
+what is printed is in the order asked, and the same whatever that number is.
 
 Exit status: CMD's; 128+N if signal N killed it; 125 cmafs failed before CMD; 126 CMD is not executable; 127
 not found. With several kernels 1 if CMD failed on any.
+"""
+_SHELL_DESCRIPTION = """\
+Start $SHELL as uid 0 where every path of the mounted tree stands at its absolute place:
+/sys/kernel/debug/cma, /sys/kernel/tracing, /proc/meminfo, /dev/kmsg and the rest. Everything else is the
+host's. The simulator's own files are at $CMAFS_MOUNT/sim. The prompt says which board and kernel this is.
+
+Exit status: the shell's; 125 cmafs failed before it; 1 the machine does not survive its boot.
 """
 _RUN_EXAMPLES = """\
 examples:
   cmafs run -- cat /sys/kernel/debug/cma/reserved/count
   cmafs run --dts board.dts --cmdline cma=64M -- ./test.sh
   cmafs run --kernel 5.10,6.12,7.2 -- ./test.sh
+  cmafs run --explain --cmdline cma=16M -- sh -c 'echo 5000 > /d/cma/reserved/alloc'    # exit status 1
   cmafs run --kernel all -- sh -c 'ls /sys/kernel/debug/cma'
 """
 _SHELL_EXAMPLES = """\
@@ -43,49 +61,57 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         epilog=_RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    run.add_argument("--explain", action="store_true", help="if CMD fails, print sim/why on standard error")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="command and its arguments")
-    run.set_defaults(main=main, usage_error=run.error, failure=CANNOT_RUN)
+    add_matrix_options(run, "the kernels")
+    run.set_defaults(main=main, failure=CANNOT_RUN)
     shell = commands.add_parser(
         "shell",
         parents=[machine],
-        help="the same with $SHELL",
-        description=_DESCRIPTION.replace("Run CMD", "Run $SHELL", 1),
+        help="a shell on a machine, with absolute paths",
+        description=_SHELL_DESCRIPTION,
         epilog=_SHELL_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shell.set_defaults(main=main, command=None, failure=CANNOT_RUN)
+    shell.set_defaults(main=main, command=None, explain=False, failure=CANNOT_RUN, jobs=1, shard=None)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
     """CMD and its arguments."""
-    import os
 
     if args.command is None:
-        return [os.environ.get("SHELL") or "/bin/sh"]
+        return _shell(f"(cmafs {Path(args.dts).name} {args.kernel}) ")
     words: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
         args.usage_error("no command given: cmafs run [options] -- CMD…")
     return words
 
 
-def _kernels(text: str) -> list[str]:
-    """The releases that `--kernel` names: one, a comma list, or all."""
-    from cmafs.abi.rows import RELEASES
+def _shell(prompt: str) -> list[str]:
+    """$SHELL, which begins its prompt so where it has one: bash by a file of its own, the others by PS1."""
+    import os
 
-    names = list(RELEASES) if text == "all" else text.split(",")
-    return [name for name in names if name]
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    os.environ["PS1"] = f"{prompt}# "
+    if Path(shell).name != "bash" or not os.isatty(0):
+        return [shell]
+    startup = os.memfd_create("bashrc", 0)  # inherited, and gone with the shell
+    os.write(startup, f"[ ! -r ~/.bashrc ] || . ~/.bashrc\nPS1={shlex.quote(prompt)}$PS1\n".encode())
+    os.lseek(startup, 0, os.SEEK_SET)
+    return [shell, "--rcfile", f"/dev/fd/{startup}"]
 
 
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
-    command, kernels = _command(args), _kernels(args.kernel)
-    if not kernels:
-        raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
-    if len(kernels) > 1:
-        from cmafs.run.matrix import run_each
+    command, kernels = _command(args), kernels_named(args.kernel)
+    if len(kernels) == 1:
+        return run_on(args, kernels[0], command)
+    from cmafs.run.matrix import run_each
 
-        return run_each(kernels, lambda kernel: reported(lambda: run_on(args, kernel, command), CANNOT_RUN))
-    return run_on(args, kernels[0], command)
+    mine = shard_of(args.shard, kernels)
+    return run_each(
+        mine, lambda kernel: reported(lambda: run_on(args, kernel, command), CANNOT_RUN), args.jobs
+    )
 
 
 def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
@@ -93,7 +119,6 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     import os
     import signal
     from functools import partial
-    from pathlib import Path
 
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
@@ -120,7 +145,8 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
         return Server(pid)
 
     try:
-        return run(Job(command, serve, signals, tasks, supervisor.asked if supervisor else None))
+        asked = supervisor.asked if supervisor else None
+        return run(Job(command, serve, signals, tasks, args.explain, asked))
     finally:
         os.close(tasks)
         os.close(writer)

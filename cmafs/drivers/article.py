@@ -16,7 +16,7 @@ from cmafs.drivers.dma.mapping import dma_free_coherent, probe
 from cmafs.mm.gfp import get_order
 
 
-@dataclass
+@dataclass(eq=False)
 class DmaAddr:
     """``dma_addr_t``, a bus address: the variable whose address a driver passes as ``&dma_handle``."""
 

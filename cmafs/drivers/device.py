@@ -5,12 +5,14 @@ Source: ``include/linux/device.h``, ``include/linux/dma-direct.h@v6.12``. Addres
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.mm.cma_areas import FAILURES_KEPT
 from cmafs.mm.page_owner import Occupant
 from cmafs.of.base import DeviceNode
 
@@ -30,7 +32,22 @@ if TYPE_CHECKING:
 Origin: TypeAlias = "Cma | AtomicPool | DmaCoherentMem | Occupant"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True)
+class DmaFailure:
+    """A dma_alloc_coherent() of ``size`` bytes that got nothing.
+
+    ``steps`` say who was asked, in order, and why each refused.
+    """
+
+    device: str
+    size: int
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.size} bytes: {'; '.join(self.steps)}"
+
+
+@dataclass(eq=False, kw_only=True)
 class DriverMachine:
     """What drivers need of a machine: the part of ``cmafs.init.machine.BootedMachine`` that they know.
 
@@ -38,9 +55,9 @@ class DriverMachine:
     kernel log; ``memory`` zones, page blocks, free lists, counters, occupants; ``cma`` the areas, in slot
     order; ``tree`` the device tree, ``reserved_mem`` its reserved-memory records in initialisation order;
     ``devices`` by dev_name(); ``atomic_pools`` for devices that cannot wait; ``zone_dma_limit``: the last
-    address that devices of ZONE_DMA reach, in bytes; ``dma_heaps`` by name; ``dma_bufs``: what they gave
-    out, the oldest first; ``dma_buf_inodes``: how many that were; ``on_dma_buf`` hears of each that is made
-    or released.
+    address that devices of ZONE_DMA reach, in bytes; ``dma_failures``: what devices did not get, the newest
+    first; ``dma_heaps`` by name; ``dma_bufs``: what they gave out, the oldest first; ``dma_buf_inodes``: how
+    many that were; ``on_dma_buf`` hears of each that is made or released.
     """
 
     abi: KernelAbi
@@ -54,6 +71,7 @@ class DriverMachine:
     devices: dict[str, Device] = field(default_factory=dict)
     atomic_pools: list[AtomicPool] = field(default_factory=list)
     zone_dma_limit: int = 0
+    dma_failures: deque[DmaFailure] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
     dma_heaps: dict[str, DmaHeap] = field(default_factory=dict)
     dma_bufs: list[DmaBuf] = field(default_factory=list)
     dma_buf_inodes: int = 0
@@ -109,7 +127,8 @@ class Device:
     ``coherent_dma_mask``: highest bus address it can use; ``bus_dma_limit``: likewise for its bus, 0 for
     none; ``dma_range_map``: what ``dma-ranges`` translates, () for none; ``dma_coherent``: it sees the
     CPU's caches; ``numa_node``: its node, -1 for none; ``region_index``: which of its memory-region entries
-    it uses; ``cma_area``, ``dma_mem``: what that gave it; ``buffers``: what it holds, oldest first.
+    it uses; ``cma_area``, ``dma_mem``: what that gave it; ``buffers``: what it holds, oldest first;
+    ``refusals``: who has refused the request that is being answered, and why.
     """
 
     machine: DriverMachine
@@ -126,6 +145,7 @@ class Device:
     dma_mem: DmaCoherentMem | None = None
     probed: bool = False
     buffers: list[DmaBuffer] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def dma_set_coherent_mask(self, bits: int) -> None:
         """What a driver calls: the device can use addresses of so many bits."""
@@ -144,6 +164,12 @@ class Device:
             if region.cpu_start <= phys < region.cpu_start + region.size:
                 return phys - region.cpu_start + region.dma_start
         return None
+
+    @property
+    def reach(self) -> str:
+        """What it can address, for people."""
+        behind = ", and only what dma-ranges lists" if self.dma_range_map else ""
+        return f"bus addresses up to {self.dma_limit:#x}{behind}"
 
     def dev_printk(self, text: str, level: int) -> None:
         """``dev_printk()``: a line with the names of driver and device in front."""

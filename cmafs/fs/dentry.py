@@ -39,10 +39,11 @@ class FileSystemType:
 class File:
     """An open file: ``struct file`` with the operations of its ``file_operations``.
 
-    ``nonseekable``: pread, pwrite and lseek answer ESPIPE.
+    ``nonseekable``: pread, pwrite and lseek answer ESPIPE. ``on_release``: who else is told of the end.
     """
 
     nonseekable = False
+    on_release: Callable[[], None] | None = None
 
     def read(self, size: int, offset: int) -> bytes:
         """At most ``size`` bytes from ``offset``; b'' at the end. Raises OSError with the kernel's errno."""
@@ -58,6 +59,8 @@ class File:
 
     def release(self) -> None:
         """The last reference is gone."""
+        if self.on_release is not None:
+            self.on_release()
 
 
 class FileOperations(Protocol):
@@ -78,7 +81,7 @@ class OpenedBy:
         return self.make(flags)
 
 
-@dataclass
+@dataclass(eq=False)
 class Inode:
     """What stat(2) shows. ``mode`` includes the type bits; sizes in bytes."""
 
@@ -104,21 +107,21 @@ class Inode:
             self.size = length
 
 
-@dataclass
+@dataclass(eq=False)
 class RegularFile(Inode):
     """A file whose bytes are made by its operations."""
 
     fops: FileOperations = field(kw_only=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class Symlink(Inode):
     """A symbolic link; ``target`` as readlink(2) gives it."""
 
     target: str = field(kw_only=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class Directory(Inode):
     """A directory; ``children`` in the order they were made.
 

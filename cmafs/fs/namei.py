@@ -36,7 +36,7 @@ class Stat:
     st_blksize: int
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenFile:
     """``struct file``: ``file`` is None for a directory; ``pos`` in bytes."""
 
@@ -74,6 +74,7 @@ class Syscalls:
             fail(errno.ENOTDIR)
         file = inode.fops.open(inode, flags) if isinstance(inode, RegularFile) else None
         if flags & O_DIRECT and file is not None:
+            file.release()
             fail(errno.EINVAL)
         if flags & O_TRUNC:
             inode.truncate(0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.drivers.device import DriverMachine
 from cmafs.init.task import Task, shell
+from cmafs.sim.faults import Faults
 from cmafs.sim.log import SimLog
 
 if TYPE_CHECKING:
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
     from cmafs.mm.memblock import Memblock
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class BootedMachine(DriverMachine):
     """A booted machine: what DriverMachine has of it, and what only those know who show it.
 
-    ``cmdline`` the kernel command line; ``seed`` what everything random derives from; ``clock`` its time;
+    ``cmdline`` the kernel command line; ``seed`` the start value of all random choices; ``clock`` its time;
     ``memblock`` memory and reservations as they were when the page allocator took over; ``params`` the
     command line parsed; ``boot_events`` what became of each region, for ``cmafs check``; ``iomem``
     /proc/iomem's tree; ``simlog`` lines of the simulator's own log (sim/log); ``current`` the task that
     acts: a mount names the process that calls; ``cma2010`` the framework of ``--kernel 2010``; ``on_task``
-    hears ``spawn`` and ``kill`` of simulated processes, with their names.
+    hears ``spawn`` and ``kill`` of simulated processes, with their names; ``faults``: those that
+    sim/control sets.
     """
 
     cmdline: str
@@ -42,3 +44,7 @@ class BootedMachine(DriverMachine):
     current: Callable[[], Task] = shell
     cma2010: Cma2010 | None = None
     on_task: Callable[[str, str], None] | None = None
+    faults: Faults = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.memory, self.cma, self.clock)

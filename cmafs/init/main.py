@@ -22,7 +22,7 @@ from cmafs.init.machine import BootedMachine
 from cmafs.init.options import MachineOptions, memory_size
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
 from cmafs.init.version import linux_banner
-from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.lib.boot_event import EFFECT_PANIC, EFFECT_REFUSED
 from cmafs.lib.clock import Clock
 from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
@@ -62,6 +62,7 @@ def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Boo
     if boot.config.on("DYNAMIC_DEBUG"):
         DynamicDebug(boot.log).boot_params(boot.params.words)
     cma_init_reserved_areas(boot.areas, memory)
+    _events_of_activation(boot)
     machine = _machine(boot, options, clock, memory)
     do_initcalls(boot, machine)
     populate_boot_pages(memory)
@@ -206,8 +207,7 @@ def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
 
 def _panic_if_outside_memory(boot: EarlyBoot) -> None:
     """Activating an area touches the struct of each page, and where there is no memory there is none."""
-    shift = boot.config.page_shift
-    nodes = {id(region.area): region.node.path for region in boot.scan.regions if region.area}
+    shift, nodes = boot.config.page_shift, _nodes_of_areas(boot)
     for cma in boot.areas:
         for cmr in cma.ranges:
             base, size = cmr.base_pfn << shift, cmr.count << shift
@@ -219,6 +219,23 @@ def _panic_if_outside_memory(boot: EarlyBoot) -> None:
             )
             boot.event(nodes.get(id(cma)), "outside-memory", EFFECT_PANIC, "reg", span)
             raise boot.panic(reason, "Attempted to kill init! exitcode=0x0000000b")
+
+
+def _nodes_of_areas(boot: EarlyBoot) -> dict[int, str]:
+    """id() of an area -> path of the node that it was made of."""
+    return {id(region.area): region.node.path for region in boot.scan.regions if region.area}
+
+
+def _events_of_activation(boot: EarlyBoot) -> None:
+    """Which areas could not be activated: their count is 0 then; on older kernels no area after them is."""
+    nodes, failed = _nodes_of_areas(boot), ""
+    for cma in boot.areas:
+        node = nodes.get(id(cma))
+        if not cma.count:
+            failed = failed or cma.name
+            boot.event(node, "not-activated", EFFECT_REFUSED, "reg" if node else "cma=", cma.name)
+        elif failed and boot.abi.cma.failed_stops_others:
+            boot.event(node, "activation-stopped", EFFECT_REFUSED, "reg" if node else "cma=", failed)
 
 
 def _touch_boot_pages(boot: EarlyBoot, memory: Memory) -> None:

@@ -24,7 +24,9 @@ def memory_size(text: str | int | None) -> int | None:
         return text
     value, rest = memparse(text)
     if rest or not value:
-        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G")
+        known = value and rest.lower() in ("b", "ib", "byte", "bytes")
+        meant = f"; did you mean {text[: len(text) - len(rest)]}?" if known else ""
+        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G{meant}")
     return value
 
 
@@ -46,15 +48,21 @@ def _tupled(value: Any) -> Any:
 class MachineOptions:
     """A machine, as ``cmafs mount --help`` describes it; ``memory`` in bytes if it is a number."""
 
-    dts: str = _option("virt", ".dts, .dtb or the name of a bundled board (virt)", metavar="FILE")
+    dts: str = _option(
+        "virt", "a .dts or .dtb file, or the name of a bundled board (default: virt)", metavar="FILE"
+    )
     overlays: tuple[str, ...] = _option(
-        (), "device tree overlay; repeatable", metavar="FILE", action="append", flag="--overlay"
+        (),
+        "a .dts or .dtbo file to apply to the tree; repeatable",
+        metavar="FILE",
+        action="append",
+        flag="--overlay",
     )
     kernel: str = _option(
-        "6.12", "a release from 4.4 to 7.2, or a dialect: article, 2010 (6.12)", metavar="REL"
+        "6.12", "a release from 4.4 to 7.2, or a dialect, article or 2010 (default: 6.12)", metavar="REL"
     )
     arch: str | None = _option(
-        None, "default: as the tree's first cpu node, else arm64", choices=ARCHITECTURES
+        None, "the architecture (default: that of the first cpu node, else arm64)", choices=ARCHITECTURES
     )
     cmdline: str | None = _option(None, "kernel command line, instead of /chosen/bootargs", metavar="STR")
     config: tuple[str, ...] = _option(
@@ -67,9 +75,18 @@ class MachineOptions:
     memory: str | int | None = _option(
         None, "memory in one range, instead of the /memory nodes (K, M, G)", metavar="SIZE"
     )
-    seed: int = _option(0, "where everything that could be random starts (0)", metavar="N", type=seed)
-    profile: str | None = _option(None, "with --kernel 2010: whose version (vendor)", choices=PROFILES)
-    strict_quirks: bool = _option(False, "with --kernel 2010: its bugs too", action="store_true")
+    seed: int = _option(
+        0,
+        "start value of all random choices; the same seed gives the same machine (default: 0)",
+        metavar="N",
+        type=seed,
+    )
+    profile: str | None = _option(
+        None, "with --kernel 2010: which version of the framework (default: vendor)", choices=PROFILES
+    )
+    strict_quirks: bool = _option(
+        False, "with --kernel 2010: with the bugs that its code had", action="store_true"
+    )
 
     @classmethod
     def arguments(cls) -> Mapping[str, dict[str, Any]]:

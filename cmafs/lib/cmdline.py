@@ -62,7 +62,7 @@ def _words(cmdline: str) -> Iterator[str]:
         yield word
 
 
-@dataclass
+@dataclass(eq=False)
 class CmaParam:
     """``cma=``: kernel/dma/contiguous.c's three static variables, in bytes; ``size`` None: never given.
 
@@ -121,7 +121,7 @@ def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tu
     return sizes, False
 
 
-@dataclass
+@dataclass(eq=False)
 class EarlyParams:
     """What the command line says about memory. Sizes in bytes.
 

@@ -33,7 +33,7 @@ class QueryError(OSError):
         self.lines = lines
 
 
-@dataclass
+@dataclass(eq=False)
 class Query:
     """``struct ddebug_query``: what a call site must match; None and 0 match everything."""
 

@@ -8,7 +8,7 @@ from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.printk import Printk
 
 
-@dataclass
+@dataclass(eq=False)
 class KernelPanic(Exception):
     """The kernel would not survive this boot: why, the log up to there, and the facts gathered until then."""
 

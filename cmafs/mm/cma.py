@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from cmafs.abi.cma import START_CHECKED, START_FIRST
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
-from cmafs.mm.cma_areas import Cma, CmaAreas, CmaFailure, CmaMemrange
+from cmafs.mm.cma_areas import Cma, CmaAreas, CmaMemrange
 from cmafs.mm.cma_report import (
     account,
     debug_entry,
     debug_release,
+    keep_failure,
     report_alloc,
     report_release,
     trace_start,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Cma",
     "CmaAreas",
-    "CmaFailure",
     "CmaMemrange",
     "cma_activate_area",
     "cma_alloc",
@@ -109,15 +109,20 @@ def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> in
     v6.1``, ``__cma_alloc()@v6.12``, ``__cma_alloc_frozen()@v7.2``.
     """
     if not _accepts(cma, count, align):
-        cma.last_failure = CmaFailure(count, errno.ENOMEM, -1)
+        keep_failure(cma, count, align, errno.ENOMEM, -1, None)
         if cma.areas.abi.early_counts:
             account(cma, count, failed=True)
         return None
-    tried, error = -1, 0
-    for cmr in cma.ranges:
-        tried, error = cma_range_alloc(cma, cmr, count, align)
+    tried, in_the_way = -1, None
+    error = injected = cma.areas.fault(cma) if cma.areas.fault is not None else 0
+    for cmr in cma.ranges if not injected else ():
+        tried, error, busy = cma_range_alloc(cma, cmr, count, align)
+        in_the_way = in_the_way if busy is None else busy
         if error != errno.EBUSY:
             break
+    if error:
+        busy = in_the_way if error == errno.EBUSY else None
+        keep_failure(cma, count, align, error, tried, busy, bool(injected))
     report_alloc(cma, count, align, tried, error, no_warn)
     return None if error else tried
 
@@ -139,8 +144,8 @@ def _accepts(cma: Cma, count: int, align: int) -> bool:
     return fits or abi.no_hole_is_busy or not abi.checks_size
 
 
-def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple[int, int]:
-    """First fit in one range: (the page last tried or -1, 0 or an errno).
+def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple[int, int, int | None]:
+    """First fit in one range: (the page last tried or -1, 0 or an errno, the last page that did not move).
 
     After EBUSY the search goes on one alignment step further; any other error ends it.
     """
@@ -149,9 +154,10 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
     mask, offset = _alignment(cma, cmr, align) if align else (0, 0)
     error = errno.EBUSY if abi.no_hole_is_busy else errno.ENOMEM
     tried, start = -1, 0
+    in_the_way: int | None = None
     retries: Retries | None = None
     if not 0 < bits <= cmr.bitmap.nbits:
-        return tried, error
+        return tried, error, None
     while not (abi.checks_available and count > cma.available_count):
         place = cmr.bitmap.bitmap_find_next_zero_area_off(start, bits, mask, offset)
         if place is None:
@@ -160,6 +166,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         error, busy = _take(cma, cmr, place, bits, count)
         if busy is None:
             break
+        in_the_way = busy.pfn
         retries = retries or Retries(cma, count, align)
         tried, error = retries.pass_by(busy, _windows(cma, cmr, place, bits, mask))
         if error != errno.EBUSY:
@@ -167,7 +174,7 @@ def cma_range_alloc(cma: Cma, cmr: CmaMemrange, count: int, align: int) -> tuple
         start = ((tried - cmr.base_pfn) >> cma.order_per_bit) + mask + 1
     if retries is not None:
         retries.print()
-    return tried, error
+    return tried, error, in_the_way
 
 
 def _windows(cma: Cma, cmr: CmaMemrange, place: int, bits: int, mask: int) -> range:

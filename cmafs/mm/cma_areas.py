@@ -6,7 +6,8 @@ Positions are pfns and counts pages, unless a name says bits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from cmafs.lib.ratelimit import Ratelimit
 
 if TYPE_CHECKING:
     from cmafs.abi.cma import CmaAbi
+    from cmafs.lib.intervals import Interval
     from cmafs.lib.printk import Printk
+    from cmafs.mm.cma_failure import CmaFailure
     from cmafs.mm.mmzone import Memory, TraceHook
 
 #: Where cma_areas[0] stands, for ``%p``, and how big one is. Made up, and alike for all kernels: only 4.4
@@ -24,17 +27,11 @@ if TYPE_CHECKING:
 _CMA_AREAS = 0xFFFFFFFF83000000
 _STRUCT_CMA_BYTES = 256
 
-
-@dataclass(frozen=True)
-class CmaFailure:
-    """A search that found nothing: ``count`` pages asked for, an errno, the pfn tried last (-1: no hole)."""
-
-    count: int
-    error: int
-    pfn: int
+#: How many failed searches an area remembers.
+FAILURES_KEPT = 8
 
 
-@dataclass
+@dataclass(eq=False)
 class CmaMemrange:
     """``struct cma_memrange``: one contiguous piece of an area; up to 6.14 every area is one."""
 
@@ -54,7 +51,8 @@ class Cma:
 
     ``slot``: its place in the table; ``count``: its pages; ``available_count``: those not handed out;
     ``nid``: its node, -1 for any; ``nr_pages_succeeded``, ``nr_pages_failed``, ``nr_pages_released``: what
-    sysfs shows, modulo 2^64; ``mem_head``: (pfn, pages) that debugfs holds, the newest last.
+    sysfs shows, modulo 2^64; ``failures``: searches that found nothing, the newest first; ``mem_head``: (pfn,
+    pages) that debugfs holds, the newest last.
     """
 
     areas: CmaAreas
@@ -68,7 +66,7 @@ class Cma:
     nr_pages_succeeded: int = 0
     nr_pages_failed: int = 0
     nr_pages_released: int = 0
-    last_failure: CmaFailure | None = None
+    failures: deque[CmaFailure] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
     mem_head: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,6 +88,17 @@ class Cma:
             if 0 <= pfn - cmr.base_pfn < cmr.count:
                 return cmr
         return None
+
+    def holes(self) -> Iterator[Interval]:
+        """(first pfn, end pfn) of every hole of the bitmaps."""
+        shift = self.order_per_bit
+        for cmr in self.ranges:
+            for start, bits in cmr.bitmap.holes:
+                yield cmr.base_pfn + (start << shift), cmr.base_pfn + (start + bits << shift)
+
+    def alignment(self, align: int) -> int:
+        """Of which number of pages a place must be a multiple, if the order ``align`` is asked for."""
+        return 1 << align if align > self.order_per_bit else 1
 
     def bitmap_maxno(self, cmr: CmaMemrange) -> int:
         """``cma_bitmap_maxno()``: bits of a range."""
@@ -123,8 +132,9 @@ class CmaAreas:
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``; ``node_areas``: those of
     ``cma_pernuma=`` and ``numa_cma=``, by (``pernuma`` or ``numa``, node). ``trace``: gets the events of the
-    group ``cma``; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
-    call sites, which all areas share.
+    group ``cma``; None while nobody listens. ``fault``: asked before each search, the errno that it fails
+    with, or 0; ``locked_down``: debugfs is closed to writers. ``failure_limit``, ``pfns_busy_limit``: the
+    rate limits of two call sites, which all areas share.
     """
 
     def __init__(
@@ -147,6 +157,8 @@ class CmaAreas:
         self.node_areas: dict[tuple[str, int], Cma] = {}
         self.totalcma_pages = 0
         self.trace: TraceHook | None = None
+        self.fault: Callable[[Cma], int] | None = None
+        self.locked_down = False
         self.memory: Memory
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)

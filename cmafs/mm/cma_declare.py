@@ -45,7 +45,7 @@ class CmaRequest:
     nid: int = NUMA_NO_NODE
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sanitised:
     """A request after the rounding that the kernel does in place."""
 

@@ -6,11 +6,13 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
-from cmafs.mm.cma_areas import Cma, CmaFailure, CmaMemrange
+from cmafs.mm.cma_areas import Cma, CmaMemrange
+from cmafs.mm.cma_failure import CmaFailure, longest_aligned
 from cmafs.mm.mmzone import TraceFields
 
 _U64 = (1 << 64) - 1
@@ -38,8 +40,6 @@ def debug_entry(cma: Cma, count: int, align: int) -> None:
 def report_alloc(cma: Cma, count: int, align: int, tried: int, error: int, no_warn: bool) -> None:
     """What follows the search: events, lines, counters, in this kernel's order."""
     areas, abi = cma.areas, cma.areas.abi
-    if error:
-        cma.last_failure = CmaFailure(count, error, tried)
     if abi.finish_before_failure and areas.trace is not None:
         _trace_finish(cma, count, align, tried, error)
     if error and not no_warn:
@@ -141,3 +141,31 @@ def account(cma: Cma, count: int, failed: bool) -> None:
         cma.nr_pages_failed = (cma.nr_pages_failed + count) & _U64
     else:
         cma.nr_pages_succeeded = (cma.nr_pages_succeeded + count) & _U64
+
+
+def keep_failure(
+    cma: Cma, count: int, align: int, error: int, pfn: int, in_the_way: int | None, injected: bool = False
+) -> None:
+    """Remember a search that found nothing; ``in_the_way``: the pfn of the page that did not move."""
+    longest = cma.maxchunk()
+    fits = pfn < 0 and in_the_way is None and 0 < count <= longest
+    failure = CmaFailure(
+        count,
+        align,
+        error,
+        pfn,
+        cma.count,
+        cma.available_count,
+        longest,
+        longest_aligned(cma.holes(), cma.alignment(align)) if fits else (-1, 0),
+        "" if in_the_way is None else _named(cma, in_the_way),
+        injected,
+    )
+    if cma.failures and cma.failures[0] == failure:
+        failure = replace(failure, times=cma.failures.popleft().times + 1)
+    cma.failures.appendleft(failure)
+
+
+def _named(cma: Cma, pfn: int) -> str:
+    occupant = cma.areas.memory.owners.owner_at(pfn)
+    return f"{pfn:#x} ({occupant.name if occupant else 'taken by another area'})"

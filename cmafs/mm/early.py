@@ -17,7 +17,7 @@ from cmafs.mm.cma import CmaAreas
 from cmafs.mm.memblock import Memblock
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class EarlyMm:
     """One boot's memory before mm_init().
 

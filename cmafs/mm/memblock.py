@@ -89,7 +89,7 @@ def _without(regions: list[MemblockRegion], base: int, end: int) -> list[Membloc
     ]
 
 
-@dataclass
+@dataclass(eq=False)
 class Memblock:
     """``struct memblock``. ``current_limit`` bytes; ``bottom_up`` the direction of the next search."""
 

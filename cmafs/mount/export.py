@@ -31,7 +31,7 @@ class ExportFailed(Failed):
     """The directory cannot be written: one line saying why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Exported:
     """How many of each kind were written."""
 

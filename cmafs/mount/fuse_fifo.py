@@ -1,97 +1,200 @@
-"""FIFOs of the mounted tree: a thread each that feeds a file whose read blocks in the kernel.
+"""FIFOs of the mounted tree: one thread that feeds the files whose read blocks in the kernel.
 
 libfuse's single loop cannot leave one read waiting and answer another, so a file that blocks (trace_pipe) is
 shown as a FIFO: the kernel then lets its readers wait, and a thread of the server writes into it what the
-file has to say.
+file has to say. A descriptor kept in the mount would keep it busy, so a FIFO is opened when somebody reads:
+below a directory that is known to be of our own file system, since what else may have come to stand at the
+mount point is not ours to write into.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import select
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, RegularFile
 
-#: Seconds between two looks for a reader, or for something new to read. An open(2) that waited for a reader
-#: would keep the mount busy for as long as nobody reads.
+#: Seconds between two looks for readers while the mount is in use, and for something new while there are
+#: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
 PERIOD = 0.05
+#: Seconds between two looks for readers once the mount has been idle for a while.
+LONGEST_PERIOD = 1.0
+#: How much longer each wait is than the one before, as long as nobody uses the mount.
+_SLOWER = 1.25
 
 #: Bytes asked for at a time; what Linux gives a pipe to hold.
 CHUNK = 65536
 
+_OPEN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(eq=False)
+class _Fifo:
+    """A FIFO that was looked up; ``pipe`` and ``file`` while somebody reads; ``rest`` waits for room."""
+
+    directory: bytes
+    name: bytes
+    inode: RegularFile
+    pipe: int = -1
+    file: File | None = None
+    rest: bytes = b""
+
 
 class FifoFeeders:
-    """The FIFOs of one mount. A feeder begins with the first lookup of its name: nobody can open it before.
+    """The FIFOs of one mount; each is fed from its first lookup on: nobody can open it before.
 
-    ``lock`` is held while the file is read; ``report`` takes the traceback of a bug of ours.
+    ``lock`` is held while the file is read, and by whoever calls add() and forget(); ``report`` takes the
+    traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick() says otherwise.
     """
 
     def __init__(self, mountpoint: str, lock: threading.Lock, report: Callable[[str], None]) -> None:
-        self._mountpoint = mountpoint
+        self._mountpoint = os.fsencode(mountpoint)
         self._lock = lock
         self._report = report
-        self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._fifos: dict[bytes, _Fifo] = {}
+        self._device = -1
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._woken = -1
+        self._period, self._next_look = PERIOD, 0.0
+        self.asleep = False
 
-    def add(self, path: str, inode: RegularFile) -> None:
+    def mounted(self, device: str) -> None:
+        """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
+        self._device = os.makedev(*map(int, device.split(":")))
+
+    def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
-        thread = threading.Thread(target=self._run, args=(self._mountpoint + path, inode), daemon=True)
-        self._threads.append(thread)
+        directory, _, name = (self._mountpoint + path).rpartition(b"/")
+        self._fifos[path] = _Fifo(directory, name, inode)
+        if self._thread is None:
+            self._start()
+
+    def forget(self, path: bytes) -> None:
+        """What stood at a path is gone; nobody reads it, or it could not have been removed."""
+        self._fifos.pop(path, None)
+
+    def _start(self) -> None:
+        """Start the thread, unless the host has none to give: then the next FIFO tries again."""
+        if self._woken < 0:
+            try:
+                self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError:
+                return
+        thread = threading.Thread(target=self._run, daemon=True)
         # the signals that end the server have to interrupt the main thread's read of /dev/fuse
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def kick(self) -> None:
+        """The mount is in use again."""
+        self.asleep = False
+        os.eventfd_write(self._woken, 1)
 
     def stop(self) -> None:
-        """End the threads; the mount is gone."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(2 * PERIOD)
+        """End the thread; the mount is gone."""
+        self._stopping = True
+        if self._thread:
+            os.eventfd_write(self._woken, 1)
+            self._thread.join(2 * PERIOD)
 
-    def _run(self, path: str, inode: RegularFile) -> None:
-        while not self._stopping.wait(PERIOD):
-            try:
-                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno in (errno.ENXIO, errno.EINTR):  # nobody reads
-                    continue
-                return  # the name or the mount is gone
-            try:
-                self._serve(pipe, inode)
-            except Exception:
-                self._report(traceback.format_exc())
-            finally:
-                os.close(pipe)
+    # the thread
 
-    def _serve(self, pipe: int, inode: RegularFile) -> None:
-        """Feed until the last reader is gone."""
-        with self._lock:
-            file = inode.fops.open(inode, os.O_RDONLY)
-        poller = select.poll()
-        poller.register(pipe, 0)  # POLLERR alone: no reader is left
-        try:
-            while not poller.poll(0) and not self._stopping.is_set():
-                if not self._feed(pipe, file):
-                    poller.poll(PERIOD * 1000)
-        finally:
+    def _run(self) -> None:
+        while not self._stopping:
             with self._lock:
-                file.release()
+                fifos = list(self._fifos.values())
+            looks = time.monotonic() >= self._next_look
+            for fifo in [fifo for fifo in fifos if looks or fifo.pipe >= 0]:
+                try:
+                    self._look_at(fifo)
+                except Exception:
+                    self._report(traceback.format_exc())
+                    self._close(fifo)
+            if looks:
+                self._next_look = time.monotonic() + self._period
+                self.asleep = self._period > 2 * PERIOD
+                self._period = min(self._period * _SLOWER, LONGEST_PERIOD)
+            self._wait([fifo for fifo in fifos if fifo.pipe >= 0])
 
-    def _feed(self, pipe: int, file: File) -> bool:
-        """Pass on what the file has now; False if that is nothing."""
+    def _wait(self, read: list[_Fifo]) -> None:
+        """Until it is time for the next look, or a FIFO that somebody reads has room again."""
+        poller = select.poll()
+        poller.register(self._woken, select.POLLIN)
+        for fifo in read:
+            poller.register(fifo.pipe, select.POLLOUT if fifo.rest else 0)
+        seconds = PERIOD if read else max(0.0, self._next_look - time.monotonic())
+        poller.poll(1000 * seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._woken)
+            self._period, self._next_look = PERIOD, 0.0
+
+    def _look_at(self, fifo: _Fifo) -> None:
+        """Begin where a reader came, end where the last one went, and feed in between."""
+        if fifo.pipe < 0:
+            self._open(fifo)
+        if fifo.pipe >= 0 and not self._feed(fifo):
+            self._close(fifo)
+
+    def _open(self, fifo: _Fifo) -> None:
+        """Open the FIFO if somebody reads it and it is still ours."""
+        try:
+            directory = os.open(fifo.directory, _OPEN_DIRECTORY)
+        except OSError:
+            return
+        try:
+            if os.fstat(directory).st_dev != self._device:
+                return
+            fifo.pipe = os.open(fifo.name, _OPEN, dir_fd=directory)
+        except OSError:  # mostly ENXIO: nobody reads
+            return
+        finally:
+            os.close(directory)
         with self._lock:
-            data = file.read(CHUNK, 0)
-        rest = data
-        while rest and not self._stopping.is_set():
-            try:
-                rest = rest[os.write(pipe, rest) :]
-            except BlockingIOError:
-                select.select([], [pipe], [], PERIOD)
-            except BrokenPipeError:
-                return True
-        return bool(data)
+            if fifo in self._fifos.values():
+                fifo.file = fifo.inode.fops.open(fifo.inode, os.O_RDONLY)
+
+    def _feed(self, fifo: _Fifo) -> bool:
+        """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""
+        if fifo.file is None:
+            return False
+        room = select.poll()
+        room.register(fifo.pipe, 0)  # POLLERR alone: no reader is left
+        if room.poll(0):
+            return False
+        try:
+            while fifo.rest or self._read(fifo):
+                fifo.rest = fifo.rest[os.write(fifo.pipe, fifo.rest) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _read(self, fifo: _Fifo) -> bool:
+        """Ask the file for more; False if it has nothing now."""
+        assert fifo.file is not None
+        with self._lock:
+            fifo.rest = fifo.file.read(CHUNK, 0)
+        return bool(fifo.rest) and not self._stopping
+
+    def _close(self, fifo: _Fifo) -> None:
+        if fifo.pipe >= 0:
+            os.close(fifo.pipe)
+        if fifo.file is not None:
+            with self._lock:
+                fifo.file.release()
+        fifo.pipe, fifo.file, fifo.rest = -1, None, b""

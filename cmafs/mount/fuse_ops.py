@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import fuse
 
@@ -86,8 +87,10 @@ class FuseMount:
         self._report = report
         self._inodes: dict[bytes, Inode] = {b"/": root}
         self._block_size = root.block_size
-        self._numbers: dict[int, int] = {}
-        self._times: dict[int, tuple[int, int]] = {}
+        # by object, and gone with it: a removed instance's number and times are nobody else's
+        self._numbers: WeakKeyDictionary[Inode, int] = WeakKeyDictionary()
+        self._times: WeakKeyDictionary[Inode, tuple[int, int]] = WeakKeyDictionary()
+        self._last_ino = 0
         self._files: dict[int, tuple[File, Inode]] = {}
         self._directories: dict[int, Directory] = {}
         self._last_fh = 0
@@ -96,7 +99,7 @@ class FuseMount:
         self._uid, self._gid = os.geteuid(), os.getegid()
         lock = threading.Lock()
         self._lock: contextlib.AbstractContextManager[object] = lock
-        self._feeders = FifoFeeders(mountpoint, lock, report)
+        self.feeders = FifoFeeders(mountpoint, lock, report)
 
     @property
     def machine_lock(self) -> contextlib.AbstractContextManager[object]:
@@ -125,7 +128,7 @@ class FuseMount:
                 raise RuntimeError("fuse_main_real")
         finally:
             signal.signal(signal.SIGINT, before)
-            self._feeders.stop()
+            self.feeders.stop()
 
     def _operations(self) -> Any:
         """``struct fuse_operations`` of this mount's handlers."""
@@ -140,6 +143,8 @@ class FuseMount:
         """A handler that answers 0 or an errno; those of ``_HOT`` do it themselves."""
 
         def call(*args: Any) -> int:
+            if self.feeders.asleep:
+                self.feeders.kick()
             try:
                 with self._lock:
                     return handler(*args) or 0
@@ -167,7 +172,7 @@ class FuseMount:
                 fail(errno.ENOENT)
             self._inodes[path] = inode
             if stat.S_ISFIFO(inode.mode) and isinstance(inode, RegularFile):
-                self._feeders.add(os.fsdecode(path), inode)
+                self.feeders.add(path, inode)
         return inode
 
     def _parent(self, path: bytes) -> tuple[Directory, str]:
@@ -184,6 +189,7 @@ class FuseMount:
             below = path + b"/"
             for known in [known for known in self._inodes if known == path or known.startswith(below)]:
                 del self._inodes[known]
+                self.feeders.forget(known)
 
     # attributes
 
@@ -198,7 +204,7 @@ class FuseMount:
     def _fill(self, inode: Inode, st: Any) -> None:
         """A ``struct stat``. An ordinary user's FIFO can be written by its owner: the server must feed it."""
         ctypes.memset(ctypes.byref(st), 0, ctypes.sizeof(st))
-        st.st_ino = self._numbers.setdefault(id(inode), len(self._numbers) + 1)
+        st.st_ino = self._number(inode)
         st.st_mode = inode.mode
         if stat.S_ISFIFO(inode.mode) and not self._as_root:
             st.st_mode |= stat.S_IWUSR
@@ -206,10 +212,18 @@ class FuseMount:
         st.st_size = inode.size
         st.st_blksize = self._block_size
         st.st_uid, st.st_gid = (inode.uid, inode.gid) if self._as_root else (self._uid, self._gid)
-        atime, mtime = self._times.get(id(inode), (self._boot_time, self._boot_time))
+        atime, mtime = self._times.get(inode, (self._boot_time, self._boot_time))
         st.st_atimespec.tv_sec, st.st_atimespec.tv_nsec = divmod(atime, 10**9)
         st.st_mtimespec.tv_sec, st.st_mtimespec.tv_nsec = divmod(mtime, 10**9)
         st.st_ctimespec = st.st_mtimespec
+
+    def _number(self, inode: Inode) -> int:
+        """The number of an inode, that no other ever has."""
+        number = self._numbers.get(inode)
+        if number is None:
+            self._last_ino += 1
+            number = self._numbers[inode] = self._last_ino
+        return number
 
     def chmod(self, path: bytes, mode: int) -> None:
         """chmod(2)."""
@@ -225,10 +239,10 @@ class FuseMount:
         """utimensat(2); libfuse 2 has made times of UTIME_NOW and UTIME_OMIT."""
         inode, now = self._lookup(path), time.time_ns()
         if not times:
-            self._times[id(inode)] = (now, now)
+            self._times[inode] = (now, now)
             return
         atime, mtime = times.contents.actime, times.contents.modtime
-        self._times[id(inode)] = (
+        self._times[inode] = (
             atime.tv_sec * 10**9 + atime.tv_nsec,
             mtime.tv_sec * 10**9 + mtime.tv_nsec,
         )
@@ -245,12 +259,15 @@ class FuseMount:
 
     def open(self, path: bytes, fip: Any) -> int:
         """open(2) of a regular file that exists; O_TRUNC takes effect after the file agreed to be opened."""
+        if self.feeders.asleep:
+            self.feeders.kick()
         try:
             with self._lock:
                 inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
                 flags = fi.flags
                 file = inode.fops.open(inode, flags)  # type: ignore[attr-defined]  # else a bug, and EIO
                 if flags & _O_DIRECT:  # fs/open.c:do_dentry_open(): none of these files can
+                    file.release()
                     fail(errno.EINVAL)
                 if flags & _O_TRUNC:
                     inode.truncate(0)
@@ -320,7 +337,7 @@ class FuseMount:
         st = fuse.c_stat()
         for name, inode in [(".", directory), ("..", directory), *directory.children.items()]:
             st.st_mode = inode.mode
-            st.st_ino = self._numbers.setdefault(id(inode), len(self._numbers) + 1)
+            st.st_ino = self._number(inode)
             if filler(buf, os.fsencode(name), st, 0):
                 break
 

@@ -38,13 +38,14 @@ class DeviceNode:
     """``struct device_node``: a name with its unit address; raw properties and children, in blob order.
 
     The root's name is empty. ``children`` has the names of /sys/firmware/devicetree/base, where the second
-    node of one name is ``name#1``.
+    node of one name is ``name#1``; ``repeats`` has the last such number of each name.
     """
 
     name: str
     props: dict[str, bytes] = field(default_factory=dict)
     children: dict[str, DeviceNode] = field(default_factory=dict)
     parent: DeviceNode | None = field(default=None, repr=False)
+    repeats: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def path(self) -> str:
@@ -58,10 +59,11 @@ class DeviceNode:
 
     def append(self, child: DeviceNode) -> None:
         """Make a node the last child; a taken name is changed as ``drivers/of/kobj.c:safe_name()`` does."""
-        key, number = child.name, 0
+        key, number = child.name, self.repeats.get(child.name, 0)
         while key in self.children:
             number += 1
             key = f"{child.name}#{number}"
+            self.repeats[child.name] = number  # so that a thousand of a name are not counted a thousand times
         self.children[key] = child
         child.parent = self
 

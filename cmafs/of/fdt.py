@@ -19,7 +19,8 @@ from pathlib import Path
 from pyfdt.pyfdt import FDT_BEGIN_NODE, FDT_END, FDT_END_NODE, FDT_MAGIC, FDT_NOP, FDT_PROP, FdtBlobParse
 
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
-from cmafs.of.fdt_compile import OverlayError, apply_overlays, compile_source
+from cmafs.of.fdt_compile import OverlayError, annotated_source, apply_overlays, compile_source
+from cmafs.of.source_map import SourceMap, add_overlay, add_source
 
 #: arch/arm64/include/asm/boot.h: MAX_FDT_SIZE@v6.12; the kernel maps no larger blob, in bytes.
 MAX_FDT_SIZE = 2 << 20
@@ -27,6 +28,11 @@ MAX_FDT_SIZE = 2 << 20
 MAX_SOURCE_SIZE = 8 << 20
 #: Bytes; a longer property name is taken for damage (the specification allows 31, the field uses more).
 _MAX_NAME = 255
+
+#: Nodes inside each other; a kernel leaves out what is deeper than 64 (``FDT_MAX_DEPTH``).
+_MAX_DEPTH = 1000
+#: What the names of a blob can need: 48 characters for each property that has no value.
+_READS_PER_BYTE = 4
 
 #: The only version since 2006; pyfdt knows no later one, dtc converts earlier ones.
 _VERSION = 17
@@ -75,16 +81,84 @@ def load(source: str, overlays: Sequence[str] = ()) -> DeviceTree:
     return tree
 
 
+def source_map(tree: DeviceTree, overlays: Sequence[str] = ()) -> SourceMap:
+    """Where the nodes and properties of a tree that ``load()`` made of these overlays stand in the sources.
+
+    A blob has no places, nor has a pipe, which was read: its name stands for them.
+    """
+    path = _find(tree.source)
+    bundled = path.parent == _board_directory()
+    found = SourceMap(f"cmafs/boards/{path.name}" if bundled else str(path))
+    if text := _annotated(str(path)):
+        add_source(found, text.replace(str(path), found.file) if bundled else text)
+    for overlay in overlays:
+        if text := _annotated(overlay):
+            add_overlay(found, text, _targets(_unflatten(overlay, _blob_of(overlay, symbols=True)), tree))
+    found.texts = {file: _lines(file, path.parent) for file in found.files()}
+    return found
+
+
+def _annotated(path: str) -> str:
+    if not Path(path).is_file():
+        return ""
+    data = _read(path)
+    return "" if data.startswith(_MAGIC) else annotated_source(path, data, regular=True)
+
+
+def _lines(file: str, directory: Path) -> list[str]:
+    """The lines of a source; dtc's own /include/ names files as seen from the board's directory."""
+    for path in (Path(file), directory / file, _board_directory() / Path(file).name):
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []
+
+
+def _targets(overlay: DeviceTree, tree: DeviceTree) -> dict[str, str]:
+    """Path of each fragment of an overlay -> path of the node of the merged tree that it changes."""
+    labels, fixups = (
+        root.children.get(name) for root, name in ((tree.root, "__symbols__"), (overlay.root, "__fixups__"))
+    )
+    found = {}
+    for label in fixups.props if fixups else ():
+        for fixup in fixups.property_read_strings(label) if fixups else ():
+            fragment, _, prop = fixup.partition(":")
+            target = labels.property_read_string(label) if labels else None
+            if prop.startswith("target:") and target:
+                found[fragment] = target
+    for fragment_node in overlay.root.children.values():
+        if target := fragment_node.property_read_string("target-path"):
+            found[fragment_node.path] = target
+    return found
+
+
 def _find(source: str) -> Path:
     """The file that a --dts value names. Raises DtError for a bare name that is neither board nor file."""
     bundled = _board_directory() / f"{source}.dts"
     bare = "/" not in source and "." not in source
-    if bare and source and bundled.exists():
+    if bare and source and _exists(bundled):
         return bundled
-    if bare and not (source and Path(source).exists()):
-        known = ", ".join(board.name for board in boards())
-        raise DtError(f"unknown board '{source}': known are {known}; or the path of a .dts or .dtb")
+    if bare and not (source and _exists(Path(source))):
+        known = [board.name for board in boards()]
+        near = _meant(source, known)
+        raise DtError(
+            f"unknown board '{source}': known are {', '.join(known)}; or the path of a .dts or .dtb{near}"
+        )
     return Path(source)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only for a mistake
+
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def read_named(path: str, most: int) -> bytes:
@@ -113,7 +187,12 @@ def _read(path: str) -> bytes:
     except IsADirectoryError:
         raise DtError(f"{path}: is a directory; a .dts or .dtb file is wanted") from None
     except OSError as error:
-        raise DtError(f"{path}: {error.strerror}") from None
+        bundled = _board_directory() / f"{Path(path).stem}.dts"
+        helps = isinstance(error, FileNotFoundError) and _exists(bundled)
+        near = f"; the bundled board is called {bundled.stem}, without .dts" if helps else ""
+        raise DtError(f"{path}: {error.strerror}{near}") from None
+    except ValueError as error:  # a NUL in its name
+        raise DtError(f"{path!r}: {error}") from None
     if not data:
         raise DtError(f"{path}: the file is empty")
     if len(data) > MAX_SOURCE_SIZE:
@@ -196,12 +275,18 @@ def _unflatten(source: str, blob: bytes) -> DeviceTree:
     """Nodes and reservations of a checked blob. Raises DtError where its structure is damaged."""
     readable = blob[:_AT_LAST_COMP] + _LAST_COMP + blob[_AT_LAST_COMP + len(_LAST_COMP) :]
     try:
-        parsed = FdtBlobParse(io.BytesIO(readable))
-        reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
+        parsed = FdtBlobParse(_Input(readable))
+    except _Damaged as error:
+        raise DtError(f"{source}: damaged device tree blob: {error}") from None
+    except (
+        Exception
+    ):  # TypeError, struct.error, UnicodeError and bare ones, as pyfdt meets what it wanted not
+        raise DtError(f"{source}: damaged device tree blob: it ends in the middle") from None
+    reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
+    try:
         root = _nodes(parsed.fdt_dt_tags)
-    except (struct.error, TypeError, ValueError) as error:  # what pyfdt raises at the end of its input
-        why = str(error) if isinstance(error, _Damaged) else "it ends in the middle"
-        raise DtError(f"{source}: damaged device tree blob: {why}") from None
+    except _Damaged as error:
+        raise DtError(f"{source}: damaged device tree blob: {error}") from None
     return DeviceTree(root, reserve, blob, source)
 
 
@@ -209,11 +294,30 @@ class _Damaged(ValueError):
     """The structure block does not describe a tree."""
 
 
+class _Input(io.BytesIO):
+    """A blob for pyfdt, which reads names byte by byte: a small one can make it read for hours."""
+
+    def __init__(self, blob: bytes) -> None:
+        super().__init__(blob)
+        self._left = _READS_PER_BYTE * len(blob)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises _Damaged once more was read than a tree can need."""
+        self._left -= 1
+        if self._left < 0:
+            raise _Damaged("the names in it run on")
+        return super().read(size)
+
+
 def _nodes(tags: Iterable[tuple[int, object]]) -> DeviceNode:
     """The root made of pyfdt's tags, in which an unknown tag is a node named by whatever followed it."""
     root = current = None
+    depth = 0
     for tag, value in tags:
         if tag == FDT_BEGIN_NODE:
+            depth += 1
+            if depth >= _MAX_DEPTH:
+                raise _Damaged(f"nodes inside each other, {_MAX_DEPTH} deep")
             node = DeviceNode("" if root is None else _node_name(value))
             if root is None:
                 root = node
@@ -226,7 +330,7 @@ def _nodes(tags: Iterable[tuple[int, object]]) -> DeviceNode:
             assert isinstance(value, tuple)
             current.props.setdefault(*value)
         elif tag == FDT_END_NODE and current is not None:
-            current = current.parent
+            current, depth = current.parent, depth - 1
         elif tag == FDT_END and root is not None and current is None:
             return root
         elif tag != FDT_NOP:

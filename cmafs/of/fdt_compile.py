@@ -5,21 +5,22 @@ An edge module, like ``cmafs.of.fdt``, which alone uses it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import resource
+import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cmafs.of.base import DtError
 
-#: Seconds and bytes of address space for one tool: /incbin/ of an endless file must not hang a check, nor
-#: take the host's memory.
-_TIMEOUT, _MEMORY = 10, 256 << 20
+#: Seconds for one tool: /incbin/ of an endless file must not hang a check, nor take the host's memory.
+_TIMEOUT = 10
+#: KiB of address space for one tool; what compiles the largest board takes a tenth of it.
+_LIMITED = ("/bin/sh", "-c", 'ulimit -v 262144 2>/dev/null; exec "$@"', "sh")
 
 _CPP_DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(?:include|define|undef|ifdef|ifndef|if|error)[ \t]+[\"<\w(!]", re.M
@@ -49,23 +50,23 @@ class OverlayError(DtError):
 
 
 def _run(command: Sequence[str], stdin: bytes | None, cwd: str | None = None) -> Completed:
-    pipe = subprocess.PIPE
-    source = subprocess.DEVNULL if stdin is None else pipe
-    try:
-        with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, cwd=cwd) as process:
-            with contextlib.suppress(OSError, ValueError):  # where the caller's own limit is lower
-                resource.prlimit(process.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-            try:
-                output, errors = process.communicate(stdin, _TIMEOUT)
-            except BaseException:
-                process.kill()
-                raise
-    except FileNotFoundError:
+    """The finished tool. Raises DtError if it is missing, or takes too long."""
+    if shutil.which(command[0]) is None:
         package = _PACKAGES[command[0]]
-        raise DtError(f"{command[0]} is not installed: install the package {package}") from None
-    except subprocess.TimeoutExpired:
-        raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+        raise DtError(f"{command[0]} is not installed: install the package {package}")
+    given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*_LIMITED, *command], stdin=given, stdout=pipe, stderr=pipe, cwd=cwd, start_new_session=True
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, _TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise DtError(f"{command[0]} did not finish within {_TIMEOUT} s on {command[-1]}") from None
+        finally:
+            with suppress(ProcessLookupError):  # cpp has a child that does the work
+                os.killpg(process.pid, signal.SIGKILL)
+    return Completed(command, process.returncode, stdout, stderr)
 
 
 def _died(tool: str, source: str, result: Completed) -> str:
@@ -128,6 +129,15 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     the path again (a pipe cannot be). ``symbols``: keep the labels (``dtc -@``), which overlays need.
     Raises DtError.
     """
+    return _dtc(source, text, regular, ["-O", "dtb", *(["-@"] if symbols else [])])
+
+
+def annotated_source(source: str, text: bytes, regular: bool) -> str:
+    """The tree as dtc prints it, with file, line and column of each node and property. Raises DtError."""
+    return _dtc(source, text, regular, ["-O", "dts", "-T", "-T"]).decode("utf-8", "replace")
+
+
+def _dtc(source: str, text: bytes, regular: bool, flags: Sequence[str]) -> bytes:
     argument = "-"
     if regular:
         argument = f"./{source}" if source.startswith("-") else source
@@ -135,8 +145,7 @@ def compile_source(source: str, text: bytes, regular: bool, symbols: bool) -> by
     if _CPP_DIRECTIVE.search(text):
         stdin, cwd = _preprocess(source, text, argument), str(Path(source).parent)
         argument = "-"  # the working directory is then where dtc's own /include/ looks
-    flags = ["-q", "-I", "dts", "-O", "dtb", *(["-@"] if symbols else [])]
-    result = _run(["dtc", *flags, argument], stdin, cwd)
+    result = _run(["dtc", "-q", "-I", "dts", *flags, argument], stdin, cwd)
     if result.returncode or not result.stdout:
         raise DtError(_explain_dtc(source, text, result))
     return result.stdout

@@ -26,7 +26,7 @@ __all__ = ["ReservedMem", "ReservedMemScan"]
 _CELL = 4
 
 
-@dataclass
+@dataclass(eq=False)
 class ReservedMemScan:
     """One boot's treatment of /reserved-memory; ``regions`` in initialisation order.
 

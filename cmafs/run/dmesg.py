@@ -67,28 +67,44 @@ def read_available(kmsg: int) -> Iterator[Record]:
         yield parse(raw)
 
 
-def _stamp(record: Record, style: str, boot: float) -> str:
+def _minute(record: Record, boot: float) -> str:
+    at = datetime.fromtimestamp(boot + record.stamp / 1e6)
+    return f"[{at:%b}{at.day:2d} {at:%H:%M}] "
+
+
+def _relative(record: Record, boot: float, before: Record | None) -> str:
+    """The minute where it is a new one, else the seconds since the record before."""
+    if before is None or _minute(before, boot) != _minute(record, boot):
+        return _minute(record, boot)
+    delta = (record.stamp - before.stamp) / 1e6
+    return f"[  {delta:+.6f}] " if delta < 10 else f"[ {delta:+.6f}] "
+
+
+def _stamp(record: Record, style: str, boot: float, before: Record | None) -> str:
     at = datetime.fromtimestamp(boot + record.stamp / 1e6)
     if style == "notime":
         return ""
     if style == "ctime":
         return f"[{at:%a %b} {at.day:2d} {at:%H:%M:%S %Y}] "
+    if style == "reltime":
+        return _relative(record, boot, before)
     if style == "iso":
         return at.astimezone().isoformat(timespec="microseconds").replace(".", ",") + " "
     return f"[{record.stamp // 1_000_000:5d}.{record.stamp % 1_000_000:06d}] "
 
 
-def line(record: Record, args: argparse.Namespace) -> str:
-    """A record as the options want it, its further lines below the first."""
+def line(record: Record, args: argparse.Namespace, before: Record | None) -> str:
+    """A record as the options want it, further lines below the first; ``before``: the one printed last."""
     prefix = f"<{record.priority}>" if args.raw else ""
     if args.decode and not args.raw:
         prefix = f"{record.facility:<6}:{record.level:<6}: "
-    prefix += _stamp(record, "raw" if args.raw else args.time_format, args.boot)
+    prefix += _stamp(record, "raw" if args.raw else args.time_format, args.boot, before)
     return prefix + record.text.replace("\n", "\n" + " " * len(prefix))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("dmesg", description="the kernel log of the simulated machine")
+    parser.set_defaults(before=None)  # the record that was printed last
     parser.add_argument("tree", help=argparse.SUPPRESS)
     parser.add_argument("boot", type=float, help=argparse.SUPPRESS)
     add = parser.add_argument
@@ -102,11 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     add("-x", "--decode", action="store_true", help="with facility and level in words")
     add("-T", "--ctime", dest="time_format", action="store_const", const="ctime", help="time of day")
     add("-t", "--notime", dest="time_format", action="store_const", const="notime", help="no time stamps")
-    add("--time-format", dest="time_format", help="ctime, notime, iso, raw")
+    add("--time-format", dest="time_format", help="ctime, reltime, notime, iso, raw")
     add("-w", "--follow", action="store_true", help="wait for new messages")
     add("-W", "--follow-new", action="store_true", help="only new messages, waiting for them")
-    for option in ("-D --console-off", "-E --console-on", "-H --human", "-P --nopager", "-p --force-prefix",
-                   "-S --syslog", "-d --show-delta", "-e --reltime"):  # fmt: skip
+    for option in ("-e --reltime", "-H --human"):
+        what = "time since the line before"
+        add(*option.split(), dest="time_format", action="store_const", const="reltime", help=what)
+    for option in ("-D --console-off", "-E --console-on", "-P --nopager", "-p --force-prefix",
+                   "-S --syslog", "-d --show-delta"):  # fmt: skip
         add(*option.split(), action="store_true", help="accepted")
     add("-L", "--color", nargs="?", help="accepted")
     add("-n", "--console-level", metavar="LEVEL", help="accepted")
@@ -125,7 +144,8 @@ def _wanted(record: Record, args: argparse.Namespace) -> bool:
 def _print(kmsg: int, args: argparse.Namespace) -> None:
     for record in read_available(kmsg):
         if _wanted(record, args):
-            print(line(record, args))
+            print(line(record, args, args.before))
+            args.before = record
     sys.stdout.flush()
 
 
@@ -136,7 +156,7 @@ def _clear(tree: str) -> None:
 
 def _is_for_the_real(args: argparse.Namespace, unknown: list[str]) -> bool:
     """Whether the host's dmesg is to answer: it reads the machine's /dev/kmsg, and cannot clear it."""
-    if args.show_delta or args.reltime or args.time_format in ("delta", "reltime"):
+    if args.show_delta or args.time_format == "delta":
         return True
     return bool(unknown) or any(level not in _LEVELS for level in (args.level or "info").split(","))
 

@@ -194,7 +194,9 @@ def procfs_names() -> Finding:
     if not lacking:
         return Finding("names in /proc")
     names = ", ".join(lacking)
-    return Finding("names in /proc", note=f"{names}: not the host's, added by `run`")
+    return Finding(
+        "names in /proc", note=f"this host's /proc has no {names}; `cmafs run` adds what is missing"
+    )
 
 
 def examine() -> list[Finding]:

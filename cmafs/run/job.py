@@ -45,13 +45,15 @@ class Job:
 
     ``command``: CMD and its arguments; ``serve``: shows the machine at a path and returns its server;
     ``signals``: the dispositions that CMD inherits; ``tasks``: a descriptor to read, where the server says
-    which simulated tasks there are; ``supervisor``: the socket of what serves heaps.
+    which simulated tasks there are; ``explain``: where CMD fails, say on standard error what sim/why says;
+    ``supervisor``: the socket of what serves heaps.
     """
 
     command: Sequence[str]
     serve: Callable[[str], Server]
     signals: Signals
     tasks: int | None = None
+    explain: bool = False
     supervisor: socket | None = None
 
 
@@ -143,7 +145,7 @@ def _named_mounts(server: Server) -> None:
             syscalls.bind(TREE, place)
 
 
-@dataclass
+@dataclass(eq=False)
 class Composed:
     """What stands when the root is composed: the servers of the tree and of /proc's root, and the grafts."""
 
@@ -296,9 +298,19 @@ def run(job: Job) -> int:
             _guarded(lambda: _init(job, composed, alive, directory))
         os.write(go, b"1")
         with terminal_given_back():
-            return wait_for(init, others=False)
+            status = wait_for(init, others=False)
+        if status and job.explain:
+            _explain(status)
+        return status
     finally:
         composed.end()
+
+
+def _explain(status: int) -> None:
+    """Repeat sim/why, whose server still runs, on standard error."""
+    with contextlib.suppress(OSError), open(f"{TREE}/sim/why", "rb") as file:
+        text = file.read()
+        os.write(2, b"cmafs: the command ended with %d; sim/why says:\n%s" % (status, text))
 
 
 def _undo_coercion() -> None:

@@ -1,4 +1,7 @@
-"""`cmafs run --kernel 5.10,6.12`: one run after the other, each line of output with its kernel before it."""
+"""`cmafs run --kernel 5.10,6.12`: a run for each, several at a time, each line with its kernel before it.
+
+The output is that of one run after the other, whatever the number at a time: a run's is kept until its turn.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,23 @@ import selectors
 import signal
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from cmafs.mount.ending import CANNOT_RUN
 from cmafs.mount.prctl import set_pdeathsig
+from cmafs.run.progress import Progress
 
 _CHUNK = 65536  # bytes read at a time
 
 
 class Input:
-    """Standard input, which every run gets from its beginning: a file is rewound, a pipe repeated."""
+    """Standard input, which every run gets from its beginning: a file is opened again, a pipe repeated."""
 
     def __init__(self) -> None:
         self._start: int | None = None
-        self._is_stream = self._ended = False
+        self._is_stream = self.ended = False
         self._kept = bytearray()
         with contextlib.suppress(OSError):  # closed
             mode = os.fstat(0).st_mode
@@ -30,10 +35,18 @@ class Input:
             self._start = os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(mode) else None
 
     def begin(self) -> Feed | None:
-        """Prepare for one run: what feeds it, where that takes more than to rewind."""
-        if self._start is not None:
-            os.lseek(0, self._start, os.SEEK_SET)
+        """Prepare for one run: what feeds it, where that takes more than to open a file again."""
         return Feed(self) if self._is_stream else None
+
+    def open_again(self) -> None:
+        """In the process of a run: a file from where it was, at a position that no other run moves."""
+        if self._start is None:
+            return
+        with contextlib.suppress(OSError):  # it cannot be opened again: then all runs share it
+            again = os.open("/proc/self/fd/0", os.O_RDONLY)
+            os.dup2(again, 0)
+            os.close(again)
+        os.lseek(0, self._start, os.SEEK_SET)
 
     def after(self, position: int) -> bytes:
         """The next bytes of what was read of the input behind a position."""
@@ -43,12 +56,7 @@ class Input:
         """Read once more."""
         data = os.read(0, _CHUNK)
         self._kept += data
-        self._ended = not data
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of it was read."""
-        return self._ended
+        self.ended = not data
 
 
 class Feed:
@@ -60,25 +68,17 @@ class Feed:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
 
-    def watch(self, selector: selectors.BaseSelector) -> None:
-        """Wait for what is needed next: room in the pipe, or more input. At the end close the pipe."""
-        for descriptor in (0, self.writer):
-            with contextlib.suppress(KeyError, ValueError):
-                selector.unregister(descriptor)
-        if self.writer < 0:
-            return
-        if self._source.after(self._position):
-            selector.register(self.writer, selectors.EVENT_WRITE)
-        elif self._source.ended:
-            self.close()
-        else:
-            selector.register(0, selectors.EVENT_READ)
+    def wants(self) -> tuple[int, int] | None:
+        """(descriptor, event) to wait for: room in the pipe, or more input. At the end closes the pipe."""
+        if self.writer >= 0 and self._source.after(self._position):
+            return self.writer, selectors.EVENT_WRITE
+        if self.writer >= 0 and not self._source.ended:
+            return 0, selectors.EVENT_READ
+        self.close()
+        return None
 
-    def step(self, descriptor: int) -> None:
-        """Read or write, whichever the descriptor is ready for."""
-        if descriptor == 0:
-            self._source.read()
-            return
+    def write(self) -> None:
+        """Write as much as there is room for."""
         try:
             self._position += os.write(self.writer, self._source.after(self._position))
         except BrokenPipeError:  # nobody reads any more
@@ -91,72 +91,130 @@ class Feed:
             self.writer = -1
 
 
-def run_each(kernels: Sequence[str], run: Callable[[str], int]) -> int:
-    """Run once for each kernel and print a table at the end: 0, or 1 if any run failed."""
-    source = Input()
-    results = {kernel: _run_prefixed(kernel, run, source.begin()) for kernel in kernels}
+@dataclass(eq=False)
+class _Run:
+    """One run on its way: its process, its pipes, an unfinished line of each, what is to be said.
+
+    ``outputs``: descriptor to read -> the one of ours that it stands for; ``lines``: (that one, bytes).
+    """
+
+    kernel: str
+    child: int
+    outputs: dict[int, int]
+    feed: Feed | None
+    pending: dict[int, bytes] = field(default_factory=dict)
+    lines: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def read(self, descriptor: int) -> None:
+        """Take what a run has written, whole lines with its kernel before each."""
+        data = os.read(descriptor, _CHUNK)
+        lines = (self.pending.pop(descriptor, b"") + data).split(b"\n")
+        rest = lines.pop()
+        if data:
+            self.pending[descriptor] = rest
+        elif rest:
+            lines.append(rest)
+        prefix = f"[{self.kernel}] ".encode()
+        self.lines.append((self.outputs[descriptor], b"".join(prefix + line + b"\n" for line in lines)))
+        if not data:
+            del self.outputs[descriptor]
+            os.close(descriptor)
+
+    def end(self) -> int:
+        """The exit status, 128+N after signal N."""
+        if self.feed:
+            self.feed.close()
+        code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+        return code if code >= 0 else 128 - code
+
+
+def run_each(kernels: Sequence[str], run: Callable[[str], int], jobs: int) -> int:
+    """Run once for each kernel, ``jobs`` at a time, and print a table: 0, or 1 if any run failed."""
+    source, progress = Input(), Progress(len(kernels), "kernels")
+    waiting, running = iter(kernels), list[_Run]()
+    results: dict[str, int] = {}
+    while len(results) < len(kernels):
+        active = [one for one in running if one.outputs]
+        for kernel in _some(waiting, jobs - len(active)):
+            running.append(_start(kernel, run, source, running))
+        _wait(running, source)
+        while running:  # what is to be said is that of the first, and of the next when the first has ended
+            for target, data in running[0].lines:
+                progress.clear()
+                _write(target, data)
+            running[0].lines.clear()
+            if running[0].outputs:
+                break
+            first = running.pop(0)
+            results[first.kernel] = first.end()
+        progress.show(len(results))
+    progress.clear()
+    _table(results)
+    return 1 if any(results.values()) else 0
+
+
+def _some(items: Iterator[str], number: int) -> Iterator[str]:
+    return (item for _, item in zip(range(number), items, strict=False))
+
+
+def _table(results: dict[str, int]) -> None:
     width = max(map(len, ("KERNEL", *results)))
     print(f"{'KERNEL':<{width}}  RESULT")
     for kernel, status in results.items():
         print(f"{kernel:<{width}}  {f'failed ({status})' if status else 'ok'}")
-    return 1 if any(results.values()) else 0
 
 
-def _run_prefixed(kernel: str, run: Callable[[str], int], feed: Feed | None) -> int:
-    """One run in a process of its own, which dies with this one; its exit status, 128+N after signal N."""
+def _start(kernel: str, run: Callable[[str], int], source: Input, others: Sequence[_Run]) -> _Run:
+    """A run in a process of its own, which dies with this one."""
+    feed = source.begin()
     outputs = {target: os.pipe() for target in (1, 2)}
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         for target, (_, writer) in outputs.items():
             os.dup2(writer, target)
+        for other in others:  # or the end of their input would never be seen
+            if other.feed:
+                other.feed.close()
         if feed:
             os.dup2(feed.reader, 0)
-            feed.close()  # or the end of the input would never be seen
-        _child(kernel, run)
+            feed.close()
+        _child(kernel, run, source)
     for _, writer in outputs.values():
         os.close(writer)
     if feed:
         os.close(feed.reader)
-    _copy({reader: target for target, (reader, _) in outputs.items()}, f"[{kernel}] ".encode(), feed)
-    if feed:
-        feed.close()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code if code >= 0 else 128 - code
+    return _Run(kernel, child, {reader: target for target, (reader, _) in outputs.items()}, feed)
 
 
-def _child(kernel: str, run: Callable[[str], int]) -> NoReturn:
+def _child(kernel: str, run: Callable[[str], int], source: Input) -> NoReturn:
     status = CANNOT_RUN
     try:
         set_pdeathsig(signal.SIGKILL)
+        source.open_again()
         status = run(kernel)
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def _copy(targets: dict[int, int], prefix: bytes, feed: Feed | None) -> None:
-    """Copy what is read, whole lines at a time, until every writer is gone; feed the run meanwhile."""
-    pending = dict.fromkeys(targets, b"")
+def _wait(running: Sequence[_Run], source: Input) -> None:
+    """Wait until a run has written, or takes more of the input; do what that asks for."""
     with selectors.DefaultSelector() as selector:
-        for reader in targets:
-            selector.register(reader, selectors.EVENT_READ)
-        while pending:
-            if feed:
-                feed.watch(selector)
-            for key, _ in selector.select():
-                if key.fd not in targets:
-                    feed.step(key.fd) if feed else None
-                    continue
-                data = os.read(key.fd, _CHUNK)
-                lines = (pending[key.fd] + data).split(b"\n")
-                pending[key.fd] = lines.pop()
-                if not data:
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-                    lines += [pending[key.fd]] if pending[key.fd] else []
-                    del pending[key.fd]
-                _write(targets[key.fd], b"".join(prefix + line + b"\n" for line in lines))
+        for one in running:
+            for reader in one.outputs:
+                selector.register(reader, selectors.EVENT_READ, one)
+            wanted = one.feed.wants() if one.feed and one.outputs else None
+            if wanted and wanted[0] not in selector.get_map():
+                selector.register(*wanted, one)
+        for key, _ in selector.select():
+            one = key.data
+            if key.fd == 0:
+                source.read()
+            elif one.feed and key.fd == one.feed.writer:
+                one.feed.write()
+            else:
+                one.read(key.fd)
 
 
 def _write(descriptor: int, data: bytes) -> None:

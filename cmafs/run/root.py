@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cmafs.board.memory import SYSFS
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (
@@ -48,7 +49,7 @@ _ANDROID = "/d"
 _WHOLE = (
     _DEBUG,
     _TRACING,
-    "/sys/kernel/mm/cma",
+    f"/{SYSFS}",
     "/sys/kernel/mm/contiguous",
     "/sys/kernel/dmabuf",
     "/sys/firmware/devicetree",

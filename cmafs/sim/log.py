@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 #: Lines kept; the oldest go first.
 MAX_LINES = 4096
+#: Characters of a line that are kept: what a user wrote may be part of it.
+MAX_LINE = 512
 
 
 class SimLog(deque[str]):
     """A bounded ring of lines. ``sink``, if set, is given every line too (``--log FILE``)."""
 
-    def __init__(self) -> None:
-        super().__init__(maxlen=MAX_LINES)
+    def __init__(self, lines: Iterable[str] = (), maxlen: int | None = MAX_LINES) -> None:
+        super().__init__(lines, maxlen)  # the arguments of a deque, with which it is copied
         self.sink: Callable[[str], object] | None = None
         self.internal_errors = 0
 
     def append(self, line: str) -> None:
         """Add one line."""
+        if len(line) > MAX_LINE:
+            line = line[:MAX_LINE] + "…"
         super().append(line)
         if self.sink:
             with suppress(OSError, ValueError):  # a full disk is no answer to whoever wrote the line

@@ -8,6 +8,7 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
+from cmafs.lib.printk import encode
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
 
@@ -34,7 +35,7 @@ class TraceEntry(NamedTuple):
     text: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class TraceEventFile:
     """``struct trace_event_file``: one event in one trace array, with its ``own`` fields.
 
@@ -55,7 +56,7 @@ class TraceEventFile:
 
     def record_size(self, values: Mapping[str, Value]) -> int:
         """Bytes of a record, strings included."""
-        return self._fixed_size + sum(len(str(values[name])) + 1 for name in self._strings)
+        return self._fixed_size + sum(len(encode(str(values[name]))) + 1 for name in self._strings)
 
     def passes(self, values: Mapping[str, Value]) -> bool:
         """Whether the filter, if there is one, lets a record through."""
@@ -66,7 +67,7 @@ class TraceEventFile:
         self.filter_string = self.predicate = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Subsystem:
     """``struct event_subsystem``: the events of one group in one trace array."""
 
@@ -74,15 +75,19 @@ class Subsystem:
     files: list[TraceEventFile]
 
 
-@dataclass
+@dataclass(eq=False)
 class TraceArray:
-    """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used."""
+    """One tracer instance. ``buf_size`` in bytes as asked for, which the ring takes once it is used.
+
+    ``ref``: how many of its files are open, but for those that the kernel does not count.
+    """
 
     word: Word
     abi: TraceAbi
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
+    ref: int = 0
     error_log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_ERRS_MAX))
 
     def __post_init__(self) -> None:

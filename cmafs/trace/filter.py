@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cmafs.abi.trace_event import Field, Value
 from cmafs.lib.glob import Glob
 from cmafs.lib.kstrtox import c_integer, kstrtoll, kstrtoull
+from cmafs.lib.printk import encode
 
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
@@ -93,7 +94,7 @@ class FilterError(ValueError):
         return f"{expression}\n{caret}\nparse_error: {self.message}\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class _Parser:
     """Position in the text, and what a field name means; ``nr_preds`` predicates may still come."""
 
@@ -193,9 +194,9 @@ class _Parser:
         self.pos = end + 1
         wanted = self.text[start:end]
         if op != "~":
-            return lambda values: (values[name] == wanted) == (op == "==")
+            return lambda values: (_chars(values[name]) == wanted) == (op == "==")
         matches, inverted = filter_build_regex(wanted, self.abi, name in COMM_FIELDS)
-        return lambda values: matches(str(values[name])) != inverted
+        return lambda values: matches(_chars(values[name])) != inverted
 
     def number_predicate(self, name: str, op: str) -> Predicate:
         """A field against an integer."""
@@ -216,6 +217,12 @@ class _Parser:
         self.pos = match.end()
         compare, kept = _COMPARE[op], c_integer(number, bits, signed)
         return lambda values: compare(int(values[name]), kept)
+
+
+def _chars(value: Value) -> str:
+    """A string field as filters see it: a character a byte."""
+    text = str(value)
+    return text if text.isascii() else encode(text).decode("latin-1")
 
 
 def filter_build_regex(pattern: str, abi: TraceAbi, comm: bool) -> tuple[Callable[[str], bool], bool]:

@@ -21,7 +21,7 @@ HEADER, TIME_EXTEND = 4, 8
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Page(Generic[T]):
     used: int = 0
     records: deque[T] = field(default_factory=deque)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cmafs.abi.trace_event import Value, Word
 from cmafs.lib.kstrtox import c_integer
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
+from cmafs.trace.cmdlines import SavedCmdlines
 
 if TYPE_CHECKING:
     from cmafs.abi.trace import TraceAbi
@@ -95,7 +97,7 @@ class Tracer:
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
         self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
-        self.saved_cmdlines: dict[int, str] = {}
+        self.saved_cmdlines = SavedCmdlines()
         self.on_change: Callable[[], None] = lambda: None
 
     def instance(self) -> TraceArray:
@@ -105,7 +107,9 @@ class Tracer:
         return array
 
     def remove(self, array: TraceArray) -> None:
-        """``__remove_instance()``: nobody hears of its events any more."""
+        """``__remove_instance()``: nobody hears of its events any more. Raises EBUSY while it is in use."""
+        if array.ref:
+            raise OSError(errno.EBUSY, "a file of the instance is open")
         self.arrays.remove(array)
         self.on_change()
 
@@ -156,7 +160,7 @@ class Tracer:
 
     def _record(self, file: TraceEventFile, values: TraceFields, task: Task) -> dict[str, Value]:
         """The record of an event, with what filters see beside its own fields."""
-        self.saved_cmdlines[task.pid] = task.comm
+        self.saved_cmdlines.save(task.pid, task.comm)
         recorded: dict[str, Value] = {
             "common_type": file.event.id,
             "common_flags": 0,
@@ -172,13 +176,14 @@ class Tracer:
             recorded[field.name] = value
         return recorded
 
-    def mark(self, array: TraceArray, text: str) -> None:
-        """``tracing_mark_write()``: a line of a user's own."""
-        pid = self.current().pid
-        entry = TraceEntry(self.clock.now(), pid, self.abi.marker_preempt_count, None, {}, text)
-        array.ring.write(entry.ts, PRINT_ENTRY + len(text) + 2, entry)
+    def mark(self, array: TraceArray, data: bytes) -> None:
+        """``tracing_mark_write()``: a line of a user's own; shown up to its first NUL."""
+        text = data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        task = self.current()
+        entry = TraceEntry(self.clock.now(), task.pid, self.abi.marker_preempt_count, None, {}, text)
+        array.ring.write(entry.ts, PRINT_ENTRY + len(data) + 2, entry)
         if self.enabled():
-            self.saved_cmdlines[pid] = self.current().comm
+            self.saved_cmdlines.save(task.pid, task.comm)
 
     def header(self, array: TraceArray) -> str:
         """``print_trace_header()`` of the nop tracer."""
@@ -188,7 +193,7 @@ class Tracer:
 
     def line(self, entry: TraceEntry) -> str:
         """``print_trace_line()``: an entry as ``trace`` shows it."""
-        comm = self.saved_cmdlines.get(entry.pid, "<...>")
+        comm = self.saved_cmdlines.find(entry.pid)
         depth = f"{entry.preempt_count:x}" if entry.preempt_count else "."
         flags = f"...{depth}" + ("." if self.abi.migrate_disable_column else "")
         head = f"{comm:>16}-{entry.pid:<{self.abi.pid_width}} [000] {flags} {stamp(entry.ts)}: "
@@ -203,10 +208,6 @@ class Tracer:
         """``%p`` of a page: as in the log, or plain; 0 is no page."""
         address = page_address(pfn or None)
         return self._hash_ptr(address) if self.abi.hashes_pointers or not address else f"{address:016x}"
-
-    def cmdlines(self) -> str:
-        """What ``saved_cmdlines`` reads."""
-        return "".join(f"{pid} {comm}\n" for pid, comm in self.saved_cmdlines.items())
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""

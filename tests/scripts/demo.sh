@@ -113,3 +113,5 @@ show 'echo nonsense > map'
 show 'cat map'
 show 'cmafs dmesg ../../../.. | tail -n 1'
 halt
+
+printf '\nThat was all: five machines, mounted, used and unmounted. README.md says how to use your own.\n'

@@ -1,28 +1,49 @@
 #!/bin/sh
 # Playbook "migration errors: a page is pinned" (seeds/000, Common problems): an area with free pages enough
 # refuses, the log says that pages were busy, sim/tasks says whose; release them, allocate again.
-dir=$(echo /sys/kernel/debug/cma/* | cut -d' ' -f1)
 sim=$CMAFS_MOUNT/sim
-want=3000
+tab=$(printf '\t')
 
 say() { dmesg | grep "$1" | tail -n 1 | sed 's/^\[ *[0-9.]*\] //'; }
 free_kib() { awk '/^MemFree/ { print $2 }' /proc/meminfo; }
+total() { cat "$1/count" 2>/dev/null || cat "$1/size"; }
+used() { # in pages; the article's file counts KiB
+    if [ -e "$1/size" ]; then echo $(($(cat "$1/used") / 4)); else cat "$1/used"; fi
+}
 
-# somebody's pages come to live in the area, since memory is nearly full, and a driver pins some of them
-echo "spawn hog anon $(($(free_kib) - 20480))K" >"$sim/control"
-echo "spawn camera tmpfs 12M" >"$sim/control"
-echo "pin camera 2000" >"$sim/control"
+# the kernel takes all memory outside CMA, so that somebody's pages come to live in an area; a driver pins some
+echo "spawn hog kernel 4K" >"$sim/control"
+step=$(free_kib)
+while [ "$step" -ge 256 ]; do
+    echo "grow hog ${step}K" 2>/dev/null >"$sim/control" || step=$((step / 2))
+done
+echo "spawn camera tmpfs 8M" >"$sim/control"
+echo "pin camera 1500" >"$sim/control"
 echo "kill hog" >"$sim/control"
 echo "spawn bystander anon 4M" >"$sim/control"
 
+# the area is the one in which pages of the camera are
+for candidate in /sys/kernel/debug/cma/*; do
+    base=$(cat "$candidate/base_pfn")
+    end=$((base + $(total "$candidate")))
+    for range in $(awk '$1 == "camera" { gsub(",", " ", $7); print $7 }' "$sim/tasks"); do
+        pfn=$((${range%-*}))
+        if [ $pfn -ge "$base" ] && [ $pfn -lt $end ]; then dir=$candidate; fi
+    done
+done
+want=$(($(total "$dir") - $(used "$dir")))
+
 # the symptom
-echo $want 2>/dev/null >"$dir/alloc" || echo "alloc $want: refused"
-[ -e "$dir/maxchunk" ] && [ "$(cat "$dir/maxchunk")" -ge $want ] && echo "although the bitmap has room"
+if echo $want 2>/dev/null >"$dir/alloc"; then
+    echo "alloc: done"
+else
+    echo "alloc of all free pages: refused"
+    [ -e "$dir/maxchunk" ] && [ "$(cat "$dir/maxchunk")" -ge $want ] && echo "although the bitmap has room"
+fi
 
 # the diagnosis: -16 is EBUSY; the article's kernel names the page
 say 'alloc failed'
 page=$(say 'is locked' | sed -n 's/.*page \(0x[0-9a-f]*\) is locked/\1/p')
-tab=$(printf '\t')
 while IFS=$tab read -r name _ _ cma pinned _ ranges; do
     [ "$name" != NAME ] || continue
     if [ "$pinned" -eq 0 ] || [ "$cma" -eq 0 ]; then continue; fi
@@ -39,5 +60,5 @@ done <"$sim/tasks"
 
 # the cure
 echo "unpin $suspect" >"$sim/control" && echo "released"
-echo $want >"$dir/alloc" && echo "alloc $want: done"
+echo $want >"$dir/alloc" && echo "alloc: done"
 cat "$sim/verify"

@@ -40,7 +40,9 @@ def dma_direct_alloc(device: Device, size: int, gfp: int) -> DmaBuffer | None:
         if dma_coherent_ok(device, pfn, size):
             return new_buffer(device, pfn, size, cma)
         dma_free_contiguous(device, pfn, size)
+        _out_of_reach(device, f"area {cma.name.rstrip()}", pfn)
     if gfpflags_allow_blocking(gfp) and not _falls_back(device):
+        device.refusals.append("this kernel asks nobody else")
         return None
     occupant = _alloc_pages(device, size, gfp)
     return None if occupant is None else new_buffer(device, occupant.frames[0], size, occupant)
@@ -70,6 +72,11 @@ def dma_coherent_ok(device: Device, pfn: int, size: int) -> bool:
     return start is not None and start + size - 1 <= device.dma_limit
 
 
+def _out_of_reach(device: Device, source: str, pfn: int) -> None:
+    address = pfn << device.machine.config.page_shift
+    device.refusals.append(f"{source}: gave {address:#x}, the device reaches {device.reach}")
+
+
 def _falls_back(device: Device) -> bool:
     machine = device.machine
     has_area = device.cma_area is not None or machine.cma.default is not None
@@ -86,17 +93,27 @@ def _alloc_pages(device: Device, size: int, gfp: int) -> Occupant | None:
     lower = [gfp, gfp | GFP_DMA32, (gfp & ~GFP_DMA32) | GFP_DMA]
     for flags in lower if machine.abi.dma.zones_by_mask else lower[:1]:
         if order > machine.memory.layout.max_page_order:
+            largest = 1 << machine.memory.layout.max_page_order
+            device.refusals.append(f"page allocator: {1 << order} pages, more than its {largest} in a piece")
             return None
+        source = f"page allocator, {_zone_asked(flags)}"
         try:
             pfn = alloc_pages(machine.memory, flags, order)
         except OutOfMemory:
+            device.refusals.append(f"{source}: no {1 << order} free pages in a piece")
             return None
         occupant = machine.memory.owners.add(f"dma:{device.name}", KIND_KERNEL, visible=False)
         machine.memory.owners.extend(occupant, [(0, 1, pfn, 1 << order)])
         if dma_coherent_ok(device, pfn, size):
             return occupant
         _free_pages(machine, occupant, order)
+        _out_of_reach(device, source, pfn)
     return None
+
+
+def _zone_asked(gfp: int) -> str:
+    """The highest zone that a request may be answered from."""
+    return "ZONE_DMA" if gfp & GFP_DMA else "ZONE_DMA32" if gfp & GFP_DMA32 else "any zone"
 
 
 def _free_pages(machine: DriverMachine, occupant: Occupant, order: int) -> None:
@@ -122,11 +139,16 @@ def _from_pool(device: Device, size: int, gfp: int) -> DmaBuffer | None:
             atomic_pool_expand(machine, pool, pool.initial.bit_length() - 1)
         pfn = pool.alloc(count)
         if pfn is None:
+            left = f"{pool.avail} of its {pool.size} pages free, but no {count} in one aligned piece"
+            device.refusals.append(f"atomic pool: {left}")
             continue
         if dma_coherent_ok(device, pfn, size):
             atomic_pool_work_fn(machine)
             return new_buffer(device, pfn, size, pool)
         pool.free(pfn, count)
+        _out_of_reach(device, "atomic pool", pfn)
+    if not device.refusals:
+        device.refusals.append("no atomic pool, and the caller may not sleep")
     machine.log.printk(f"Failed to get suitable pool for {device.name}", LOGLEVEL_WARNING)
     return None
 

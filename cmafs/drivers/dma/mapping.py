@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 
-from cmafs.drivers.device import Device, DmaBuffer, DriverMachine
+from cmafs.drivers.device import Device, DmaBuffer, DmaFailure, DriverMachine
 from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.direct import dma_direct_alloc, dma_direct_free, new_buffer
 from cmafs.drivers.of_reserved_mem import of_reserved_mem_device_init_by_idx
@@ -38,14 +38,28 @@ def dma_alloc_coherent(device: Device, size: int, gfp: int = GFP_KERNEL) -> DmaB
     """
     if size <= 0:
         return None
+    device.refusals.clear()
     if device.dma_mem is not None:
-        pfn = device.dma_mem.alloc(get_order(size, device.machine.config.page_shift))
-        buffer = None if pfn is None else new_buffer(device, pfn, size, device.dma_mem)
+        buffer = _from_own_pool(device, device.dma_mem, size)
     else:
         buffer = dma_direct_alloc(device, size, gfp)
     if buffer is not None:
         device.buffers.append(buffer)
+    else:
+        failure = DmaFailure(device.name, size, tuple(device.refusals))
+        device.machine.dma_failures.appendleft(failure)
     return buffer
+
+
+def _from_own_pool(device: Device, pool: DmaCoherentMem, size: int) -> DmaBuffer | None:
+    order = get_order(size, device.machine.config.page_shift)
+    pfn = pool.alloc(order)
+    if pfn is not None:
+        return new_buffer(device, pfn, size, pool)
+    free = pool.nr_pages - pool.bitmap.weight
+    text = f"its own pool has {free} of {pool.nr_pages} pages free, but no {1 << order} in one aligned piece"
+    device.refusals.append(f"{text}; where there is such a pool nobody else is asked")
+    return None
 
 
 def dma_free_coherent(device: Device, size: int, cpu_addr: int, dma_handle: int) -> None:
@@ -97,7 +111,7 @@ def dma_alloc(machine: DriverMachine, name: str, nbytes: int) -> DmaBuffer:
     probe(device)
     buffer = dma_alloc_coherent(device, nbytes)
     if buffer is None:
-        raise OSError(errno.ENOMEM, f"no memory for {device.name}")
+        raise OSError(errno.ENOMEM, f"no memory for {device.name}: {'; '.join(device.refusals)}")
     return buffer
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.drivers.dma.mapping import dma_alloc, dma_free
+from cmafs.fs.cma_debug import directory_name
 from cmafs.lib.cmdline import SIZE_SHIFTS
 from cmafs.lib.kstrtox import U64_MAX, parse_integer
 from cmafs.mm.page_owner import MOVABLE_KINDS
 from cmafs.sim import workload
+from cmafs.sim.verbs import UNPIN_PFN, VERBS
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
+    from cmafs.mm.cma import Cma
 
 #: What FUSE passes on at a time; a line that is cut there comes whole with the next write.
 MAX_WRITE = 128 << 10
@@ -69,17 +71,8 @@ def quoted(word: str) -> str:
     return repr(word[:QUOTE]) + ("…" if len(word) > QUOTE else "")
 
 
-@dataclass(frozen=True)
-class Verb:
-    """``usage`` as the refusal of a wrong count of words shows it; ``run`` gets the words."""
-
-    usage: str
-    run: Callable[[SimControl, list[str]], object]
-
-    @property
-    def words(self) -> int:
-        """How many words follow the verb."""
-        return len(self.usage.split())
+#: What runs a verb: it gets the words behind it.
+Verb: TypeAlias = "Callable[[SimControl, list[str]], object]"
 
 
 class SimControl:
@@ -88,19 +81,28 @@ class SimControl:
     def __init__(self, machine: BootedMachine) -> None:
         self.machine = machine
         self.memory = machine.memory
+        self.faults = machine.faults
         self._verbs: Mapping[str, Verb] = {
-            "spawn": Verb("NAME anon|file|tmpfs|kernel|slab SIZE", SimControl.spawn),
-            "grow": Verb("NAME SIZE", lambda c, w: workload.grow(c.memory, w[0], c.pages(w[1]))),
-            "shrink": Verb("NAME SIZE", lambda c, w: workload.shrink(c.memory, w[0], c.pages(w[1]))),
-            "kill": Verb("NAME", lambda c, w: workload.kill(c.memory, w[0])),
-            "pin": Verb("NAME N", SimControl.pin),
-            "unpin": Verb("NAME", lambda c, w: workload.unpin(c.memory, w[0])),
-            "mlock": Verb("NAME", lambda c, w: workload.mlock(c.memory, w[0])),
-            "munlock": Verb("NAME", lambda c, w: workload.munlock(c.memory, w[0])),
-            "dma_alloc": Verb("DEVICE SIZE", lambda c, w: dma_alloc(c.machine, w[0], c.bytes(w[1]))),
-            "dma_free": Verb("DEVICE SIZE", lambda c, w: dma_free(c.machine, w[0], c.bytes(w[1]))),
+            "spawn": SimControl.spawn,
+            "grow": lambda c, w: workload.grow(c.memory, w[0], c.pages(w[1])),
+            "shrink": lambda c, w: workload.shrink(c.memory, w[0], c.pages(w[1])),
+            "kill": lambda c, w: workload.kill(c.memory, w[0]),
+            "pin": SimControl.pin,
+            "unpin": lambda c, w: workload.unpin(c.memory, w[0]),
+            "mlock": lambda c, w: workload.mlock(c.memory, w[0]),
+            "munlock": lambda c, w: workload.munlock(c.memory, w[0]),
+            "dma_alloc": lambda c, w: dma_alloc(c.machine, w[0], c.bytes(w[1])),
+            "dma_free": lambda c, w: dma_free(c.machine, w[0], c.bytes(w[1])),
+            "dirty": lambda c, w: workload.dirty(c.memory, w[0], number(w[1])),
+            "clean": lambda c, w: workload.clean(c.memory, w[0]),
+            "fail": lambda c, w: c.faults.fail(c.area(w[0]), number(w[1]), w[2]),
+            "unfail": lambda c, w: c.faults.unfail(c.area(w[0])),
+            "pin_for": SimControl.pin_for,
+            "slow": lambda c, w: c.faults.set_slow(number(w[0])),
+            "deactivate": lambda c, w: c.faults.deactivate(c.area(w[0])),
+            "activate": lambda c, w: c.faults.activate(c.area(w[0])),
+            "lockdown": SimControl.lockdown,
         }
-        self._unpin_pfn = Verb("pfn PFN", lambda c, w: workload.unpin_pfn(c.memory, number(w[1])))
 
     def write(self, data: bytes) -> int:
         """One write(2): its lines in order, up to the first that is refused. Raises its OSError."""
@@ -116,7 +118,7 @@ class SimControl:
         if not words:
             return
         try:
-            self._verb(words).run(self, words[1:])
+            self._verb(words)(self, words[1:])
             self._announce(words)
         except OSError as error:
             verb = words[0] if _WORD.fullmatch(words[0]) else quoted(words[0])
@@ -130,14 +132,15 @@ class SimControl:
             self.machine.on_task(words[0], words[1])
 
     def _verb(self, words: list[str]) -> Verb:
-        """The verb of a line that has as many words as it needs. Raises Refused."""
+        """What runs a line that has as many words as its verb needs. Raises Refused."""
         verb = self._verbs.get(words[0])
         if verb is None:
             raise refuse(f"unknown verb, known are {' '.join(self._verbs)}")
+        usage = VERBS[words[0]].usage
         if words[0] == "unpin" and words[1:2] == [PFN]:
-            verb = self._unpin_pfn
-        if len(words) - 1 != verb.words:
-            raise refuse(f"expected {verb.usage}")
+            verb, usage = SimControl.unpin_pfn, UNPIN_PFN.usage
+        if len(words) - 1 != len(usage.split()):
+            raise refuse(f"expected {usage}")
         return verb
 
     def pages(self, word: str) -> int:
@@ -147,6 +150,28 @@ class SimControl:
     def bytes(self, word: str) -> int:
         """SIZE in bytes, rounded up to pages. Raises Refused."""
         return self.pages(word) << self.memory.layout.page_shift
+
+    def area(self, word: str) -> Cma:
+        """AREA: its name, or that of its directory in debugfs. Raises Refused."""
+        for cma in self.machine.cma:
+            if word in (cma.name.rstrip(), directory_name(cma).rstrip()):
+                return cma
+        known = " ".join(cma.name.rstrip() for cma in self.machine.cma)
+        raise refuse(f"no area {quoted(word)}, there are: {known or 'none'}", errno.ENOENT)
+
+    def pin_for(self, words: list[str]) -> None:
+        """``pin_for NAME N SECONDS``"""
+        if not number(words[1]):
+            raise refuse("the number of pages is 0")
+        self.faults.pin_for(words[0], number(words[1]), number(words[2]))
+
+    def lockdown(self, words: list[str]) -> None:
+        """``lockdown on`` and ``lockdown off``"""
+        if words[0] not in ("on", "off"):
+            raise refuse("expected on|off")
+        if not self.machine.abi.cma.lockdown:
+            raise refuse("this kernel has no lockdown, which came with 5.4", errno.EOPNOTSUPP)
+        self.machine.cma.locked_down = words[0] == "on"
 
     def spawn(self, words: list[str]) -> None:
         """``spawn NAME KIND SIZE``"""
@@ -163,3 +188,7 @@ class SimControl:
             raise refuse("the number of pages is 0")
         else:
             workload.pin(self.memory, words[0], count)
+
+    def unpin_pfn(self, words: list[str]) -> None:
+        """``unpin pfn PFN``"""
+        workload.unpin_pfn(self.memory, number(words[1]))

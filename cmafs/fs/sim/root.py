@@ -13,7 +13,9 @@ from cmafs.fs.dentry import Directory
 from cmafs.fs.dma_buf import DMA_HEAP
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.fs.sim.advice import show_advice
 from cmafs.fs.sim.control import SimControl
+from cmafs.fs.sim.map import show_map
 from cmafs.fs.sim.why import why
 from cmafs.lib.printk import encode
 from cmafs.sim.validate import validate
@@ -40,8 +42,14 @@ def task_line(task: TaskInfo) -> str:
 
 def show_tasks(machine: BootedMachine) -> bytes:
     """sim/tasks: who holds memory, and where."""
+    machine.faults.expire()
     lines = ["\t".join(TASK_COLUMNS), *map(task_line, tasks(machine.memory))]
-    return "".join(f"{line}\n" for line in lines).encode()
+    return encode("".join(f"{line}\n" for line in lines))
+
+
+def show_faults(machine: BootedMachine) -> bytes:
+    """sim/faults: what was set and not taken back."""
+    return encode("".join(f"{line}\n" for line in machine.faults.lines()))
 
 
 class Verify:
@@ -63,7 +71,7 @@ class Verify:
             machine.simlog.report(traceback.format_exc())
         if machine.simlog.internal_errors:
             wrong.append(INTERNAL_ERROR)
-        return ("\n".join(wrong or ["ok"]) + "\n").encode()
+        return encode("\n".join(wrong or ["ok"]) + "\n")
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
@@ -73,8 +81,11 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("control", 0o200, SeqOperations(store=control.write, missing=errno.EACCES))
     sim.file("tasks", 0o444, SeqOperations(partial(show_tasks, machine)))
     sim.file("verify", 0o444, SeqOperations(Verify(machine).show))
-    sim.file("why", 0o444, SeqOperations(lambda: why(machine).encode()))
-    sim.file("log", 0o444, SeqOperations(lambda: "".join(f"{line}\n" for line in machine.simlog).encode()))
+    sim.file("why", 0o444, SeqOperations(lambda: encode(why(machine))))
+    sim.file("faults", 0o444, SeqOperations(partial(show_faults, machine)))
+    sim.file("advice", 0o444, SeqOperations(partial(show_advice, machine)))
+    sim.file("map", 0o444, SeqOperations(partial(show_map, machine)))
+    sim.file("log", 0o444, SeqOperations(lambda: encode("".join(f"{line}\n" for line in machine.simlog))))
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():
         devices.file(name, 0o444, SeqOperations(partial(_show_device, device)))
@@ -87,4 +98,4 @@ def _show_heap(machine: BootedMachine, heap: DmaHeap) -> bytes:
 
 
 def _show_device(device: Device) -> bytes:
-    return show_device(device).encode()
+    return encode(show_device(device))

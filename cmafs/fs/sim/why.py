@@ -1,13 +1,14 @@
-"""sim/why: for each area what an allocation can get, who is in the way, what its last failure meant."""
+"""sim/why: for each area what an allocation can get, who is in the way, why searches failed and would now."""
 
 from __future__ import annotations
 
-import errno
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cmafs.lib.intervals import Interval, union, without
+from cmafs.mm.cma_failure import longest_aligned
 from cmafs.mm.page_owner import TAG_SHIFT
 from cmafs.sim.cma_owner import Taker, page_holders
 
@@ -15,24 +16,25 @@ if TYPE_CHECKING:
     from cmafs.drivers.device import Device
     from cmafs.init.machine import BootedMachine
     from cmafs.mm.cma import Cma
+    from cmafs.mm.cma_failure import CmaFailure
 
 #: How many holes, and how many pinned frames, are named.
 SHOWN = 8
 
 
-def holes(cma: Cma) -> list[Interval]:
-    """(first pfn, end pfn) of every hole of the bitmaps."""
-    units = ((cmr.base_pfn, *hole) for cmr in cma.ranges for hole in cmr.bitmap.holes)
-    shift = cma.order_per_bit
-    return [(base + (start << shift), base + (start + bits << shift)) for base, start, bits in units]
+def _pins(machine: BootedMachine, cma: Cma) -> list[int]:
+    """The frames of the area's holes from which no page can be moved, ascending."""
+    pins = sorted(machine.memory.pins)
+    spans = ((bisect_left(pins, first), bisect_left(pins, end)) for first, end in cma.holes())
+    return [pfn for low, high in spans for pfn in pins[low:high]]
 
 
-def longest_free_of_pins(cma: Cma, pins: list[int]) -> int:
-    """Pages of the longest piece of a hole in which no frame is pinned, in whole bits."""
+def _free_of(cma: Cma, pins: list[int]) -> list[Interval]:
+    """The pieces of the holes, in whole bits, in which no frame is pinned."""
     unit = 1 << cma.order_per_bit
     bases = [(pfn, cmr.base_pfn) for pfn in pins if (cmr := cma.find_range(pfn))]
     pinned = union((pfn - (pfn - base) % unit, pfn - (pfn - base) % unit + unit) for pfn, base in bases)
-    return max((end - start for start, end in without(holes(cma), pinned)), default=0)
+    return list(without(cma.holes(), pinned))
 
 
 def _named(items: list[str]) -> str:
@@ -49,7 +51,7 @@ def _occupants(machine: BootedMachine, cma: Cma) -> str:
     """Whose pages live in the area's holes."""
     owners = machine.memory.owners
     counts: Counter[int] = Counter()
-    for first, end in holes(cma):
+    for first, end in cma.holes():
         counts.update(tag >> TAG_SHIFT for _, tag in owners.used_in(first, end))
     named = [f"{owners.occupants[ident].name} {pages}" for ident, pages in counts.most_common()]
     return _named(named) or "nobody"
@@ -63,38 +65,65 @@ def _holders(machine: BootedMachine, cma: Cma) -> str:
     return _named([f"{owner.name} {pages}" for owner, pages in counts.most_common()]) or "nobody"
 
 
-def _failure(cma: Cma, longest: int) -> str:
-    """What the last failure meant, and whether the same request would go through now."""
-    failure = cma.last_failure
-    if failure is None:
-        return "no allocation has failed"
-    code = errno.errorcode[failure.error]
-    meaning = {
-        errno.ENOMEM: "no hole was large enough, or there was no memory to move the pages in it to",
-        errno.EBUSY: "every window of that size held a page that cannot move",
-    }[failure.error]
-    if failure.error == errno.EBUSY and cma.areas.abi.no_hole_is_busy and failure.pfn < 0:
-        meaning = "no hole was large enough"
-    if failure.count > cma.count or not failure.count:
-        meaning = "the area is smaller" if failure.count else "nothing was asked for"
-    now = "would fit now" if 0 < failure.count <= longest else "would still fail"
-    return f"last failure: {failure.count} pages, -{failure.error} ({code}): {meaning}; {now}"
+def _first_fit(pieces: Iterable[Interval], count: int, step: int) -> int | None:
+    """The lowest multiple of ``step`` from which on a piece has ``count`` pages."""
+    aligned = ((-(-start // step) * step, end) for start, end in pieces)
+    return next((start for start, end in aligned if end - start >= count), None)
+
+
+def _now(machine: BootedMachine, cma: Cma, failure: CmaFailure, pieces: list[Interval]) -> str:
+    """Whether the same request would go through now, and if not, what is in its way.
+
+    ``pieces``: those of the holes without a pinned page.
+    """
+    count, step = failure.count, cma.alignment(failure.align)
+    if not 0 < count <= cma.count:
+        return "it can never fit"
+    place = _first_fit(pieces, count, step)
+    if place is not None:
+        used = sum(1 for _ in machine.memory.owners.used_in(place, place + count))
+        return "it would fit now" + (f", if its place can be cleared ({used} pages used)" if used else "")
+    if _first_fit(cma.holes(), count, step) is not None:
+        return "it would still fail: every place holds a pinned page"
+    if cma.maxchunk() >= count:
+        return "it would still fail: no hole has so many pages from an aligned one on"
+    return f"it would still fail: the largest hole has {cma.maxchunk()} pages"
+
+
+def _failures(machine: BootedMachine, cma: Cma, pieces: list[Interval]) -> Iterator[str]:
+    """The searches that found nothing, newest first: why they did not then, and whether they would now."""
+    if not cma.failures:
+        yield "no allocation has failed"
+    for failure in cma.failures:
+        times = f" ({failure.times} times)" if failure.times > 1 else ""
+        yield f"failed{times}: {failure}; {_now(machine, cma, failure, pieces)}"
 
 
 def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     """What there is to say about one area; counts in pages."""
+    pins = _pins(machine, cma)
+    pieces = _free_of(cma, pins)
     used = cma.count - cma.available_count
-    pins = sorted(pfn for pfn in machine.memory.pins if any(f <= pfn < e for f, e in holes(cma)))
-    longest = longest_free_of_pins(cma, pins)
     yield f"{cma.name.rstrip()}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
+    longest = longest_aligned(pieces, 1)[1]
     yield f"an allocation can get at most {longest} pages now (writers see ENOMEM beyond that)"
-    spans = [f"{end - first} at {first:#x}" for first, end in holes(cma)]
+    yield from _for_drivers(machine, cma, pieces, longest)
+    spans = [f"{end - first} at {first:#x}" for first, end in cma.holes()]
     yield f"holes: {_named(spans) or 'none'}"
-    yield f"pages of others in them, which must move: {_occupants(machine, cma)}"
+    yield f"used pages in the holes, which have to move: {_occupants(machine, cma)}"
     if pins:
-        yield f"pinned frames in them, which cannot move: {_named([_owner(machine, pfn) for pfn in pins])}"
-    yield _failure(cma, longest)
+        named = _named([_owner(machine, pfn) for pfn in pins])
+        yield f"pinned pages in the holes, which cannot move: {named}"
+    yield from _failures(machine, cma, pieces)
     yield f"held by: {_holders(machine, cma)}"
+
+
+def _for_drivers(machine: BootedMachine, cma: Cma, pieces: list[Interval], longest: int) -> Iterator[str]:
+    """What the DMA API can get, where its alignment makes that less."""
+    step = cma.alignment(machine.config.number("CMA_ALIGNMENT"))
+    pages = longest_aligned(pieces, step)[1]
+    if step <= longest and pages < longest:
+        yield f"a driver at most {pages}: its larger buffers begin at a multiple of {step} pages"
 
 
 def why(machine: BootedMachine) -> str:
@@ -104,4 +133,5 @@ def why(machine: BootedMachine) -> str:
         first, *rest = area_lines(machine, cma)
         text += f"{first}\n" + "".join(f"  {line}\n" for line in rest)
     free = sum(zone.nr_free - zone.nr_free_cma for zone in machine.memory.zones)
-    return f"{text}free memory outside CMA, to which pages can move: {free} pages\n"
+    text += f"free memory outside CMA, to which pages can move: {free} pages\n"
+    return text + "".join(f"dma_alloc failed: {failure}\n" for failure in machine.dma_failures)

@@ -57,7 +57,7 @@ def state(files: list[TraceEventFile]) -> bytes:
     return b"X\n" if len(states) > 1 else b"1\n" if True in states else b"0\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class EventFiles:
     """``available_events``, ``set_event`` and ``events/`` of one trace array."""
 
@@ -106,7 +106,8 @@ class EventFiles:
         """The ``filter`` file of one event."""
 
         def show() -> bytes:
-            return f"{'none' if file.filter_string is None else file.filter_string}\n".encode()
+            text = "none" if file.filter_string is None else file.filter_string
+            return f"{text}\n".encode("latin-1")
 
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_filter, file))

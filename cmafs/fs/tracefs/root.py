@@ -12,19 +12,34 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, RegularFile, fail, new_directory
+from cmafs.fs.dentry import (
+    Directory,
+    File,
+    FileOperations,
+    FileSystemType,
+    Inode,
+    OpenedBy,
+    RegularFile,
+    fail,
+    new_directory,
+    walk,
+)
 from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
 from cmafs.lib.kstrtox import c_integer, kstrtoul_from_user
-from cmafs.trace.array import TraceArray
+from cmafs.lib.printk import encode
+from cmafs.trace.array import TRACE_BUF_SIZE_DEFAULT, TraceArray
 from cmafs.trace.tracer import Tracer
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
+
+#: Files that know the event alone, not the trace array (``trace_format_open()``, ``event_id_read()``).
+UNCOUNTED = ("/format", "/id")
 
 #: ``TRACE_BUF_SIZE``: what one write to trace_marker may bring, in bytes.
 TRACE_BUF_SIZE = 1024
@@ -42,12 +57,12 @@ class TracePipe(File):
     def read(self, size: int, offset: int) -> bytes:
         """Consume lines up to ``size`` bytes; a line that is longer is given in pieces."""
         while len(self._rest) < size and (line := self._next_line()):
-            self._rest += line.encode()
+            self._rest += encode(line)
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
 
 
-@dataclass
+@dataclass(eq=False)
 class TracingFiles:
     """The files of one trace array."""
 
@@ -80,7 +95,7 @@ class TracingFiles:
         return len(data)
 
     def _show(self) -> bytes:
-        return self.tracer.text(self.array).encode()
+        return encode(self.tracer.text(self.array))
 
     def _open_trace(self, flags: int) -> None:
         """``tracing_open()``: opening for writing with O_TRUNC empties the buffer."""
@@ -109,9 +124,7 @@ class TracingFiles:
         if not kib:
             fail(errno.EINVAL)
         size = c_integer(kib << 10, bits, signed=False)
-        memory = self.machine.memory
-        if size > sum(zone.nr_free for zone in memory.zones) << memory.layout.page_shift:
-            fail(errno.ENOMEM)
+        need_memory(self.machine, self.tracer, size, self.array)
         self.array.resize(size)
         return len(data)
 
@@ -120,7 +133,7 @@ class TracingFiles:
         if not self.array.tracing_on:
             fail(errno.EBADF)
         data = data[:TRACE_BUF_SIZE]
-        self.tracer.mark(self.array, data.decode("latin-1"))
+        self.tracer.mark(self.array, data)
         return len(data)
 
     def _tracing_on(self) -> bytes:
@@ -132,14 +145,46 @@ class TracingFiles:
         return len(data)
 
     def _error_log(self) -> bytes:
-        return "".join(self.array.error_log).encode()
+        return "".join(self.array.error_log).encode("latin-1")  # of filters, a character a byte
 
     def _open_error_log(self, flags: int) -> None:
         if truncates(flags):
             self.array.error_log.clear()
 
 
-@dataclass
+def need_memory(machine: BootedMachine, tracer: Tracer, size: int, array: TraceArray | None = None) -> None:
+    """Whether a ring of ``size`` bytes fits into free memory beside those of the other trace arrays.
+
+    They take no pages of the simulated machine. Raises ENOMEM.
+    """
+    others = sum(other.ring.size for other in tracer.arrays if other is not array)
+    memory = machine.memory
+    if others + size > sum(zone.nr_free for zone in memory.zones) << memory.layout.page_shift:
+        fail(errno.ENOMEM)
+
+
+@dataclass(frozen=True)
+class HoldsArray:
+    """The operations of a file that keeps its trace array in use while it is open.
+
+    Source: ``tracing_open_generic_tr()``, ``tracing_release_generic_tr()`` and their likes, ``@v6.12``.
+    """
+
+    array: TraceArray
+    fops: FileOperations
+
+    def open(self, inode: Inode, flags: int) -> File:
+        """Raises what the file's own open raises."""
+        file = self.fops.open(inode, flags)
+        self.array.ref += 1
+        file.on_release = self._release
+        return file
+
+    def _release(self) -> None:
+        self.array.ref -= 1
+
+
+@dataclass(eq=False)
 class Instances:
     """``instances/``: a directory made there is a trace array of its own."""
 
@@ -153,14 +198,19 @@ class Instances:
         self.directory.on_rmdir = self.rmdir
 
     def mkdir(self, name: str) -> None:
-        """``instance_mkdir()``: a trace array and its files."""
+        """``instance_mkdir()``: a trace array and its files. Raises ENOMEM."""
+        need_memory(self.machine, self.tracer, TRACE_BUF_SIZE_DEFAULT)
         made = self.directory.subdir(name, stat.S_IMODE(self.directory.mode))
         self._arrays[name] = array = self.tracer.instance()
         TracingFiles(self.machine, self.tracer, array).populate(made)
+        for path, inode in walk(made):
+            if isinstance(inode, RegularFile) and not path.endswith(UNCOUNTED):
+                inode.fops = HoldsArray(array, inode.fops)
 
     def rmdir(self, name: str) -> None:
-        """``instance_rmdir()``: the trace array goes with its files."""
-        self.tracer.remove(self._arrays.pop(name))
+        """``instance_rmdir()``: the trace array goes with its files. Raises EBUSY while one is open."""
+        self.tracer.remove(self._arrays[name])
+        del self._arrays[name]
         self.directory.remove(name)
 
 
@@ -192,7 +242,7 @@ def tracing_directory(machine: BootedMachine) -> Directory:
     TracingFiles(machine, tracer, tracer.arrays[0]).populate(root)
     _boot_parameters(machine, tracer)
     read = 0o440 if abi.restricts_others else 0o444
-    root.file("saved_cmdlines", read, SeqOperations(lambda: tracer.cmdlines().encode()))
+    root.file("saved_cmdlines", read, SeqOperations(lambda: encode(tracer.saved_cmdlines.text())))
     Instances(machine, tracer, root.subdir("instances", 0o750 if abi.restricts_directories else 0o755))
     return root
 

@@ -1,0 +1,94 @@
+"""A report for people: the table of areas and a paragraph for each finding, or one line for each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cmafs.check.report import ERROR, NOTE, Problem, Report
+from cmafs.check.tree import size_text
+
+
+def to_text(report: Report, log: bool) -> str:
+    """The table of areas, the problems, the verdict; before them the boot log if it is wanted."""
+    head = f"{report.board}: " if report.board else ""
+    lines = [*report.log, ""] if log else []
+    lines += [f"{head}Linux {report.kernel} on {report.arch} ({report.why})", ""]
+    lines += _table(report) if report.areas else ["no areas"]
+    for problem in report.problems:
+        if problem.severity == ERROR:
+            lines += ["", *_paragraph(problem, report.kernel)]
+    remarks = [line for p in report.problems if p.severity == NOTE for line in _remark(p)]
+    return "\n".join([*lines, *([""] if remarks else []), *remarks, "", verdict(report), ""])
+
+
+def _table(report: Report) -> list[str]:
+    rows = [("AREA", "BASE", "SIZE", "BASE_PFN", "COUNT", "ORDER", "DEFAULT", "NODE")]
+    for area in report.areas:
+        base, size = area.base_pfn << report.page_shift, area.count << report.page_shift
+        default = "default" if area.default else "-"
+        numbers = (str(area.base_pfn), str(area.count), str(area.order_per_bit))
+        rows.append((area.name, f"{base:#x}", size_text(size), *numbers, default, area.node or "-"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _paragraph(problem: Problem, kernel: str) -> list[str]:
+    lines = [
+        finding(problem),
+        f"  effect on {kernel}: {problem.effect}, {problem.consequence}",
+        f"  rule: {problem.rule}",
+    ]
+    lines += [f"  remedy: {problem.remedy}"] if problem.remedy else []
+    return lines + [f"  log: {line}" for line in problem.said]
+
+
+def _remark(problem: Problem) -> list[str]:
+    return [finding(problem), *([f"  remedy: {problem.remedy}"] if problem.remedy else [])]
+
+
+def finding(problem: Problem, kernels: Sequence[str] = ()) -> str:
+    """One line as compilers print it: ``file:line:column: severity: node: what [code] (kernels)``."""
+    where = f"{problem.place}: " if problem.place else ""
+    node = f"{problem.node}: " if problem.node else ""
+    on = f" ({', '.join(kernels)})" if kernels else ""
+    return f"{where}{problem.severity}: {node}{problem.text} [{problem.code}]{on}"
+
+
+def verdict(report: Report) -> str:
+    """How many problems there are, and how many of the regions that ask for an area became one."""
+    made = sum(area.node is not None for area in report.areas)
+    said = [f"{report.errors} problem{'s' if report.errors > 1 else ''}"] if report.errors else []
+    if report.asked:
+        said.append(f"{made} of {report.asked} regions that ask for an area became one")
+    elif not report.errors:
+        said.append("no region asks for an area")
+    if report.asked and report.others:
+        said.append(
+            f"{report.others} more in /reserved-memory ask{'' if report.others > 1 else 's'} for none"
+        )
+    if report.silenced:
+        said.append(f"{report.silenced} finding{'s' if report.silenced > 1 else ''} silenced")
+    return "; ".join(said)
+
+
+def by_finding(reports: Sequence[Report]) -> list[tuple[str, Problem, list[str]]]:
+    """(board, problem, kernels) of each finding, said once for all kernels that it is the same on."""
+    found: dict[tuple[object, ...], tuple[str, Problem, list[str]]] = {}
+    for report in reports:
+        for p in report.problems:
+            key = (report.board, p.code, p.node, p.prop, p.severity, p.place, p.what)
+            found.setdefault(key, (report.board, p, []))[2].append(report.kernel)
+    return list(found.values())
+
+
+def to_brief(reports: Sequence[Report]) -> str:
+    """A line for each finding, with its kernels where several were asked."""
+    lines = []
+    for board, problem, kernels in by_finding(reports):
+        asked = list(dict.fromkeys(report.kernel for report in reports if report.board == board))
+        on = list(dict.fromkeys(kernels))
+        named = [] if len(asked) == 1 else ["all kernels"] if on == asked else on
+        lines.append(finding(problem, named) + "\n")
+    return "".join(lines)

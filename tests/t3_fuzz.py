@@ -1,0 +1,30 @@
+"""Any bytes, to every parser and every writable file: an errno or one line, at once, and nothing broken."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from fuzz_support import ANYWHERE, Target, fuzz, mutated, targets
+from soak_support import SOAK, soak_seconds
+
+TARGETS = targets()
+#: Seconds of each in the suite: twenty in all.
+SECONDS = soak_seconds(0.5) / len(TARGETS) if SOAK else 20 / len(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.timeout(SECONDS + 300)
+def test_fuzz(target: Target, record_property: pytest.RecordProperty) -> None:
+    done = fuzz(target, SECONDS, random.randrange(1 << 32) if SOAK else 1, keep=SOAK)
+    assert done.cases >= len(target.corpus())
+    record_property("cases", done.cases)
+    print(f"{target.name}: {done.cases} cases in {done.seconds:.1f} s")
+
+
+def test_the_same_seed_gives_the_same_cases() -> None:
+    one, two = (random.Random(7) for _ in range(2))
+    known = [b"spawn a anon 1M", b"kill a"]
+    assert [mutated(one, known, ANYWHERE) for _ in range(500)] == [
+        mutated(two, known, ANYWHERE) for _ in range(500)
+    ]
