@@ -168,6 +168,14 @@ def test_names_end_within_32_bytes() -> None:
         buffer.set_name("x" * 32)
 
 
+def test_a_name_cannot_break_the_lines_of_sim() -> None:
+    machine = boot()
+    buffer = machine.dma_heap("reserved").alloc(1)
+    buffer.set_name("a\n0x1\t\udcffb")
+    assert machine.read("/sim/devices/dma_heap:reserved").endswith(b"\tsh[38] a?0x1??b\n")
+    assert b"\ta\n0x1\t\xffb\n" in machine.read("/sys/kernel/debug/dma_buf/bufinfo")
+
+
 def test_an_unknown_heap_says_which_there_are() -> None:
     with pytest.raises(OSError, match="no heap camera; there are: system, reserved"):
         boot().dma_heap("camera")

@@ -134,3 +134,30 @@ def test_there_is_what_was_built_in() -> None:
         "ls /dev/dma_heap; stat -c %a /dev/dma_heap /dev/dma_heap/system", "--config", "DMABUF_HEAPS_CMA=n"
     )
     assert names.stdout == "system\n755\n600\n"
+
+
+FILE_OF_A_BUFFER = """
+import fcntl, os, struct
+heap = os.open("/dev/dma_heap/reserved", os.O_RDWR)
+data = bytearray(struct.pack("=QIIQ", 4096, 0, os.O_RDWR, 0))
+fcntl.ioctl(heap, 0xC0184800, data)
+fd = struct.unpack("=QIIQ", data)[1]
+print(os.readlink(f"/proc/self/fd/{fd}"), os.read(fd, 3), os.lseek(fd, 7, os.SEEK_SET))
+for number, size in ((2, 8), (3, 8)):
+    try:
+        fcntl.ioctl(fd, 0xC0086200 | number, bytearray(size))
+    except OSError as error:
+        print(error.errno)
+try:
+    os.ftruncate(fd, 1 << 40)
+except OSError as error:
+    print(error.errno)
+other = os.dup(fd)
+print(open("/sys/kernel/debug/dma_buf/bufinfo").read().split("\\n")[3].split("\\t")[3])
+"""
+
+
+def test_the_file_of_a_buffer_is_as_the_exceptions_say() -> None:
+    done = cmafs("run", *MACHINE, "--", "python3", "-c", FILE_OF_A_BUFFER)
+    shown = "/memfd:dmabuf (deleted) b'\\x00\\x00\\x00' 7\n25\n25\n1\n00000001\n"
+    assert (done.stdout, done.stderr) == (shown, "")

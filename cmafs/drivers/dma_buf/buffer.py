@@ -55,8 +55,9 @@ class DmaBuf:
 
     @property
     def holder(self) -> str:
-        """Who holds it, for people: command, pid, the buffer's name."""
-        return f"{self.comm}[{self.pid}]" + (f" {self.name}" if self.name else "")
+        """Who holds it, for people: command, pid, the buffer's name, in one line whatever it has in it."""
+        text = f"{self.comm}[{self.pid}]" + (f" {self.name}" if self.name else "")
+        return "".join(c if c.isprintable() else "?" for c in text)
 
     def sync(self, flags: int) -> None:
         """``DMA_BUF_IOCTL_SYNC``: nothing but the check, as caches are coherent. Raises OSError EINVAL."""
