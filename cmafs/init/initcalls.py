@@ -13,6 +13,7 @@ from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.drivers.dma_buf.heap import add_heaps
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.mm.cma import cma_alloc
@@ -37,6 +38,7 @@ def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
     else:
         _atomic_pools(boot, machine)
     boot.log.ptr_key_filled = True
+    add_heaps(machine)
     machine.devices = of_platform_populate(machine, boot.tree)
     _board_allocations(boot)
 
