@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
+from cmafs.dataclass import replace
 from cmafs.drivers.cma2010.profile import UnknownProfile
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree

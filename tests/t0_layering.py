@@ -15,6 +15,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "cmafs"
 #: The rooms from the ground up: a room imports only rooms before it.
 FLOORS = (
+    "dataclass",
     "abi",
     "lib",
     "mm",

@@ -14,10 +14,9 @@ Every field has its citation in the module of its subject:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmafs.abi import boot, cma, dma, mm, printk, proc, trace
 from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row
+from cmafs.dataclass import dataclass
 
 __all__ = ["DIALECTS", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
 

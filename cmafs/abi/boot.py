@@ -7,9 +7,8 @@ one release off; M: from memory of the source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmafs.abi.rows import rows_from
+from cmafs.dataclass import dataclass
 
 #: When the rule "bottom-up from 4 GiB first" applies (``BootAbi.bottom_up_rule``).
 BOTTOM_UP_NEVER = "never"

@@ -9,9 +9,9 @@ its transcripts'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cmafs.abi.rows import Rows, rows_from
+from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)

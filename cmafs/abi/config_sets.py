@@ -8,7 +8,8 @@ not know is not meant for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ file where the symbol counts) and a release that has it so; P: the release follo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from cmafs.dataclass import dataclass
 
 #: Releases compared by number: a symbol exists from ``since`` on and before ``until``.
 OLDEST, NEWEST = "4.4", "99.0"

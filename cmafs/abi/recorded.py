@@ -6,7 +6,7 @@ compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ between follow from the change logs (P).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from cmafs.dataclass import dataclass, replace
 
 Items = tuple[str, ...]
 

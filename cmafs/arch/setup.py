@@ -6,9 +6,9 @@ Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
+from cmafs.dataclass import dataclass
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.intervals import union

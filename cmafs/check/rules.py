@@ -7,7 +7,8 @@ to do is ``check.remedy``'s, which tries it first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from cmafs.dataclass import dataclass
 
 _BINDING = "reserved-memory/reserved-memory.yaml"
 _POOL_BINDING = "reserved-memory/shared-dma-pool.yaml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +19,7 @@ from cmafs.cli.options import (
     say_rounding,
     shard_of,
 )
+from cmafs.dataclass import dataclass, replace
 from cmafs.init.options import MachineOptions
 
 if TYPE_CHECKING:

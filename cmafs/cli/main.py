@@ -1,6 +1,6 @@
 """The command `cmafs`: one parser, of which man page and completions are made, and one module per subcommand.
 
-A subcommand's module has ``add_parser(commands, machine)`` and ``main(args)``. It is imported on every start,
+A subcommand's module has ``add_parser(commands, machine)`` and ``main(args)``. It is imported for --help too,
 and so imports what costs time inside its ``main``.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 
 from cmafs import __version__
@@ -42,8 +43,8 @@ exit status: 0 done, 1 it failed (one line on standard error says why), 2 wrong 
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The one parser, with every subcommand."""
+def make_parser(word: str = "") -> argparse.ArgumentParser:
+    """The one parser: with every subcommand, or with those of the module that is called as ``word`` is."""
     parser = argparse.ArgumentParser(
         prog="cmafs",
         description=_DESCRIPTION,
@@ -53,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     machine = machine_options()
-    for name in COMMANDS:
+    wanted = word.replace("-", "_")
+    for name in (wanted,) if wanted in COMMANDS else COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
     for command in commands.choices.values():
         command.set_defaults(usage_error=command.error)
@@ -68,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     open_streams()
     try:
-        args, unknown = make_parser().parse_known_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args, unknown = make_parser(words[0] if words else "").parse_known_args(words)
         if unknown:  # of the subcommand, whose usage is to be shown
             args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as end:  # of argparse: after --help, or after wrong usage

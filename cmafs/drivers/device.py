@@ -6,9 +6,9 @@ Source: ``include/linux/device.h``, ``include/linux/dma-direct.h@v6.12``. Addres
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from cmafs.dataclass import dataclass, field
 from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.mm.cma_areas import FAILURES_KEPT

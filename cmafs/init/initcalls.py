@@ -5,10 +5,10 @@ Kernel: ``kernel/dma/pool.c``, ``arch/arm/mm/dma-mapping.c``. Sizes are bytes un
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmafs.arch.setup import EarlyBoot
+from cmafs.dataclass import replace
 from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.dma.direct import pool_pages_from_cma

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from cmafs.dataclass import dataclass
 
 EFFECT_REFUSED = "refused"  # it was meant to become an area and did not
 EFFECT_IGNORED = "ignored"  # the kernel passes over it

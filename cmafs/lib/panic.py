@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from cmafs.dataclass import dataclass, field
 from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.printk import Printk
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from cmafs.abi.mm import MmAbi
+from cmafs.dataclass import dataclass, field
 from cmafs.mm.page_owner import Occupant, PageOwners
 from cmafs.mm.runs import RunList
 from cmafs.mm.vmstat import Vmstat

@@ -11,7 +11,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from cmafs.dataclass import dataclass, field
 
 TAG_SHIFT = 40
 TAG_INDEX = (1 << TAG_SHIFT) - 1

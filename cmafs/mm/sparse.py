@@ -7,8 +7,7 @@ land in: so the sequence of requests is followed as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cmafs.dataclass import dataclass
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, Memblock
 
 _PMD_SIZE = 1 << 21

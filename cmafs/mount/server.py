@@ -10,10 +10,10 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from cmafs.dataclass import dataclass
 from cmafs.init.task import Task
 from cmafs.mount.ending import explain
 from cmafs.mount.mounts import NAME, check_device, check_mountpoint, topmost

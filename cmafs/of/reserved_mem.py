@@ -8,9 +8,9 @@ it is unflattened. Kernel: ``drivers/of/fdt.c``, ``drivers/of/of_reserved_mem.c`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from cmafs.abi.boot import SORT_NONE
+from cmafs.dataclass import dataclass, field
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
 from cmafs.lib.intervals import within
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING

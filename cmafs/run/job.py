@@ -18,9 +18,9 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
+from cmafs.dataclass import dataclass
 from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig

@@ -11,9 +11,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cmafs.dataclass import dataclass
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (

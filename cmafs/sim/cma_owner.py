@@ -6,9 +6,9 @@ The kernel does not know this: its bitmap has no names. Here every taker keeps a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmafs.dataclass import dataclass
 from cmafs.lib.intervals import Interval, union, without
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from cmafs.dataclass import dataclass, field
 from cmafs.lib.bitmap import Bitmap
 
 

@@ -5,8 +5,7 @@ Source: ``kernel/dma/pool.c@v5.10`` on ``lib/genalloc.c``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from cmafs.dataclass import dataclass, field
 from cmafs.lib.bitmap import Bitmap
 
 
