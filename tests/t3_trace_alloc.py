@@ -93,7 +93,10 @@ def test_a_pinned_page_is_in_the_way(capsys):
     assert status == 1
     assert "    test_pages_isolated(0x60060, 0x603e4): -EBUSY, 0x60100 is in the way" in lines
     assert "  cma_alloc(): 28 more windows, up to 0x6007c, are busy as well" in lines
-    assert "= Cannot allocate memory" in lines
+    assert (
+        "= Cannot allocate memory: every place for them held a page that could not move, last 0x60100 ([pin])"
+        in lines
+    )
     assert lines[-2].endswith("alloc failed, req-size: 900 pages, ret: -16")
 
 

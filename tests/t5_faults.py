@@ -23,7 +23,8 @@ import pytest
 from run_support import CMAFS, cmafs
 from soak_support import SOAK, soak_seconds
 
-from cmafs.mount.mounts import mounted_at, server_of
+from cmafs.mount.mounts import mounted_at
+from cmafs.mount.presence import server_of
 
 PROCESSES = 16
 SEED = int(os.environ.get("CMAFS_FAULTS_SEED", random.randrange(1 << 32) if SOAK else 1))
@@ -82,9 +83,9 @@ class Mounted:
         """The pid of its server."""
         mount = mounted_at(str(self.place))
         assert mount
-        pid = server_of(mount.device)
-        assert pid
-        return pid
+        with server_of(mount.device, mount.owner) as server:
+            assert server
+            return server.pid
 
     def work(self, seed: int) -> None:
         """Let the processes begin."""

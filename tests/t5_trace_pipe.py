@@ -15,7 +15,8 @@ from typing import IO
 import pytest
 from conftest import Mount
 
-from cmafs.mount.mounts import mounted_at, server_of
+from cmafs.mount.mounts import mounted_at
+from cmafs.mount.presence import server_of
 
 TRACING, ALLOC = "sys/kernel/tracing", "sys/kernel/debug/cma/reserved/alloc"
 #: Files that a server may open, threads that it may start: its own, and the feeder.
@@ -26,9 +27,9 @@ def server(machine: Path) -> int:
     """The pid of the server of a mount."""
     mount = mounted_at(str(machine))
     assert mount
-    pid = server_of(mount.device)
-    assert pid
-    return pid
+    with server_of(mount.device, mount.owner) as found:
+        assert found
+        return found.pid
 
 
 def threads(pid: int) -> int:

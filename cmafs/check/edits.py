@@ -21,7 +21,7 @@ _CELL = 4
 _FOUR_GIB = 1 << 32
 
 
-@dataclass
+@dataclass(eq=False)
 class Trial:
     """A copy of a board to change: its tree, its options with their command line.
 

@@ -21,6 +21,7 @@ from cmafs.cli.options import (
 )
 from cmafs.dataclass import dataclass, replace
 from cmafs.init.options import MachineOptions
+from cmafs.mount.ending import one_line
 
 if TYPE_CHECKING:
     from cmafs.check.formats import Unchecked
@@ -109,7 +110,7 @@ def run_check(args: argparse.Namespace) -> int:
     if len(jobs) == 1 and unchecked:
         raise CommandFailed(unchecked[0].why)
     for one in unchecked:
-        print(f"cmafs: {one.board} on {one.kernel}: {one.why}", file=sys.stderr)
+        print(one_line(f"cmafs: {one.board} on {one.kernel}: {one.why}"), file=sys.stderr)
     sys.stdout.write(_formatted(args, reports, unchecked))
     return 2 if unchecked else 0 if all(report.ok for report in reports) else 1
 

@@ -33,7 +33,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass
+@dataclass(eq=False)
 class SourceMap:
     """Places of a tree: ``nodes`` has wherever a node was opened, ``props`` where a value was set last.
 

@@ -91,7 +91,7 @@ class Feed:
             self.writer = -1
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     """One run on its way: its process, its pipes, an unfinished line of each, what is to be said.
 
