@@ -15,7 +15,7 @@ Every field has its citation in the module of its subject:
 from __future__ import annotations
 
 from cmafs.abi import boot, cma, dma, mm, printk, proc, trace
-from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row
+from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row, rows_before
 from cmafs.dataclass import dataclass
 
 __all__ = ["DIALECTS", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
@@ -42,8 +42,7 @@ class KernelAbi:
 
     def older_rows(self) -> list[str]:
         """This row and those before it, the oldest first; a dialect comes after the row it starts from."""
-        rows = list(RELEASES)
-        return [*rows[: rows.index(self.base) + 1], *([self.row] if self.row in DIALECTS else [])]
+        return rows_before(self.row)
 
 
 def kernel_abi(name: str) -> KernelAbi:

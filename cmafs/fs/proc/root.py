@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -81,6 +80,8 @@ def _section_pages(machine: BootedMachine) -> int:
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:
     """config.gz, where IKCONFIG_PROC is on, and the file in boot/."""
     if b"CONFIG_IKCONFIG_PROC=y\n" in text:
+        import gzip
+
         packed = gzip.compress(text, mtime=0)
         proc.file("config.gz", 0o444, SeqOperations(lambda: packed, missing=errno.EIO), len(packed))
     boot = root.subdir("boot", 0o755, BOOT)
