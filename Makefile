@@ -47,7 +47,7 @@ lint: setup
 	$(BIN)/ruff check cmafs tests
 	$(BIN)/ruff format --check --exclude tests/scripts cmafs tests
 	$(BIN)/mypy
-	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/run/shims/*
+	shellcheck .ci/setup .ci/run tests/scripts/*.sh cmafs/run/shims/* cmafs/board/record.sh
 
 test: lint
 	$(PYTEST) tests $(ARGS)

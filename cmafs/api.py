@@ -69,6 +69,10 @@ class RealClock:
         """Nanoseconds since the machine's boot."""
         return time.monotonic_ns() - self._start if self._start else 0
 
+    def advance(self, nanoseconds: int) -> None:
+        """Wait."""
+        time.sleep(nanoseconds / 1e9)
+
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
     """``KEY=VALUE`` and names of sets as they are, else the lines of the file of that name.

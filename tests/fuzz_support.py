@@ -27,7 +27,7 @@ from types import FrameType
 import dts_support as dts
 
 from cmafs import api
-from cmafs.cli.check import report_on
+from cmafs.check.examine import report_on
 from cmafs.drivers.cma2010.profile import UnknownProfile
 from cmafs.fs.dentry import RegularFile, walk
 from cmafs.fs.namei import O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY

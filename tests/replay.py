@@ -39,21 +39,28 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also as ``python -m tests.replay``
 
 import replay_scripts
-from replay_steps import MAX_READ, Kernel, Mounted, Operation, echo, expected, perform, read_all
+from replay_steps import Kernel, Mounted, Operation, expected, perform
 
 from cmafs.api import Machine
 from cmafs.fs.namei import Syscalls
 from cmafs.init.machine import BootedMachine
 from cmafs.lib.kconfig import FileLine
+from cmafs.replay.compare import (
+    LAG,
+    agrees,
+    compare_log,
+    difference,
+    filtered,
+    page_kib,
+    prepare,
+    read_log,
+)
+from cmafs.replay.transcript import MEMORY_REPORT
 
 #: Kinds that are replayed.
 KINDS = ("walk", "exhaust", "parse", "files", "hugetlb-walk", "pins", "xbusy", "mem")
 TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 
-#: Pages that a real machine keeps on per-CPU lists. Until 5.13 a list ends at six batches of 63 pages
-#: (mm/page_alloc.c:pageset_set_batch()@v5.10: 340 recorded); later kernels keep more of what was freed
-#: since the last allocation drained the lists: 788 in the walk of 6.12 on arm64.
-LAG = 800
 #: Where one free of the whole area is the last step, so that nothing drains the lists: from 5.14 on they hold
 #: as much as the zone's low watermark (mm/page_alloc.c:zone_highsize()@v5.14). khugepaged has made that 7040
 #: pages in these guests: 1.25 times 11 page blocks (mm/khugepaged.c:set_recommended_min_free_kbytes()@v6.1).
@@ -66,15 +73,6 @@ PARKED = {
     "6.12-arm64-64k/parse-404-512M": 3169,
     "6.18/exhaust-1-16M": 4095,
 }
-#: The recorder read the log into so many bytes, ``<N>[time] `` before each line.
-RECORDER_BYTES, RECORDER_PREFIX = 1 << 17, 19
-_POINTER = re.compile(
-    r"(?:(?<=cma )|(?<=page )|(?<=turned ))(?: *\(\w*ptrval\w*\)|[0-9a-f]{8,16}\b)"
-    r"|(?:(?<= ) *\(\w*ptrval\w*\)|\b[0-9a-f]{8,16})(?= is busy)"
-)
-#: What the out-of-memory killer and failed page allocations print of CMA: no line of cma's own.
-_MEMORY_REPORT = re.compile(r" free:\d+|\w+ free:\d+kB|\d+ pages cma reserved$| \w+ from |\s*__?cma_alloc")
-_STAMP = re.compile(r"\[ *\d+\.\d{6}\] ")
 _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 _NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 
@@ -104,7 +102,7 @@ def load(path: Path) -> Transcript:
     for one in objects[1:]:
         if "op" in one:
             transcript.operations.append(one)
-        transcript.dmesg += [line for line in one.get("dmesg", []) if not _MEMORY_REPORT.match(line)]
+        transcript.dmesg += [line for line in one.get("dmesg", []) if not MEMORY_REPORT.match(line)]
         transcript.script_output += one.get("script_output", [])
     return transcript
 
@@ -216,107 +214,12 @@ def mounted_machine(header: dict[str, Any]) -> MountedMachine:
 # comparison
 
 
-def _filtered(path: str, out: str) -> str:
-    """The lines of a file that the recorder kept."""
-    wanted = {"/proc/vmstat": "cma", "/proc/meminfo": "Cma"}.get(path)
-    if wanted is None:
-        return out
-    return "".join(line for line in out.splitlines(keepends=True) if wanted in line)
-
-
-def _lagging(out: str, page_kib: int) -> tuple[str, int]:
-    """A text without its free pages, and their number: nr_free_cma in pages, CmaFree in KiB."""
-    pages = 0
-    lines = []
-    for line in out.splitlines(keepends=True):
-        words = line.split()
-        if words and words[0] in ("nr_free_cma", "CmaFree:"):
-            pages = int(words[1]) // (page_kib if words[0] == "CmaFree:" else 1)
-            line = words[0]
-        lines.append(line)
-    return "".join(lines), pages
-
-
-def agrees(op: Operation, want: Operation, got: Operation, lag: int = LAG, page_kib: int = 4) -> bool:
-    """Whether an outcome is the recorded one; ``lag``: pages that free ones of CMA may differ by."""
-    if op["path"] not in ("/proc/vmstat", "/proc/meminfo") or "out" not in want or "out" not in got:
-        return got == want
-    (want_text, want_free), (got_text, got_free) = (_lagging(text["out"], page_kib) for text in (want, got))
-    others = {**want, "out": ""} == {**got, "out": ""}
-    return others and want_text == got_text and abs(got_free - want_free) <= lag
-
-
-def read_log(kernel: Kernel) -> list[str]:
-    """The lines of sim/dmesg with ``cma`` in them, without time stamps."""
-    fd = kernel.open("/sim/dmesg", os.O_RDONLY)
-    text = read_all(kernel, fd, MAX_READ)[0].decode("utf-8", "surrogateescape")
-    kernel.close(fd)
-    lines = (_STAMP.sub("", line, count=1) for line in text.splitlines())
-    return [line for line in lines if "cma" in line.lower()]
-
-
-def compare_log(recorded: list[str], ours: list[str]) -> list[str]:
-    """What the end of our log and a recorded one differ in."""
-    problems = []
-    recorder = sum(len(line) + RECORDER_PREFIX for line in recorded)
-    complete = recorder < RECORDER_BYTES - 8192
-    if len(recorded) > len(ours) or (complete and len(recorded) != len(ours)):
-        problems.append(f"log: {len(recorded)} lines recorded, {len(ours)} here")
-    ours = ours[-len(recorded) :] if recorded else []
-    there, here = Pointers(), Pointers()
-    for number, (want, got) in enumerate(zip(recorded[len(recorded) - len(ours) :], ours, strict=True)):
-        if _POINTER.sub("P", want) != _POINTER.sub("P", got):
-            problems.append(f"log line {number}: recorded {want!r}, here {got!r}")
-        elif not same_pointers(there, want, here, got):
-            problems.append(f"log line {number}: pointers of {want!r} and {got!r} do not correspond")
-    return problems
-
-
-class Pointers(dict[str, int]):
-    """Numbers pointers in the order in which they are first seen."""
-
-    def number(self, pointer: str) -> int:
-        """The number of a pointer."""
-        return self.setdefault(pointer, len(self))
-
-
-def same_pointers(there: Pointers, want: str, here: Pointers, got: str) -> bool:
-    """Whether the pointers of two lines are the same ones; ``(____ptrval____)`` is any."""
-    for theirs, mine in zip(_POINTER.findall(want), _POINTER.findall(got), strict=True):
-        if (set(theirs) == {"0"}) != (set(mine) == {"0"}):
-            return False
-        if "ptrval" in theirs + mine:
-            continue
-        if there.number(theirs) != here.number(mine):
-            return False
-    return True
-
-
-def prepare(kernel: Kernel, header: dict[str, Any]) -> None:
-    """What the guest's init did after boot, and the point from which the log was kept."""
-    if "dyndbg_cma" in header["cmdline"].split():
-        for query in ("file mm/cma.c +p\n", "file mm/cma_debug.c +p\n"):
-            try:
-                echo(kernel, "/sys/kernel/debug/dynamic_debug/control", query)
-            except FileNotFoundError:  # a kernel without CONFIG_DYNAMIC_DEBUG
-                break
-    fd = kernel.open("/sim/dmesg", os.O_WRONLY)
-    kernel.write(fd, b"clear\n")
-    kernel.close(fd)
-
-
 def perform_mounted(kernel: Kernel, op: Operation) -> Operation:
     """The operation through a mount, where a newline stands for no bytes."""
     if op["op"] not in "WA" or op["data"]:
         return perform(kernel, op)
     got = perform(kernel, {**op, "data": "\n"})
     return {**got, "ret": min(got["ret"], 0)} if "ret" in got else got
-
-
-def page_kib(header: dict[str, Any]) -> int:
-    """PAGE_SIZE of a recorded kernel in KiB."""
-    sizes = {"CONFIG_ARM64_64K_PAGES=y": 64, "CONFIG_ARM64_16K_PAGES=y": 16}
-    return next((sizes[line] for line in header.get("config", ()) if line in sizes), 4)
 
 
 def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> list[str]:
@@ -328,20 +231,14 @@ def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> lis
     for number, op in enumerate(transcript.operations):
         got = perform_mounted(kernel, op) if mounted else perform(kernel, op)
         if "out" in got and op["op"] == "R":
-            got["out"] = _filtered(op["path"], got["out"])
+            got["out"] = filtered(op["path"], got["out"])
         want = expected(op)
         lag = PARKED.get(transcript.name, transcript.header.get("parked", LAG))
         if not agrees(op, want, got, lag, page_kib(transcript.header)):
-            what = {name: op[name] for name in ("op", "path", "data") if name in op}
-            problems.append(f"operation {number} {what}: recorded {_short(want)}, here {_short(got)}")
+            problems.append(difference(number, op, got))
     if transcript.script_output[-1:] == ["Killed"]:  # with the script, before the log was read
         return problems
     return problems + compare_log(transcript.dmesg, read_log(kernel))
-
-
-def _short(outcome: Operation) -> str:
-    text = str(outcome)
-    return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]}"
 
 
 def replay_file(path: Path, mounted: bool = False) -> list[str]:

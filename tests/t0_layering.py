@@ -27,6 +27,10 @@ FLOORS = (
     "trace",
     "check",
     "fs",
+    "board",
+    "view",
+    "replay",
+    "learn",
     "api",
     "mount",
     "run",
@@ -37,7 +41,7 @@ FLOORS = (
 )
 #: Rooms and modules that may touch files, processes, time of day or FUSE.
 EDGE_ROOMS = frozenset(["api", "mount", "run", "cli", "mounted_machine", "pytest_plugin", "__main__"])
-EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile"])
+EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile", "cmafs.board.root"])
 #: What the pure part may import of the standard library.
 PURE_STDLIB = frozenset(
     [

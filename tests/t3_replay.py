@@ -70,7 +70,7 @@ def test_transcripts_whose_pages_are_parked_need_it() -> None:
         replay.prepare(kernel, parked.header)
         outcomes = [replay.perform(kernel, op) for op in parked.operations]
         op, want = parked.operations[-1], replay.expected(parked.operations[-1])
-        got = {**outcomes[-1], "out": replay._filtered(op["path"], outcomes[-1]["out"])}
+        got = {**outcomes[-1], "out": replay.filtered(op["path"], outcomes[-1]["out"])}
         assert [
             replay.agrees(op, want, got, lag, replay.page_kib(parked.header)) for lag in (pages, pages - 1)
         ] == [True, False]

@@ -86,6 +86,8 @@ class CmaAbi:
     ``collision_message``: a name that is taken gives a line (5.4, V 5.10); ``collision_in_root``: the files
     of the second area land in the debugfs root (to 4.20, where a failed debugfs_create_dir() returned NULL;
     D).
+    ``lockdown``: in a locked down kernel ``alloc`` and ``free`` cannot be opened (5.4, P;
+    ``fs/debugfs/file.c:debugfs_locked_down()@v5.10``, V).
     ``strict_numbers``: kstrtoull() parses what is written (5.10, T; 488dac0c9237, in the stable releases of
     24 November 2020, P; T 5.4.286, not 4.4.155 and 4.19.72).
     ``ranges``: ``ranges/N/`` with symbolic links to range 0 (6.15; T 7.2).
@@ -126,6 +128,7 @@ class CmaAbi:
     debugfs_name_max: int = 15
     collision_message: bool = False
     collision_in_root: bool = True
+    lockdown: bool = False
     strict_numbers: bool = False
     ranges: bool = False
     files: tuple[str, ...] = FILES
@@ -146,7 +149,12 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
     "4.19": {"sites": cma_sites.SITES_4_19},
     "4.19.160": {"strict_numbers": True},
-    "5.4": {"sites": cma_sites.SITES_5_4, "collision_message": True, "collision_in_root": False},
+    "5.4": {
+        "lockdown": True,
+        "sites": cma_sites.SITES_5_4,
+        "collision_message": True,
+        "collision_in_root": False,
+    },
     "5.4.61": {"failed_stops_others": False},
     "5.4.80": {"strict_numbers": True},
     "5.10": {

@@ -48,9 +48,9 @@ class UnknownKernel(ValueError):
 
 
 def release_key(release: str) -> tuple[int, ...]:
-    """The numbers of a release, to compare by: ``6.12.30-rc1`` is (6, 12, 30)."""
+    """The numbers of a release, to compare by: ``6.12.30-rc1`` is (6, 12, 30). Nine digits tell all apart."""
     match = re.match(r"\d+(?:\.\d+)*", release)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
+    return tuple(int(number[:9]) for number in match[0].split(".")) if match else ()
 
 
 def find_row(name: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cmafs.init.options import MachineOptions
@@ -46,6 +47,21 @@ def reported(command: Callable[[], int], failure: int = FAILED) -> int:
         complain(error)
         status = error.status if isinstance(error, CommandFailed) else None
         return failure if status is None else status
+
+
+def write_out(name: str, text: str) -> None:
+    """Write a file whole or not at all; ``-`` is standard output. Raises CommandFailed."""
+    if name == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(name)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CommandFailed(f"{name}: {error.strerror}") from None
 
 
 def machine_options(server_log: bool = True) -> argparse.ArgumentParser:

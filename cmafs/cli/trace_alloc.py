@@ -6,12 +6,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from
+from cmafs.cli.options import CommandFailed, Commands, boot_from, write_out
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
 
-_AREAS = "/sys/kernel/debug/cma"
 
 _EXAMPLES = """\
 examples:
@@ -34,6 +33,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--do", metavar="LINE", action="append", default=[], help="sim/control line; repeatable"
     )
+    parser.add_argument("--svg", metavar="FILE", help="draw the steps as well; - is standard output")
     parser.add_argument("area", metavar="AREA", help="its directory in debugfs")
     parser.add_argument("pages", metavar="PAGES", help="what is written to its alloc")
     parser.set_defaults(main=run_trace_alloc)
@@ -49,15 +49,46 @@ def run_trace_alloc(args: argparse.Namespace) -> int:
             machine.control(line)
         except OSError as error:
             raise CommandFailed(error.strerror or str(error)) from None
-    steps = machine.booted.memory.walk = []
+    drawn = _Walk(machine) if args.svg else None
+    steps = machine.booted.memory.walk = [] if drawn is None else drawn
     seq = machine.booted.log.next_seq
     refused = _alloc(machine, args.area, args.pages)
-    print(f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)")
-    print(*steps, sep="\n", end="\n" if steps else "")
-    print(f"= {os.strerror(refused.errno or 0) + _reason(machine, args.area) if refused else 'done'}")
-    for record in machine.booted.log.records(seq):
-        print(record.text)
+    title = f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)"
+    answer = f"= {os.strerror(refused.errno or 0) + _reason(machine, args.area) if refused else 'done'}"
+    log = [record.text for record in machine.booted.log.records(seq)]
+    if args.svg != "-":
+        print(*[title, *steps, answer, *log], sep="\n")
+    if drawn is not None:
+        write_out(args.svg, drawn.picture(title, args.area, [answer, *log]))
     return 1 if refused else 0
+
+
+class _Walk(list[str]):
+    """The lines of the walk, each with what sim/map said when it was made."""
+
+    def __init__(self, machine: Machine) -> None:
+        from cmafs.fs.sim.map import show_map
+
+        super().__init__()
+        self._machine = machine
+        self._show = show_map
+        self._maps = [show_map(machine.booted)]
+
+    def append(self, line: str) -> None:
+        """Add a line."""
+        super().append(line)
+        self._maps.append(self._show(self._machine.booted))
+
+    def picture(self, title: str, area: str, result: list[str]) -> str:
+        """The SVG of the steps."""
+        from cmafs.board.extents import extents_of
+        from cmafs.fs.cma_debug import directory_name
+        from cmafs.view.steps import Step, draw_steps
+
+        cma = next(cma for cma in self._machine.booted.cma if directory_name(cma) == area)
+        spans = [(cmr.base_pfn, cmr.end_pfn) for cmr in cma.ranges]
+        before, *then = [extents_of(data, spans) for data in self._maps]
+        return draw_steps(title, list(map(Step, self, then)), before, result)
 
 
 def _reason(machine: Machine, area: str) -> str:
@@ -70,12 +101,14 @@ def _reason(machine: Machine, area: str) -> str:
 
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:
     """Write to the area's alloc; what the kernel answered. Raises CommandFailed without such an area."""
-    areas = machine.listdir(_AREAS) if machine.booted.cma2010 is None else []
+    from cmafs.board.areas import PLACES
+
+    areas = machine.listdir(PLACES[0]) if machine.booted.cma2010 is None else []
     if area not in areas:
         known = ", ".join(areas) or "none"
         raise CommandFailed(f"no area {area}: there are {known}")
     try:
-        machine.write(f"{_AREAS}/{area}/alloc", pages)
+        machine.write(f"/{PLACES[0]}/{area}/alloc", pages)
     except OSError as error:
         return error
     return None

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
+from cmafs.dataclass import dataclass, replace
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root, simple_attribute, snapshot_file, u32_array_text
 from cmafs.fs.seq_file import SeqOperations
@@ -29,6 +29,11 @@ class CmaDebugfs:
     def abi(self) -> CmaAbi:
         """The kernel's row."""
         return self.cma.areas.abi
+
+    def locked_down(self, flags: int) -> None:
+        """``debugfs_locked_down()``: files that can be written are closed to everybody. Raises EPERM."""
+        if self.cma.areas.locked_down:
+            fail(errno.EPERM)
 
     def cma_alloc_write(self, value: int) -> None:
         """``alloc``: what an ``int`` keeps of the number, in pages. Raises ENOMEM whatever the reason."""
@@ -76,9 +81,11 @@ class CmaDebugfs:
         """The simple attribute of that name."""
         strict = self.abi.strict_numbers
         if name == "alloc":
-            return simple_attribute(set=self.cma_alloc_write, strict=strict)
+            return replace(
+                simple_attribute(set=self.cma_alloc_write, strict=strict), on_open=self.locked_down
+            )
         if name == "free":
-            return simple_attribute(set=self.cma_free_write, strict=strict)
+            return replace(simple_attribute(set=self.cma_free_write, strict=strict), on_open=self.locked_down)
         getters: dict[str, Callable[[], int]] = {
             "base_pfn": lambda: self.cma.base_pfn,
             "count": lambda: self.cma.count,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cmafs.dataclass import dataclass, field
 from cmafs.drivers.device import DriverMachine
 from cmafs.init.task import Task, shell
+from cmafs.sim.faults import Faults
 from cmafs.sim.log import SimLog
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class BootedMachine(DriverMachine):
     command line parsed; ``boot_events`` what became of each region, for ``cmafs check``; ``iomem``
     /proc/iomem's tree; ``simlog`` lines of the simulator's own log (sim/log); ``current`` the task that
     acts: a mount names the process that calls; ``cma2010`` the framework of ``--kernel 2010``; ``on_task``
-    hears ``spawn`` and ``kill`` of simulated processes, with their names.
+    hears ``spawn`` and ``kill`` of simulated processes, with their names; ``faults``: those that
+    sim/control sets.
     """
 
     cmdline: str
@@ -42,3 +44,7 @@ class BootedMachine(DriverMachine):
     current: Callable[[], Task] = shell
     cma2010: Cma2010 | None = None
     on_task: Callable[[str, str], None] | None = None
+    faults: Faults = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.memory, self.cma, self.clock)

@@ -16,6 +16,9 @@ class Clock(Protocol):
     def now(self) -> int:
         """Nanoseconds since the machine's boot."""
 
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass."""
+
 
 class ManualClock:
     """A clock that moves only when told to."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from typing import NamedTuple, NoReturn
 
 U64_MAX = (1 << 64) - 1
@@ -123,3 +124,16 @@ def c_integer(value: int, bits: int = 32, signed: bool = True) -> int:
 def c_string(data: bytes) -> str:
     """The text of a C string, a character a byte: it ends before the first NUL."""
     return data.partition(b"\0")[0].decode("latin-1")
+
+
+def u32_array(data: bytes) -> bytes:
+    """The words of a debugfs ``u32_array`` file, lowest bit and byte first. Raises EINVAL for other text.
+
+    >>> u32_array(b"1 4294967295\\n")
+    b'\\x01\\x00\\x00\\x00\\xff\\xff\\xff\\xff'
+    """
+    try:
+        words = list(map(int, data.split()))
+        return struct.pack(f"<{len(words)}I", *words)
+    except (ValueError, struct.error):
+        _fail(errno.EINVAL)

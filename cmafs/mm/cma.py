@@ -113,14 +113,16 @@ def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> in
         if cma.areas.abi.early_counts:
             account(cma, count, failed=True)
         return None
-    tried, error, in_the_way = -1, 0, None
-    for cmr in cma.ranges:
+    tried, in_the_way = -1, None
+    error = injected = cma.areas.fault(cma) if cma.areas.fault is not None else 0
+    for cmr in cma.ranges if not injected else ():
         tried, error, busy = cma_range_alloc(cma, cmr, count, align)
         in_the_way = in_the_way if busy is None else busy
         if error != errno.EBUSY:
             break
     if error:
-        keep_failure(cma, count, align, error, tried, in_the_way if error == errno.EBUSY else None)
+        busy = in_the_way if error == errno.EBUSY else None
+        keep_failure(cma, count, align, error, tried, busy, bool(injected))
     report_alloc(cma, count, align, tried, error, no_warn)
     return None if error else tried
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cmafs.dataclass import dataclass, field
@@ -132,8 +132,9 @@ class CmaAreas:
     ``max_areas``: slots; ``min_alignment``: CMA_MIN_ALIGNMENT_BYTES of this machine; ``cma_debug``: built
     with CONFIG_CMA_DEBUG. ``default``: ``dma_contiguous_default_area``; ``node_areas``: those of
     ``cma_pernuma=`` and ``numa_cma=``, by (``pernuma`` or ``numa``, node). ``trace``: gets the events of the
-    group ``cma``; None while nobody listens. ``failure_limit``, ``pfns_busy_limit``: the rate limits of two
-    call sites, which all areas share.
+    group ``cma``; None while nobody listens. ``fault``: asked before each search, the errno that it fails
+    with, or 0; ``locked_down``: debugfs is closed to writers. ``failure_limit``, ``pfns_busy_limit``: the
+    rate limits of two call sites, which all areas share.
     """
 
     def __init__(
@@ -156,6 +157,8 @@ class CmaAreas:
         self.node_areas: dict[tuple[str, int], Cma] = {}
         self.totalcma_pages = 0
         self.trace: TraceHook | None = None
+        self.fault: Callable[[Cma], int] | None = None
+        self.locked_down = False
         self.memory: Memory
         self._areas: list[Cma] = []
         self.failure_limit = Ratelimit(log)

@@ -28,8 +28,8 @@ class CmaFailure:
 
     ``pfn``: where it tried last, -1 if no hole would do; ``area``, ``free``, ``longest``: pages of the area,
     those free in it, those of its largest hole; ``aligned``: (pfn, pages) of the largest piece of a hole that
-    begins aligned; ``in_the_way``: the last page that did not move, and whose it was; ``times``: how often
-    the same happened in a row.
+    begins aligned; ``in_the_way``: the last page that did not move, and whose it was; ``injected``: somebody
+    made it fail, nothing was searched; ``times``: how often the same happened in a row.
     """
 
     count: int
@@ -41,6 +41,7 @@ class CmaFailure:
     longest: int
     aligned: tuple[int, int]
     in_the_way: str
+    injected: bool = False
     times: int = field(default=1, compare=False)
 
     @property
@@ -54,6 +55,8 @@ class CmaFailure:
         """Why it was not to be had."""
         if not self.count:
             return "nothing was asked for"
+        if self.injected:
+            return "it was told to fail (sim/control)"
         if self.count > self.area:
             return f"larger than the area, which has {self.area} pages"
         if self.in_the_way:

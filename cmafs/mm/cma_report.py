@@ -143,7 +143,9 @@ def account(cma: Cma, count: int, failed: bool) -> None:
         cma.nr_pages_succeeded = (cma.nr_pages_succeeded + count) & _U64
 
 
-def keep_failure(cma: Cma, count: int, align: int, error: int, pfn: int, in_the_way: int | None) -> None:
+def keep_failure(
+    cma: Cma, count: int, align: int, error: int, pfn: int, in_the_way: int | None, injected: bool = False
+) -> None:
     """Remember a search that found nothing; ``in_the_way``: the pfn of the page that did not move."""
     longest = cma.maxchunk()
     fits = pfn < 0 and in_the_way is None and 0 < count <= longest
@@ -157,6 +159,7 @@ def keep_failure(cma: Cma, count: int, align: int, error: int, pfn: int, in_the_
         longest,
         longest_aligned(cma.holes(), cma.alignment(align)) if fits else (-1, 0),
         "" if in_the_way is None else _named(cma, in_the_way),
+        injected,
     )
     if cma.failures and cma.failures[0] == failure:
         failure = replace(failure, times=cma.failures.popleft().times + 1)

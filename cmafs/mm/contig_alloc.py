@@ -175,6 +175,8 @@ def _migrate(memory: Memory, start: int, end: int, pages: Sequence[Page]) -> Non
     move_pages(memory, moving, pfns_of(segments, got))
     free_unref_pages(memory, [pfn for pfn, _ in moving])
     trace_migrate_pages(memory, got, 0, MR_CONTIG_RANGE)
+    if memory.on_migrate is not None:
+        memory.on_migrate(got)
     if got < len(pages):
         tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
         memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))

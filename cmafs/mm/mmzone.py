@@ -182,7 +182,8 @@ class Memory:
     references. ``totalcma_pages``: pages handed to CMA; ``cma_allocated``: those that alloc_contig_range()
     has taken. ``pcp``: a page block on the per-CPU list; ``cache``: the system's page cache, ``boot_cache``
     where it was at boot: (zone, in CMA) -> pages. ``walk``: gets a line for each step of an allocation of
-    CMA, None while nobody watches; ``trace``: the events of migration and isolation, likewise.
+    CMA, None while nobody watches; ``trace``: the events of migration and isolation, likewise;
+    ``on_migrate``: hears how many pages each migration of such an allocation moved, likewise.
     ``page_group_by_mobility_disabled``: too little memory for page blocks.
     """
 
@@ -203,6 +204,7 @@ class Memory:
     page_group_by_mobility_disabled: bool = False
     walk: list[str] | None = None
     trace: TraceHook | None = None
+    on_migrate: Callable[[int], None] | None = None
 
     def __post_init__(self) -> None:
         self.pageblock_order = self.layout.pageblock_order

@@ -33,6 +33,9 @@ NODE_STATES: dict[str, tuple[tuple[str, ...], bool | None]] = {
     "nr_unevictable": ((KIND_ANON, KIND_FILE, KIND_TMPFS), True),
 }
 
+#: Global page states that count dirty pages.
+DIRTY_STATES = frozenset({"nr_dirty", "nr_write_pending"})
+
 
 #: Pages handed out together: (index of the first, step of the index, first pfn, count).
 Segment = tuple[int, int, int, int]
@@ -76,7 +79,8 @@ class Occupant:
 
     ``frames``: index -> pfn, -1 where the page was reclaimed; ``resident``: pages held; ``checksum``: sum
     over the held indices of ``index + 1``, the independent witness of what must be found in memory;
-    ``pinned``: indices that the owner itself pinned; ``visible``: whether a person made it (sim/tasks shows
+    ``pinned``: indices that the owner itself pinned; ``dirty``: those that must be written back before they
+    can be dropped; ``visible``: whether a person made it (sim/tasks shows
     it); ``counted``: what pages_in() has found, to be cleared when frames change.
     """
 
@@ -88,6 +92,7 @@ class Occupant:
     resident: int = 0
     checksum: int = 0
     pinned: set[int] = field(default_factory=set)
+    dirty: set[int] = field(default_factory=set)
     mlocked: bool = False
     reclaimed: int = 0  # the index at which reclaim goes on
     counted: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
@@ -266,6 +271,7 @@ class PageOwners:
 
     def _forget(self, occupant: Occupant, gone: list[tuple[int, int]]) -> list[int]:
         """Erases (index, pfn) of an occupant, which has given them up; the pfns, ascending."""
+        occupant.dirty.difference_update(i for i, _ in gone)
         occupant.resident -= len(gone)
         occupant.checksum -= sum(i for i, _ in gone) + len(gone)
         occupant.counted.clear()
@@ -280,6 +286,8 @@ class PageOwners:
 
     def node_page_state(self, item: str) -> int:
         """Pages that count towards a global page state (``NODE_STATES``); 0 for what is not modelled."""
+        if item in DIRTY_STATES:
+            return sum(len(o.dirty) for o in self.occupants.values())
         kinds, mlocked = NODE_STATES.get(item, ((), None))
         return sum(
             o.resident for o in self.occupants.values() if o.kind in kinds and mlocked in (None, o.mlocked)

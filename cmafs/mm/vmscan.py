@@ -24,7 +24,7 @@ def _caches(memory: Memory) -> list[Occupant]:
 
 
 def _held(memory: Memory, occupant: Occupant, index: int) -> bool:
-    return occupant.frames[index] in memory.pins
+    return occupant.frames[index] in memory.pins or index in occupant.dirty
 
 
 def reclaimable(memory: Memory, alloc_cma: bool) -> dict[int, int]:
@@ -95,11 +95,12 @@ def reclaim_clean_pages_from_list(memory: Memory, pages: Sequence[Page]) -> Sequ
     """
     dropped: dict[int, list[int]] = {}
     kept = []
-    caches = {cache.ident for cache in _caches(memory)}
+    caches = {cache.ident: cache.dirty for cache in _caches(memory)}
     if not caches:
         return pages
     for pfn, tag in pages:
-        if tag >> TAG_SHIFT in caches and pfn not in memory.pins:
+        dirty = caches.get(tag >> TAG_SHIFT)
+        if dirty is not None and tag & TAG_INDEX not in dirty and pfn not in memory.pins:
             dropped.setdefault(tag >> TAG_SHIFT, []).append(tag & TAG_INDEX)
         else:
             kept.append((pfn, tag))

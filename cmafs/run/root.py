@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from cmafs.board.memory import SYSFS
 from cmafs.dataclass import dataclass
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES
@@ -45,7 +46,7 @@ _FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit th
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
-_WHOLE = (_DEBUG, _TRACING, "/sys/kernel/mm/cma", "/sys/kernel/mm/contiguous", "/sys/firmware/devicetree")
+_WHOLE = (_DEBUG, _TRACING, f"/{SYSFS}", "/sys/kernel/mm/contiguous", "/sys/firmware/devicetree")
 
 
 @dataclass(frozen=True)

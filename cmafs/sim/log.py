@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 #: Lines kept; the oldest go first.
@@ -15,8 +15,8 @@ MAX_LINE = 512
 class SimLog(deque[str]):
     """A bounded ring of lines. ``sink``, if set, is given every line too (``--log FILE``)."""
 
-    def __init__(self) -> None:
-        super().__init__(maxlen=MAX_LINES)
+    def __init__(self, lines: Iterable[str] = (), maxlen: int | None = MAX_LINES) -> None:
+        super().__init__(lines, maxlen)  # the arguments of a deque, with which it is copied
         self.sink: Callable[[str], object] | None = None
         self.internal_errors = 0
 

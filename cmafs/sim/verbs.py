@@ -30,6 +30,19 @@ VERBS: Mapping[str, VerbHelp] = {
     "munlock": VerbHelp("NAME", "undo mlock"),
     "dma_alloc": VerbHelp("DEVICE SIZE", "the device's driver calls dma_alloc_coherent() for one buffer"),
     "dma_free": VerbHelp("DEVICE SIZE", "the driver frees the newest buffer of that size"),
+    "dirty": VerbHelp("NAME N", "N pages of a page cache must be moved from now on, and cannot be dropped"),
+    "clean": VerbHelp("NAME", "write the task's dirty pages back"),
+    "fail": VerbHelp(
+        "AREA K ENOMEM|EINTR", "the K-th allocation from the area from now on fails, so the log says"
+    ),
+    "unfail": VerbHelp("AREA", "undo fail"),
+    "pin_for": VerbHelp("NAME N SECONDS", "pin N pages of the task for a time"),
+    "slow": VerbHelp("MILLISECONDS", "each migration of an allocation takes so long; 0: as long as it takes"),
+    "deactivate": VerbHelp("AREA", "the area is as if it could not be activated at boot: its count is 0"),
+    "activate": VerbHelp("AREA", "undo deactivate"),
+    "lockdown": VerbHelp(
+        "on|off", "opening alloc and free answers EPERM, as a locked down kernel does (5.4)"
+    ),
 }
 
 #: ``pin pfn`` and ``unpin pfn`` name a frame where the verbs without it name a task.
@@ -43,6 +56,9 @@ FILES: Mapping[str, str] = {
     "tasks": "the simulated tasks: kind, pages, how many of them in CMA, pinned, mlocked, and where",
     "devices/NAME": "the buffers that a device holds: pfn, bus address, bytes, area, owner",
     "why": "for each area what an allocation can get, who is in the way, and why the last ones failed",
+    "advice": "for each area what would let its last failed request through, each way tried on a copy",
+    "map": "who has which pages of the areas: first pfn, pages, state, owner",
+    "faults": "what was set to go wrong, in the words that set it",
     "verify": "runs every consistency check: ok, or one violation a line",
     "dmesg": "the kernel log in dmesg's format; writing `clear` clears it",
     "log": "the simulator's own log: reasons of refused verbs, and tracebacks of its own bugs",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 
 from cmafs.dataclass import dataclass
 from cmafs.mm.boot_pages import settle
@@ -147,8 +148,11 @@ def _put(memory: Memory, pfn: int) -> None:
         del memory.pins[pfn]
 
 
-def pin(memory: Memory, name: str, pages: int) -> None:
-    """Long-term pins on the first pages that have none. Raises OSError ENOENT, EINVAL (there are fewer)."""
+def pin(memory: Memory, name: str, pages: int) -> list[int]:
+    """Long-term pins on the first pages that have none; their indices.
+
+    Raises OSError ENOENT, EINVAL (there are fewer).
+    """
     occupant = _find(memory, name)
     frames = occupant.frames
     fresh = [
@@ -159,12 +163,21 @@ def pin(memory: Memory, name: str, pages: int) -> None:
     for index in fresh[:pages]:
         occupant.pinned.add(index)
         _get(memory, frames[index])
+    return fresh[:pages]
 
 
 def _drop_own_pins(memory: Memory, occupant: Occupant) -> None:
-    for index in occupant.pinned:
+    unpin_pages(memory, occupant.name, list(occupant.pinned))
+
+
+def unpin_pages(memory: Memory, name: str, indices: Iterable[int]) -> None:
+    """Drops those of a task's own pins that are still there; of a task that has ended none are."""
+    occupant = memory.owners.by_name(name)
+    if occupant is None:
+        return
+    for index in occupant.pinned.intersection(indices):
         _put(memory, occupant.frames[index])
-    occupant.pinned.clear()
+        occupant.pinned.discard(index)
 
 
 def unpin(memory: Memory, name: str) -> None:
@@ -225,6 +238,30 @@ def munlock(memory: Memory, name: str) -> None:
         raise OSError(errno.EINVAL, f"task {name!r} is not mlocked")
     occupant.mlocked = False
     memory.vmstat.count_vm_event("unevictable_pgs_munlocked", occupant.resident)
+
+
+def dirty(memory: Memory, name: str, pages: int) -> None:
+    """Writes to the first clean pages of a page cache: they must move then, and cannot be dropped.
+
+    Raises OSError ENOENT, EINVAL (not of kind file, or fewer are clean).
+    """
+    occupant = _find(memory, name)
+    if occupant.kind != KIND_FILE:
+        raise OSError(errno.EINVAL, f"pages of kind {occupant.kind} are never dirty: only those of files")
+    clean = [i for i, pfn in enumerate(occupant.frames) if pfn >= 0 and i not in occupant.dirty]
+    if not 0 < pages <= len(clean):
+        raise OSError(errno.EINVAL, f"task {name!r} has {len(clean)} clean pages")
+    occupant.dirty.update(clean[:pages])
+    memory.vmstat.count_vm_event("nr_dirtied", pages)
+
+
+def clean(memory: Memory, name: str) -> None:
+    """Writes a task's dirty pages back. Raises OSError ENOENT, EINVAL (there are none)."""
+    occupant = _find(memory, name)
+    if not occupant.dirty:
+        raise OSError(errno.EINVAL, f"task {name!r} has no dirty pages")
+    memory.vmstat.count_vm_event("nr_written", len(occupant.dirty))
+    occupant.dirty.clear()
 
 
 def tasks(memory: Memory) -> list[TaskInfo]:

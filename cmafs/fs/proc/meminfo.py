@@ -79,6 +79,7 @@ def _pages(memory: Memory) -> dict[str, int]:
         "HighFree": high_free,
         "LowTotal": total - high_total,
         "LowFree": free - high_free,
+        "Dirty": state("nr_dirty"),
         "AnonPages": state("nr_anon_pages"),
         "Shmem": state("nr_shmem"),
         "KReclaimable": state("nr_slab_reclaimable") + state("nr_kernel_misc_reclaimable"),

@@ -82,6 +82,7 @@ class VmSysctls:
             value, consumed = proc_dointvec(data)
             if value != 1:
                 fail(errno.EINVAL)
+        self._machine.faults.expire()
         compact_memory(self._machine.memory)
         return consumed
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from cmafs.drivers.dma.mapping import dma_alloc, dma_free
+from cmafs.fs.cma_debug import directory_name
 from cmafs.lib.cmdline import SIZE_SHIFTS
 from cmafs.lib.kstrtox import U64_MAX, parse_integer
 from cmafs.mm.page_owner import MOVABLE_KINDS
@@ -19,6 +20,7 @@ from cmafs.sim.verbs import UNPIN_PFN, VERBS
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
+    from cmafs.mm.cma import Cma
 
 #: What FUSE passes on at a time; a line that is cut there comes whole with the next write.
 MAX_WRITE = 128 << 10
@@ -79,6 +81,7 @@ class SimControl:
     def __init__(self, machine: BootedMachine) -> None:
         self.machine = machine
         self.memory = machine.memory
+        self.faults = machine.faults
         self._verbs: Mapping[str, Verb] = {
             "spawn": SimControl.spawn,
             "grow": lambda c, w: workload.grow(c.memory, w[0], c.pages(w[1])),
@@ -90,6 +93,15 @@ class SimControl:
             "munlock": lambda c, w: workload.munlock(c.memory, w[0]),
             "dma_alloc": lambda c, w: dma_alloc(c.machine, w[0], c.bytes(w[1])),
             "dma_free": lambda c, w: dma_free(c.machine, w[0], c.bytes(w[1])),
+            "dirty": lambda c, w: workload.dirty(c.memory, w[0], number(w[1])),
+            "clean": lambda c, w: workload.clean(c.memory, w[0]),
+            "fail": lambda c, w: c.faults.fail(c.area(w[0]), number(w[1]), w[2]),
+            "unfail": lambda c, w: c.faults.unfail(c.area(w[0])),
+            "pin_for": SimControl.pin_for,
+            "slow": lambda c, w: c.faults.set_slow(number(w[0])),
+            "deactivate": lambda c, w: c.faults.deactivate(c.area(w[0])),
+            "activate": lambda c, w: c.faults.activate(c.area(w[0])),
+            "lockdown": SimControl.lockdown,
         }
 
     def write(self, data: bytes) -> int:
@@ -138,6 +150,28 @@ class SimControl:
     def bytes(self, word: str) -> int:
         """SIZE in bytes, rounded up to pages. Raises Refused."""
         return self.pages(word) << self.memory.layout.page_shift
+
+    def area(self, word: str) -> Cma:
+        """AREA: its name, or that of its directory in debugfs. Raises Refused."""
+        for cma in self.machine.cma:
+            if word in (cma.name.rstrip(), directory_name(cma).rstrip()):
+                return cma
+        known = " ".join(cma.name.rstrip() for cma in self.machine.cma)
+        raise refuse(f"no area {quoted(word)}, there are: {known or 'none'}", errno.ENOENT)
+
+    def pin_for(self, words: list[str]) -> None:
+        """``pin_for NAME N SECONDS``"""
+        if not number(words[1]):
+            raise refuse("the number of pages is 0")
+        self.faults.pin_for(words[0], number(words[1]), number(words[2]))
+
+    def lockdown(self, words: list[str]) -> None:
+        """``lockdown on`` and ``lockdown off``"""
+        if words[0] not in ("on", "off"):
+            raise refuse("expected on|off")
+        if not self.machine.abi.cma.lockdown:
+            raise refuse("this kernel has no lockdown, which came with 5.4", errno.EOPNOTSUPP)
+        self.machine.cma.locked_down = words[0] == "on"
 
     def spawn(self, words: list[str]) -> None:
         """``spawn NAME KIND SIZE``"""

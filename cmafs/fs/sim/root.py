@@ -11,7 +11,9 @@ from cmafs.drivers.dma.mapping import show_device
 from cmafs.fs.dentry import Directory
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.fs.sim.advice import show_advice
 from cmafs.fs.sim.control import SimControl
+from cmafs.fs.sim.map import show_map
 from cmafs.fs.sim.why import why
 from cmafs.lib.printk import encode
 from cmafs.sim.validate import validate
@@ -37,8 +39,14 @@ def task_line(task: TaskInfo) -> str:
 
 def show_tasks(machine: BootedMachine) -> bytes:
     """sim/tasks: who holds memory, and where."""
+    machine.faults.expire()
     lines = ["\t".join(TASK_COLUMNS), *map(task_line, tasks(machine.memory))]
     return encode("".join(f"{line}\n" for line in lines))
+
+
+def show_faults(machine: BootedMachine) -> bytes:
+    """sim/faults: what was set and not taken back."""
+    return encode("".join(f"{line}\n" for line in machine.faults.lines()))
 
 
 class Verify:
@@ -71,6 +79,9 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("tasks", 0o444, SeqOperations(partial(show_tasks, machine)))
     sim.file("verify", 0o444, SeqOperations(Verify(machine).show))
     sim.file("why", 0o444, SeqOperations(lambda: encode(why(machine))))
+    sim.file("faults", 0o444, SeqOperations(partial(show_faults, machine)))
+    sim.file("advice", 0o444, SeqOperations(partial(show_advice, machine)))
+    sim.file("map", 0o444, SeqOperations(partial(show_map, machine)))
     sim.file("log", 0o444, SeqOperations(lambda: encode("".join(f"{line}\n" for line in machine.simlog))))
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():

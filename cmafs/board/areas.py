@@ -1,0 +1,127 @@
+"""The CMA areas of a board, as its debugfs shows them on any kernel. Positions are pfns, sizes pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from cmafs.board.root import Root, RootError
+from cmafs.dataclass import dataclass
+from cmafs.lib.intervals import Interval, without
+from cmafs.lib.kstrtox import kstrtoull, u32_array
+
+#: Where debugfs has them; Android calls debugfs /d too.
+PLACES = ("sys/kernel/debug/cma", "d/cma")
+#: A few bytes of a bitmap that are alike, or one that is mixed.
+_BYTES = re.compile(rb"\x00+|\xff+|[^\x00\xff]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AreaRange:
+    """One contiguous piece of an area: ``allocated`` are the (start, end) pfns of set bits, ascending."""
+
+    base_pfn: int
+    count: int
+    allocated: tuple[Interval, ...]
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn after the last page."""
+        return self.base_pfn + self.count
+
+    def holes(self) -> Iterator[Interval]:
+        """(start, end) of every run of clear bits, ascending."""
+        return without([(self.base_pfn, self.end_pfn)], self.allocated)
+
+
+@dataclass(frozen=True)
+class Area:
+    """What debugfs says of an area; ``name``: its directory, ``ranges`` empty where there is no bitmap."""
+
+    name: str
+    count: int
+    order_per_bit: int
+    used: int
+    maxchunk: int
+    ranges: tuple[AreaRange, ...]
+
+    def holes(self) -> list[Interval]:
+        """(start, end) of the holes of all ranges."""
+        return [hole for one in self.ranges for hole in one.holes()]
+
+
+def read_areas(root: Root) -> list[Area]:
+    """The areas of a board, by name. Raises RootError, also if it shows none."""
+    for place in PLACES:
+        names = root.names(place)
+        if names:
+            return [_area(root, f"{place}/{name}", name) for name in names]
+    raise RootError(
+        f"{root.name}: no CMA area in {PLACES[0]}; the kernel needs CONFIG_CMA_DEBUGFS=y, "
+        "and debugfs must be mounted"
+    )
+
+
+def _area(root: Root, path: str, name: str) -> Area:
+    count = _number(root, f"{path}/count")
+    if count is None:
+        raise RootError(f"{root.name}: {path}/count is missing: that is no CMA area")
+    order = _number(root, f"{path}/order_per_bit") or 0
+    ranges = _ranges(root, path, count, order)
+    clear = [end - start for one in ranges for start, end in one.holes()]
+    used, maxchunk = (_number(root, f"{path}/{file}") for file in ("used", "maxchunk"))
+    return Area(
+        name,
+        count,
+        order,
+        count - sum(clear) if used is None and ranges else used or 0,
+        max(clear, default=0) if maxchunk is None else maxchunk,
+        ranges,
+    )
+
+
+def _ranges(root: Root, path: str, count: int, order: int) -> tuple[AreaRange, ...]:
+    """The ranges of an area: their sizes are in no file, but for the length of each bitmap."""
+    several = root.names(f"{path}/ranges")
+    found = []
+    for place in sorted((f"{path}/ranges/{name}" for name in several), key=len) if several else [path]:
+        base, bitmap = _number(root, f"{place}/base_pfn"), root.read(f"{place}/bitmap")
+        if base is None or bitmap is None:
+            continue
+        try:
+            words = u32_array(bitmap)
+        except OSError:
+            raise RootError(f"{root.name}: {place}/bitmap is not a list of 32-bit numbers") from None
+        pages = min(8 * len(words) << order, count)
+        count -= pages
+        found.append(AreaRange(base, pages, tuple(_set_runs(words, base, base + pages, order))))
+    return tuple(found)
+
+
+def _set_runs(bits: bytes, base: int, end: int, order: int) -> Iterator[Interval]:
+    """(start, end) pfns of the runs of set bits, cut at ``end``."""
+    start = last = 0
+    for found in _BYTES.finditer(bits):
+        first = 8 * found.start()
+        if found[0][0] in (0, 0xFF):
+            pieces = [(first, 8 * found.end())] if found[0][0] else []
+        else:
+            pieces = [(first + bit, first + bit + 1) for bit in range(8) if found[0][0] >> bit & 1]
+        for low, high in pieces:
+            if low != last:
+                if start < last:
+                    yield base + (start << order), min(base + (last << order), end)
+                start = low
+            last = high
+    if start < last and base + (start << order) < end:
+        yield base + (start << order), min(base + (last << order), end)
+
+
+def _number(root: Root, path: str) -> int | None:
+    data = root.read(path)
+    if data is None:
+        return None
+    try:
+        return kstrtoull(data.decode("latin-1"), 10)
+    except OSError:
+        raise RootError(f"{root.name}: {path}: not a number: {data[:40]!r}") from None

@@ -1,0 +1,191 @@
+"""Where the files of a board are: a mount point, ``/`` of a real machine, a directory of copies, or a tar.
+
+All tools that look at a board read it through ``Root``. Paths in it are relative: ``sys/kernel/debug/cma``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+#: Bytes of one file that are read; what is longer is not what these files are.
+MAX_FILE = 1 << 30
+
+#: What reading a damaged tar raises, compressed or not.
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
+#: What means that a board does not have a file.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.EISDIR)
+
+
+class RootError(Exception):
+    """A root cannot be read: one line saying what is wrong, where, and what to do."""
+
+
+class Root(Protocol):
+    """The files of a board; ``name`` is what the user called it."""
+
+    name: str
+
+    def read(self, path: str) -> bytes | None:
+        """What a file holds, None if there is none. Raises RootError for what may not be read."""
+
+    def names(self, path: str) -> list[str]:
+        """The sorted names in a directory; none if there is no such directory. Raises RootError."""
+
+
+class DirectoryRoot:
+    """A root that is a directory: a mount, a real machine's ``/``, or copies of its files."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read(self, path: str) -> bytes | None:
+        """See Root."""
+        try:
+            with Path(self.name, path).open("rb", buffering=0) as file:
+                return _read_all(file.fileno())
+        except OSError as error:
+            self._absent(path, error)
+            return None
+
+    def names(self, path: str) -> list[str]:
+        """See Root."""
+        try:
+            return sorted(os.listdir(Path(self.name, path)))  # noqa: PTH208
+        except OSError as error:
+            self._absent(path, error)
+            return []
+
+    def _absent(self, path: str, error: OSError) -> None:
+        if error.errno in _ABSENT:
+            return
+        hint = "; debugfs is root's: try sudo" if error.errno in (errno.EACCES, errno.EPERM) else ""
+        raise RootError(f"{posixpath.join(self.name, path)}: {error.strerror}{hint}") from None
+
+
+def _read_all(descriptor: int) -> bytes:
+    """All of a file whose size is 0, as those of debugfs are."""
+    chunks = []
+    left = MAX_FILE
+    while left and (chunk := os.read(descriptor, min(left, 1 << 20))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+class TarRoot:
+    """A root that is the tar of ``cmafs record``, compressed or not; nothing is unpacked.
+
+    Raises RootError for what is no tar, or one that ends early.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            with tarfile.open(name) as tar:
+                self._members = {posixpath.normpath(member.name): member for member in tar}
+                _expect_end(tar)
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+        self._below = self._top()
+
+    def _top(self) -> str:
+        """The one directory that all of the tar is in, if its paths do not begin with sys or proc."""
+        tops = {name.partition("/")[0] for name in self._members} - {"."}
+        return "" if len(tops) != 1 or tops & {"sys", "proc"} else tops.pop()
+
+    def _damaged(self, error: Exception) -> RootError:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        line = why.partition("\n")[0].rstrip(":")
+        return RootError(f"{self.name}: not a whole tar file ({line}); wanted is one of `cmafs record`")
+
+    def read(self, path: str) -> bytes | None:
+        """See Root."""
+        member = self._members.get(posixpath.join(self._below, path))
+        if member is None or not member.isfile():
+            return None
+        try:
+            with tarfile.open(self.name) as tar:
+                file = tar.extractfile(member)
+                data = file.read(MAX_FILE) if file else b""
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+        if len(data) < min(member.size, MAX_FILE):
+            raise self._damaged(EOFError("unexpected end of data"))
+        return data
+
+    def names(self, path: str) -> list[str]:
+        """See Root."""
+        start = posixpath.join(self._below, path) + "/"
+        inside = (name[len(start) :] for name in self._members if name.startswith(start))
+        return sorted({name.partition("/")[0] for name in inside})
+
+
+def _expect_end(tar: tarfile.TarFile) -> None:
+    """A tar ends in empty blocks; one cut between two files does not. Raises EOFError."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)  # of the block that was no header
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("unexpected end of data")
+
+
+def open_root(name: str) -> Root:
+    """The root that a user named. Raises RootError."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return DirectoryRoot(name)
+        path.stat()
+    except OSError as error:
+        raise RootError(
+            f"{name}: {error.strerror}; wanted is a mount point, / of a machine, a directory with copies of "
+            "sys/kernel/debug/cma and proc, or a tar of `cmafs record`"
+        ) from None
+    return TarRoot(name)
+
+
+#: Where a root has its kernel log: a simulated machine, a tar of `cmafs record`, copies.
+LOGS = ("sim/dmesg", "dmesg", "dmesg.txt", "var/log/dmesg")
+
+
+def kernel_log(root: Root) -> str | None:
+    """The kernel log of a board, None where there is none; of a running machine its own. Raises RootError."""
+    if isinstance(root, DirectoryRoot) and Path(root.name).resolve() == Path("/"):
+        return _own_log(Path(root.name, "dev", "kmsg"))
+    for name in LOGS:
+        data = root.read(name)
+        if data is not None:
+            return data.decode("utf-8", "replace")
+    return None
+
+
+def _own_log(kmsg: Path) -> str:
+    """What is in /dev/kmsg now, as dmesg prints it."""
+    lines = []
+    try:
+        log = os.open(kmsg, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise RootError(f"{kmsg}: {error.strerror}; try sudo, or --dmesg FILE") from None
+    try:
+        while True:
+            try:
+                record = os.read(log, 8192)
+            except BlockingIOError:
+                break
+            except BrokenPipeError:  # overwritten while it was read: the next read goes on behind it
+                continue
+            if not record:
+                break
+            head, _, text = record.partition(b"\n")[0].decode("utf-8", "replace").partition(";")
+            stamp = int(head.split(",")[2])
+            lines.append(f"[{stamp // 1000000:5d}.{stamp % 1000000:06d}] {text}")
+    except (OSError, IndexError, ValueError) as error:
+        raise RootError(f"{kmsg}: {error}; try --dmesg FILE") from None
+    finally:
+        os.close(log)
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""A capture as a file: opened whatever packs it, read in two passes, with a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import lzma
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from cmafs.cli.options import CommandFailed
+from cmafs.replay.capture import LOST, Event, Facts, Reader
+from cmafs.replay.survey import Survey, survey
+
+#: Characters that a line may have; what is longer is no line of a log or a trace.
+MAX_LINE = 1 << 16
+#: Events that are kept in memory; of a larger capture the file is read twice.
+KEPT = 1 << 18
+#: Seconds between two pictures of the bar.
+_REDRAW = 0.1
+_BAR = 30
+
+_WANTED = (
+    "wanted is the text of trace, trace_pipe, `trace-cmd report` or `perf script` with the events of cma, "
+    "or a kernel log with debugging of mm/cma.c"
+)
+
+
+class Progress:
+    """A bar on standard error, if that is a terminal: ``step`` out of ``total`` of a ``title``."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._last = title, total, 0.0
+        self._shown = sys.stderr.isatty()
+
+    def show(self, step: int) -> None:
+        """Draw it, at most ten times a second."""
+        if not self._shown or (now := time.monotonic()) - self._last < _REDRAW:
+            return
+        self._last = now
+        done = min(step / self._total, 1) if self._total else 0
+        bar = "#" * round(done * _BAR)
+        print(f"\r{self._title} [{bar:{_BAR}}] {done:4.0%}", end="", file=sys.stderr, flush=True)
+
+    def of(self, step: int, total: int) -> None:
+        """Draw it, of another total."""
+        self._total = total
+        self.show(step)
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._shown and self._last:
+            print(f"\r{'':{len(self._title) + _BAR + 9}}\r", end="", file=sys.stderr, flush=True)
+
+
+class Capture:
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
+
+    Raises CommandFailed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._spool: IO[bytes] | None = None
+        if path == "-":
+            self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
+            shutil.copyfileobj(sys.stdin.buffer, self._spool)
+        elif is_tar(path):
+            self._spool = _recorded(path)
+        reader = Reader()
+        self._kept: list[Event] | None = []
+        self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
+        self.facts: Facts = reader.facts
+        if not self.facts.traced and not self.facts.logged:
+            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
+
+    def events(self, title: str = "replaying") -> Iterator[Event]:
+        """Its events, of the tracepoints if it has them."""
+        if self._kept is not None:
+            traced = bool(self.facts.traced)
+            return (event for event in self._kept if (event.page is None) == traced or event.kind == LOST)
+        return self._read(Reader("trace" if self.facts.traced else "log"), title)
+
+    def _keep(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events, kept as long as they are few."""
+        for event in events:
+            if self._kept is not None:
+                self._kept.append(event)
+                if len(self._kept) > KEPT:
+                    self._kept = None
+            yield event
+
+    def _read(self, reader: Reader, title: str) -> Iterator[Event]:
+        try:
+            yield from reader.events(self._lines(title))
+        except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CommandFailed(f"{self.path}: {why}; {_WANTED}") from None
+
+    def _lines(self, title: str) -> Iterator[str]:
+        with contextlib.ExitStack() as stack:
+            raw = stack.enter_context(self._open())
+            size = os.fstat(raw.fileno()).st_size
+            progress = Progress(title, size)
+            stack.callback(progress.clear)
+            text = io.TextIOWrapper(self._unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
+            stack.callback(text.detach)
+            lines = iter(lambda: text.readline(MAX_LINE), "")
+            if ".jsonl" in Path(self.path).suffixes[-2:]:
+                lines = _script_output(lines)
+            for number, line in enumerate(lines):
+                if not number & 0xFFF:
+                    progress.show(raw.tell())
+                yield line
+
+    def _open(self) -> IO[bytes]:
+        if self._spool is not None:
+            spool = os.fdopen(os.dup(self._spool.fileno()), "rb")
+            spool.seek(0)
+            return spool
+        return Path(self.path).open("rb")
+
+    def _unpacked(self, raw: IO[bytes]) -> Any:
+        head = raw.read(6)
+        raw.seek(0)
+        if head.startswith(b"\x1f\x8b"):
+            return gzip.GzipFile(fileobj=raw)
+        if head == b"\xfd7zXZ\0":
+            return lzma.LZMAFile(raw)
+        return raw
+
+
+def is_tar(path: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    try:
+        return Path(path).is_file() and tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+        return False
+
+
+def _recorded(path: str) -> IO[bytes]:
+    """The trace in a tar of `cmafs record`, or else the log."""
+    from cmafs.board.root import RootError, open_root
+
+    try:
+        root = open_root(path)
+        text = root.read("trace") or root.read("dmesg") or b""
+    except RootError as error:
+        raise CommandFailed(str(error)) from None
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
+    spool.write(text)
+    spool.flush()
+    return spool
+
+
+def _script_output(lines: Iterator[str]) -> Iterator[str]:
+    """The text that a transcript's script printed."""
+    for line in lines:
+        yield from json.loads(line).get("script_output", ())

@@ -1,0 +1,166 @@
+"""`cmafs compare`: whether cmafs answers as the board did that a transcript was recorded on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmafs.cli.options import CommandFailed, Commands
+from cmafs.cli.replay import own_machine
+
+if TYPE_CHECKING:
+    from cmafs.api import Machine
+    from cmafs.board.root import Root
+    from cmafs.fs.namei import Syscalls
+    from cmafs.replay.transcript import Transcript
+
+#: Differences that are shown.
+SHOWN = 20
+#: What a tar of `cmafs record --walk` has: the transcript, and the board that it is of.
+_WALK, _FDT, _CONFIGS = "walk.jsonl", "sys/firmware/fdt", ("proc/config.gz", "config.gz")
+
+_DESCRIPTION = """\
+Do again what was done on a board, and compare every answer byte for byte: returned values, errno, what the
+files said, the kernel's log lines. FILE is a transcript (.jsonl, .jsonl.xz), or the tar of `cmafs record
+--walk AREA`, which holds the board as well. The machine is the one that FILE describes, unless options say
+otherwise.
+
+What differs is a bug of cmafs or of the description; such a FILE is what a bug report needs.
+
+Exit status: 0 all answers are the same; 1 some differ; 2 it could not be compared.
+"""
+
+_EXAMPLES = """\
+examples:
+  cmafs record | ssh root@board sh -s -- --walk linux,cma --output /tmp/board.tar
+  cmafs compare board.tar
+  cmafs compare walk.jsonl --dts board.dts
+"""
+
+
+def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
+    """Add `compare` to the parser."""
+    del machine  # a machine is optional here, and so are its defaults
+    parser = commands.add_parser(
+        "compare",
+        parents=[own_machine()],
+        help="whether cmafs answers as a board did, from a transcript",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="a transcript, or a tar of `cmafs record --walk`")
+    parser.set_defaults(main=run_compare, failure=2)
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Compare; the exit status."""
+    from cmafs.replay.compare import differences
+
+    transcript, root = _transcript(args.file)
+    if not transcript.operations and "script" in transcript.header:
+        raise CommandFailed(f"{args.file}: a shell script was recorded: run it with `cmafs run`, and diff")
+    if not transcript.operations and not transcript.dmesg:
+        raise CommandFailed(f"{args.file}: nothing was recorded that could be compared")
+    kernel = _boot(args, transcript, root)
+    count = shown = 0
+    for count, difference in enumerate(differences(transcript, kernel), 1):
+        if count <= SHOWN:
+            shown = count
+            print(difference)
+    if count > shown:
+        print(f"and {count - shown} more")
+    done = f"{len(transcript.operations)} operations, {len(transcript.dmesg)} log lines"
+    print(f"{args.file}: {done}: {'all as recorded' if not count else f'{count} differences'}")
+    return 1 if count else 0
+
+
+def _transcript(file: str) -> tuple[Transcript, Root | None]:
+    """The transcript of a file, and the board's own files if it is a tar."""
+    import lzma
+
+    from cmafs.board.root import RootError, open_root
+    from cmafs.cli.capture import is_tar
+    from cmafs.replay.transcript import BadTranscript, parse
+
+    path = Path(file)
+    name = f"{path.resolve().parent.name}/{path.name.split('.jsonl')[0]}"
+    try:
+        if is_tar(file):
+            root = open_root(file)
+            walk = root.read(_WALK)
+            if walk is None:
+                raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA")
+            return parse(walk.decode().splitlines(), name), root
+        opener: Any = lzma.open if path.suffix == ".xz" else open
+        with opener(path, "rt", encoding="utf-8") as lines:
+            return parse(lines, name), None
+    except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
+        raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+    except OSError as error:
+        raise CommandFailed(f"{file}: {error.strerror or error}") from None
+
+
+def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
+    """The machine: what the options say, else what the file describes."""
+    from cmafs.api import BadOption, ConfigError, DtError, KernelPanic, UnknownKernel
+    from cmafs.replay.board import adopt
+
+    header = transcript.header
+    for name in ("kernel", "arch", "cmdline"):
+        if (value := getattr(args, name)) is not None:
+            header[name] = value
+    try:
+        if args.dts or args.config or args.memory or args.overlays:
+            machine = _chosen(args, header)
+        else:
+            machine = boot_machine(header, root)
+    except KernelPanic as panic:
+        raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}") from None
+    except (BadOption, ConfigError, DtError, UnknownKernel) as error:
+        raise CommandFailed(f"{args.file}: {error}") from None
+    if root is not None:
+        adopt(machine.booted.cma, transcript)
+    return machine.syscalls
+
+
+def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
+    from cmafs import api
+    from cmafs.replay.transcript import machine_options
+
+    options = api.MachineOptions.chosen(args, dts=args.dts or "virt", **machine_options(header))
+    return api.boot(options)
+
+
+def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
+    """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
+    import tempfile
+
+    from cmafs.api import Machine
+    from cmafs.init.main import start_kernel
+    from cmafs.init.options import MachineOptions
+    from cmafs.lib.clock import ManualClock
+    from cmafs.of import fdt
+    from cmafs.replay.board import board_dts
+    from cmafs.replay.transcript import header_config, header_dts, machine_options
+
+    blob = root.read(_FDT) if root else None
+    source = board_dts(root) if root and not blob else None
+    with tempfile.NamedTemporaryFile(suffix=".dtb" if blob else ".dts") as file:
+        file.write(blob or (source or header_dts(header)).encode())
+        file.flush()
+        tree = fdt.load(file.name)
+    config = _board_config(root) or header_config(header)
+    boot = MachineOptions.named(**machine_options(header), config=tuple(config))
+    return Machine(start_kernel(tree, boot, ManualClock()))
+
+
+def _board_config(root: Root | None) -> list[str]:
+    """The configuration of the board's kernel, if it was saved."""
+    import gzip
+
+    from cmafs.lib.kconfig import FileLine
+
+    found = next((data for name in _CONFIGS if root and (data := root.read(name))), None)
+    return [FileLine(line) for line in gzip.decompress(found).decode().splitlines()] if found else []

@@ -1,0 +1,196 @@
+"""`cmafs replay`: what a capture of a real board says, allocation by allocation, made again."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from cmafs.cli.options import CommandFailed, Commands, boot_from, machine_options
+from cmafs.dataclass import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmafs.cli.capture import Capture
+    from cmafs.replay.capture import Event
+    from cmafs.replay.session import Outcome
+    from cmafs.replay.survey import Geometry
+
+#: Differences that the text lists; --json has all.
+LISTED = 20
+
+_DESCRIPTION = """\
+Replay a capture: every allocation of a real board is made again, and must land where the board had it.
+Says where reality and simulation part, and why.
+
+CAPTURE is the text of ftrace with the events of cma (trace, trace_pipe, `trace-cmd report`, `perf script`),
+or a kernel log with debugging of mm/cma.c; plain, .gz, .xz, a tar of `cmafs record --trace`, or - for
+standard input. Lines of other kinds, lost events and buffers from before the capture are no obstacle.
+
+Without a machine its areas are taken from the capture: the smallest that hold all of it. With --dts,
+--cmdline and so on the machine is booted and its areas are used. With --size or --order the question is "what
+if": the capture's requests are made of another pool, and what changes is listed.
+
+Exit status: 0 everything was reproduced; 1 something was not; 2 it could not be replayed.
+"""
+
+_EXAMPLES = """\
+examples:
+  trace-cmd record -e cma -o t.dat sleep 60; trace-cmd report -i t.dat > t.txt
+  cmafs replay t.txt
+  cmafs replay t.txt --dts board.dts --kernel 6.12
+  cmafs replay t.txt --size 32M            # what if the pool had 32 MiB?
+"""
+
+
+def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
+    """Add `replay` to the parser."""
+    del machine  # a machine is optional here, and so are its defaults
+    parser = commands.add_parser(
+        "replay",
+        parents=[own_machine()],
+        help="replay a trace or debug log of a real board",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("capture", metavar="CAPTURE", help="the file; - for standard input")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    parser.add_argument("--size", metavar="SIZE", help="what if: the area's size (K, M, G)")
+    parser.add_argument("--order", metavar="N", help="what if: log2 of the pages that one bit stands for")
+    parser.set_defaults(main=run_replay, failure=2)
+
+
+def own_machine() -> argparse.ArgumentParser:
+    """The options of a machine, none of them chosen unless the user does."""
+    parser = machine_options()
+    parser.set_defaults(kernel=None, dts=None)
+    return parser
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Replay and report; the exit status."""
+    from cmafs.cli.capture import Capture
+    from cmafs.replay.machine import bare_areas
+    from cmafs.replay.pool import KernelPool
+    from cmafs.replay.session import Replay
+    from cmafs.replay.whatif import WhatIf
+
+    capture = Capture(args.capture)
+    kernel, geometries = areas_of(args, capture)
+    what_if = args.size is not None or args.order is not None
+    if what_if:
+        geometries = [_changed(area, args) for area in geometries]
+    areas = bare_areas(kernel, geometries)
+    if what_if:
+        outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(placed(args, capture))
+    else:
+        outcome = Replay(areas, capture.survey.unseen).run(capture.events())
+    print(_json(outcome) if args.json else _text(args, capture, kernel, geometries, outcome), end="")
+    return 0 if outcome.reproduced == outcome.events else 1
+
+
+def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:
+    """The events of a capture with their pfns, which a log leaves out."""
+    from cmafs.replay.machine import bare_areas
+    from cmafs.replay.session import Replay
+
+    if capture.facts.traced:
+        return capture.events()
+    return Replay(bare_areas(*areas_of(args, capture))).placed(capture.events())
+
+
+def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geometry]]:
+    """The kernel, and the areas of the machine that the options describe, else of the capture itself."""
+    from cmafs.abi import UnknownKernel, kernel_abi
+
+    kernel = args.kernel or capture.survey.kernel(capture.facts)
+    chosen = (args.dts, args.cmdline, args.memory, args.profile, *args.overlays, *args.config)
+    if any(value is not None for value in chosen):
+        return kernel, _booted(args, kernel)
+    try:
+        kernel_abi(kernel)
+    except UnknownKernel as error:
+        raise CommandFailed(str(error)) from None
+    if found := capture.survey.geometries() or _from_log(capture):
+        return kernel, found
+    raise CommandFailed(
+        f"{args.capture}: a log without pfns does not say how large the area is; name the machine (--dts, "
+        "--cmdline), or add the log's boot lines"
+    )
+
+
+def _booted(args: argparse.Namespace, kernel: str) -> list[Geometry]:
+    from cmafs.lib.clock import ManualClock
+    from cmafs.replay.machine import geometry
+
+    machine = boot_from(args, clock=ManualClock(), kernel=kernel, dts=args.dts or "virt")
+    if found := [geometry(cma) for cma in machine.booted.cma if cma.count]:
+        return found
+    raise CommandFailed("this machine has no CMA area; `cmafs check` with the same options says why")
+
+
+def _from_log(capture: Capture) -> list[Geometry]:
+    from cmafs.replay.survey import Geometry
+
+    pools = [Geometry(None, base >> 12, size >> 12) for base, size in capture.facts.pools]
+    total = capture.facts.total
+    return pools or ([Geometry(None, 1 << 16, total)] if total else [])
+
+
+def _changed(area: Geometry, args: argparse.Namespace) -> Geometry:
+    """The area that --size and --order ask for."""
+    from cmafs.init.options import BadOption, memory_size
+
+    order = area.order_per_bit
+    try:
+        size = memory_size(args.size)
+        if args.order is not None:
+            order = int(args.order)
+    except BadOption as error:
+        raise CommandFailed(str(error).replace("memory:", "--size:")) from None
+    except ValueError:
+        raise CommandFailed(f"--order: '{args.order}' is no number") from None
+    count = area.count if size is None else size >> 12
+    if not 0 <= order <= 20 or count >> order << order != count or not count:
+        raise CommandFailed(f"{count} pages cannot be divided into bits of 2^{order} pages")
+    return replace(area, count=count, order_per_bit=order, used=())
+
+
+def _json(outcome: Outcome) -> str:
+    import json
+    from dataclasses import asdict
+
+    report = {
+        "events": outcome.events,
+        "reproduced": outcome.reproduced,
+        "diverged": [asdict(one) for one in outcome.diverged],
+    }
+    if outcome.more:
+        report["more"] = outcome.more
+    return json.dumps(report, indent=2) + "\n"
+
+
+def _text(
+    args: argparse.Namespace, capture: Capture, kernel: str, geometries: list[Geometry], outcome: Outcome
+) -> str:
+    facts = capture.facts
+    source = f"{facts.traced} lines of ftrace" if facts.traced else f"{facts.logged} lines of the kernel log"
+    lines = [f"{capture.path}: {source}; kernel {kernel}"]
+    for area in geometries:
+        name = area.name or "(no name)"
+        lines.append(f"area {name}: 0x{area.base_pfn:x}-0x{area.end_pfn - 1:x}, {area.count} pages")
+    if facts.gaps:
+        cut = f", one at line {facts.damaged} that is cut off" if facts.damaged else ""
+        lines.append(f"events are missing at {facts.gaps} places{cut}")
+    lines.append(f"reproduced: {outcome.reproduced} of {outcome.events}")
+    if before := outcome.explained.get("before"):
+        lines.append(f"  {before} of them with pages that were in use before the capture or over a gap")
+    if order := outcome.explained.get("order"):
+        lines.append(f"  {order} of them in another order than printed: several tasks at once")
+    for one in outcome.diverged[:LISTED]:
+        lines.append(f"line {one.line}: recorded {one.recorded}, simulated {one.simulated}")
+        lines.append(f"  {one.why}")
+    if (hidden := len(outcome.diverged) + outcome.more - LISTED) > 0:
+        lines.append(f"and {hidden} more; --json lists them")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,173 @@
+"""What a capture tells of the time before it and of its gaps: areas, and pages that were in use unseen.
+
+A capture seldom begins with an empty area. A release whose allocation is not in it tells that its pages were
+in use all the while; where no other machine is given, all pfns together tell where the area lies. One pass
+over the events gathers this, before the replay makes a second one.
+
+Positions are pfns, counts pages.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+
+from cmafs.dataclass import dataclass, field
+from cmafs.lib.bitmap import Holes
+from cmafs.lib.intervals import Interval
+from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Facts
+
+#: Pages between two pfns of one unnamed area, at most: 64 MiB with pages of 4 KiB.
+GAP = 1 << 14
+#: Areas begin and end at a multiple of so many pages at least: 4 MiB, the strictest unit with 4 KiB pages.
+UNIT = 1 << 10
+#: Releases without an allocation that are kept.
+MAX_UNSEEN = 1 << 16
+
+_ALL = 1 << 52
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """An area: where it lies, how many pages one bit stands for, which pages something else uses."""
+
+    name: str | None
+    base_pfn: int
+    count: int
+    order_per_bit: int = 0
+    used: tuple[Interval, ...] = ()
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn after the last page."""
+        return self.base_pfn + self.count
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Pages ``[start, end)`` whose allocation is missing, in use from line ``since`` to ``until``."""
+
+    start: int
+    end: int
+    since: int
+    until: int
+
+
+@dataclass(eq=False)
+class Survey:
+    """The outcome: ``spans`` name -> (lowest pfn, end); ``points`` the same without a name, first pfn -> end;
+    ``totals`` name -> pages, where the kernel says so; ``busy_without_retry``: a failure was EBUSY at once.
+    """
+
+    events: int = 0
+    spans: dict[str | None, Interval] = field(default_factory=dict)
+    points: dict[int, int] = field(default_factory=dict)
+    totals: dict[str | None, int] = field(default_factory=dict)
+    unseen: list[Unseen] = field(default_factory=list)
+    busy_without_retry: bool = False
+
+    def kernel(self, facts: Facts) -> str:
+        """A kernel that prints what this capture has."""
+        if self.busy_without_retry and facts.layout == "errno":
+            return "6.18"  # EBUSY for no hole came in 6.15, the counts of cma_alloc_start in 6.18
+        return LAYOUTS[facts.layout]
+
+    def geometries(self) -> list[Geometry]:
+        """The smallest areas that hold everything seen, by address.
+
+        Nothing went outside of what was seen, so that these pages are taken to be in use. A larger area would
+        let no allocation land elsewhere: first fit chose the lowest place, and what fitted nowhere in all of
+        the area fits nowhere in a part.
+        """
+        made = [self._area(name, *span) for name, span in self.spans.items() if name is not None]
+        for span in self._unnamed():
+            made.append(self._area(None, *span))
+        return sorted(made, key=lambda area: area.base_pfn)
+
+    def _area(self, name: str | None, low: int, end: int) -> Geometry:
+        """The area of a span; what of it lies outside is taken to be in use."""
+        base = low & -UNIT
+        last = base + max((-(-end // UNIT) * UNIT) - base, self.totals.get(name, 0))
+        outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
+        return Geometry(name, base, last - base, 0, outside)
+
+    def _unnamed(self) -> Iterator[Interval]:
+        """Spans of what carries no name: a gap of GAP pages ends one."""
+        low = end = -1
+        for start, stop in sorted(self.points.items()):
+            if low >= 0 and start > end + GAP:
+                yield low, end
+                low = -1
+            low, end = (start if low < 0 else low), max(stop, end)
+        if low >= 0:
+            yield low, end
+
+
+class _Occupancy:
+    """Which pages are in use in reality, and which ever were."""
+
+    def __init__(self) -> None:
+        self._free, self._never = Holes(_ALL), Holes(_ALL)
+
+    def take(self, start: int, end: int) -> None:
+        """Pages come into use; some may be already, their release being lost."""
+        for holes in (self._free, self._never):
+            for low, high in list(_pieces(holes, start, end)):
+                holes.take(low, high - low)
+
+    def give(self, start: int, end: int) -> list[tuple[int, int, bool]]:
+        """Pages go out of use: of those that were not in use (start, end, whether they ever were)."""
+        unseen = [
+            (low, high, next(_pieces(self._never, low, high), None) != (low, high))
+            for low, high in _pieces(self._free, start, end)
+        ]
+        self.take(start, end)
+        self._free.give(start, end - start)
+        return unseen
+
+
+def _pieces(holes: Holes, start: int, end: int) -> Iterator[Interval]:
+    for low, high in holes.at_least(1, start):
+        if low >= end:
+            return
+        yield max(low, start), min(high, end)
+
+
+def survey(events: Iterable[Event]) -> Survey:
+    """Go through the events of a capture once."""
+    found, real = Survey(), _Occupancy()
+    gap, retried = -1, False
+    for event in events:
+        found.events += event.counts
+        if event.kind == LOST:
+            gap = event.line
+        elif event.kind == BUSY:
+            retried = True
+        if event.total:
+            found.totals[event.area] = event.total
+        if not event.counts:
+            continue
+        if event.kind == ALLOC and event.failed:
+            found.busy_without_retry |= event.error == -errno.EBUSY and not retried
+        if event.kind == ALLOC:
+            retried = False
+        if event.pfn is None or not event.pages:
+            continue
+        start, end = event.pfn, event.pfn + event.pages
+        _widen(found, event.area, start, end)
+        if event.kind == RELEASE:
+            for low, high, seen in real.give(start, end):
+                since = gap if gap >= 0 else -1 if not seen else None
+                if since is not None and len(found.unseen) < MAX_UNSEEN:
+                    found.unseen.append(Unseen(low, high, since, event.line))
+        else:
+            real.take(start, end)
+    return found
+
+
+def _widen(found: Survey, area: str | None, start: int, end: int) -> None:
+    if area is None:
+        found.points[start] = max(found.points.get(start, 0), end)
+        return
+    low, high = found.spans.get(area, (start, end))
+    found.spans[area] = min(low, start), max(high, end)
