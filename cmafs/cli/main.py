@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cmafs import __version__
 from cmafs.cli.options import machine_options, reported
@@ -78,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. The one place where a command ends, well or badly."""
     gc.set_threshold(_GC_THRESHOLD)
     return close_streams(reported(lambda: _run(argv)))
+
+
+def start() -> NoReturn:
+    """The program: main(), without the interpreter's taking apart of what the kernel takes back anyway."""
+    os._exit(main())
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from cmafs.board.memory import SYSFS
+from cmafs.board import SYSFS
 from cmafs.dataclass import dataclass
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES
