@@ -2,7 +2,7 @@
 
 Machines are noisy: measurements alternate in small batches, ratios are taken in one run, and the minimum is
 held against the budget; the median beside it says how noisy it was. The table goes to the terminal, its
-figures to ``tests/bench/now.json``. ``--keep`` makes them the ones to compare with, ``tests/bench/last.json``;
+figures to ``tests/bench/now.json``. ``--keep`` makes them the ones to compare with, ``last.json`` beside it;
 ``--scale`` draws the plots of docs/performance.md as well. A missed budget is printed, and no failure: nobody
 knows what else the machine does.
 """
@@ -40,7 +40,7 @@ def measured(subjects: tuple[str, ...]) -> list[dict[str, str | float]]:
 
 
 def table(records: list[dict[str, str | float]], last: dict[str, float]) -> list[str]:
-    """The table: what, budget, measured, spread (median over minimum), change since the last kept, against."""
+    """The table: what, budget, measured, spread (median over least), change since the last kept, against."""
     head = f"{'WHAT':<58} {'BUDGET':>8} {'LEAST':>9} {'UNIT':<5} {'SPREAD':>6} {'CHANGE':>7}  AGAINST"
     lines = [head]
     for record in records:

@@ -52,6 +52,11 @@ def many_pairs(cma: Cma, most: int) -> list[float]:
     return [BATCHES * cpu_seconds(lambda sizes=sizes: pairs(cma, sizes)) for sizes in batches]
 
 
+def large() -> Cma:
+    """A 64 GiB area of a 1 TiB machine."""
+    return build_areas("6.12", [("big", 65536, 65536, 0)], mib=1 << 20)[0]
+
+
 def bitmap_text(cma: Cma) -> bytes | str:
     """The file ``bitmap`` of an area."""
     return u32_array_text(cma.ranges[0].bitmap.to_u32())
@@ -69,11 +74,7 @@ def main() -> int:
         figure(f"100,000 pairs of 1..100 {where}", many_pairs(cma, 100), "s", 0.7),
         figure(
             "1 TiB machine with a 64 GiB area",
-            [
-                cpu_seconds(
-                    lambda: big.append(build_areas("6.12", [("big", 65536, 65536, 0)], mib=1 << 20)[0])
-                )
-            ],
+            [cpu_seconds(lambda: big.append(large()))],
             "s",
             1.0,
         ),
