@@ -28,7 +28,7 @@ MIB = 1 << 20
 MEMORY = (256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304)
 AREAS = (1, 2, 5, 10, 20)
 MACHINES = (1, 3, 10, 30, 100)
-ROUNDS = 5
+ROUNDS = 40
 
 Point = dict[str, float]
 
