@@ -371,7 +371,8 @@ def make_calls() -> Case:
         fds: list[int] = []
         for at in range(0, min(len(data), 400) - 3, 4):
             code = refusal(lambda at=at: one(*data[at : at + 4], fds))  # type: ignore[misc]
-            assert code != errno.EIO, data[at : at + 4]
+            # a file of /proc without a write of its own answers EIO, too (proc_reg_write())
+            assert code != errno.EIO or b"Traceback" not in calls.read_file("/sim/log"), data[at : at + 4]
         for fd in fds:
             calls.close(fd)
         sound(machine)
