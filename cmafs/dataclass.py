@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dataclasses import replace as replace
 else:
     from functools import partial
-    from operator import attrgetter
+    from operator import attrgetter, ge, gt, le, lt
 
     _MISSING = object()
     _FIELDS = "_dataclass_fields"
@@ -43,10 +43,10 @@ else:
             self.init, self.repr, self.compare, self.kw_only = init, repr, compare, kw_only
             self.metadata = metadata or {}
 
-    def dataclass(cls=None, *, eq=True, frozen=False, kw_only=False):
+    def dataclass(cls=None, *, eq=True, order=False, frozen=False, kw_only=False):
         """Give a class the methods that its annotations ask for."""
         if cls is None:
-            return partial(dataclass, eq=eq, frozen=frozen, kw_only=kw_only)
+            return partial(dataclass, eq=eq, order=order, frozen=frozen, kw_only=kw_only)
         made = dict(getattr(cls, _FIELDS, {}))
         for name, kind in cls.__annotations__.items():
             if not kind.startswith("ClassVar"):
@@ -56,7 +56,7 @@ else:
         cls.__match_args__ = tuple(one.name for one in made.values() if one.init and not one.kw_only)
         methods = {"__init__": _first_init(cls, frozen), "__repr__": _repr}
         if eq:
-            methods |= _comparing([one.name for one in made.values() if one.compare], frozen)
+            methods |= _comparing([one.name for one in made.values() if one.compare], frozen, order)
         if frozen:
             methods |= {"__setattr__": _refuse, "__delattr__": _refuse}
         for name in methods.keys() - cls.__dict__.keys():
@@ -141,8 +141,8 @@ else:
         shown = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.repr)
         return f"{type(self).__qualname__}({shown})"
 
-    def _comparing(names, frozen):
-        """``__eq__`` and ``__hash__`` by value; what can change has no hash."""
+    def _comparing(names, frozen, order):
+        """``__eq__``, ``__hash__`` and, with ``order``, the rest, by value; what can change has no hash."""
         key = attrgetter(*names) if names else type
 
         def __eq__(self, other):  # noqa: N807
@@ -153,7 +153,14 @@ else:
         def __hash__(self):  # noqa: N807
             return hash(key(self))
 
-        return {"__eq__": __eq__, "__hash__": __hash__ if frozen else None}
+        def ordered(compare):
+            def method(self, other):
+                return compare(key(self), key(other)) if other.__class__ is self.__class__ else NotImplemented
+
+            return method
+
+        methods = {f"__{compare.__name__}__": ordered(compare) for compare in (lt, le, gt, ge) if order}
+        return {**methods, "__eq__": __eq__, "__hash__": __hash__ if frozen else None}
 
     def _refuse(self, name, *_value):
         from dataclasses import FrozenInstanceError
