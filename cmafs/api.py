@@ -12,13 +12,15 @@ What only a mount can give is missing: other programs do not see the files, and 
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
-from cmafs.dataclass import replace
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic, start_kernel
@@ -30,6 +32,7 @@ from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
 
 if TYPE_CHECKING:
+    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.fs.dentry import Directory
     from cmafs.fs.namei import Stat
     from cmafs.init.machine import BootedMachine
@@ -40,6 +43,8 @@ __all__ = [
     "ConfigError",
     "DtError",
     "Files",
+    "Heap",
+    "HeapBuffer",
     "KernelPanic",
     "Machine",
     "MachineOptions",
@@ -95,6 +100,45 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
             ) from None
         for line in lines:
             yield FileLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
+
+
+class HeapBuffer:
+    """A buffer of a heap; ``pfn`` its first page, ``size`` in bytes. As a context it is closed at its end."""
+
+    def __init__(self, booted: BootedMachine, buffer: DmaBuf) -> None:
+        self._booted, self._buffer = booted, buffer
+        self.pfn, self.size = buffer.pfn, buffer.size
+
+    def set_name(self, name: str) -> None:
+        """``DMA_BUF_SET_NAME``: at most 31 bytes. Raises OSError EINVAL."""
+        self._buffer.set_name(encode(name) + b"\0")
+
+    def close(self) -> None:
+        """Drop the only reference; a second call does nothing."""
+        if not self._buffer.released:
+            release(self._booted, self._buffer)
+
+    def __enter__(self) -> HeapBuffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Heap:
+    """A heap of a machine in process."""
+
+    def __init__(self, booted: BootedMachine, heap: DmaHeap) -> None:
+        self._booted, self._heap = booted, heap
+
+    def alloc(self, size: int) -> HeapBuffer:
+        """``DMA_HEAP_IOCTL_ALLOC``: a buffer of ``size`` bytes, whole pages.
+
+        Raises OSError EINVAL, ENOMEM.
+        """
+        task = self._booted.current()
+        request = Request(size, O_RDWR | O_CLOEXEC)
+        return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
 
 
 class Files:
@@ -221,6 +265,13 @@ class Machine(Files):
     def simlog(self) -> SimLog:
         """The simulator's own log."""
         return self.booted.simlog
+
+    def dma_heap(self, name: str) -> Heap:
+        """The heap ``/dev/dma_heap/NAME``. Raises OSError ENOENT."""
+        if name not in self.booted.dma_heaps:
+            there = ", ".join(self.booted.dma_heaps) or "none"
+            raise OSError(errno.ENOENT, f"no heap {name}; there are: {there}")
+        return Heap(self.booted, self.booted.dma_heaps[name])
 
 
 boot = Machine.boot

@@ -16,7 +16,6 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "cmafs"
 #: The rooms from the ground up: a room imports only rooms before it.
 FLOORS = (
-    "dataclass",
     "abi",
     "lib",
     "mm",
@@ -363,7 +362,7 @@ def test_no_module_is_named_for_leftovers() -> None:
 
 #: What a run, which is one shell command after another, must not import: it does not use them.
 NOT_IN_A_RUN = (
-    *("dataclasses", "inspect", "difflib", "gzip", "tarfile", "unittest", "asyncio"),
+    *("difflib", "gzip", "tarfile", "unittest", "asyncio"),
     *("cmafs.drivers.cma2010", "cmafs.fs.cma2010", "cmafs.check", "cmafs.of.source_map"),
     *("cmafs.mount.export", "cmafs.cli.check", "cmafs.cli.ctl", "cmafs.cli.describe"),
     *("cmafs.mounted_machine", "cmafs.replay"),
@@ -381,13 +380,3 @@ def test_a_run_imports_only_what_it_uses() -> None:
     wrong = [name for name in names if f"{name}.".startswith(tuple(f"{bad}." for bad in NOT_IN_A_RUN))]
     assert wrong == []
     assert sum(name.startswith("cmafs") for name in names) <= MOST_OF_A_RUN
-
-
-def test_dataclasses_are_ours() -> None:
-    """The standard library's compile the source of six methods a class at every start."""
-    assert [name for name, tree in TREES.items() if "dataclasses" in top_imports(tree)] == []
-
-
-def top_imports(tree: ast.Module) -> set[str]:
-    """The modules that a module imports when it is imported itself."""
-    return {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}

@@ -9,9 +9,9 @@ its transcripts'
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cmafs.abi.rows import Rows, rows_from
-from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ _ARM64 = rows_from(
             "reserved_mem_bytes": 48,
             "pgdat_bytes": 0x2800,
             "hash_counts_free": True,
-            "other_kib": 112,
+            "other_kib": 104,
             "small_bytes": 0xC00,
             "allocated_kib": ((17, 1464), (19, 1592), (20, 1720)),
         },
@@ -118,7 +118,7 @@ _ARM64 = rows_from(
             "image": ((0, 0x660000),),
             "page_tables": 2,
             "maps_pages": True,
-            "other_kib": 100,
+            "other_kib": 92,
             "allocated_kib": ((17, 1504), (19, 1632), (20, 1760)),
         },
     },

@@ -6,12 +6,12 @@ Lines are given without the newline.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from cmafs.abi import cma_sites
 from cmafs.abi.cma_sites import CmaSites
 from cmafs.abi.rows import rows_from
-from cmafs.dataclass import dataclass
 
 #: When a failure lists the holes of its area (``CmaAbi.show_areas``).
 SHOW_NEVER = "never"

@@ -6,8 +6,9 @@ Line numbers: T for 4.4.155, 4.15.0, 4.19.72, 5.4.286, 5.15.0, 6.6.87 and 6.18.2
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from cmafs.abi.printk import DebugSite
-from cmafs.dataclass import dataclass, replace
 
 _DECLARE = "%s(size %pa, base %pa, limit %pa alignment %pa)"
 _ENTRY_OLD = "%s(cma %p, count %zu, align %d)"

@@ -5,8 +5,9 @@ V read in the source of that kernel, P from patch mail or change logs, M from me
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cmafs.abi.rows import rows_from
-from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)

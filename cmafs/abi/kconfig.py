@@ -6,7 +6,7 @@ file where the symbol counts) and a release that has it so; P: the release follo
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass
+from dataclasses import dataclass
 
 #: Releases compared by number: a symbol exists from ``since`` on and before ``until``.
 OLDEST, NEWEST = "4.4", "99.0"
@@ -118,9 +118,6 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("MEMORY_ISOLATION", "mm/Kconfig@v6.12", "y", "CMA|MEMORY_FAILURE|ZONE_DEVICE", forced=True),
     S("CONTIG_ALLOC", "mm/Kconfig@v6.12; 5.2 (P)", "y", "CMA|MEMORY_ISOLATION", forced=True,
       since="5.2"),
-    S("DMABUF_HEAPS", "drivers/dma-buf/Kconfig@v6.12; 5.6 (P)", since="5.6"),
-    S("DMABUF_HEAPS_SYSTEM", "drivers/dma-buf/heaps/Kconfig@v6.12", depends="DMABUF_HEAPS", since="5.6"),
-    S("DMABUF_HEAPS_CMA", "drivers/dma-buf/heaps/Kconfig@v6.12", depends="DMABUF_HEAPS DMA_CMA", since="5.6"),
     S("INIT_ON_ALLOC_DEFAULT_ON", "security/Kconfig.hardening@v6.12; 5.3 (P)", since="5.3"),
     S("HAVE_DMA_CONTIGUOUS", "kernel/dma/Kconfig@v6.12", "y", forced=True),
     S("SWIOTLB", "kernel/dma/Kconfig@v6.12", "y", "64BIT|ARM_LPAE", forced=True),
@@ -143,6 +140,12 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("CMA_ALIGNMENT", "kernel/dma/Kconfig@v6.12; from 2 since 5.6 (P)", "8", "DMA_CMA", low=2, high=12,
       since="5.6"),
     S("CMA_ALIGNMENT", "kernel/dma/Kconfig@v4.19", "8", "DMA_CMA", low=4, high=12, until="5.6"),
+    S("DMABUF_HEAPS", "drivers/dma-buf/Kconfig@v6.12; 5.6 (P)", since="5.6"),
+    S("DMABUF_HEAPS_SYSTEM", "drivers/dma-buf/heaps/Kconfig@v6.12", depends="DMABUF_HEAPS", since="5.6"),
+    S("DMABUF_HEAPS_CMA", "drivers/dma-buf/heaps/Kconfig@v6.12", depends="DMABUF_HEAPS DMA_CMA", since="5.6"),
+    S("DMABUF_HEAPS_CMA_LEGACY", "drivers/dma-buf/heaps/Kconfig: 6.17 (P); gone in 7.2", "y",
+      "DMABUF_HEAPS_CMA", since="6.17", until="7.0"),
+    S("DMABUF_SYSFS_STATS", "drivers/dma-buf/Kconfig@v6.1; 5.14 (P); gone in 7.2", since="5.14", until="7.0"),
     S("OF", "drivers/of/Kconfig@v6.12", "y", forced=True),
     S("OF_RESERVED_MEM", "drivers/of/Kconfig@v6.12", "y", forced=True),
     S("DEBUG_FS", "lib/Kconfig.debug@v6.12", "y"),

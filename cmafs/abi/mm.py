@@ -6,8 +6,9 @@ V what was read in the source of the release named; T what a transcript shows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cmafs.abi.rows import rows_from
-from cmafs.dataclass import dataclass
 
 #: How a request that finds its own lists empty takes from another migratetype (``MmAbi.fallback``).
 FALLBACK_TAKE_LARGEST = "largest"  # take the largest block, whatever it is; claim where half of it is free

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from cmafs.abi.rows import rows_from
-from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ one off), M is from memory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cmafs.abi import vmstat_items as vm
 from cmafs.abi.rows import rows_from
 from cmafs.abi.vmstat_items import Items, VmstatItems, after, items
-from cmafs.dataclass import dataclass
 
 #: ``fs/proc/meminfo.c:meminfo_proc_show()@4.4`` (V), then hugetlb's lines and the architecture's.
 _MEMINFO_4_4 = items(

@@ -6,7 +6,7 @@ compared.
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

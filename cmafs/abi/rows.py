@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, cast
-
-from cmafs.dataclass import replace
 
 #: Row name -> the release that ``uname -r`` shows when only the row was asked for.
 RELEASES: Mapping[str, str] = {

@@ -7,9 +7,10 @@ P what is known from change logs (the row may be one off), D what was derived.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cmafs.abi.rows import rows_from
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent
-from cmafs.dataclass import dataclass
 
 _NAME = (DATA_LOC, "name")
 _PFN = ("unsigned long", "pfn")

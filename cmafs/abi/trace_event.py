@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-
-from cmafs.dataclass import dataclass
 
 #: C type -> (bytes, signed) on a 64-bit machine; pointers and ``unsigned long`` are the machine's word.
 _TYPES: Mapping[str, tuple[int, bool]] = {

@@ -7,7 +7,7 @@ between follow from the change logs (P).
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass, replace
+from dataclasses import dataclass, replace
 
 Items = tuple[str, ...]
 

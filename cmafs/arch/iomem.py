@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cmafs.arch.setup import EarlyBoot
-from cmafs.dataclass import dataclass
 from cmafs.lib.intervals import union
 
 _SZ_1K = 1 << 10

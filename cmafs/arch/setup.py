@@ -6,10 +6,10 @@ Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
-from cmafs.dataclass import dataclass
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.intervals import union
 from cmafs.lib.panic import KernelPanic
@@ -138,4 +138,5 @@ class EarlyBoot(EarlyMm):
             zones=tuple(zones),
             memory=tuple(union(memory)),
             reserved=tuple(union(reserved)),
+            high_pfn=self.high_memory >> shift if self.high_memory and self.config.on("HIGHMEM") else None,
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from cmafs.board.root import Root, RootError
-from cmafs.dataclass import dataclass
 from cmafs.lib.intervals import Interval, without
 from cmafs.lib.kstrtox import kstrtoull, u32_array
 

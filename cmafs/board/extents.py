@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cmafs.board.areas import Area
 from cmafs.board.root import Root, RootError
-from cmafs.dataclass import dataclass
 from cmafs.lib.intervals import Interval, without
 from cmafs.lib.kstrtox import kstrtoull
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.kstrtox import simple_strtoll, simple_strtoull
 
 #: Lines after a failure among which the one who asked may complain.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from cmafs.board import SYSFS
 from cmafs.board.areas import Area
 from cmafs.board.root import Root
-from cmafs.dataclass import dataclass
 from cmafs.lib.kstrtox import simple_strtoull
 
 #: Bytes of a page that kernels can have.

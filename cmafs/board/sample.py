@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cmafs.board.areas import Area, read_areas
 from cmafs.board.extents import FREE, MAP, read_extents
 from cmafs.board.klog import read_log
 from cmafs.board.memory import failed_pages, meminfo, page_size, vmstat
 from cmafs.board.root import Root, kernel_log
-from cmafs.dataclass import dataclass
 
 
 @dataclass(frozen=True)

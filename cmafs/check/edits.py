@@ -8,10 +8,10 @@ Pure; sizes and addresses are bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
-from cmafs.dataclass import dataclass, replace
 from cmafs.init.options import MachineOptions
 from cmafs.lib.kstrtox import parse_integer
 from cmafs.of.address import of_dma_get_range

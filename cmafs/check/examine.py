@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.sources import source_at
@@ -16,7 +17,6 @@ from cmafs.check.report import ERROR, NOTE, Area, Problem, Report
 from cmafs.check.rules import RULES
 from cmafs.check.spelling import follows_from, misspelt
 from cmafs.check.tree import claims_overlap, dangling, misplaced, notes, reserved_memory, wants_area
-from cmafs.dataclass import dataclass, field, replace
 from cmafs.init.machine import BootedMachine
 from cmafs.init.main import KernelPanic, board_config, bootargs, start_kernel
 from cmafs.init.options import MachineOptions

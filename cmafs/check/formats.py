@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cmafs.check.report import ERROR, Problem, Report
 from cmafs.check.rules import RULES
 from cmafs.check.text import by_finding, finding
-from cmafs.dataclass import dataclass
 
 _SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
 #: What XML 1.0 cannot hold.

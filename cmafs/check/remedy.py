@@ -6,12 +6,12 @@ Pure. An edit that does not help, or that harms more than it helps, is not spoke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from cmafs.check import edits
 from cmafs.check.edits import Edit, Trial, copy_of
 from cmafs.check.report import ERROR, Problem, Report
-from cmafs.dataclass import dataclass, replace
 from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.of.base import DeviceTree

@@ -6,8 +6,8 @@ Counts are pages.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from cmafs.dataclass import dataclass, replace
 from cmafs.of.source_map import Place, SourceMap
 
 ERROR = "error"

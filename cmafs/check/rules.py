@@ -7,8 +7,7 @@ to do is ``check.remedy``'s, which tries it first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from cmafs.dataclass import dataclass
+from dataclasses import dataclass
 
 _BINDING = "reserved-memory/reserved-memory.yaml"
 _POOL_BINDING = "reserved-memory/shared-dma-pool.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,7 +20,6 @@ from cmafs.cli.options import (
     say_rounding,
     shard_of,
 )
-from cmafs.dataclass import dataclass, replace
 from cmafs.init.options import MachineOptions
 from cmafs.mount.ending import one_line
 

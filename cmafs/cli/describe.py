@@ -6,11 +6,11 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from cmafs import __version__
 from cmafs.abi.config_sets import NAMES
 from cmafs.abi.rows import DIALECTS, RELEASES
-from cmafs.dataclass import dataclass
 from cmafs.of.fdt import boards
 from cmafs.sim import verbs
 from cmafs.sim.verbs import FILES

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, machine_options
-from cmafs.dataclass import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -118,10 +118,12 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal
+    from functools import partial
 
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
     from cmafs.run.signals import Signals
+    from cmafs.run.supervisor import Supervisor
     from cmafs.run.tasks import Announcer
 
     signals = Signals.inherited()
@@ -133,12 +135,18 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
     options = {"fsname": "cmafs" if shares_superblock() else "debugfs", "subtype": False, "allow_other": True}
 
+    supervisor = Supervisor(machine) if machine.booted.dma_heaps else None
+    keep = (writer, supervisor.socket.fileno()) if supervisor else (writer,)
+
     def serve(place: str) -> Server:
+        beside = partial(supervisor.start, place) if supervisor else None
         death = signal.SIGKILL
-        return Server(spawn(machine, place, options, log=log, parent_death_signal=death, keep=(writer,)))
+        pid = spawn(machine, place, options, log=log, parent_death_signal=death, keep=keep, beside=beside)
+        return Server(pid)
 
     try:
-        return run(Job(command, serve, signals, tasks, args.explain))
+        asked = supervisor.asked if supervisor else None
+        return run(Job(command, serve, signals, tasks, args.explain, asked))
     finally:
         os.close(tasks)
         os.close(writer)

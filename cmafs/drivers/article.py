@@ -7,7 +7,8 @@ dma_alloc_coherent() (``cmafs.drivers.dma.mapping``).
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass
+from dataclasses import dataclass
+
 from cmafs.drivers.device import Device
 from cmafs.drivers.dma import contiguous as dma_contiguous
 from cmafs.drivers.dma.direct import dma_coherent_ok, new_buffer

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.drivers.cma2010.chardev import CmaFile
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import KernelOops

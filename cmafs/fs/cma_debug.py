@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass, replace
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root, simple_attribute, snapshot_file, u32_array_text
 from cmafs.fs.seq_file import SeqOperations

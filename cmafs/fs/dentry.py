@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
-
-from cmafs.dataclass import dataclass, field
 
 
 def fail(code: int) -> NoReturn:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.libfs import sysfs_directory
 from cmafs.fs.proc.root import PROC

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import stat
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
 

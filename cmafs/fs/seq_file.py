@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import File, Inode, fail
 
 #: open(2)'s flags.

@@ -6,7 +6,7 @@ import errno
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cmafs.fs import cma_debug, cma_sysfs, dev_cma_test, devicetree, dynamic_debug, kmsg
+from cmafs.fs import cma_debug, cma_sysfs, dev_cma_test, devicetree, dma_buf, dynamic_debug, kmsg
 from cmafs.fs.dentry import Directory, FileSystemType, new_directory
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import DEBUGFS, SYSFS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
 
 #: In the order in which names appear.
-TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracefs, devicetree, kmsg, dev_cma_test, sim)
+TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, dma_buf, tracefs, devicetree, kmsg, dev_cma_test, sim)
 
 
 def mount_points() -> Directory:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass, field
 from cmafs.drivers.device import DriverMachine
 from cmafs.init.task import Task, shell
 from cmafs.sim.faults import Faults

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cmafs.dataclass import dataclass, field, fields
 from cmafs.lib.cmdline import memparse
 
 ARCHITECTURES = ("arm", "arm64", "x86_64")

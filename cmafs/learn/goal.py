@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.lib.kstrtox import kstrtoull
 
 #: A term's value now.

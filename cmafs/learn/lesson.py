@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from cmafs.dataclass import dataclass
 from cmafs.learn.goal import BadGoal, Goal
 
 _TEXTS = ("title", "about", "story", "solution", "remember")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
 
 
 class BadProgress(ValueError):

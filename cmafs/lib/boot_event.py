@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass
+from dataclasses import dataclass
 
 EFFECT_REFUSED = "refused"  # it was meant to become an area and did not
 EFFECT_IGNORED = "ignored"  # the kernel passes over it

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
 
 #: Suffix of a size -> log2 of its factor.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from cmafs.abi.printk import DebugSite
-from cmafs.dataclass import dataclass
 from cmafs.lib.glob import match_wildcard
 from cmafs.lib.kstrtox import kstrtoul, simple_strtoull
 from cmafs.lib.printk import LOGLEVEL_ERR, Printk

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from cmafs.abi import KernelAbi
 from cmafs.abi.config_sets import NAMES, ConfigSet, config_set
 from cmafs.abi.kconfig import NOT_IN_2010, SYMBOLS, Symbol
 from cmafs.abi.rows import release_key
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.kstrtox import parse_integer
 
 DEFAULT_SET = "defconfig"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
+
 from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.printk import Printk
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from cmafs.abi.printk import ROWS, DebugSite, PrintkAbi
-from cmafs.dataclass import dataclass
 from cmafs.lib.clock import NSEC_PER_SEC, Clock
 
 LOGLEVEL_ERR = 3

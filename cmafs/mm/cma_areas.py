@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.lib.ratelimit import Ratelimit

@@ -7,9 +7,9 @@ of the checks is the interface, because it decides which line a wrong request ge
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
 from cmafs.abi.boot import BOTTOM_UP_BY_LIMIT, BOTTOM_UP_BY_MEMORY
-from cmafs.dataclass import dataclass
 from cmafs.mm.cma import Cma, CmaMemrange, cma_init_reserved_mem
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE

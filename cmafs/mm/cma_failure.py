@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.intervals import Interval
 
 

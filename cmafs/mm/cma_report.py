@@ -6,10 +6,10 @@ All of it in the order and the words of the kernel's row (``abi.cma``); the deci
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
-from cmafs.dataclass import replace
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma_areas import Cma, CmaMemrange
 from cmafs.mm.cma_failure import CmaFailure, longest_aligned

@@ -6,9 +6,9 @@ Kernel: globals of ``mm/memblock.c``, ``mm/cma.c``, ``kernel/dma/contiguous.c``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from cmafs.abi import KernelAbi
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.cmdline import EarlyParams
 from cmafs.lib.kconfig import Kconfig

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
-from cmafs.dataclass import dataclass, field, replace
 from cmafs.lib.intervals import Interval, length, union, within, without
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.

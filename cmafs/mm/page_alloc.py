@@ -7,8 +7,8 @@ counters never lag.
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.mm.buddy import free_one_page, free_range, rmqueue_smallest, smallest_bulk
 from cmafs.mm.compaction import try_to_compact_pages
 from cmafs.mm.fallback import rmqueue_fallback

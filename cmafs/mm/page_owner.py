@@ -11,8 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
 
 TAG_SHIFT = 40
 TAG_INDEX = (1 << TAG_SHIFT) - 1

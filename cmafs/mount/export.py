@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import Directory, Inode, Symlink, walk
 from cmafs.mount.ending import Failed
 

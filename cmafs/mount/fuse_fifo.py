@@ -17,8 +17,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import File, RegularFile
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are

@@ -11,9 +11,9 @@ import select
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from cmafs.dataclass import dataclass
 from cmafs.mount.ending import Failed, one_line
 from cmafs.mount.presence import DESCRIPTORS, Server, server_of
 

@@ -7,8 +7,7 @@ guesses a type, and nothing reads a file: ``cmafs.of.fdt`` makes these objects.
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
 
 #: drivers/of/fdt.c:early_init_dt_scan_root()@v6.12: what a root without its own cell counts has
 OF_ROOT_NODE_ADDR_CELLS_DEFAULT = 1

@@ -13,12 +13,12 @@ import re
 import stat
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyfdt.pyfdt import FDT_BEGIN_NODE, FDT_END, FDT_END_NODE, FDT_MAGIC, FDT_NOP, FDT_PROP, FdtBlobParse
 
-from cmafs.dataclass import dataclass
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt_compile import OverlayError, annotated_source, apply_overlays, compile_source
 

@@ -7,8 +7,8 @@ Kernel: ``kernel/dma/contiguous.c:rmem_cma_setup()``, ``kernel/dma/coherent.c:rm
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma import Cma

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
 
 _COMMENT = r"(?: /\* (?P<places>.*) \*/)?$"
 _NODE = re.compile(r"\t*(?:\w+: )*(?P<name>/|[^\s{/;=]+) \{" + _COMMENT)

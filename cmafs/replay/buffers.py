@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.replay.capture import ALLOC, RELEASE, Event

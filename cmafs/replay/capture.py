@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 
 #: Kinds of an event: an allocation begins, passes a busy range, ends; a release; events are missing here.

@@ -12,9 +12,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 
-from cmafs.dataclass import dataclass, field
 from cmafs.mm.cma import CmaAreas, cma_alloc, cma_release
 from cmafs.mm.cma_areas import Cma
 from cmafs.replay.addresses import Addresses

@@ -8,8 +8,8 @@ alignment that the kernel asks of an area.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.replay.capture import ALLOC, Event
 from cmafs.replay.machine import bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.bitmap import Holes
 from cmafs.lib.intervals import Interval
 from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Facts

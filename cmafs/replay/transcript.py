@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from cmafs.dataclass import dataclass, field
 from cmafs.fs.namei import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, SEEK_SET, Syscalls
 from cmafs.fs.seq_file import O_TRUNC
 from cmafs.lib.kconfig import FileLine

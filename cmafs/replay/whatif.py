@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.replay.capture import ALLOC, Event
 from cmafs.replay.pool import Pool
 from cmafs.replay.session import MAX_DIVERGED, Divergence, Outcome, shown

@@ -9,9 +9,9 @@ import shutil
 import signal
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from cmafs.dataclass import dataclass
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.run import syscalls
 from cmafs.run.job import NamespaceError, own_namespaces, step

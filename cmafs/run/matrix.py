@@ -12,9 +12,9 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from cmafs.dataclass import dataclass, field
 from cmafs.mount.ending import CANNOT_RUN
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run.progress import Progress

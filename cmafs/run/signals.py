@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.run.tasks import NEWS
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.clock import NSEC_PER_SEC
 from cmafs.lib.printk import LOGLEVEL_ERR
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE

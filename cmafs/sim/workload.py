@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.printk import encode
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer

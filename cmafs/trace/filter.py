@@ -9,10 +9,10 @@ import errno
 import operator
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Field, Value
-from cmafs.dataclass import dataclass
 from cmafs.lib.glob import Glob
 from cmafs.lib.kstrtox import c_integer, kstrtoll, kstrtoull
 from cmafs.lib.printk import encode

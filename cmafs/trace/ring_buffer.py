@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-
-from cmafs.dataclass import dataclass, field
 
 #: Bytes of a sub-buffer that hold records: a page of 4 KiB less its header (``ring_buffer.c:BUF_PAGE_SIZE``).
 BUF_PAGE_SIZE = 4080

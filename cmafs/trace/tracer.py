@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial, wraps
 from itertools import groupby
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from cmafs.abi.trace_event import Value, Word
-from cmafs.dataclass import dataclass
 from cmafs.lib.kstrtox import c_integer
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from cmafs.board.extents import FREE, PINNED, Extent
-from cmafs.dataclass import dataclass
 
 #: Cells of a whole area, at most: enough to see shapes, few enough to be looked at.
 CELLS = 512

@@ -5,11 +5,11 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from cmafs.board.areas import Area
 from cmafs.board.extents import ALLOCATED, FREE, MOVABLE, PINNED, STATES, Extent
 from cmafs.board.memory import ZoneBlocks
-from cmafs.dataclass import dataclass, field
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.view.cells import Cell, cells, largest_hole, pages_per_cell
 

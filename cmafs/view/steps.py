@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from cmafs.board.extents import ALLOCATED, FREE, Extent
-from cmafs.dataclass import dataclass
 from cmafs.lib.intervals import Interval
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.view.cells import cells

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from cmafs.board.sample import AreaSample, Sample
-from cmafs.dataclass import dataclass, replace
 from cmafs.view.picture import size
 
 #: What the lower half may show, and the key that shows it.

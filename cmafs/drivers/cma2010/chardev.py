@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import struct
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.drivers.cma2010.framework import Cma2010
 
 CMA_MAGIC = 0x634D6142

@@ -8,9 +8,9 @@ instead; a machine has the quirks only with ``--strict-quirks``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cmafs.dataclass import dataclass, replace
 from cmafs.mm.memblock import round_up
 
 

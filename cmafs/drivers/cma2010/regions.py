@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from cmafs.dataclass import dataclass
 from cmafs.drivers.cma2010.profile import Profile, Quirks, Word, is_power_of_two_or_zero
 from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
 from cmafs.mm.memblock import round_up

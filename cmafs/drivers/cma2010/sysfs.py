@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from cmafs.dataclass import dataclass
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.regions import CmaRegion, strict_strtoul
 

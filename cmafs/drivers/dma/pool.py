@@ -5,7 +5,8 @@ Source: ``kernel/dma/pool.c@v5.10`` on ``lib/genalloc.c``.
 
 from __future__ import annotations
 
-from cmafs.dataclass import dataclass, field
+from dataclasses import dataclass, field
+
 from cmafs.lib.bitmap import Bitmap
 
 

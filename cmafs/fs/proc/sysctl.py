@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import File, Inode, fail
 from cmafs.fs.seq_file import SeqFile, Show, Store, need_mode
 from cmafs.lib.kstrtox import parse_integer

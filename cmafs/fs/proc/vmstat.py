@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.mm.mmzone import (
     MIGRATE_ISOLATE,
     WMARK_HIGH,

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.lib.printk import encode
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.lib.kstrtox import c_string, kstrtoul_from_user

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmafs.dataclass import dataclass
 from cmafs.fs.dentry import (
     Directory,
     File,
