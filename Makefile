@@ -23,7 +23,7 @@ help:
 	@echo 'make test    lint, then the whole test suite'
 	@echo 'make shell   a shell on the bundled board (ARGS="--dts rpi4 --kernel 5.10" for another)'
 	@echo 'make lint    ruff, mypy --strict, shellcheck'
-	@echo 'make bench   every budget, measured as ratios in one run'
+	@echo 'make bench   every budget, measured: one table (docs/performance.md; ARGS=--scale: its plots)'
 	@echo 'make soak    the property tests with new examples, fuzzers and faults for HOURS=1'
 	@echo 'make mutants a sample of changes of the program: do the fast tests notice?'
 	@echo 'make oracle  a real kernel built, booted in QEMU, recorded, compared (KERNEL= ARCH= CONFIG=: docs/oracle.md)'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from cmafs.cli.main import start
 
-from cmafs.cli.main import main
-
-sys.exit(main())
+start()

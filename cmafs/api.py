@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
-from cmafs.drivers.cma2010.profile import UnknownProfile
 from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
@@ -58,7 +57,7 @@ __all__ = [
 CONTROL, SIM_LOG, VERIFY, DMESG, WHY = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg", "/sim/why"
 
 #: What is wrong with what the user asked for, each in one line.
-CANNOT_BOOT = (BadOption, ConfigError, DtError, UnknownKernel, UnknownProfile)
+CANNOT_BOOT = (BadOption, ConfigError, DtError, UnknownKernel)
 
 
 class RealClock:
@@ -202,7 +201,7 @@ class Machine(Files):
         """Boot the machine of ``options``, or of its fields as keywords: ``boot(dts="rpi4", kernel="6.1")``.
 
         Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
-        ConfigError, UnknownProfile, BadOption, each one line for the user, and KernelPanic where a real
+        ConfigError, BadOption, each one line for the user, and KernelPanic where a real
         kernel would not survive.
         """
         options = options or MachineOptions.named(**chosen)

@@ -7,36 +7,18 @@ in the median.
 from __future__ import annotations
 
 import random
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from bench_support import cpu_seconds, figure
 from cma_support import build_areas
 
 from cmafs.fs.libfs import u32_array_text
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 
 BATCHES = 100
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Processor seconds that a call takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def report(what: str, times: list[float], budget: float) -> bool:
-    """Print a line; whether the budget, if there is one (not 0), is kept."""
-    least, within = min(times), not budget or min(times) <= budget
-    limit = f"at most {budget:g}" if budget else ""
-    verdict = "" if within else "   MISSED"
-    print(f"{what:<66} minimum {least:6.3f} s, median {statistics.median(times):6.3f} s  {limit}{verdict}")
-    return within
 
 
 def half_full(cma: Cma, rng: random.Random) -> list[tuple[int, int]]:
@@ -67,7 +49,17 @@ def many_pairs(cma: Cma, most: int) -> list[float]:
     rng = random.Random(most)
     count = 100_000 // BATCHES
     batches = [[rng.randint(1, most) for _ in range(count)] for _ in range(BATCHES)]
-    return [BATCHES * seconds(lambda sizes=sizes: pairs(cma, sizes)) for sizes in batches]
+    return [BATCHES * cpu_seconds(lambda sizes=sizes: pairs(cma, sizes)) for sizes in batches]
+
+
+def large() -> Cma:
+    """A 64 GiB area of a 1 TiB machine."""
+    return build_areas("6.12", [("big", 65536, 65536, 0)], mib=1 << 20)[0]
+
+
+def bitmap_text(cma: Cma) -> bytes | str:
+    """The file ``bitmap`` of an area."""
+    return u32_array_text(cma.ranges[0].bitmap.to_u32())
 
 
 def main() -> int:
@@ -78,15 +70,16 @@ def main() -> int:
     where = f"pages, 1 GiB half full, {holes} holes"
     big: list[Cma] = []
     within = [
-        report(f"100,000 pairs of 1 {where}", many_pairs(cma, 1), 0),
-        report(f"100,000 pairs of 1..100 {where}", many_pairs(cma, 100), 1.0),
-        report(
+        figure(f"100,000 pairs of 1 {where}", many_pairs(cma, 1), "s"),
+        figure(f"100,000 pairs of 1..100 {where}", many_pairs(cma, 100), "s", 0.7),
+        figure(
             "1 TiB machine with a 64 GiB area",
-            [seconds(lambda: big.append(build_areas("6.12", [("big", 65536, 65536, 0)], mib=1 << 20)[0]))],
+            [cpu_seconds(lambda: big.append(large()))],
+            "s",
             1.0,
         ),
-        report("allocate all of 64 GiB", [seconds(lambda: cma_alloc(big[0], big[0].count))], 0.3),
-        report("render its bitmap", [seconds(lambda: u32_array_text(big[0].ranges[0].bitmap.to_u32()))], 0.3),
+        figure("allocate all of 64 GiB", [cpu_seconds(lambda: cma_alloc(big[0], big[0].count))], "s", 0.3),
+        figure("render its bitmap", [cpu_seconds(lambda: bitmap_text(big[0]))], "s", 0.3),
     ]
     return 0 if all(within) else 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from bench_support import figure
 from mm_support import Booted, boot, layout
 
 from cmafs.mm.contig_alloc import alloc_contig_range, free_contig_range
@@ -96,13 +97,10 @@ def main() -> int:
         "1000 pairs of 64 pages, 1 TiB machine": (measure(lambda: pairs(1024)), 2 * small[0]),
         "validate() with 900,000 used pages": (measure(validated), 0.0),
     }
-    missed = 0
+    missed = False
     for what, (times, budget) in figures.items():
-        over = bool(budget) and times[0] > budget
-        missed |= over
-        limit = f"at most {budget:.0f}{'   MISSED' if over else ''}" if budget else ""
-        print(f"{what:46s} minimum {times[0]:8.2f} ms, median {times[len(times) // 2]:8.2f} ms  {limit}")
-    print(f"{'resident at most':46s} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:12.1f} MB")
+        missed |= not figure(what, times, "ms", budget)
+    figure("resident at most", [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024], "MB")
     return int(missed)
 
 

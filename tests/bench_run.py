@@ -1,8 +1,7 @@
 """Starting, and machines of 1 TiB, mounted: python tests/bench_run.py (a script, not a test).
 
-`cmafs run -- true` is measured in turn with the least that any such program must do: start a Python and
-unshare a namespace. Of its wall time the minimum counts, since other work on the machine adds to it; its
-processor time hardly depends on that, and the median counts. The large machine is measured at its mount.
+What a command costs is processor time, its children's included, as a multiple of what a bare interpreter
+takes to start; both are measured in turn. The large machine is measured at its mount.
 """
 
 from __future__ import annotations
@@ -17,6 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_support import figure, ratio
 
 CMAFS = [sys.executable, "-m", "cmafs"]
 CMA = "sys/kernel/debug/cma/reserved"
@@ -33,43 +36,37 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def report(what: str, figure: float, budget: float, unit: str = "s") -> bool:
-    """Print a line; whether the figure is within its budget."""
-    within = figure <= budget
-    verdict = "" if within else "   MISSED"
-    print(f"{what:<58} {figure:8.3f} {unit:<3} at most {budget:g}{verdict}", flush=True)
-    return within
-
-
 def command(*words: str) -> Callable[[], object]:
     """A call that runs a command, which must succeed."""
     return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
+def processor() -> float:
+    """Seconds of processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def starting() -> list[bool]:
-    """`run -- true` on the bundled board, its minimum and median, and as a ratio."""
-
-    def processor() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    least = command("unshare", "-Urm", sys.executable, "-c", "pass")
-    run = command(*CMAFS, "run", "--", "true")
-    wall: list[float] = []
-    ours: list[float] = []
-    base: list[float] = []
+    """Processor time of commands, in turn with that of a bare interpreter, which the budgets are times of."""
+    calls = {
+        "python": command(sys.executable, "-c", "pass"),
+        "cmafs run -- true": command(*CMAFS, "run", "--", "true"),
+        "cmafs check of a bundled board": command(*CMAFS, "check", "rpi4"),
+    }
+    times: dict[str, list[float]] = {what: [] for what in calls}
     for _ in range(ROUNDS):
-        for call, times in ((least, base), (run, ours)):
+        for what, call in calls.items():
             before = processor()
-            took = seconds(call)
-            times.append(processor() - before)
-            if call is run:
-                wall.append(took)
-    ratio = statistics.median(ours) / statistics.median(base)
-    print(f"{'run -- true: processor time against unshare and python':<58} {ratio:8.1f} times")
+            call()
+            times[what].append(processor() - before)
+    bare = times.pop("python")
+    against = f"python -c pass: {min(bare) * 1000:.1f} ms"
     return [
-        report("cmafs run -- true, minimum of the wall time", min(wall), 0.25),
-        report("cmafs run -- true, median of the processor time", statistics.median(ours), 0.25),
+        ratio(
+            what, min(t) / min(bare), statistics.median(t) / statistics.median(bare), "x py", budget, against
+        )
+        for (what, t), budget in zip(times.items(), (10, 12), strict=True)
     ]
 
 
@@ -77,7 +74,7 @@ def starting() -> list[bool]:
 def mounted(*options: str) -> Iterator[tuple[Path, float]]:
     """A machine with 1 TiB of memory and a 64 GiB area; and how long its mount took."""
     with tempfile.TemporaryDirectory(prefix="cmafs-bench-") as place:
-        machine = ["--memory", "1T", "--cmdline", "cma=64G", *options]
+        machine = ["--memory", "1T", "--config", "tiny", "--cmdline", "cma=64G", *options]
         took = seconds(command(*CMAFS, "mount", *machine, place))
         try:
             yield Path(place), took
@@ -105,10 +102,10 @@ def large_machine() -> list[bool]:
         assert int((area / "used").read_text()) == AREA_PAGES
         bitmap = seconds(lambda: (area / "bitmap").read_bytes())
         return [
-            report("1 TiB machine with a 64 GiB area: mount", mount, 1.0),
-            report("allocate all of it", alloc, 0.3),
-            report("read its bitmap (5.8 MB)", bitmap, 0.3),
-            report("resident after that", resident(place), 80.0, "MB"),
+            figure("1 TiB machine with a 64 GiB area: mount", [mount], "s", 1.0),
+            figure("allocate all of it", [alloc], "s", 0.3),
+            figure("read its bitmap (5.8 MB)", [bitmap], "s", 0.3),
+            figure("resident after that", [resident(place)], "MB", 80.0),
         ]
 
 
@@ -137,8 +134,8 @@ def busy_server() -> list[bool]:
         done.set()
         other.join()
         return [
-            report("a request that a pin is in the way of 6,000,000 times", took, 0.3),
-            report("what another reader waits meanwhile, at most", max(waits), 0.3),
+            figure("a request that a pin is in the way of 6,000,000 times", [took], "s", 0.3),
+            figure("what another reader waits meanwhile, at most", [max(waits)], "s", 0.3),
         ]
 
 

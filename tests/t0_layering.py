@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -357,3 +358,25 @@ def is_nested(tree: ast.Module, wanted: ast.AST) -> bool:
 
 def test_no_module_is_named_for_leftovers() -> None:
     assert not {name.rsplit(".", 1)[-1] for name in SOURCES} & {"utils", "util", "common", "helpers", "misc"}
+
+
+#: What a run, which is one shell command after another, must not import: it does not use them.
+NOT_IN_A_RUN = (
+    *("difflib", "gzip", "tarfile", "unittest", "asyncio"),
+    *("cmafs.drivers.cma2010", "cmafs.fs.cma2010", "cmafs.check", "cmafs.of.source_map"),
+    *("cmafs.mount.export", "cmafs.cli.check", "cmafs.cli.ctl", "cmafs.cli.describe"),
+    *("cmafs.mounted_machine", "cmafs.replay"),
+)
+#: Modules of cmafs in a run of the bundled board.
+MOST_OF_A_RUN = 175
+
+
+def test_a_run_imports_only_what_it_uses() -> None:
+    """All that is imported until the command runs: every module costs each run a part of a ms."""
+    command = [sys.executable, "-X", "importtime", "-m", "cmafs", "run", "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line]
+    assert "cmafs.run.job" in names
+    wrong = [name for name in names if f"{name}.".startswith(tuple(f"{bad}." for bad in NOT_IN_A_RUN))]
+    assert wrong == []
+    assert sum(name.startswith("cmafs") for name in names) <= MOST_OF_A_RUN

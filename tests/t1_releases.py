@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from boot_support import areas, boot, lines_with, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.rows import Rows
+from cmafs.dataclass import dataclass
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 

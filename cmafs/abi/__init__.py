@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmafs.abi import boot, cma, dma, dma_buf, mm, printk, proc, trace
-from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row
+from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row, rows_before
 
 __all__ = ["DIALECTS", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
 
@@ -45,8 +45,7 @@ class KernelAbi:
 
     def older_rows(self) -> list[str]:
         """This row and those before it, the oldest first; a dialect comes after the row it starts from."""
-        rows = list(RELEASES)
-        return [*rows[: rows.index(self.base) + 1], *([self.row] if self.row in DIALECTS else [])]
+        return rows_before(self.row)
 
 
 def kernel_abi(name: str) -> KernelAbi:

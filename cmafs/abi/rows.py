@@ -1,6 +1,6 @@
 """Which kernels exist here, and how a table of differences becomes one row per kernel.
 
-A row is made from the row before it (``dataclasses.replace``), so that what changed between two
+A row is made from the rows before it when it is asked for, so that what changed between two
 kernels is what is written down, each change with its citation. What a stable release brought to its own
 series only is written under that release (``"5.4.286"``): later rows are made without it.
 """
@@ -97,19 +97,21 @@ def _nearest(name: str) -> str:
     return f"; did you mean {below[-1]}?" if below else ""
 
 
+def rows_before(row: str) -> list[str]:
+    """A row and those before it, the oldest first; a dialect comes after the row it starts from."""
+    rows, dialect = list(RELEASES), row in DIALECTS
+    base = DIALECTS[row][0] if dialect else row
+    return [*rows[: rows.index(base) + 1], *([row] if dialect else [])]
+
+
 class Rows(Generic[T]):
     """One value of ``T`` for each kernel and dialect; ``rows[row]`` is the newest stable release's."""
 
     def __init__(self, oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        self._mainline: dict[str, T] = {}
+        self._oldest: Any = oldest
+        self._changes = changes
         self._stable: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
-        current: Any = oldest
-        for name in RELEASES:
-            current = replace(current, **changes.get(name, {}))
-            self._mainline[name] = current
-        for name, (base, _) in DIALECTS.items():
-            self._mainline[name] = replace(self._mainline[base], **changes.get(name, {}))  # type: ignore[type-var]
-        for name in changes.keys() - self._mainline.keys():
+        for name in changes.keys() - RELEASES.keys() - DIALECTS.keys():
             row, _, last = name.rpartition(".")
             if row not in RELEASES:
                 raise KeyError(f"no such kernel row: {name}")
@@ -120,13 +122,15 @@ class Rows(Generic[T]):
 
     def at(self, row: str, release: str = "") -> T:
         """The value for a release of a row; a release of another series has all that the row's got later."""
-        value: Any = self._mainline[row]
+        changed: dict[str, Any] = {}
+        for name in rows_before(row):
+            changed |= self._changes.get(name, {})
         numbers = release_key(release)
         own = numbers[:2] == release_key(row)
         for last, changes in sorted(self._stable.get(row, ()), key=lambda backport: backport[0]):
             if not own or numbers[2:] >= (last,):
-                value = replace(value, **changes)
-        return cast(T, value)
+                changed |= changes
+        return cast(T, replace(self._oldest, **changed))
 
 
 def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> Rows[T]:

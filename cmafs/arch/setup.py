@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
-from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.intervals import union
 from cmafs.lib.panic import KernelPanic
@@ -20,6 +20,9 @@ from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import cpu_nodes
 from cmafs.of.memory import LARGEST_SPAN
 from cmafs.of.reserved_mem import ReservedMemScan
+
+if TYPE_CHECKING:
+    from cmafs.drivers.cma2010.framework import Cma2010
 
 _LOGLEVEL_EMERG = 0
 

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cmafs.board import SYSFS
 from cmafs.board.areas import Area
 from cmafs.board.root import Root, read_text
 from cmafs.lib.kstrtox import simple_strtoull
 
-#: Where sysfs has its counters of areas.
-SYSFS = "sys/kernel/mm/cma"
 #: Bytes of a page that kernels can have.
 PAGE_SIZES = (4096, 16384, 65536)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from cmafs.cli.options import Commands
@@ -96,6 +95,8 @@ def _configs() -> Table:
 
 def _kernels() -> Table:
     """Every row with the release it shows, then what was recorded."""
+    from dataclasses import asdict
+
     from cmafs.abi.recorded import RECORDINGS
     from cmafs.abi.rows import DIALECTS, RELEASES
 

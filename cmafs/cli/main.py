@@ -1,14 +1,18 @@
 """The command `cmafs`: one parser, of which man page and completions are made, and one module per subcommand.
 
-A subcommand's module has ``add_parser(commands, machine)`` and ``main(args)``. It is imported on every start,
+A subcommand's module has ``add_parser(commands, machine)`` and ``main(args)``. It is imported for --help too,
 and so imports what costs time inside its ``main``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
+import os
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cmafs import __version__
 from cmafs.cli.options import machine_options, reported
@@ -35,6 +39,9 @@ COMMANDS = (
     "manpage",
 )
 
+#: Objects: what a start makes stays, and a collection finds nothing to free.
+_GC_THRESHOLD = 100_000
+
 _DESCRIPTION = """\
 A simulated Linux machine whose contiguous memory allocator (CMA) answers as the kernel's does.
 """
@@ -50,8 +57,8 @@ exit status: 0 done, 1 it failed (one line on standard error says why), 2 wrong 
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The one parser, with every subcommand."""
+def make_parser(word: str = "") -> argparse.ArgumentParser:
+    """The one parser: with every subcommand, or with those of the module that is called as ``word`` is."""
     parser = argparse.ArgumentParser(
         prog="cmafs",
         description=_DESCRIPTION,
@@ -61,7 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     machine = machine_options()
-    for name in COMMANDS:
+    wanted = word.replace("-", "_")
+    for name in (wanted,) if wanted in COMMANDS else COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
     for command in commands.choices.values():
         command.formatter_class = argparse.RawDescriptionHelpFormatter  # as they are written in the modules
@@ -71,13 +79,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. The one place where a command ends, well or badly."""
+    gc.set_threshold(_GC_THRESHOLD)
     return close_streams(reported(lambda: _run(argv)))
+
+
+def start() -> NoReturn:
+    """The program: main(), without the interpreter's taking apart of what the kernel takes back anyway."""
+    os._exit(main())
 
 
 def _run(argv: Sequence[str] | None) -> int:
     open_streams()
     try:
-        args, unknown = make_parser().parse_known_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args, unknown = make_parser(words[0] if words else "").parse_known_args(words)
         if unknown:  # of the subcommand, whose usage is to be shown
             args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as end:  # of argparse: after --help, or after wrong usage

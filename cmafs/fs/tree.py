@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cmafs.fs import cma2010, cma_debug, cma_sysfs, dev_cma_test, devicetree, dma_buf, dynamic_debug, kmsg
+from cmafs.fs import cma_debug, cma_sysfs, dev_cma_test, devicetree, dma_buf, dynamic_debug, kmsg
 from cmafs.fs.dentry import Directory, FileSystemType, new_directory
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import DEBUGFS, SYSFS
@@ -21,22 +22,7 @@ if TYPE_CHECKING:
 ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
 
 #: In the order in which names appear.
-TABLES = (
-    proc,
-    cma_sysfs,
-    cma_debug,
-    dynamic_debug,
-    dma_buf,
-    tracefs,
-    devicetree,
-    cma2010,
-    kmsg,
-    dev_cma_test,
-    sim,
-)
-
-#: A machine of 2010 has the framework of that year and nothing in debugfs.
-TABLES_2010 = (proc, devicetree, cma2010, kmsg, sim)
+TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, dma_buf, tracefs, devicetree, kmsg, dev_cma_test, sim)
 
 
 def mount_points() -> Directory:
@@ -57,6 +43,13 @@ def build_tree(machine: BootedMachine) -> Directory:
     """Every file of a machine."""
     root = mount_points()
     root.block_size = 1 << machine.cma.page_shift
-    for table in TABLES if machine.cma2010 is None else TABLES_2010:
+    for table in TABLES if machine.cma2010 is None else _tables_2010():
         table.populate(root, machine)
     return root
+
+
+def _tables_2010() -> tuple[ModuleType, ...]:
+    """A machine of 2010 has the framework of that year, imported for it only, and nothing in debugfs."""
+    from cmafs.fs import cma2010
+
+    return (proc, devicetree, cma2010, kmsg, sim)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmafs.arch.setup import EarlyBoot
-from cmafs.drivers.cma2010 import boot as cma2010_boot
-from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.drivers.dma_buf.heap import add_heaps
 from cmafs.drivers.of_device import of_platform_populate
+from cmafs.init.options import BadOption
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, get_order
@@ -34,6 +33,8 @@ _SZ_1G = 1 << 30
 def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
     """Everything between the activation of the areas and the first process."""
     if boot.cma2010 is not None:
+        from cmafs.drivers.cma2010 import boot as cma2010_boot
+
         cma2010_boot.initcalls(boot.cma2010)
     else:
         _atomic_pools(boot, machine)
@@ -46,10 +47,17 @@ def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
 def reserve_2010(boot: EarlyBoot, profile: str, strict: bool) -> None:
     """The framework of 2010 takes its regions from memblock, as a board's code does before paging.
 
-    Raises ValueError.
+    Raises BadOption. What no other kernel has is imported here, which keeps their start short.
     """
+    from cmafs.drivers.cma2010 import boot as cma2010_boot
+    from cmafs.drivers.cma2010.profile import UnknownProfile, Word, find_profile
+
+    try:
+        chosen = find_profile(profile)
+    except UnknownProfile as error:
+        raise BadOption(str(error)) from None
     boot.cma2010 = cma2010_boot.setup_cma2010(
-        find_profile(profile),
+        chosen,
         strict,
         Word(32 if boot.config.arch == "arm" else 64, boot.page_size),
         boot.log,

@@ -8,9 +8,7 @@ import errno
 import os
 import re
 import select
-import shutil
 import stat
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -170,6 +168,9 @@ def _umount(place: str, lazy: bool) -> tuple[int, str] | None:
         except OSError as error:
             return error.errno or errno.EIO, error.strerror or str(error)
         return None
+    import shutil
+    import subprocess
+
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
         return errno.ENOENT, "fusermount is missing: install the package fuse3"
@@ -244,5 +245,7 @@ def check_device() -> None:
         denied = error.errno == errno.EACCES
         hint = f"`chmod 666 {FUSE_DEVICE}`" if denied else "the module fuse, or the container's rights"
         raise MountFailed(f"{FUSE_DEVICE}: {error.strerror}: {hint}") from None
-    if os.geteuid() != 0 and not shutil.which("fusermount"):
+    from shutil import which  # only for a mount
+
+    if os.geteuid() != 0 and not which("fusermount"):
         raise MountFailed("fusermount is missing: an ordinary user needs the package fuse3")

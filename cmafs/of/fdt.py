@@ -15,12 +15,15 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyfdt.pyfdt import FDT_BEGIN_NODE, FDT_END, FDT_END_NODE, FDT_MAGIC, FDT_NOP, FDT_PROP, FdtBlobParse
 
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt_compile import OverlayError, annotated_source, apply_overlays, compile_source
-from cmafs.of.source_map import SourceMap, add_overlay, add_source
+
+if TYPE_CHECKING:
+    from cmafs.of.source_map import SourceMap
 
 #: arch/arm64/include/asm/boot.h: MAX_FDT_SIZE@v6.12; the kernel maps no larger blob, in bytes.
 MAX_FDT_SIZE = 2 << 20
@@ -86,6 +89,8 @@ def source_map(tree: DeviceTree, overlays: Sequence[str] = ()) -> SourceMap:
 
     A blob has no places, nor has a pipe, which was read: its name stands for them.
     """
+    from cmafs.of.source_map import SourceMap, add_overlay, add_source  # only to report
+
     path = _find(tree.source)
     bundled = path.parent == _board_directory()
     found = SourceMap(f"cmafs/boards/{path.name}" if bundled else str(path))

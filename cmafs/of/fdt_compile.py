@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,15 +24,16 @@ _LIMITED = ("/bin/sh", "-c", 'ulimit -v 262144 2>/dev/null; exec "$@"', "sh")
 _CPP_DIRECTIVE = re.compile(
     rb"^[ \t]*#[ \t]*(?:include|define|undef|ifdef|ifndef|if|error)[ \t]+[\"<\w(!]", re.M
 )
+# Of what the tools complain, compiled when they do.
 #: ``Error: FILE:4.2-3 syntax error`` and ``FILE:2.3-5.3: ERROR (phandle_references): /: Reference to ...``
-_DTC_ERROR = re.compile(
-    r"^(?:Error: )?(?P<file>.+?):(?P<line>\d+)\.(?P<column>\d+)[-\d.]*:? (?:ERROR \(\w+\): )?(?P<what>.*)$",
-    re.M,
+_DTC_ERROR = (
+    r"(?m)^(?:Error: )?(?P<file>.+?):(?P<line>\d+)\.(?P<column>\d+)[-\d.]*:? "
+    r"(?:ERROR \(\w+\): )?(?P<what>.*)$"
 )
-_DTC_NODE_ERROR = re.compile(r"^.*ERROR \(\w+\): (?P<what>.*)$", re.M)
-_DTC_NO_INCLUDE = re.compile(r"^FATAL ERROR: Couldn't open \"(?P<file>.*)\": (?P<why>.*)$", re.M)
-_CPP_ERROR = re.compile(r"^(?P<where>.+?:\d+:\d+): (?:fatal )?error: (?P<what>.*)$", re.M)
-_OVERLAY_ERROR = re.compile(r"Failed to apply '.*?(?P<index>\d+)\.dtbo': (?P<what>\S+)")
+_DTC_NODE_ERROR = r"(?m)^.*ERROR \(\w+\): (?P<what>.*)$"
+_DTC_NO_INCLUDE = r"(?m)^FATAL ERROR: Couldn't open \"(?P<file>.*)\": (?P<why>.*)$"
+_CPP_ERROR = r"(?m)^(?P<where>.+?:\d+:\d+): (?:fatal )?error: (?P<what>.*)$"
+_OVERLAY_ERROR = r"Failed to apply '.*?(?P<index>\d+)\.dtbo': (?P<what>\S+)"
 
 _PACKAGES = {"dtc": "device-tree-compiler", "fdtoverlay": "device-tree-compiler", "cpp": "cpp"}
 
@@ -98,7 +98,7 @@ def _preprocess(source: str, text: bytes, argument: str) -> bytes:
     stdin = b'# 1 "%s"\n' % os.fsencode(source) + text if argument == "-" else None
     result = _run(["cpp", *flags, argument], stdin)
     if result.returncode:
-        match = _CPP_ERROR.search(result.stderr.decode("utf-8", "replace"))
+        match = re.search(_CPP_ERROR, result.stderr.decode("utf-8", "replace"))
         raise DtError(f"{match['where']}: {match['what']}" if match else _died("cpp", source, result))
     return result.stdout
 
@@ -106,18 +106,18 @@ def _preprocess(source: str, text: bytes, argument: str) -> bytes:
 def _explain_dtc(source: str, text: bytes, result: Completed) -> str:
     """dtc's first complaint as ``file:line:column: what``."""
     stderr = result.stderr.decode("utf-8", "replace")
-    if match := _DTC_ERROR.search(stderr):
+    if match := re.search(_DTC_ERROR, stderr):
         what, plugin = match["what"], b"/plugin/" in text
         if what == "syntax error" and b"/dts-v1/" not in text:
             what += " (a device tree source starts with /dts-v1/;)"
         elif what.endswith("not found") and not plugin and what.startswith("Label"):
             what += " (if this is an overlay, it lacks /plugin/;)"
         return f"{match['file']}:{match['line']}:{match['column']}: {what}"
-    if match := _DTC_NO_INCLUDE.search(stderr):
+    if match := re.search(_DTC_NO_INCLUDE, stderr):
         before, found, _ = text.partition(f'"{match["file"]}"'.encode())
         line = f":{before.count(10) + 1}" if found else ""
         return f'{source}{line}: cannot include "{match["file"]}": {match["why"]}'
-    if match := _DTC_NODE_ERROR.search(stderr):
+    if match := re.search(_DTC_NODE_ERROR, stderr):
         return f"{source}: {match['what']}"
     return _died("dtc", source, result)
 
@@ -153,6 +153,8 @@ def _dtc(source: str, text: bytes, regular: bool, flags: Sequence[str]) -> bytes
 
 def apply_overlays(base: bytes, overlays: Sequence[bytes]) -> bytes:
     """The base blob with overlay blobs applied in order. Raises OverlayError."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="cmafs-dt-") as name:
         directory = Path(name)
         base_file, merged = directory / "base.dtb", directory / "merged.dtb"
@@ -163,7 +165,7 @@ def apply_overlays(base: bytes, overlays: Sequence[bytes]) -> bytes:
         result = _run(["fdtoverlay", "-i", str(base_file), "-o", str(merged), *map(str, files)], None)
         if result.returncode == 0 and merged.exists():
             return merged.read_bytes()
-    match = _OVERLAY_ERROR.search(result.stderr.decode("utf-8", "replace"))
+    match = re.search(_OVERLAY_ERROR, result.stderr.decode("utf-8", "replace"))
     if match:
         raise OverlayError(f"fdtoverlay: {match['what']}", int(match["index"]))
     raise OverlayError(_died("fdtoverlay", "overlay", result), -1)

@@ -11,8 +11,8 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 _LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 _FACILITIES = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news")
@@ -21,8 +21,7 @@ _POLL = 0.05  # seconds between looks at the log while following it
 _RECORD = 8192  # bytes, more than the longest record of /dev/kmsg
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record of the log; ``stamp`` in microseconds since boot."""
 
     priority: int

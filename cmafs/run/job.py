@@ -15,7 +15,6 @@ import contextlib
 import errno
 import gc
 import os
-import shutil
 import signal
 from _socket import socket  # without what the module socket imports besides, a tenth of a start
 from collections.abc import Callable, Iterator, Sequence
@@ -200,6 +199,8 @@ def _exec(words: Sequence[str]) -> None:
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
+        import shutil
+
         path = words[0] if "/" in words[0] else shutil.which(words[0]) or words[0]
         os.execv("/bin/sh", ["sh", path, *words[1:]])  # noqa: S606
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cmafs.board.memory import SYSFS
+from cmafs.board import SYSFS
 from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.device import DriverMachine, Origin
 from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.contiguous import page_count
@@ -14,6 +14,9 @@ from cmafs.drivers.dma.pool import AtomicPool
 from cmafs.lib.bitmap import Bitmap
 from cmafs.mm.cma import Cma
 from cmafs.mm.page_owner import Occupant
+
+if TYPE_CHECKING:
+    from cmafs.drivers.cma2010.framework import Cma2010
 
 
 def validate_buffers(machine: DriverMachine) -> list[str]:

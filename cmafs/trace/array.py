@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
@@ -35,22 +35,19 @@ class TraceEntry(NamedTuple):
     text: str = ""
 
 
-@dataclass(eq=False)
 class TraceEventFile:
     """``struct trace_event_file``: one event in one trace array, with its ``own`` fields.
 
     ``filter_string``: None where there is no filter.
     """
 
-    event: TraceEvent
-    word: InitVar[Word]
-    enabled: bool = False
-    filter_string: str | None = None
-    predicate: Predicate | None = None
-
-    def __post_init__(self, word: Word) -> None:
-        self.own = self.event.own(word)
-        self.fields = {field.name: field for field in (*self.event.common(word), *self.own)}
+    def __init__(self, event: TraceEvent, word: Word) -> None:
+        self.event = event
+        self.enabled = False
+        self.filter_string: str | None = None
+        self.predicate: Predicate | None = None
+        self.own = event.own(word)
+        self.fields = {field.name: field for field in (*event.common(word), *self.own)}
         self._fixed_size = self.own[-1].offset + self.own[-1].size
         self._strings = [field.name for field in self.own if field.is_string]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import gzip
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,6 +34,9 @@ BOOT = FileSystemType(
     symlink=errno.EROFS,
     truncate_sets_size=False,
 )
+
+#: ``wbits`` of zlib for the format of gzip, without a time.
+_GZIP = 31
 
 
 def options_of(lines: list[str]) -> frozenset[str]:
@@ -81,7 +84,8 @@ def _section_pages(machine: BootedMachine) -> int:
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:
     """config.gz, where IKCONFIG_PROC is on, and the file in boot/."""
     if b"CONFIG_IKCONFIG_PROC=y\n" in text:
-        packed = gzip.compress(text, mtime=0)
+        packer = zlib.compressobj(9, wbits=_GZIP)
+        packed = packer.compress(text) + packer.flush()
         proc.file("config.gz", 0o444, SeqOperations(lambda: packed, missing=errno.EIO), len(packed))
     boot = root.subdir("boot", 0o755, BOOT)
     operations = SeqOperations(lambda: text, missing=errno.EROFS)
