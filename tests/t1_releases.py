@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from boot_support import areas, boot, lines_with, tree_of
+from cmafs.dataclass import dataclass
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.rows import Rows
-from cmafs.dataclass import dataclass
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 

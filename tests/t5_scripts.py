@@ -110,9 +110,8 @@ def test_bash_libraries() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_spacemit(programs: Path, kernel: str) -> None:
     shown = program(programs / "spacemit_dma_alloc", kernel, AREA[kernel])
-    pfn = cmafs(
-        "run", "--cmdline", "cma=16M", "--kernel", kernel, "--", "cat", f"/d/cma/{AREA[kernel]}/base_pfn"
-    )
+    words = ["--config", "tiny", "--cmdline", "cma=16M", "--kernel", kernel]
+    pfn = cmafs("run", *words, "--", "cat", f"/d/cma/{AREA[kernel]}/base_pfn")
     assert shown.stdout == f"0x{int(pfn.stdout) * 4096:x}\n"
 
 
