@@ -15,12 +15,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
 from cmafs.drivers.cma2010.profile import UnknownProfile
 from cmafs.fs.namei import Syscalls
+from cmafs.fs.open import OpenFiles
+from cmafs.fs.sim.snapshot import MAX_FILE, BadSnapshot, parse, replay
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
@@ -28,7 +31,7 @@ from cmafs.lib.clock import Clock, ManualClock
 from cmafs.lib.kconfig import ConfigError, FileLine
 from cmafs.lib.printk import encode
 from cmafs.of.base import DtError
-from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
+from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten
 
 if TYPE_CHECKING:
     from cmafs.fs.dentry import Directory
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadOption",
+    "BadSnapshot",
     "ConfigError",
     "DtError",
     "Files",
@@ -51,9 +55,10 @@ __all__ = [
 ]
 
 CONTROL, SIM_LOG, VERIFY, DMESG, WHY = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg", "/sim/why"
+SNAPSHOT = "/sim/snapshot"
 
 #: What is wrong with what the user asked for, each in one line.
-CANNOT_BOOT = (BadOption, ConfigError, DtError, UnknownKernel, UnknownProfile)
+CANNOT_BOOT = (BadOption, BadSnapshot, ConfigError, DtError, UnknownKernel, UnknownProfile)
 
 
 class RealClock:
@@ -62,9 +67,9 @@ class RealClock:
     def __init__(self) -> None:
         self._start = 0
 
-    def start(self) -> None:
-        """Let time pass from now on."""
-        self._start = time.monotonic_ns()
+    def start(self, at: int = 0) -> None:
+        """Let time pass from now on; it is ``at`` nanoseconds since boot."""
+        self._start = time.monotonic_ns() - at
 
     def now(self) -> int:
         """Nanoseconds since the machine's boot."""
@@ -149,7 +154,8 @@ class Machine(Files):
     def __init__(self, booted: BootedMachine) -> None:
         self.booted = booted
         self.root: Directory = build_tree(booted)
-        self.syscalls = Syscalls(self.root)
+        self.vfs = OpenFiles(booted.clock)
+        self.syscalls = Syscalls(self.root, self.vfs)
 
     @classmethod
     def boot(
@@ -168,6 +174,30 @@ class Machine(Files):
         if isinstance(clock, RealClock):
             clock.start()
         return cls(booted)
+
+    @classmethod
+    def load(cls, file: str | Path, *, clock: RealClock | None = None) -> Machine:
+        """The machine that ``save`` or `cmafs save` wrote to a file.
+
+        Its time goes on where it was, with ``clock`` by itself. Raises BadSnapshot, one line for the user.
+        """
+        try:
+            data = read_named(str(file), MAX_FILE)
+            found = parse(data)
+            booted = start_kernel(unflatten(found.source, found.tree), found.options, ManualClock(found.start))
+            machine = cls(booted)
+            replay(found, booted, machine.root, machine.syscalls, machine.vfs)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise BadSnapshot(f"{file}: {why}") from None
+        if clock is not None:
+            clock.start(found.now)
+        booted.clock.clock = clock or ManualClock(found.now)
+        return machine
+
+    def save(self, file: str | Path) -> None:
+        """Write the machine to a file, for ``load`` and `--load`. Raises OSError, EFBIG past its limits."""
+        Path(file).write_bytes(self.read(SNAPSHOT))
 
     def read(self, path: str) -> bytes:
         """All of a file."""

@@ -79,7 +79,7 @@ def serve(
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
-    adapter = mount_class(machine.root, place, ready, machine.simlog.report)
+    adapter = mount_class(machine.root, machine.vfs, place, ready, machine.simlog.report)
     for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
         signal.signal(number, signal.SIG_DFL)
     # a signal between mount(2) and libfuse's handlers would leave a mount without a server
