@@ -184,7 +184,9 @@ class Machine(Files):
         try:
             data = read_named(str(file), MAX_FILE)
             found = parse(data)
-            booted = start_kernel(unflatten(found.source, found.tree), found.options, ManualClock(found.start))
+            booted = start_kernel(
+                unflatten(found.source, found.tree), found.options, ManualClock(found.start)
+            )
             machine = cls(booted)
             replay(found, booted, machine.root, machine.syscalls, machine.vfs)
         except (OSError, ValueError) as error:

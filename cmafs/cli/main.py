@@ -32,6 +32,7 @@ COMMANDS = (
     "boards",
     "doctor",
     "export",
+    "save",
     "manpage",
 )
 
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    machine = machine_options()
+    machine = machine_options(load=True)
     for name in COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)
     for command in commands.choices.values():

@@ -28,11 +28,12 @@ class OpenFiles:
         self._numbers: dict[File, int] = {}
         self.last = 0
 
-    def open(self, path: str, inode: RegularFile, flags: int) -> File:
+    def open(self, path: str | bytes, inode: RegularFile, flags: int) -> File:
         """open(2): truncation happens after the file agreed to be opened; none here can do O_DIRECT."""
         if not (inode.stateful or writes(flags)):
             return _open(inode, flags)
-        file = self._journal.do(lambda: _open(inode, flags), "open", path, flags)
+        name = path if isinstance(path, str) else path.decode("utf-8", "surrogateescape")
+        file = self._journal.do(lambda: _open(inode, flags), "open", name, flags)
         self.last += 1
         self._numbers[file] = self.last
         return file

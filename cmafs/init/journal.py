@@ -1,8 +1,8 @@
 """What was done to a machine since its boot, so that it can be done again: what a snapshot consists of.
 
-A machine is decided by its options, its tree, and by every operation on its files together with what the clock
-and ``current`` answered meanwhile. All of that is kept here: the journal stands between the machine and its
-clock. What only reads leaves no trace in it.
+A machine is decided by its options, its tree, and by every operation on its files together with what the
+clock and ``current`` answered meanwhile. All of that is kept here: the journal stands between the machine and
+its clock. What only reads leaves no trace in it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from copy import deepcopy
 from typing import Any, TypeVar
 
 from cmafs.init.task import Task, shell
-from cmafs.lib.clock import Clock
+from cmafs.lib.clock import Clock, ManualClock
 
 #: The longest journal: operations, and bytes of data and answers. Past either it is given up and forgotten,
 #: so that a machine that serves for weeks does not grow.
@@ -85,7 +85,8 @@ class Journal:
         if self.entries is None or self._answers is not None:  # given up; part of another operation
             return call()
         self._left -= _OPERATION + sum(len(word) for word in arguments if isinstance(word, bytes | str))
-        self._answers = answers = []
+        answers: list[Any] = []
+        self._answers = answers
         self.entries.append([name, *arguments, answers])
         try:
             return call()
@@ -117,22 +118,8 @@ class Journal:
     def at(self, nanoseconds: int, call: Callable[[], T]) -> T:
         """What ``call``, which only reads, gives at one moment, however long it takes."""
         clock = self.clock
-        self.clock = _Stopped(nanoseconds)
+        self.clock = ManualClock(nanoseconds)
         try:
             return call()
         finally:
             self.clock = clock
-
-
-class _Stopped:
-    """A clock at one moment."""
-
-    def __init__(self, moment: int) -> None:
-        self._moment = moment
-
-    def now(self) -> int:
-        """That moment."""
-        return self._moment
-
-    def advance(self, nanoseconds: int) -> None:
-        """It stays."""

@@ -53,8 +53,9 @@ class _Fifo:
 class FifoFeeders:
     """The FIFOs of one mount; each is fed from its first lookup on: nobody can open it before.
 
-    ``vfs`` opens and reads them; ``lock`` is held while the file is read, and by whoever calls add() and forget(); ``report`` takes the
-    traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick() says otherwise.
+    ``vfs`` opens and reads them; ``lock`` is held while it does, and by whoever calls add() and forget();
+    ``report`` takes the traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick()
+    says otherwise.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class FifoFeeders:
             os.close(directory)
         with self._lock:
             if fifo in self._fifos.values():
-                fifo.file = self._vfs.open(os.fsdecode(fifo.path), fifo.inode, os.O_RDONLY)
+                fifo.file = self._vfs.open(fifo.path, fifo.inode, os.O_RDONLY)
 
     def _feed(self, fifo: _Fifo) -> bool:
         """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""

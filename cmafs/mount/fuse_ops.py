@@ -55,8 +55,8 @@ def caller_pid() -> int:
 class FuseMount:
     """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
 
-    ``root`` is the tree, ``vfs`` opens its files; ``on_ready`` is called once the kernel has sent its first request; ``report`` takes
-    the traceback of a bug of ours, which the caller of the system call sees as EIO.
+    ``root`` is the tree, ``vfs`` opens its files; ``on_ready`` is called once the kernel has sent its first
+    request; ``report`` takes the traceback of a bug of ours, which the caller of the system call sees as EIO.
 
     Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
     saves one request (security.capability) before every write.

@@ -13,11 +13,10 @@ import hashlib
 import json
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from cmafs import __version__
 from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
@@ -34,12 +33,18 @@ VERSION = 1
 MAX_FILE, MAX_TEXT = 64 << 20, 256 << 20
 #: Bytes read at a time, as FUSE does.
 _CHUNK = 128 << 10
-#: No part of the state: this file itself; one that remembers its last reader; what a second place shows; the
-#: devices, whose open files remember where they are; what never changes.
-_NOT_STATE = ("/sim/snapshot", "/sim/verify", "/sys/kernel/tracing/", "/dev/", "/sys/firmware/", "/boot/")
+#: No part of the state: this file itself; one that remembers its last reader; the
+#: devices, whose open files remember where they are.
+_NOT_STATE = ("/sim/snapshot", "/sim/verify", "/dev/")
 
 #: What a file can make go wrong that has the right checksum and still was not written by cmafs.
 _MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError)
+
+
+DIFFERS = (
+    "what was done to the machine does not lead to the state that it was saved in: another version of cmafs "
+    "saved it, or something changed it behind its files"
+)
 
 
 class BadSnapshot(ValueError):
@@ -50,7 +55,6 @@ class BadSnapshot(ValueError):
 class Snapshot:
     """What is in such a file; ``start`` and ``now`` in nanoseconds of the machine's clock."""
 
-    cmafs: str
     options: MachineOptions
     tree: bytes
     source: str
@@ -66,10 +70,11 @@ def digest(machine: BootedMachine, root: Directory, now: int) -> str:
 
 
 def _digest(root: Directory) -> str:
-    summed = hashlib.sha256()
+    summed, seen = hashlib.sha256(), set()
     for path, inode in walk(root):
-        if path.startswith(_NOT_STATE):
+        if path.startswith(_NOT_STATE) or inode in seen:  # the tracer's files are at two places
             continue
+        seen.add(inode)
         summed.update(f"{path}\0{inode.mode} {inode.uid} {inode.gid} {inode.size}\0".encode())
         if isinstance(inode, RegularFile) and not (inode.stateful or stat.S_ISFIFO(inode.mode)):
             summed.update(b"".join(_text(inode)) + b"\0")
@@ -101,7 +106,6 @@ def save(machine: BootedMachine, root: Directory) -> bytes:
     options = asdict(machine.options)
     options["config"] = [[line, isinstance(line, FileLine)] for line in machine.options.config]
     content = {
-        "cmafs": __version__,
         "options": options,
         "tree": base64.b64encode(machine.tree.blob).decode(),
         "source": machine.tree.source,
@@ -120,9 +124,7 @@ def parse(data: bytes) -> Snapshot:
     if not head.startswith(MAGIC):
         raise BadSnapshot("not a snapshot of cmafs")
     if head != MAGIC + b"%d" % VERSION:
-        raise BadSnapshot(
-            f"a snapshot of another version of the format; this cmafs ({__version__}) reads {VERSION}"
-        )
+        raise BadSnapshot(f"a snapshot of another version of the format; this cmafs reads version {VERSION}")
     summed, _, body = rest.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != summed:
         raise BadSnapshot("damaged: its checksum is not that of its content")
@@ -160,7 +162,7 @@ class _Replay:
         self._vfs = vfs
         self._calls = calls
         self.files: dict[int, tuple[File, RegularFile]] = {}
-        self.operations = {
+        self.operations: dict[str, Callable[..., object]] = {
             "open": self._open,
             "read": lambda number, size, offset: vfs.read(*self.files[number], size, offset),
             "write": lambda number, data, offset: vfs.write(
@@ -195,7 +197,6 @@ def replay(
     Raises BadSnapshot where it does not come to the same state.
     """
     done = _Replay(calls, vfs, machine)
-    differs = f"this cmafs ({__version__}) does not come to the state that it was saved in by {snapshot.cmafs}"
     try:
         for name, *arguments, answers in snapshot.journal:
             operation = done.operations[name]
@@ -203,6 +204,6 @@ def replay(
         if digest(machine, root, snapshot.now) != snapshot.state:
             raise Diverged
     except (*_MALFORMED, Diverged):
-        raise BadSnapshot(differs) from None
+        raise BadSnapshot(DIFFERS) from None
     for file, _ in done.files.values():
         vfs.release(file)
