@@ -123,11 +123,11 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     from cmafs.mm.page_owner import MOVABLE_KINDS
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
-    from cmafs.run.signals import Signals
+    from cmafs.run.signals import Signals, in_foreground
     from cmafs.run.tasks import Announcer
     from cmafs.sim.workload import tasks
 
-    signals = Signals.inherited()
+    signals, leads = Signals.inherited(), args.command is None and in_foreground()
     log = args.log and str(Path(args.log).absolute())  # the run has a root directory of its own
     panic_status = FAILED if args.command is None else None  # of a shell as of a mount
     machine = boot_from(args, kernel=kernel, panic_status=panic_status)
@@ -144,7 +144,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
         return Server(spawn(machine, place, options, log=log, parent_death_signal=death, keep=(writer,)))
 
     try:
-        return run(Job(command, serve, signals, news, args.explain))
+        return run(Job(command, serve, signals, news, args.explain, leads))
     finally:
         os.close(news)
         os.close(writer)
