@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Callable
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, fail
 from cmafs.fs.seq_file import O_TRUNC, writes
@@ -85,11 +86,19 @@ class OpenFiles:
 
     def mkdir(self, path: str, directory: Directory, name: str) -> None:
         """mkdir(2)."""
-        self._journal.do(lambda: directory.mkdir(name), "mkdir", path)
+        self._unless_refused(lambda: directory.mkdir(name), "mkdir", path)
 
     def rmdir(self, path: str, directory: Directory, name: str) -> None:
         """rmdir(2)."""
-        self._journal.do(lambda: directory.rmdir(name), "rmdir", path)
+        self._unless_refused(lambda: directory.rmdir(name), "rmdir", path)
+
+    def _unless_refused(self, call: Callable[[], None], name: str, path: str) -> None:
+        """Keep what was done; it may be refused because of somebody who only reads, and is not kept."""
+        try:
+            self._journal.do(call, name, path)
+        except OSError:
+            self._journal.drop()
+            raise
 
 
 def _open(inode: RegularFile, flags: int) -> File:

@@ -57,4 +57,5 @@ class BootedMachine(DriverMachine):
 
     @current.setter
     def current(self, task: Callable[[], Task]) -> None:
+        """Somebody else says who acts."""
         self.clock.task = task

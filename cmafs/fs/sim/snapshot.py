@@ -85,10 +85,12 @@ def _text(inode: RegularFile) -> Iterator[bytes]:
     """What root reads there, or the errno."""
     try:
         file, offset = inode.fops.open(inode, O_RDONLY), 0
-        while piece := file.read(_CHUNK, offset):
-            yield piece
-            offset += len(piece)
-        file.release()
+        try:
+            while piece := file.read(_CHUNK, offset):
+                yield piece
+                offset += len(piece)
+        finally:
+            file.release()
     except OSError as error:
         yield b"%d" % (error.errno or 0)
 
@@ -147,8 +149,8 @@ def _snapshot(content: dict[str, Any]) -> Snapshot:
         if not isinstance(value, type(one.default) if one.name in ("seed", "strict_quirks") else _TEXTS):
             raise TypeError
     made = {**content, "options": MachineOptions.named(**options), "tree": base64.b64decode(content["tree"])}
-    for name in ("start", "now"):
-        made[name] = int(content[name])
+    if not 0 <= content["start"] <= content["now"]:
+        raise ValueError
     return Snapshot(**made)
 
 
