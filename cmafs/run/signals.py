@@ -87,6 +87,8 @@ def wait_for(pid: int, *, others: bool, tasks: StandIns | None = None) -> int:
 
     ``others``: reap other children as well, as pid 1 must; ``tasks``: processes to start on the side.
     """
+    if tasks:  # those of a loaded machine
+        tasks.news()
     expected = _FORWARDED | {signal.SIGCHLD} | ({NEWS} if tasks else set())
     while True:
         received = signal.sigwaitinfo(expected)
