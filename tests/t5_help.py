@@ -28,7 +28,7 @@ BOARD = """/dts-v1/;
 };
 """
 #: Commands whose examples speak of a machine that is mounted at /mnt/m.
-MOUNTED = ("ctl", "dmesg", "umount")
+MOUNTED = ("ctl", "save", "dmesg", "umount")
 
 
 def examples(epilog: str | None) -> list[tuple[str, int]]:
