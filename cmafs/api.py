@@ -12,6 +12,7 @@ What only a mount can give is missing: other programs do not see the files, and 
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -21,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
 from cmafs.drivers.cma2010.profile import UnknownProfile
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.open import OpenFiles
 from cmafs.fs.sim.snapshot import MAX_FILE, BadSnapshot, parse, replay
 from cmafs.fs.tree import build_tree
+from cmafs.init.journal import HEAPS_USED
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
@@ -34,6 +37,7 @@ from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten
 
 if TYPE_CHECKING:
+    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.fs.dentry import Directory
     from cmafs.fs.namei import Stat
     from cmafs.init.machine import BootedMachine
@@ -45,6 +49,8 @@ __all__ = [
     "ConfigError",
     "DtError",
     "Files",
+    "Heap",
+    "HeapBuffer",
     "KernelPanic",
     "Machine",
     "MachineOptions",
@@ -101,6 +107,46 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
             ) from None
         for line in lines:
             yield FileLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
+
+
+class HeapBuffer:
+    """A buffer of a heap; ``pfn`` its first page, ``size`` in bytes. As a context it is closed at its end."""
+
+    def __init__(self, booted: BootedMachine, buffer: DmaBuf) -> None:
+        self._booted, self._buffer = booted, buffer
+        self.pfn, self.size = buffer.pfn, buffer.size
+
+    def set_name(self, name: str) -> None:
+        """``DMA_BUF_SET_NAME``: at most 31 bytes. Raises OSError EINVAL."""
+        self._buffer.set_name(encode(name) + b"\0")
+
+    def close(self) -> None:
+        """Drop the only reference; a second call does nothing."""
+        if not self._buffer.released:
+            release(self._booted, self._buffer)
+
+    def __enter__(self) -> HeapBuffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Heap:
+    """A heap of a machine in process."""
+
+    def __init__(self, booted: BootedMachine, heap: DmaHeap) -> None:
+        self._booted, self._heap = booted, heap
+
+    def alloc(self, size: int) -> HeapBuffer:
+        """``DMA_HEAP_IOCTL_ALLOC``: a buffer of ``size`` bytes, whole pages.
+
+        Raises OSError EINVAL, ENOMEM.
+        """
+        task = self._booted.current()
+        request = Request(size, O_RDWR | O_CLOEXEC)
+        self._booted.clock.forget(HEAPS_USED)
+        return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
 
 
 class Files:
@@ -254,6 +300,13 @@ class Machine(Files):
     def simlog(self) -> SimLog:
         """The simulator's own log."""
         return self.booted.simlog
+
+    def dma_heap(self, name: str) -> Heap:
+        """The heap ``/dev/dma_heap/NAME``. Raises OSError ENOENT."""
+        if name not in self.booted.dma_heaps:
+            there = ", ".join(self.booted.dma_heaps) or "none"
+            raise OSError(errno.ENOENT, f"no heap {name}; there are: {there}")
+        return Heap(self.booted, self.booted.dma_heaps[name])
 
 
 boot = Machine.boot

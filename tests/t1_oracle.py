@@ -58,6 +58,23 @@ def test_what_a_recorder_says_is_read() -> None:
     assert (boot.state, boot.dmesg) == (["CmaTotal:  4 kB"], ["cma: ÿ"])
 
 
+def test_a_boot_becomes_a_transcript(tmp_path: Path) -> None:
+    case = record.Case(
+        "x", guest.Guest(1 << 30, "cma=1M", "/dts-v1/;"), tuple(operations.generate(random.Random(2), 9))
+    )
+    boot = guest.Boot(
+        ["Zone ranges"], "6.12.117", ["CmaTotal: 4 kB"], {0: {"path": "/a", "errno": 0}}, ["cma: x", "y"], 1
+    )
+    kernel = build.Kernel("6.12-arm64-tiny", "6.12", "arm64", Path("Image"), ("CONFIG_CMA=y",))
+    for name in ("x.jsonl", "x.jsonl.xz"):
+        made = record.transcript(kernel, case, boot, tmp_path / "6.12" / name)
+        record.write(made)
+        assert replay.load(made.path) == made
+    assert [op["path"] for op in made.operations] == ["/a"]
+    assert (made.dmesg, made.script_output, made.header["mem"]) == (["cma: x"], boot.state, "1024M")
+    assert record.case_of(made, "arm64") is None  # not of a kind
+
+
 def test_an_archive_is_one_that_the_kernel_unpacks() -> None:
     """newc: names and contents at multiples of four, sizes in hexadecimal."""
     archive = guest.cpio([("a", 0o100644, b"12345", 0)])

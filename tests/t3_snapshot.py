@@ -169,7 +169,7 @@ def test_a_long_life_is_forgotten_and_not_saved(
     with pytest.raises(OSError, match="EFBIG"):
         machine.save(tmp_path / "snap")
     assert not (tmp_path / "snap").exists()
-    assert "since the boot" in machine.read_text("/sim/log")
+    assert "since its boot" in machine.read_text("/sim/log")
     assert machine.read(f"{CMA}/used") == b"156\n"  # and it serves on
 
 
@@ -249,3 +249,12 @@ def test_what_was_changed_behind_the_files_is_noticed(tmp_path: Path) -> None:
     machine.save(tmp_path / "snap")
     with pytest.raises(api.BadSnapshot, match="behind its files"):
         api.Machine.load(tmp_path / "snap")
+
+
+def test_a_machine_whose_heaps_were_used_is_not_saved(tmp_path: Path) -> None:
+    machine = api.boot(**OPTIONS)
+    name = next(iter(machine.booted.dma_heaps))
+    machine.save(tmp_path / "snap")
+    with machine.dma_heap(name).alloc(4096), pytest.raises(OSError, match="EFBIG"):
+        machine.save(tmp_path / "snap")
+    assert "dma-heaps" in machine.read_text("/sim/log")

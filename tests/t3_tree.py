@@ -18,7 +18,8 @@ TREES = {
     "6.12": """
 /               drwxr-xr-x boot dev sim            dr-xr-xr-x proc sys
 /boot           -rw-r--r-- config-6.12.117
-/dev            -rw------- cma_test                -rw-r--r-- kmsg
+/dev            -rw------- cma_test                -rw-r--r-- kmsg                drwxr-xr-x dma_heap
+/dev/dma_heap   -rw------- reserved system
 /proc           -r--r--r-- buddyinfo cmdline config.gz iomem meminfo version vmstat zoneinfo
                 -r-------- pagetypeinfo            dr-xr-xr-x sys                 lrwxrwxrwx device-tree
 /proc/sys       dr-xr-xr-x vm
@@ -30,7 +31,8 @@ TREES = {
 /sys/kernel/mm                     drwxr-xr-x cma
 /sys/kernel/mm/cma                 drwxr-xr-x reserved
 /sys/kernel/mm/cma/reserved        -r--r--r-- alloc_pages_fail alloc_pages_success release_pages_success
-/sys/kernel/debug                  drwxr-xr-x cma dynamic_debug drwx------ tracing
+/sys/kernel/debug                  drwxr-xr-x cma dma_buf dynamic_debug drwx------ tracing
+/sys/kernel/debug/dma_buf          -r--r--r-- bufinfo
 /sys/kernel/debug/cma              drwxr-xr-x reserved
 /sys/kernel/debug/cma/reserved     --w------- alloc free
                                    -r--r--r-- base_pfn bitmap count maxchunk order_per_bit used

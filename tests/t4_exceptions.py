@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -105,3 +106,12 @@ def test_an_instance_removed_by_the_other_path_cannot_be_used(machine: Path) -> 
     names[0].rmdir()
     with pytest.raises(OSError):
         os.listdir(names[1])
+
+
+def test_a_plain_mount_hands_out_no_descriptors(machine: Path) -> None:
+    fd = os.open(machine / "dev/dma_heap/reserved", os.O_RDWR)
+    for command, code in ((0xC0184800, errno.ENOTTY), (0xC0184801, errno.EINVAL)):
+        with pytest.raises(OSError) as caught:
+            fcntl.ioctl(fd, command, bytearray(24))
+        assert caught.value.errno == code
+    os.close(fd)

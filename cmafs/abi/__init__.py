@@ -7,6 +7,7 @@ Every field has its citation in the module of its subject:
 ``cma``    the allocator's decisions, its log lines, its files in debugfs and sysfs
 ``printk`` the log's ring and its pointers
 ``dma``    how dma_alloc_coherent() uses CMA
+``dma_buf`` heaps, and what tells of their buffers
 ``mm``     page blocks, zones, fallbacks, free-list order
 ``proc``   the formats of /proc
 ``trace``  the tracepoints and the tracer's text
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi import boot, cma, dma, mm, printk, proc, trace
+from cmafs.abi import boot, cma, dma, dma_buf, mm, printk, proc, trace
 from cmafs.abi.rows import DIALECTS, RELEASES, UnknownKernel, find_row
 
 __all__ = ["DIALECTS", "RELEASES", "KernelAbi", "UnknownKernel", "kernel_abi"]
@@ -31,6 +32,7 @@ class KernelAbi:
     boot: boot.BootAbi
     cma: cma.CmaAbi
     dma: dma.DmaAbi
+    dma_buf: dma_buf.DmaBufAbi
     mm: mm.MmAbi
     printk: printk.PrintkAbi
     proc: proc.ProcAbi
@@ -50,5 +52,5 @@ class KernelAbi:
 def kernel_abi(name: str) -> KernelAbi:
     """The row for a ``--kernel`` value; ``release`` is what ``uname -r`` shows. Raises UnknownKernel."""
     row, release = find_row(name)
-    sections = (boot, cma, dma, mm, printk, proc, trace)
+    sections = (boot, cma, dma, dma_buf, mm, printk, proc, trace)
     return KernelAbi(row, release, *(section.ROWS.at(row, release) for section in sections))

@@ -55,9 +55,9 @@ class BootAbi:
     ``unclaimed_stays``: a pool that no driver wants stays reserved, without a failure line (T 7.2).
 
     mm/hugetlb.c: ``hugetlb_cma`` 5.7 (T 5.10); ``hugetlb_cma_per_node`` 5.16 (P);
-    ``hugetlb_cma_validates``: 7.2
-    refuses sizes off the gigantic page (V); ``hugetlb_order_per_bit``: the huge page's order instead of 0
-    (T 6.1);
+    ``hugetlb_cma_validates``: 7.2 refuses sizes off the gigantic page, a node's too, where others refuse
+    smaller ones (mm/hugetlb_cma.c:hugetlb_cma_reserve()@v7.2; T);
+    ``hugetlb_order_per_bit``: the huge page's order instead of 0 (T 6.1);
     ``hugetlb_align_huge``: aligned to the huge page only (T 6.1); ``hugetlb_bootmem_alloc``: says so when
     a gigantic page size is asked for besides (T 7.2). ``hugetlb_rounds_share``: what a node may get is
     rounded up before it is printed (V 6.1.192, 6.12.117; a fix of 2026, not yet in the other releases, D).

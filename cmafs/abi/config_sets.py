@@ -22,7 +22,8 @@ class ConfigSet:
 
 
 #: On in every default: what a person who debugs CMA builds. The one deviation from the defconfigs.
-_DEBUGGING = "CMA DMA_CMA CMA_DEBUGFS CMA_SYSFS DYNAMIC_DEBUG DEBUG_FS"
+_DEBUGGING = """CMA DMA_CMA CMA_DEBUGFS CMA_SYSFS DYNAMIC_DEBUG DEBUG_FS DMABUF_HEAPS DMABUF_HEAPS_SYSTEM
+    DMABUF_HEAPS_CMA"""
 
 #: What each release's defconfig has: arm64 ``defconfig``, arm ``multi_v7_defconfig``, x86_64
 #: ``x86_64_defconfig``; generated from 5.10.223, 6.1.192, 6.12.117 and 7.2.13, other releases between them P.
@@ -40,9 +41,8 @@ DEFCONFIG_CHANGES: Mapping[tuple[str, str], str] = {
     ("arm", "6.1"): "ARCH_FORCE_MAX_ORDER=12",
     ("arm", "6.6"): "ARCH_FORCE_MAX_ORDER=11",
     ("arm", "6.12"): "CRASH_DUMP",
-    ("arm", "7.2"): "!EXPERT DMABUF_HEAPS DMABUF_HEAPS_SYSTEM DMABUF_HEAPS_CMA",
+    ("arm", "7.2"): "!EXPERT",
     ("arm64", "6.6"): "DMA_RESTRICTED_POOL",
-    ("arm64", "7.2"): "DMABUF_HEAPS DMABUF_HEAPS_SYSTEM DMABUF_HEAPS_CMA",
 }
 
 #: The first recordings (tests/transcripts/FORMAT.md), built from tinyconfig.

@@ -90,6 +90,8 @@ def paging_init(boot: EarlyBoot) -> None:
         bits = boot.config.page_shift - 3
         pmd, pud = boot.config.page_shift + bits, boot.config.page_shift + 2 * bits
         pages += _touched(boot, 1 << pmd) + _touched(boot, 1 << pud)
+    elif boot.config.page_shift == 12:
+        pages += _partial(boot)
     boot.memblock.alloc_pages(pages, boot.page_size)
 
 
@@ -97,6 +99,16 @@ def _touched(boot: EarlyBoot, span: int) -> int:
     """How many aligned pieces of ``span`` bytes have mapped memory in them."""
     mapped = (region for region in boot.memblock.memory if not region.nomap)
     return length(union((region.base // span, -(-region.end // span)) for region in mapped))
+
+
+def _partial(boot: EarlyBoot) -> int:
+    """GiB that memory fills only in part, each with a table of 2 MiB blocks, beside the image's own."""
+    mapped = list(union((r.base, r.end) for r in boot.memblock.memory if not r.nomap))
+    whole = sum(max(end // _SZ_1G - -(-start // _SZ_1G), 0) for start, end in mapped)
+    touched = _touched(boot, _SZ_1G)
+    first = mapped[0][0] // _SZ_1G * _SZ_1G
+    own = not any(start <= first and end >= first + _SZ_1G for start, end in mapped)
+    return touched - whole - own
 
 
 def reserve(boot: EarlyBoot) -> int:

@@ -24,6 +24,10 @@ _BUCKET_BYTES = 8
 _LOG_ALIGN = 8
 _RECORD_BYTES = (24, 88)
 
+#: The vmemmap's page tables of arm64, one of each level below the kernel's own; for each further 64 GiB of
+#: memory there is one more (mm/sparse-vmemmap.c:vmemmap_alloc_block_zero()@v6.12).
+_VMEMMAP_TABLES = 2
+
 #: sizeof(struct mem_section), of which each root holds a page; of a pointer to a root.
 _MEM_SECTION_BYTES = 16
 _POINTER_BYTES = 8
@@ -35,8 +39,8 @@ _SMALL = 256
 def unflatten_device_tree(boot: EarlyBoot) -> None:
     """The unflattened tree, and from 6.12 on the second pass over /reserved-memory."""
     data, parent = boot.data, boot.scan.parent()
-    if parent is not None and data.reserved_mem_bytes:
-        boot.memblock_alloc(data.reserved_mem_bytes * len(parent.children) or 1)
+    if data.reserved_mem_bytes and boot.scan.count:
+        boot.memblock_alloc(data.reserved_mem_bytes * boot.scan.count)
     boot.scan.fdt_scan_reserved_mem_reg_nodes()
     nodes = data.tree_node_bytes[0] + data.tree_node_bytes[1] * len(parent.children) if parent else 0
     boot.memblock_alloc(data.tree_bytes + nodes, 8)
@@ -55,12 +59,14 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
         sections = 1 << _max_physmem_bits(boot.config) - data.section_bits
         roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
         boot.memblock_alloc(roots * _POINTER_BYTES)
+    vmemmap = boot.config.on("SPARSEMEM_VMEMMAP")
     layout = SparseLayout(
         data.section_bits,
         boot.struct_page_bytes,
-        boot.config.on("SPARSEMEM_VMEMMAP"),
+        vmemmap,
         boot.config.page_shift,
         linear_offset,
+        _VMEMMAP_TABLES if vmemmap and boot.config.arch == "arm64" else 0,
     )
     sparse_init(boot.memblock, layout)
 

@@ -135,4 +135,5 @@ class EarlyBoot(EarlyMm):
             zones=tuple(zones),
             memory=tuple(union(memory)),
             reserved=tuple(union(reserved)),
+            high_pfn=self.high_memory >> shift if self.high_memory and self.config.on("HIGHMEM") else None,
         )

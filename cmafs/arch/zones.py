@@ -88,7 +88,7 @@ def movable_starts(boot: EarlyBoot) -> dict[int, int]:
         share = kernelcore // left
         for nid, pieces in nodes.items():
             share = kernelcore // left if kernelcore < share else share
-            kernelcore -= _fill_node(pieces, starts, nid, min(share, kernelcore), usable)
+            kernelcore = max(kernelcore - _fill_node(pieces, starts, nid, share, usable), 0)
         if kernelcore <= left - 1:
             break
     rounded = {nid: -(-start // unit) * unit for nid, start in starts.items()}
@@ -98,16 +98,21 @@ def movable_starts(boot: EarlyBoot) -> dict[int, int]:
 def _fill_node(
     pieces: list[tuple[int, int]], starts: dict[int, int], nid: int, pages: int, usable: int
 ) -> int:
-    """Keep ``pages`` of a node for the kernel, from where it stood; how many that were."""
-    taken = 0
+    """Keep ``pages`` of a node for the kernel, from where it stood; how many that were.
+
+    What lies below ``usable``, where the zone begins that ZONE_MOVABLE is taken from, is the kernel's anyway.
+    """
+    taken, left = 0, pages
     for start, end in pieces:
         start = max(start, starts[nid])
+        if start >= end:
+            continue
         below = max(0, min(end, usable) - start)
-        size = below + max(0, min(end - start - below, pages - taken - below))
-        if start < end and size:
-            starts[nid] = start + size
-            taken += size
-        if taken >= pages:
+        size = min(end - start - below, max(left - below, 0))
+        starts[nid] = start + below + size
+        taken += below + size
+        left = max(left - below - size, 0)
+        if not left and end > usable:
             break
     return taken
 
@@ -129,9 +134,8 @@ def free_area_init(boot: EarlyBoot) -> None:
         start, end = -(-region.base // size) * size, region.end // size * size
         if start < end:
             log.printk(f"  node {region.nid:3d}: [mem {start:#018x}-{end - 1:#018x}]")
-    for nid in boot.nodes():
-        regions = [region for region in boot.memblock.memory if region.nid == nid]
-        span = f"[mem {regions[0].base:#018x}-{regions[-1].end - 1:#018x}]"
+    for nid, pieces in _node_memory(boot).items():
+        span = f"[mem {pieces[0][0] * size:#018x}-{pieces[-1][1] * size - 1:#018x}]"
         log.printk(f"Initmem setup node {nid} {span}")
         if boot.abi.boot.zone_details:
             _zone_details(boot, nid)

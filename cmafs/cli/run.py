@@ -119,11 +119,13 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal
+    from functools import partial
 
     from cmafs.mm.page_owner import MOVABLE_KINDS
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
     from cmafs.run.signals import Signals, in_foreground
+    from cmafs.run.supervisor import Supervisor
     from cmafs.run.tasks import Announcer
     from cmafs.sim.workload import tasks
 
@@ -139,12 +141,18 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
     options = {"fsname": "cmafs" if shares_superblock() else "debugfs", "subtype": False, "allow_other": True}
 
+    supervisor = Supervisor(machine) if machine.booted.dma_heaps else None
+    keep = (writer, supervisor.socket.fileno()) if supervisor else (writer,)
+
     def serve(place: str) -> Server:
+        beside = partial(supervisor.start, place) if supervisor else None
         death = signal.SIGKILL
-        return Server(spawn(machine, place, options, log=log, parent_death_signal=death, keep=(writer,)))
+        pid = spawn(machine, place, options, log=log, parent_death_signal=death, keep=keep, beside=beside)
+        return Server(pid)
 
     try:
-        return run(Job(command, serve, signals, news, args.explain, leads))
+        asked = supervisor.asked if supervisor else None
+        return run(Job(command, serve, signals, news, args.explain, leads, asked))
     finally:
         os.close(news)
         os.close(writer)

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     except OSError as error:
         why = f"{args.mountpoint}: {error.strerror}"
         if error.errno == errno.EFBIG:
-            why = f"{args.mountpoint}: too much was done to this machine since its boot: see its sim/log"
+            why = f"{args.mountpoint}: it cannot be saved: the end of its sim/log says why"
         raise CommandFailed(why) from None
     write_whole(args.file, data)
     return 0

@@ -6,6 +6,7 @@ Source: ``include/linux/device.h``, ``include/linux/dma-direct.h@v6.12``. Addres
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,6 +18,7 @@ from cmafs.of.base import DeviceNode
 
 if TYPE_CHECKING:
     from cmafs.abi import KernelAbi
+    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
     from cmafs.lib.kconfig import Kconfig
     from cmafs.lib.printk import Printk
     from cmafs.mm.cma import Cma, CmaAreas
@@ -54,7 +56,8 @@ class DriverMachine:
     order; ``tree`` the device tree, ``reserved_mem`` its reserved-memory records in initialisation order;
     ``devices`` by dev_name(); ``atomic_pools`` for devices that cannot wait; ``zone_dma_limit``: the last
     address that devices of ZONE_DMA reach, in bytes; ``dma_failures``: what devices did not get, the newest
-    first.
+    first; ``dma_heaps`` by name; ``dma_bufs``: what they gave out, the oldest first; ``dma_buf_inodes``: how
+    many that were; ``on_dma_buf`` hears of each that is made or released.
     """
 
     abi: KernelAbi
@@ -69,6 +72,10 @@ class DriverMachine:
     atomic_pools: list[AtomicPool] = field(default_factory=list)
     zone_dma_limit: int = 0
     dma_failures: deque[DmaFailure] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+    dma_heaps: dict[str, DmaHeap] = field(default_factory=dict)
+    dma_bufs: list[DmaBuf] = field(default_factory=list)
+    dma_buf_inodes: int = 0
+    on_dma_buf: Callable[[DmaBuf], None] | None = None
 
 
 def dma_bit_mask(bits: int) -> int:

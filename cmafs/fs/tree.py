@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from cmafs.fs import cma2010, cma_debug, cma_sysfs, dev_cma_test, devicetree, dynamic_debug, kmsg
+from cmafs.fs import cma2010, cma_debug, cma_sysfs, dev_cma_test, devicetree, dma_buf, dynamic_debug, kmsg
 from cmafs.fs.dentry import Directory, FileSystemType, new_directory
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import DEBUGFS, SYSFS
@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
 
 #: In the order in which names appear.
-TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, tracefs, devicetree, cma2010, kmsg, dev_cma_test, sim)
+TABLES = (
+    proc,
+    cma_sysfs,
+    cma_debug,
+    dynamic_debug,
+    dma_buf,
+    tracefs,
+    devicetree,
+    cma2010,
+    kmsg,
+    dev_cma_test,
+    sim,
+)
 
 #: A machine of 2010 has the framework of that year and nothing in debugfs.
 TABLES_2010 = (proc, devicetree, cma2010, kmsg, sim)

@@ -18,6 +18,9 @@ from cmafs.mm.cma_declare import (
 )
 from cmafs.mm.early import EarlyMm
 
+#: Why a size is refused, by ``abi.boot.hugetlb_cma_validates``.
+_WRONG = {False: "too-small", True: "not-a-multiple"}
+
 
 def hugetlb_cma_reserve(early: EarlyMm) -> None:
     """hugetlb_cma_reserve(): check what was asked for, then share it among the nodes."""
@@ -28,13 +31,9 @@ def hugetlb_cma_reserve(early: EarlyMm) -> None:
     total = _validate_nodes(early, gigantic, params.hugetlb_cma)
     if not total:
         return
-    if total < gigantic:
-        _warn(early, f"hugetlb_cma: cma area should be at least {gigantic // SZ_1M} MiB")
-        early.event(None, "too-small", EFFECT_REFUSED, "hugetlb_cma=")
-        return
-    if abi.hugetlb_cma_validates and total % gigantic:
-        _warn(early, f"hugetlb_cma: cma area must be a multiple of {gigantic // SZ_1M} MiB")
-        early.event(None, "not-a-multiple", EFFECT_REFUSED, "hugetlb_cma=")
+    if wrong := _wrong_size(early, total, gigantic):
+        _warn(early, f"hugetlb_cma: cma area {wrong}")
+        early.event(None, _WRONG[abi.hugetlb_cma_validates], EFFECT_REFUSED, "hugetlb_cma=")
         return
     _reserve_nodes(early, gigantic, total)
     if abi.hugetlb_bootmem_alloc and _asks_gigantic(early, gigantic):
@@ -45,8 +44,15 @@ def _warn(early: EarlyMm, text: str) -> None:
     early.log.printk(text, LOGLEVEL_WARNING)
 
 
+def _wrong_size(early: EarlyMm, size: int, gigantic: int) -> str:
+    """What the log says of a size that gigantic pages cannot make up: too small, from 7.2 on not whole."""
+    if early.abi.boot.hugetlb_cma_validates:
+        return f"must be a multiple of {gigantic // SZ_1M} MiB" if size % gigantic else ""
+    return f"should be at least {gigantic // SZ_1M} MiB" if size < gigantic else ""
+
+
 def _validate_nodes(early: EarlyMm, gigantic: int, total: int) -> int:
-    """Drop the nodes of a per-node list that are not there or ask too little; the bytes that remain."""
+    """Drop the nodes of a per-node list that are not there or ask for a wrong size; what remains."""
     sizes = early.params.hugetlb_cma_node
     for nid in sorted(sizes):
         if not sizes[nid]:
@@ -54,9 +60,8 @@ def _validate_nodes(early: EarlyMm, gigantic: int, total: int) -> int:
             continue
         if nid not in early.nodes():
             _warn(early, f"hugetlb_cma: invalid node {nid} specified")
-        elif sizes[nid] < gigantic:
-            need = gigantic // SZ_1M
-            _warn(early, f"hugetlb_cma: cma area of node {nid} should be at least {need} MiB")
+        elif wrong := _wrong_size(early, sizes[nid], gigantic):
+            _warn(early, f"hugetlb_cma: cma area of node {nid} {wrong}")
         else:
             continue
         early.event(None, "bad-node", EFFECT_REFUSED, "hugetlb_cma=", f"node {nid}")

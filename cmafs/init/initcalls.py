@@ -13,6 +13,7 @@ from cmafs.drivers.cma2010 import boot as cma2010_boot
 from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.dma.direct import pool_pages_from_cma
 from cmafs.drivers.dma.pool import AtomicPool
+from cmafs.drivers.dma_buf.heap import add_heaps
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.mm.cma import cma_alloc
@@ -37,6 +38,7 @@ def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
     else:
         _atomic_pools(boot, machine)
     boot.log.ptr_key_filled = True
+    add_heaps(machine)
     machine.devices = of_platform_populate(machine, boot.tree)
     _board_allocations(boot)
 
@@ -67,7 +69,7 @@ def _pool(machine: BootedMachine, pages: int, gfp: int) -> None:
     """Where the default area cannot give a pool, it is ordinary pages, which the first request takes."""
     pool = AtomicPool(pages, gfp)
     machine.atomic_pools.append(pool)
-    pfn = pool_pages_from_cma(machine, gfp, pages.bit_length() - 1)
+    pfn = pool_pages_from_cma(machine, gfp, pages)
     if pfn is not None:
         pool.add(pfn, pages)
 
@@ -95,9 +97,12 @@ _POOL_FLAGS = {0: "", GFP_DMA: "|GFP_DMA", GFP_DMA32: "|GFP_DMA32"}
 
 
 def _atomic_pool_init(boot: EarlyBoot, machine: BootedMachine, text: str) -> None:
-    """The one pool of ``arch/*/mm/dma-mapping.c:atomic_pool_init()``, 256 KiB from the default area."""
+    """The one pool of ``arch/*/mm/dma-mapping.c:atomic_pool_init()``, 256 KiB from the default area.
+
+    Of ``coherent_pool=`` only whole pages count, which need not be a power of two.
+    """
     size = boot.params.coherent_pool or _SZ_256K
-    _pool(machine, 1 << get_order(size, boot.config.page_shift), 0)
+    _pool(machine, max(size >> boot.config.page_shift, 1), 0)
     boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic {text}allocations")
 
 

@@ -21,6 +21,12 @@ MAX_BYTES = 32 << 20
 #: What one operation and one answer count for, in bytes.
 _OPERATION, _ANSWER = 64, 16
 
+#: Why there is no journal: what is said of sim/snapshot.
+_TOO_LONG = "more was done to this machine since its boot than is kept"
+HEAPS_USED = (
+    "buffers of dma-heaps were allocated, which are descriptors of processes and not operations on files"
+)
+
 T = TypeVar("T")
 
 
@@ -32,7 +38,7 @@ class Journal:
     """The clock and the ``current`` of one machine, and what was done to it.
 
     ``clock`` and ``task`` answer outside a replay. ``entries``: an operation each: its name, its arguments
-    and the answers that it got; None once they were too many.
+    and the answers that it got; None once it was given up, and ``why``.
     """
 
     def __init__(self, clock: Clock, task: Callable[[], Task] = shell) -> None:
@@ -40,6 +46,7 @@ class Journal:
         self.task = task
         self.start = clock.now()
         self.entries: list[list[Any]] | None = []
+        self.why = ""
         self._left = MAX_BYTES
         self._answers: list[Any] | None = None
         self._given: Iterator[Any] | None = None
@@ -93,8 +100,12 @@ class Journal:
         finally:
             self._answers = None
             self._left -= _ANSWER * len(answers)
-            if self._left < 0 or len(self.entries) > MAX_OPERATIONS:
-                self.entries = None
+            if self.entries is not None and (self._left < 0 or len(self.entries) > MAX_OPERATIONS):
+                self.forget(_TOO_LONG)
+
+    def forget(self, why: str) -> None:
+        """Give the journal up for good: something happens that it cannot have, or it is too long."""
+        self.entries, self.why = None, self.why or why
 
     def drop(self) -> None:
         """The last operation turned out to have changed nothing."""

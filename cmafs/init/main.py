@@ -187,7 +187,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     managed = sum(zone.managed_pages for zone in memory.zones)
     cma = boot.areas.totalcma_pages
     code, rwdata, rodata, init, bss = kernel_sizes_kib(boot)
-    highmem = sum(zone.managed_pages for zone in memory.zones if zone.name == "HighMem")
+    highmem = sum(zone.managed_pages for zone in memory.high_zones())
     high = f", {highmem * kib}K highmem" if boot.config.on("HIGHMEM") else ""
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
     available = managed * kib - boot.allocated_kib

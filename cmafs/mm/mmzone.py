@@ -79,7 +79,8 @@ class MemoryLayout:
 
     ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4
     KiB pages and huge pages); ``zones``: node by node, the lowest first; ``memory`` and ``reserved``:
-    memblock's, the reserved ones with the CMA areas in them.
+    memblock's, the reserved ones with the CMA areas in them; ``high_pfn``: where high memory begins, None
+    where all is mapped.
     """
 
     page_shift: int
@@ -88,6 +89,7 @@ class MemoryLayout:
     zones: tuple[ZoneSpan, ...]
     memory: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
+    high_pfn: int | None = None
 
 
 class TraceHook(Protocol):
@@ -217,6 +219,16 @@ class Memory:
             if zone.start_pfn <= pfn < zone.end_pfn:
                 return zone
         raise LookupError(f"pfn {pfn:#x} is in no zone")
+
+    def high_zones(self) -> list[Zone]:
+        """``is_highmem()``: ZONE_HIGHMEM, and ZONE_MOVABLE where that is taken from high memory."""
+        high = self.layout.high_pfn
+        return [
+            zone
+            for zone in self.zones
+            if zone.name == "HighMem"
+            or (zone.name == "Movable" and high is not None and zone.start_pfn >= high)
+        ]
 
     def nodes(self) -> list[int]:
         """The nodes with memory, ascending."""

@@ -20,7 +20,7 @@ class SparseLayout:
 
     ``section_bits``: bytes of a section, log2; ``struct_page_bytes``: sizeof(struct page); ``vmemmap``:
     CONFIG_SPARSEMEM_VMEMMAP; ``linear_offset``: virtual minus physical address of the linear map, as
-    alignment there is by virtual address.
+    alignment there is by virtual address; ``vmemmap_tables``: pages of page tables for the map itself.
     """
 
     section_bits: int
@@ -28,6 +28,7 @@ class SparseLayout:
     vmemmap: bool
     page_shift: int
     linear_offset: int
+    vmemmap_tables: int = 0
 
     def section_map_size(self) -> int:
         """section_map_size(): rounded to a huge page with vmemmap, else to a page."""
@@ -60,9 +61,11 @@ def _alloc(memblock: Memblock, size: int, align: int, nid: int, exact: bool) -> 
 
 def _sparse_init_nid(memblock: Memblock, layout: SparseLayout, nid: int, count: int) -> None:
     """sparse_init_nid(): one buffer for the node, maps cut from it, what does not fit allocated singly."""
-    size = layout.section_map_size()
+    size, page = layout.section_map_size(), 1 << layout.page_shift
     buffer = _alloc(memblock, size * count, size, nid, exact=True)
     start, end = buffer, buffer + size * count if buffer else buffer
+    for _ in range(layout.vmemmap_tables):
+        _alloc(memblock, page, page, nid, exact=False)
     for _ in range(count):
         place = _rounded_up(start, size, layout.linear_offset)
         if not buffer or place + size > end:

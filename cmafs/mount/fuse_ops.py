@@ -8,6 +8,7 @@ FUSE, which decodes paths, finds handlers by name and makes dicts of attributes 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -52,6 +53,20 @@ def caller_pid() -> int:
     return pid
 
 
+class _Preceded:
+    """A lock, and what is done first by everybody who gets it."""
+
+    def __init__(self, lock: contextlib.AbstractContextManager[object], action: Callable[[], None]) -> None:
+        self._enter, self._action, self.__exit = lock.__enter__, action, lock.__exit__
+
+    def __enter__(self) -> None:
+        self._enter()
+        self._action()
+
+    def __exit__(self, *error: Any) -> None:
+        self.__exit(*error)
+
+
 class FuseMount:
     """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
 
@@ -86,8 +101,19 @@ class FuseMount:
         self._boot_time = time.time_ns()
         self._as_root = os.geteuid() == 0
         self._uid, self._gid = os.geteuid(), os.getegid()
-        self._lock = threading.Lock()
-        self.feeders = FifoFeeders(mountpoint, vfs, self._lock, report)
+        lock = threading.Lock()
+        self._lock: contextlib.AbstractContextManager[object] = lock
+        self.feeders = FifoFeeders(mountpoint, vfs, lock, report)
+
+    @property
+    def machine_lock(self) -> contextlib.AbstractContextManager[object]:
+        """What everybody holds who touches the machine."""
+        return self._lock
+
+    def call_first(self, action: Callable[[], None]) -> None:
+        """From now on call ``action``, which must not raise, before each request is answered."""
+        with self._lock:
+            self._lock = _Preceded(self._lock, action)
 
     def main(self, options: Mapping[str, str | bool]) -> None:
         """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.

@@ -8,6 +8,7 @@ import fcntl
 import functools
 import gc
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,16 @@ from cmafs.mount.presence import DESCRIPTORS, announce
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
+    from cmafs.mount.fuse_ops import FuseMount
 
 Options = Mapping[str, str | bool]
 
 _READY = b"ready"
+
+#: What begins /proc/PID/status, and the last of a process's pids, its own namespace's; bytes of the file.
+_STATUS_NAME = re.compile(rb"Name:\t(.*)\n")
+_STATUS_NSPID = re.compile(rb"\nNSpid:[\t0-9]*\t([0-9]+)\n")
+_STATUS_SIZE = 1 << 14
 
 #: What ends a server.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,11 +64,13 @@ def serve(
     *,
     log: str | None = None,
     on_ready: Callable[[], None] = _nothing,
+    beside: Callable[[FuseMount], None] | None = None,
 ) -> None:
     """Mount a machine and answer until it is unmounted or a signal ends it.
 
-    ``log``: a file for the machine's own log; ``on_ready`` is called once the tree answers. Raises
-    MountFailed, without the reason that libfuse printed.
+    ``log``: a file for the machine's own log; ``on_ready`` is called once the tree answers, ``beside`` just
+    before, with the mount, to start what else answers. Raises MountFailed, without the reason that libfuse
+    printed.
     """
     if log:
         _log_to(machine, log)
@@ -70,16 +79,17 @@ def serve(
     presence: list[int] = []
 
     def ready() -> None:
-        if mount := topmost(place):  # to ask for a file of the tree would be to wait for oneself
+        if top := topmost(place):  # to ask for a file of the tree would be to wait for oneself
             with contextlib.suppress(OSError):  # unmounting then just does not wait
-                presence.extend(announce(mount.device))
-            adapter.feeders.mounted(mount.device)
+                presence.extend(announce(top.device))
+            mount.feeders.mounted(top.device)
         try:
+            if beside is not None:
+                beside(mount)
             on_ready()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
-    adapter = mount_class(machine.root, machine.vfs, place, ready, machine.simlog.report)
     for number in (signal.SIGTERM, signal.SIGHUP):  # libfuse takes only what nobody else has taken
         signal.signal(number, signal.SIG_DFL)
     # a signal between mount(2) and libfuse's handlers would leave a mount without a server
@@ -88,8 +98,9 @@ def serve(
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
     machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
     names = {"fsname": NAME, "subtype": NAME}
+    mount = mount_class(machine.root, machine.vfs, place, ready, machine.simlog.report)
     try:
-        adapter.main({**names, **options})
+        mount.main({**names, **options})
     except RuntimeError:
         raise MountFailed(f"{mountpoint}: libfuse cannot mount") from None
     finally:
@@ -98,23 +109,31 @@ def serve(
 
 
 def _current(proc: int) -> Task:
-    """``current``: the process whose system call is being answered, under the pid that it has for itself.
+    """``current``: the process whose system call is being answered."""
+    from cmafs.mount.fuse_ops import caller_pid
+
+    return task_of(proc, caller_pid())
+
+
+def task_of(proc: int, pid: int) -> Task:
+    """A process under the pid that it has for itself.
 
     ``proc``: a descriptor of /proc, which `cmafs run` replaces by that of CMD's own pid namespace.
     """
-    from cmafs.mount.fuse_ops import caller_pid
-
-    pid = caller_pid()
     try:
         descriptor = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+        try:
+            status = os.read(descriptor, _STATUS_SIZE)
+        finally:
+            os.close(descriptor)
     except OSError:  # also while it is read, if the caller was killed
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
-    return Task(int(status.get("NSpid", str(pid)).split()[-1]), status["Name"])
+    name, own = _STATUS_NAME.match(status), _STATUS_NSPID.search(status)
+    assert name, status
+    return Task(int(own[1]) if own else pid, name[1].decode("utf-8", "replace"))
 
 
-def _fuse_mount() -> type:
+def _fuse_mount() -> type[FuseMount]:
     """The adapter's class. Raises MountFailed if libfuse 2, which fusepy loads at import, is missing."""
     # naming the library saves fusepy a search by ldconfig, and gcc where that fails
     named = "FUSE_LIBRARY_PATH" in os.environ
@@ -149,17 +168,17 @@ def spawn(
     log: str | None = None,
     parent_death_signal: int = 0,
     keep: Sequence[int] = (),
+    beside: Callable[[FuseMount], None] | None = None,
 ) -> int:
     """Mount a machine from a background process; its pid, once the tree answers.
 
-    The process holds none of the caller's descriptors but those in ``keep``.
-    ``log``: a file for the machine's own log;
-    ``parent_death_signal``: what it gets when the caller dies, 0 for nothing. Raises MountFailed; nothing is
-    left behind then.
+    The process holds none of the caller's descriptors but those in ``keep``. ``log``: a file for the
+    machine's own log; ``parent_death_signal``: what it gets when the caller dies, 0 for nothing; ``beside``:
+    as for serve(). Raises MountFailed; nothing is left behind then.
     """
     check(mountpoint, options)
     log = str(Path(log).absolute()) if log else None
-    start = _Start(mountpoint, options, log, os.getpid(), parent_death_signal, keep)
+    start = _Start(mountpoint, options, log, os.getpid(), parent_death_signal, keep, beside)
     with _reserved(mountpoint, bool(options.get("nonempty"))):
         reader, writer = os.pipe()
         pid = os.fork()
@@ -193,6 +212,7 @@ class _Start:
     parent: int
     death_signal: int
     keep: Sequence[int]
+    beside: Callable[[FuseMount], None] | None
 
 
 @contextlib.contextmanager
@@ -228,7 +248,7 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
             os.close(writer)
 
         try:
-            serve(machine, place, start.options, log=start.log, on_ready=ready)
+            serve(machine, place, start.options, log=start.log, on_ready=ready, beside=start.beside)
             status = 0
         except MountFailed as failure:
             os.write(writer, _reason(str(failure), errors).encode(errors="surrogateescape"))

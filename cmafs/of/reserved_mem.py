@@ -31,12 +31,14 @@ class ReservedMemScan:
     """One boot's treatment of /reserved-memory; ``regions`` in initialisation order.
 
     ``unmapped``: no-map memory given back after the linear map was made, (base, end, node's path).
+    ``count``: ``total_reserved_mem_cnt``, how many records the table of the second pass has.
     """
 
     tree: DeviceTree
     early: EarlyMm
     regions: list[ReservedMem] = field(default_factory=list)
     unmapped: list[tuple[int, int, str]] = field(default_factory=list)
+    count: int = 0
 
     def __post_init__(self) -> None:
         self.abi = self.early.abi.boot
@@ -155,12 +157,14 @@ class ReservedMemScan:
         """__reserved_mem_reserve_reg(): reserve the ranges of one node."""
         pairs = self._pairs(node, "reg")
         if not pairs:
+            self.count += not node.props["reg"]
             if node.props["reg"]:
                 self.pr_fdt(f"invalid reg property in '{node.name}', skipping node.")
             self.early.event(node.path, "invalid-reg", EFFECT_REFUSED, "reg")
             return
         if self.abi.default_node_skipped and not self._validate(node):
             return
+        self.count += 1
         if len(pairs) > 1:
             self.early.event(node.path, "extra-reg", EFFECT_NOTE, "reg", f"{len(pairs)} ranges")
             if self.abi.first_reg_only:
@@ -230,6 +234,7 @@ class ReservedMemScan:
                 self.early.event(node.path, "too-many-regions", EFFECT_REFUSED, "size")
                 continue
             if place := self._alloc_size(node):
+                self.count += 1
                 self._save(ReservedMem(node, *place))
 
     def _size_and_alignment(self, node: DeviceNode) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ import gc
 import os
 import shutil
 import signal
+from _socket import socket  # without what the module socket imports besides, a tenth of a start
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -27,6 +28,7 @@ from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run import proc, programs, root, syscalls
 from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.run.signals import Signals, take_terminal, terminal_given_back, wait_for
+from cmafs.run.supervisor import hand_over
 from cmafs.run.tasks import StandIns
 
 NOT_EXECUTABLE = 126
@@ -44,7 +46,8 @@ class Job:
     ``command``: CMD and its arguments; ``serve``: shows the machine at a path and returns its server;
     ``signals``: the dispositions that CMD inherits; ``tasks``: a descriptor to read, where the server says
     which simulated tasks there are; ``explain``: where CMD fails, say on standard error what sim/why says;
-    ``leads``: CMD is a shell that has the terminal to itself.
+    ``leads``: CMD is a shell that has the terminal to itself;
+    ``supervisor``: the socket of what serves heaps.
     """
 
     command: Sequence[str]
@@ -53,6 +56,7 @@ class Job:
     tasks: int | None = None
     explain: bool = False
     leads: bool = False
+    supervisor: socket | None = None
 
 
 @contextlib.contextmanager
@@ -226,7 +230,10 @@ def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
         if not os.read(mapped, 1):
             os._exit(CANNOT_RUN)  # init has said why
         syscalls.join_session_keyring()
-        syscalls.filter_syscalls()
+        supervisor = job.supervisor
+        listener = syscalls.filter_syscalls(supervised=supervisor is not None)
+        if supervisor is not None and listener is not None:
+            hand_over(supervisor, listener)
     _execute(job)
 
 

@@ -46,7 +46,15 @@ _FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit th
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
-_WHOLE = (_DEBUG, _TRACING, f"/{SYSFS}", "/sys/kernel/mm/contiguous", "/sys/firmware/devicetree")
+_WHOLE = (
+    _DEBUG,
+    _TRACING,
+    f"/{SYSFS}",
+    "/sys/kernel/mm/contiguous",
+    "/sys/kernel/dmabuf",
+    "/sys/firmware/devicetree",
+    "/dev/dma_heap",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Callable
+from typing import TypeAlias
 
 from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
 
@@ -41,6 +43,14 @@ _NR = {
     0x80000016: (103, 306, 187),  # s390x
     0xC0000102: (116, 76, 71),  # loongarch64
 }
+#: ioctl(2) by audit architecture, where its numbers are made as in include/uapi/asm-generic/ioctl.h and the
+#: low half of an argument comes first
+_NR_IOCTL = {0xC000003E: 16, 0x40000003: 54, 0xC00000B7: 29, 0x40000028: 54, 0xC00000F3: 29, 0xC0000102: 29}
+#: seccomp(2), by what uname(2) calls the machine
+_NR_SECCOMP = {"x86_64": 317, "aarch64": 277, "armv7l": 383, "i686": 354, "riscv64": 277, "loongarch64": 277}
+_SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1, 1 << 3, 1 << 5
+#: type and number of the ioctls that a supervisor answers: 'H' 0, 'b' 0 and 1; other bits are the caller's
+SUPERVISED_IOCTLS = (0x4800, 0x6200, 0x6201)
 #: keyctl(2) by what uname(2) calls a machine on which long has 64 bits
 _NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -103,27 +113,59 @@ def join_session_keyring() -> None:
 
 
 class _SockFprog(ctypes.Structure):
-    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def _filter() -> bytes:
+_LOAD, _JUMP_EQUAL, _RET, _AND = 0x20, 0x15, 0x06, 0x54
+_ALLOW, _REFUSE, _NOTIFY = 0x7FFF0000, 0x00050000, 0x7FC00000
+_Instruction: TypeAlias = "tuple[int, int, int, int]"
+
+
+def _notify(arch: int) -> list[_Instruction]:
+    """Instructions that ask the supervisor about its ioctls; the number of the system call is loaded."""
+    if arch not in _NR_IOCTL:
+        return []
+    number, commands = _NR_IOCTL[arch], len(SUPERVISED_IOCTLS)
+    code = [(_JUMP_EQUAL, 0, commands + 4, number), (_LOAD, 0, 0, 24), (_AND, 0, 0, 0xFFFF)]
+    code += [(_JUMP_EQUAL, commands - i, 0, command) for i, command in enumerate(SUPERVISED_IOCTLS)]
+    return [*code, (_RET, 0, 0, _ALLOW), (_RET, 0, 0, _NOTIFY)]
+
+
+def _filter(supervised: bool) -> bytes:
     """A classic BPF program over struct seccomp_data, whatever the architecture: EPERM for syslog(2), EINVAL
-    for splice(2) and sendfile(2).
+    for splice(2) and sendfile(2), a notification for what the supervisor answers.
     """
-    load, jump_equal, ret = 0x20, 0x15, 0x06
-    allow, refuse = 0x7FFF0000, 0x00050000
-    code = []
+    code: list[_Instruction] = []
     for arch, (syslog, *splices) in _NR.items():
         answers = [(syslog, errno.EPERM), *((number, errno.EINVAL) for number in splices)]
         answers += [(number | _X32_SYSCALL_BIT, answer) for number, answer in answers]
-        code += [(load, 0, 0, 4), (jump_equal, 0, 1 + 2 * len(answers), arch), (load, 0, 0, 0)]
+        block: list[_Instruction] = []
         for number, answer in answers:
-            code += [(jump_equal, 0, 1, number), (ret, 0, 0, refuse | answer)]
-    code.append((ret, 0, 0, allow))
+            block += [(_JUMP_EQUAL, 0, 1, number), (_RET, 0, 0, _REFUSE | answer)]
+        block += _notify(arch) if supervised else []
+        code += [(_LOAD, 0, 0, 4), (_JUMP_EQUAL, 0, 1 + len(block), arch), (_LOAD, 0, 0, 0), *block]
+    code.append((_RET, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def filter_syscalls() -> None:
+def _sock_fprog(program: bytes) -> _SockFprog:
+    return _SockFprog(len(program) // 8, program)
+
+
+def _listener() -> int | None:
+    """Filter with a listener; None where the host has none for us (a container may have one of its own)."""
+    number = _NR_SECCOMP.get(platform.machine())
+    if number is None:
+        return None
+    fprog = _sock_fprog(_filter(supervised=True))
+    for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECV, _NEW_LISTENER):  # 5.19 on; 5.0 on
+        listener = int(_libc.syscall(number, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog)))
+        if listener >= 0:
+            return listener
+    return None
+
+
+def filter_syscalls(supervised: bool) -> int | None:
     """Make syslog(2) answer EPERM, splice(2) and sendfile(2) EINVAL, from here on.
 
     The kernel refuses syslog(2) in a user namespace by itself only where kernel.dmesg_restrict is set:
@@ -132,13 +174,15 @@ def filter_syscalls() -> None:
     (mm/filemap.c:filemap_splice_read()): a busybox cat into a pipe would print nothing. Programs that are
     refused read instead.
 
-    Needs CAP_SYS_ADMIN in the user namespace of the caller, and programs that gain privileges can still do
-    so. Raises OSError.
+    ``supervised``: a supervisor answers SUPERVISED_IOCTLS; the descriptor on which it is asked is returned,
+    None where the host has no such thing. Needs CAP_SYS_ADMIN in the user namespace of the caller, and
+    programs that gain privileges can still do so. Raises OSError.
     """
-    program = _filter()
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    if supervised and (listener := _listener()) is not None:
+        return listener
+    fprog = _sock_fprog(_filter(supervised=False))
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(fprog), f"seccomp ({platform.machine()})")
+    return None
 
 
 def borrow_descriptor(pid: int, number: int) -> int:
@@ -150,3 +194,54 @@ def borrow_descriptor(pid: int, number: int) -> int:
         return descriptor
     finally:
         os.close(process)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+
+
+def _transfer(call: Callable[..., int], pid: int, address: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """process_vm_readv(2) or process_vm_writev(2) of one piece: how many bytes. Raises OSError EFAULT."""
+    size = ctypes.sizeof(buffer)
+    here, there = _Iovec(ctypes.addressof(buffer), size), _Iovec(address, size)
+    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    done = call(pid, ctypes.byref(here), one, ctypes.byref(there), one, none)
+    if done < 0:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    return done
+
+
+def read_memory(pid: int, address: int, size: int) -> bytes:
+    """``copy_from_user()`` of another process. Raises OSError EFAULT."""
+    data = read_memory_string(pid, address, size)
+    if len(data) < size:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    return data
+
+
+def read_memory_string(pid: int, address: int, size: int) -> bytes:
+    """As many of ``size`` bytes of another process as can be read. Raises OSError EFAULT for none."""
+    buffer = ctypes.create_string_buffer(size)
+    done = _transfer(_libc.process_vm_readv, pid, address, buffer) if size else 0
+    return buffer.raw[:done]
+
+
+def write_memory(pid: int, address: int, data: bytes) -> None:
+    """``copy_to_user()`` of another process. Raises OSError EFAULT."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    if data and _transfer(_libc.process_vm_writev, pid, address, buffer) < len(data):
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+
+def inotify_init() -> int:
+    """inotify_init1(2), which does not wait. Raises OSError."""
+    descriptor = int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(min(descriptor, 0), "inotify_init1")
+    return descriptor
+
+
+def inotify_add_watch(inotify: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2): the watch's number. Raises OSError."""
+    watch = int(_libc.inotify_add_watch(inotify, os.fsencode(path), mask))
+    _check(min(watch, 0), f"inotify_add_watch {path}")
+    return watch

@@ -1,4 +1,4 @@
-"""Who holds the used pages of an area: debugfs, a driver, the atomic pool, or whoever took them at boot.
+"""Who holds the used pages of an area: debugfs, a driver, a program by a heap, the atomic pool, or boot.
 
 The kernel does not know this: its bitmap has no names. Here every taker keeps a list of what it took.
 """
@@ -60,6 +60,9 @@ def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, Taker 
         for buffer in device.buffers:
             if buffer.origin is cma:
                 yield buffer.pfn, -(-buffer.size >> shift), device
+    for heap_buffer in machine.dma_bufs:
+        if heap_buffer.origin is cma:
+            yield heap_buffer.pfn, heap_buffer.size >> shift, Taker(heap_buffer.holder)
     for pool in machine.atomic_pools:
         for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 from cmafs.drivers.cma2010.framework import Cma2010
-from cmafs.drivers.device import DmaBuffer, DriverMachine
+from cmafs.drivers.device import DriverMachine, Origin
 from cmafs.drivers.dma.coherent import DmaCoherentMem
 from cmafs.drivers.dma.contiguous import page_count
 from cmafs.drivers.dma.pool import AtomicPool
@@ -16,12 +17,12 @@ from cmafs.mm.page_owner import Occupant
 
 
 def validate_buffers(machine: DriverMachine) -> list[str]:
-    """The violations by buffers of devices: used where they say they are, and nobody else's."""
-    buffers = sorted((b for d in machine.devices.values() for b in d.buffers), key=lambda b: b.pfn)
-    wrong = [f"{_name(b)}: its pages are not used in {b.area}" for b in buffers if not _used(machine, b)]
-    for one, two in pairwise(buffers):
-        if one.pfn + page_count(one.device, one.size) > two.pfn:
-            wrong.append(f"{_name(one)} overlaps {_name(two)}")
+    """The violations by buffers of devices and heaps: used where they say they are, and nobody else's."""
+    held = sorted(_held(machine), key=lambda held: held.pfn)
+    wrong = [f"{one}: its pages are not used in {one.area}" for one in held if not _used(machine, one)]
+    for one, two in pairwise(held):
+        if one.end > two.pfn:
+            wrong.append(f"{one} overlaps {two}")
     return wrong
 
 
@@ -30,12 +31,32 @@ def validate_2010(cma: Cma2010 | None) -> list[str]:
     return [] if cma is None else list(_regions(cma))
 
 
-def _name(buffer: DmaBuffer) -> str:
-    return f"{buffer.device.name}: buffer at {buffer.pfn:#x}"
+@dataclass(frozen=True)
+class _Held:
+    """A buffer: ``owner`` holds the pages ``[pfn, end)`` of ``origin``, which people call ``area``."""
+
+    owner: str
+    pfn: int
+    end: int
+    origin: Origin
+    area: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}: buffer at {self.pfn:#x}"
 
 
-def _used(machine: DriverMachine, buffer: DmaBuffer) -> bool:
-    start, end = buffer.pfn, buffer.pfn + page_count(buffer.device, buffer.size)
+def _held(machine: DriverMachine) -> Iterator[_Held]:
+    for device in machine.devices.values():
+        for b in device.buffers:
+            yield _Held(device.name, b.pfn, b.pfn + page_count(device, b.size), b.origin, b.area)
+    for buffer in machine.dma_bufs:
+        if isinstance(buffer.origin, Cma):  # others are scattered, and their occupant is checked
+            end = buffer.pfn + (buffer.size >> machine.config.page_shift)
+            yield _Held(buffer.heap, buffer.pfn, end, buffer.origin, buffer.origin.name.rstrip())
+
+
+def _used(machine: DriverMachine, buffer: _Held) -> bool:
+    start, end = buffer.pfn, buffer.end
     match buffer.origin:
         case Occupant():
             return machine.memory.owners.owner_at(start) is buffer.origin

@@ -284,7 +284,9 @@ def packaged(row: str, arch: str, config: str) -> Kernel:
     place = cache() / "build" / config
     if not place.exists():
         unpack_deb(fetch(IMAGES[config][1]), place)
-    image = next(place.glob("boot/vmlinuz-*"))
+    image = next(place.glob("boot/vmlinuz-*"), None)
+    if image is None:
+        raise OracleError(f"{IMAGES[config][1].file} has no kernel in it")
     raw = image.read_bytes()
     if raw[:2] == b"\x1f\x8b" or raw[:6] == b"\xfd7zXZ\0":  # the loader of a guest unpacks nothing
         import gzip

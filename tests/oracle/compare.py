@@ -28,8 +28,10 @@ _SELECTED = re.compile(
     r"|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
     r"|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM"
 )
+#: Besides the memblock dump: a node that ``mem=`` leaves without memory (docs/exceptions.md).
 _NOT_SELECTED = re.compile(
     r" (memory|reserved)\[|memblock_|MEMBLOCK|(Kernel c|C)ommand line: | memory size = "
+    r"|NUMA: Initmem setup node \d+ \[<memory-less|Initmem setup node \d+ as memoryless"
 )
 _MEMORY = re.compile(r"Memory: \d+K/(\d+)K available \(.*?((?:, \d+K cma-reserved)?(?:, \d+K highmem)?)\)")
 _NUMBER = re.compile(r"(0x)?[0-9a-f]*\d[0-9a-f]*")
@@ -64,6 +66,8 @@ def compare(transcript: replay.Transcript) -> list[str]:
     """Every difference between a recorded boot with its operations and cmafs."""
     header, state = transcript.header, transcript.script_output
     recorded = boot_support.Transcript("", header["name"], header, header["boot"], state or None)
+    if not recorded.survived and not header["boot"] and "dts" not in header:
+        return ["recorded: the kernel did not survive its boot, and said nothing of its machine"]
     try:
         machine = recorded.machine()
     except KernelPanic as panic:

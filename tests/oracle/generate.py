@@ -16,8 +16,9 @@ from oracle.operations import Operation, generate
 from oracle.record import Case
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-#: Nodes of a case: base, size, and its node or None.
+#: Memory of a case: base, size, and its node or None; a region of /reserved-memory: base, size.
 Bank = tuple[int, int, int | None]
+Region = tuple[int, int]
 _POOL = 'compatible = "shared-dma-pool"; reusable;'
 #: Properties of a node with ``reg``, and of one with ``size``; what is there often is likely.
 _FIXED_KINDS = (
@@ -141,17 +142,20 @@ def first_bank(banks: tuple[Bank, ...]) -> int:
 
 
 def _place(
-    rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]], pool: bool
-) -> int:
-    """A base for a fixed region, clear of what is loaded; a pool is all memory, because the kernel takes one
-    over a hole for good, and dies of it when that is touched.
+    rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[Region], pools: list[Region] | None
+) -> int | None:
+    """A base for a fixed region, clear of what is loaded; None if none was found.
+
+    A pool (``pools``: the others) is all memory and on no other pool: the kernel takes one over a hole, or
+    frees the pages of two that overlap twice, and dies of it at some later time.
     """
     for _ in range(50):
         base = _any_place(rng, banks, size, used)
-        clear = all(base + size <= start or base >= end for start, end in _loaded(banks))
-        if base >= 0 and clear and (not pool or _all_memory(banks, base, base + size)):
+        taken = [*_loaded(banks), *((start, start + length) for start, length in pools or ())]
+        clear = all(base + size <= start or base >= end for start, end in taken)
+        if base >= 0 and clear and (pools is None or _all_memory(banks, base, base + size)):
             return base
-    return banks[-1][0] + banks[-1][1] - max(4 * MIB, -(-size // MIB) * MIB)
+    return None
 
 
 def _all_memory(banks: tuple[Bank, ...], start: int, end: int) -> bool:
@@ -162,7 +166,7 @@ def _all_memory(banks: tuple[Bank, ...], start: int, end: int) -> bool:
     return start >= end
 
 
-def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[tuple[int, int]]) -> int:
+def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: list[Region]) -> int:
     """Mostly whole; sometimes on another region, or at the edge of a bank or over it."""
     if used and rng.random() < 0.12:
         base, length = rng.choice(used)
@@ -184,11 +188,20 @@ def _any_place(rng: random.Random, banks: tuple[Bank, ...], size: int, used: lis
 
 
 def _fixed(
-    rng: random.Random, number: int, banks: tuple[Bank, ...], used: list[tuple[int, int]], most: int
+    rng: random.Random,
+    number: int,
+    banks: tuple[Bank, ...],
+    used: list[Region],
+    pools: list[Region],
+    most: int,
 ) -> str:
     size, kind = _size(rng, most), rng.choice(_FIXED_KINDS)
-    base = _place(rng, banks, size, used, "reusable" in kind)
+    base = _place(rng, banks, size, used, pools if "reusable" in kind else None)
+    if base is None:
+        return ""
     used.append((base, size))
+    if "reusable" in kind:
+        pools.append((base, size))
     name = rng.choice((f"r{number}@{base:x}", f"r{number}@{base:x}", f"linux,cma@{base:x}", f"pool-{number}"))
     second = ", " + cells(base + 2 * size, size) if rng.random() < 0.03 else ""
     return f"{name} {{ {kind} reg = {cells(base, size)}{second}; }};"
@@ -216,16 +229,18 @@ def _dynamic(rng: random.Random, number: int, banks: tuple[Bank, ...], most: int
 def _children(rng: random.Random, banks: tuple[Bank, ...]) -> tuple[str, ...]:
     """Up to six, which together leave the kernel half of its memory; no name twice."""
     count = rng.choice((0, 0, 1, 1, 2, 2, 3, 4, 5, 6))
-    used: list[tuple[int, int]] = []
+    used: list[Region] = []
+    pools: list[Region] = []
     most = sum(size for _, size, _ in banks) // (2 * max(count, 1))
     found: dict[str, str] = {}
     for number in range(count):
         child = (
-            _fixed(rng, number, banks, used, most)
+            _fixed(rng, number, banks, used, pools, most)
             if rng.random() < 0.55
             else _dynamic(rng, number, banks, most)
         )
-        found.setdefault(child.split(" {")[0], child)
+        if child:
+            found.setdefault(child.split(" {")[0], child)
     return tuple(found.values())
 
 
@@ -267,9 +282,9 @@ def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -
             (0.04, "numa=off"),
             (0.05, rng.choice(("cma_pernuma=16M", "numa_cma=0:16M", "numa_cma=1:8M"))),
         ]
-    if arch == "arm":
+    if arch == "arm":  # 1G would leave the initramfs outside of low memory
         extra.append(
-            (0.15, f"vmalloc={rng.choice(('64M', '128M', '384M', '512M', '700M', '1G', '8M', '240M'))}")
+            (0.15, f"vmalloc={rng.choice(('64M', '128M', '384M', '512M', '700M', '600M', '8M', '240M'))}")
         )
     if arch == "x86_64":
         hole = rng.randrange(64, max(65, memory // MIB - 64))

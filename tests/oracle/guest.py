@@ -7,8 +7,10 @@ of the tree is QEMU's (its dumpdtb). On x86_64 there is no tree; QEMU's loader d
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import platform
 import re
 import selectors
 import struct
@@ -27,14 +29,14 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
 #: Seconds that a guest may take: of the host's processors, and in all where it only waits.
-CPU_SECONDS, ALL_SECONDS = 30, 240
+CPU_SECONDS, ALL_SECONDS = 15, 240
+TRIAL_SECONDS = 5, 20
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
 #: Where the kernel stands; the zImage of 32-bit ARM unpacks itself from anywhere in the first 128 MiB.
-_ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 1 << 25}
-_CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max"}
-#: The first recordings' CPU. Its LPA2 makes 6.12 reserve a table of a MiB for 52 bits of physical address.
-_CPU_OF_FIRST = {"arm64": "max,pauth=off,sve=off,sme=off"}
+_ENTRY_OFFSET = {"arm64": SZ_2M, "arm": 12 << 20}
+#: QEMU's -cpu. The first recordings' on arm64 was ``max``: its LPA2 makes 6.12 reserve a table of a MiB.
+CPUS = {"arm64": "cortex-a72", "arm": "cortex-a15", "x86_64": "max,-arch-capabilities"}
 
 #: ldr x0, tree; x1 = x2 = x3 = 0; ldr x4, entry; br x4
 _STUB_ARM64 = (0x580000C0, 0xAA1F03E1, 0xAA1F03E2, 0xAA1F03E3, 0x58000084, 0xD61F0080)
@@ -69,11 +71,6 @@ class Boot:
         return self.seconds is not None
 
 
-def cpu(kernel: Kernel) -> str:
-    """QEMU's -cpu: that of the recordings with the same configuration."""
-    return (_CPU_OF_FIRST if kernel.name.endswith("-tiny") else _CPUS).get(kernel.arch, _CPUS[kernel.arch])
-
-
 def command_line(arch: str, cmdline: str) -> str:
     """What the kernel is given."""
     return f"console={CONSOLE[arch]} quiet panic=-1 {cmdline}"
@@ -105,7 +102,7 @@ def _qemu_tree(arch: str) -> str:
     dumped = cache() / f"qemu-{arch}.dts"
     if not dumped.exists():
         blob = dumped.with_suffix(".dtb")
-        words = [ARCHS[arch].qemu, "-M", f"virt,dumpdtb={blob}", "-cpu", _CPUS[arch], "-m", "256M"]
+        words = [ARCHS[arch].qemu, "-M", f"virt,dumpdtb={blob}", "-cpu", CPUS[arch], "-m", "256M"]
         subprocess.run([*words, "-display", "none"], check=True, stderr=subprocess.DEVNULL)
         words = ["dtc", "-q", "-I", "dtb", "-O", "dts", "-o", str(dumped), str(blob)]
         subprocess.run(words, check=True)
@@ -164,12 +161,12 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
     return [*words, "-device", f"loader,addr={stub:#x},cpu-num=0"]
 
 
-def qemu(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
+def qemu(kernel: Kernel, guest: Guest, place: Path, accelerator: str) -> list[str]:
     """The whole command."""
-    words = [ARCHS[kernel.arch].qemu, "-cpu", cpu(kernel), "-m", f"{guest.memory >> 20}M", "-smp", "1"]
+    words = [ARCHS[kernel.arch].qemu, "-cpu", CPUS[kernel.arch], "-m", f"{guest.memory >> 20}M", "-smp", "1"]
     words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
     if kernel.arch == "x86_64":
-        words += ["-accel", "kvm", "-accel", "tcg", "-kernel", str(kernel.image)]
+        words += ["-accel", accelerator, "-kernel", str(kernel.image)]
         cmdline = command_line(kernel.arch, guest.cmdline)
         return [*words, "-initrd", str(place / "initrd"), "-append", cmdline]
     machine = "virt,highmem=off" if kernel.arch == "arm" else "virt"
@@ -205,9 +202,9 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def read(process: subprocess.Popen[bytes], cpu_seconds: float = CPU_SECONDS) -> Boot:
+def read(process: subprocess.Popen[bytes], cpu_seconds: float, all_seconds: float) -> Boot:
     """What a guest says until it is done, has died or takes too long, however busy the host is."""
-    deadline = time.monotonic() + ALL_SECONDS
+    deadline = time.monotonic() + all_seconds
     boot, text = Boot(), b""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
@@ -228,16 +225,31 @@ def read(process: subprocess.Popen[bytes], cpu_seconds: float = CPU_SECONDS) -> 
     return boot
 
 
+@functools.cache
+def accelerator(kernel: Kernel) -> str:
+    """KVM for a kernel of the host's architecture, if one boots in it: /dev/kvm alone says little."""
+    if kernel.arch != platform.machine() or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    trial = _run(kernel, Guest(1 << 28), b"", "kvm", *TRIAL_SECONDS)
+    return "kvm" if trial.complete else "tcg"
+
+
 def run(kernel: Kernel, guest: Guest, case: bytes = b"") -> Boot:
     """Boot a kernel and let the recorder do a case."""
+    return _run(kernel, guest, case, accelerator(kernel), CPU_SECONDS, ALL_SECONDS)
+
+
+def _run(
+    kernel: Kernel, guest: Guest, case: bytes, accelerator: str, cpu_seconds: float, all_seconds: float
+) -> Boot:
     with tempfile.TemporaryDirectory(prefix="cmafs-oracle-") as name:
         place = Path(name)
         (place / "initrd").write_bytes(initramfs(kernel.arch, case))
-        command = qemu(kernel, guest, place)
+        command = qemu(kernel, guest, place, accelerator)
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             try:
-                return read(process)
+                return read(process, cpu_seconds, all_seconds)
             finally:
                 process.kill()

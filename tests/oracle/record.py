@@ -62,7 +62,7 @@ def header(kernel: Kernel, case: Case, boot: guest.Boot) -> dict[str, Any]:
         "cmdline": case.guest.cmdline,
         "config": list(kernel.config),
         "boot": boot.log or [],
-        "qemu": f"-cpu {guest.cpu(kernel)} -smp 1",
+        "qemu": f"-cpu {guest.CPUS[kernel.arch]} -smp 1",
         "recorder": "tests/oracle",
         "parked": max(replay.LAG, parked(boot.state)),
         "seconds": boot.seconds,
@@ -79,7 +79,7 @@ def transcript(kernel: Kernel, case: Case, boot: guest.Boot, path: Path) -> repl
     ]
     for op in done:
         if op["op"] == "R" and "out" in op:
-            op["out"] = replay._filtered(op["path"], op["out"])
+            op["out"] = replay.filtered(op["path"], op["out"])
     dmesg = [line for line in boot.dmesg if "cma" in line.lower()]
     survived = boot.state if boot.log is not None else []
     return replay.Transcript(path, header(kernel, case, boot), done, dmesg, survived)

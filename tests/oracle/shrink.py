@@ -1,14 +1,15 @@
-"""From a case that differs to a smaller one that differs alike, in so many boots at most."""
+"""From a case that differs to a smaller one that differs alike, in so many boots and so much time at most."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from oracle.generate import Machine
 
-#: Boots that shrinking one case may take.
-BUDGET = 30
+#: Boots that shrinking one case may take, and seconds: a boot that hangs takes long.
+BUDGET, SECONDS = 30, 180
 
 
 def without(things: tuple, start: int, count: int) -> tuple:  # type: ignore[type-arg]
@@ -37,11 +38,11 @@ def smaller(machine: Machine) -> Iterator[Machine]:
 
 def shrink(machine: Machine, differs: Callable[[Machine], bool], budget: int = BUDGET) -> tuple[Machine, int]:
     """The smallest that still differs, and the boots it took."""
-    boots, again = 0, True
+    boots, again, deadline = 0, True, time.monotonic() + SECONDS
     while again:
         again = False
         for candidate in smaller(machine):
-            if boots >= budget:
+            if boots >= budget or time.monotonic() > deadline:
                 return machine, boots
             boots += 1
             if differs(candidate):

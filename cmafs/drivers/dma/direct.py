@@ -172,21 +172,21 @@ def cma_in_zone(machine: DriverMachine, gfp: int) -> bool:
     return not gfp & GFP_DMA32 or last <= max(dma_bit_mask(32), machine.zone_dma_limit)
 
 
-def pool_pages_from_cma(machine: DriverMachine, gfp: int, order: int) -> int | None:
-    """2^order pages of the default area for a pool, aligned as the DMA API does; their pfn or None.
+def pool_pages_from_cma(machine: DriverMachine, gfp: int, count: int) -> int | None:
+    """``count`` pages of the default area for a pool, aligned as the DMA API does; their pfn or None.
 
     32-bit ARM's own pool asks without looking (``arch/arm/mm/dma-mapping.c:atomic_pool_init()@v6.1``).
     """
     default, looks = machine.cma.default, machine.config.on("DMA_COHERENT_POOL")
     if default is None or (looks and not cma_in_zone(machine, gfp)):
         return None
-    return cma_alloc(default, 1 << order, min(order, machine.config.number("CMA_ALIGNMENT")))
+    return cma_alloc(default, count, min((count - 1).bit_length(), machine.config.number("CMA_ALIGNMENT")))
 
 
 def atomic_pool_expand(machine: DriverMachine, pool: AtomicPool, order: int) -> None:
     """``atomic_pool_expand()``: 2^order pages more, or as many as there are in one piece."""
     for smaller in range(order, -1, -1):
-        pfn = pool_pages_from_cma(machine, pool.gfp, smaller)
+        pfn = pool_pages_from_cma(machine, pool.gfp, 1 << smaller)
         if pfn is None:
             try:
                 pfn = alloc_pages(machine.memory, GFP_KERNEL | pool.gfp, smaller)

@@ -57,7 +57,7 @@ def _pages(memory: Memory) -> dict[str, int]:
     """What is counted in pages. Lines that are not named here read 0: nothing simulated is behind them."""
     state = memory.owners.node_page_state
     zone_state = memory.global_zone_page_state
-    high = [zone for zone in memory.zones if zone.name == "HighMem"]
+    high = memory.high_zones()
     total, free = sum(z.managed_pages for z in memory.zones), sum(z.nr_free for z in memory.zones)
     high_total, high_free = sum(z.managed_pages for z in high), sum(z.nr_free for z in high)
     lru = {

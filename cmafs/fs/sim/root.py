@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma.mapping import show_device
+from cmafs.drivers.dma_buf.heap import show_heap
 from cmafs.fs.dentry import Directory
+from cmafs.fs.dma_buf import DMA_HEAP
 from cmafs.fs.kmsg import SIMFS
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.fs.sim.advice import show_advice
@@ -23,6 +25,7 @@ from cmafs.sim.workload import TaskInfo, tasks
 
 if TYPE_CHECKING:
     from cmafs.drivers.device import Device
+    from cmafs.drivers.dma_buf.buffer import DmaHeap
     from cmafs.init.machine import BootedMachine
 
 TASK_COLUMNS = ("NAME", "KIND", "PAGES", "CMA", "PINNED", "MLOCKED", "RANGES")
@@ -95,6 +98,12 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():
         devices.file(name, 0o444, SeqOperations(partial(_show_device, device)))
+    for name, heap in machine.dma_heaps.items():
+        devices.file(f"{DMA_HEAP}:{name}", 0o444, SeqOperations(partial(_show_heap, machine, heap)))
+
+
+def _show_heap(machine: BootedMachine, heap: DmaHeap) -> bytes:
+    return encode(show_heap(machine, heap))
 
 
 def _show_device(device: Device) -> bytes:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.init.journal import MAX_BYTES, MAX_OPERATIONS, Diverged
+from cmafs.init.journal import Diverged
 from cmafs.init.options import MachineOptions
 from cmafs.lib.kconfig import FileLine
 
@@ -96,14 +96,12 @@ def _text(inode: RegularFile) -> Iterator[bytes]:
 
 
 def save(machine: BootedMachine, root: Directory) -> bytes:
-    """The file of a machine. Raises EFBIG if too much was done to it since its boot."""
+    """The file of a machine. Raises EFBIG if not all that was done to it since its boot is kept."""
     journal = machine.clock
     now = journal.clock.now()
     state = digest(machine, root, now)
     if journal.entries is None:
-        machine.simlog.append(
-            f"snapshot: more than {MAX_OPERATIONS} operations, or {MAX_BYTES >> 20} MiB, since the boot"
-        )
+        machine.simlog.append(f"snapshot: {journal.why}")
         fail(errno.EFBIG)
     options = asdict(machine.options)
     options["config"] = [[line, isinstance(line, FileLine)] for line in machine.options.config]

@@ -1,0 +1,163 @@
+"""Programs that allocate from /dev/dma_heap run unmodified, and what they hold is exact after each step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from run_support import MACHINE, SCRIPTS, cmafs, ordinary_user, run
+
+KERNELS = ("5.10", "6.12", "7.2")
+HEAP = "/dev/dma_heap/reserved"
+AREA = "/sys/kernel/debug/cma/*reserved"  # cma-reserved up to 5.10
+SOUND = 'cat "$CMAFS_MOUNT/sim/verify" "$CMAFS_MOUNT/sim/log"'
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory with the C programs, built; everybody may read it."""
+    directory = Path(os.path.realpath("/tmp")) / f"cmafs-heaps-{os.getpid()}"
+    directory.mkdir()
+    try:
+        for source in SCRIPTS.glob("heap_*.c"):
+            words = ["cc", "-O", "-Wall", "-Werror", "-pthread", "-o", directory / source.stem, source]
+            subprocess.run(words, check=True)
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_selftest_passes_on_every_heap(programs: Path, kernel: str) -> None:
+    done = run(f"{programs}/heap_selftest && {SOUND}; cat {AREA}/used", "--kernel", kernel)
+    lines = done.stdout.splitlines()
+    heaps = {line.split()[1].rstrip(":") for line in lines if line.startswith("ok ")}
+    assert heaps == {"system", "reserved"} | ({"default_cma_region"} if kernel == "7.2" else set())
+    rest = [line for line in lines if not line.startswith("ok ")]
+    assert (rest, done.stderr) == (["ok", rest[-1]], "")
+    assert rest[-1] == run(f"cat {AREA}/used", "--kernel", kernel).stdout.strip()
+
+
+def test_the_selftest_passes_for_an_ordinary_user(programs: Path) -> None:
+    with ordinary_user() as command:
+        script = f"{programs}/heap_selftest && {SOUND}"
+        words = [*command, "run", *MACHINE, "--", "sh", "-c", script]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
+    lines = done.stdout.splitlines()
+    assert ([line for line in lines if not line.startswith("ok ")], done.stderr) == (["ok"], "")
+
+
+POOL_SCRIPT = """
+show() { cat %(area)s/used %(area)s/maxchunk; }
+show
+mkfifo "$1/go"; exec 3<> "$1/go"
+"$2/heap_pool" %(heap)s 3 300000 < "$1/go" > "$1/out" &
+until grep -q streaming "$1/out"; do sleep 0.02; done
+show
+cut -f 3- "$CMAFS_MOUNT/sim/devices/dma_heap:reserved"
+grep -c frame- /sys/kernel/debug/dma_buf/bufinfo
+%(end)s
+wait
+show
+%(sound)s
+"""
+
+
+@pytest.mark.parametrize("end", ["echo >&3", "kill -KILL $!"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_pool_of_frames(programs: Path, tmp_path: Path, kernel: str, end: str) -> None:
+    script = POOL_SCRIPT % {"area": AREA, "heap": HEAP, "end": end, "sound": SOUND}
+    words = ["--kernel", kernel, "--", "sh", "-c", script, "sh", str(tmp_path), str(programs)]
+    done = cmafs("run", "--cmdline", "cma=16M", *words)
+    lines = done.stdout.splitlines()
+    used, longest = int(lines[0]), int(lines[1])
+    pages = -(-300000 // 4096)
+    # each frame is aligned to its order
+    first = -(-used // 128) * 128
+    assert lines[2:4] == [str(used + 3 * pages), str(4096 - first - 2 * 128 - pages)]
+    holders = [line.split("\t") for line in lines[4:7]]
+    assert [(size, area) for size, area, _ in holders] == [(str(pages * 4096), "reserved")] * 3
+    assert [owner.partition("[")[0] for _, _, owner in holders] == ["heap_pool"] * 3
+    assert [owner.split()[1] for _, _, owner in holders] == ["frame-0", "frame-1", "frame-2"]
+    assert lines[7:10] == ["3", str(used), str(longest)]
+    assert lines[-1] == "ok"
+
+
+def test_a_thousand_buffers_of_sixteen_processes() -> None:
+    done = run(f"python3 {SCRIPTS}/heap_many.py {HEAP} 1000; {SOUND}", timeout=300)
+    before, held, after, verdict = done.stdout.split()
+    assert int(held) == int(before) + 1000 // 16 * 16
+    assert (after, verdict, done.stderr) == (before, "ok", "")
+
+
+def test_hostile_programs_do_no_harm(programs: Path) -> None:
+    used = f"cat {AREA}/used"
+    done = run(f"{used}; {programs}/heap_hostile {HEAP} 150; {used}; {SOUND}; {used}", timeout=300)
+    lines = done.stdout.split()
+    assert lines == [lines[0], lines[0], "ok", lines[0]]
+
+
+def test_an_area_that_is_full(programs: Path) -> None:
+    script = f"{programs}/heap_pool {HEAP} 100 1048576 < /dev/null; dmesg | grep failed"
+    done = run(script)
+    assert done.stderr == "frame: Cannot allocate memory\n"
+    assert done.stdout.endswith("cma: __cma_alloc: reserved: alloc failed, req-size: 256 pages, ret: -12\n")
+
+
+TRACED = """
+cd /sys/kernel/tracing
+echo 1 > events/cma/enable
+%s/heap_pool %s 1 8192 < /dev/null > /dev/null &
+until grep -q finish trace; do sleep 0.02; done
+kill $!
+wait
+echo $!
+grep name= trace
+"""
+
+
+def test_the_tracer_names_the_caller(programs: Path) -> None:
+    pid, *lines = run(TRACED % (programs, HEAP)).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [f"heap_pool-{pid}"] * len(lines)
+    events = [line.split(": ")[1] for line in lines]
+    assert events == ["cma_alloc_start", "cma_alloc_finish", "cma_release"]
+
+
+def test_there_is_what_was_built_in() -> None:
+    off = run("ls -d /dev/dma_heap /sys/kernel/debug/dma_buf", "--config", "DMABUF_HEAPS=n")
+    assert (off.stdout, off.returncode) == ("", 2)
+    names = run(
+        "ls /dev/dma_heap; stat -c %a /dev/dma_heap /dev/dma_heap/system", "--config", "DMABUF_HEAPS_CMA=n"
+    )
+    assert names.stdout == "system\n755\n600\n"
+
+
+FILE_OF_A_BUFFER = """
+import fcntl, os, struct
+heap = os.open("/dev/dma_heap/reserved", os.O_RDWR)
+data = bytearray(struct.pack("=QIIQ", 4096, 0, os.O_RDWR, 0))
+fcntl.ioctl(heap, 0xC0184800, data)
+fd = struct.unpack("=QIIQ", data)[1]
+print(os.readlink(f"/proc/self/fd/{fd}"), os.read(fd, 3), os.lseek(fd, 7, os.SEEK_SET))
+for number, size in ((2, 8), (3, 8)):
+    try:
+        fcntl.ioctl(fd, 0xC0086200 | number, bytearray(size))
+    except OSError as error:
+        print(error.errno)
+try:
+    os.ftruncate(fd, 1 << 40)
+except OSError as error:
+    print(error.errno)
+other = os.dup(fd)
+print(open("/sys/kernel/debug/dma_buf/bufinfo").read().split("\\n")[3].split("\\t")[3])
+"""
+
+
+def test_the_file_of_a_buffer_is_as_the_exceptions_say() -> None:
+    done = cmafs("run", *MACHINE, "--", "python3", "-c", FILE_OF_A_BUFFER)
+    shown = "/memfd:dmabuf (deleted) b'\\x00\\x00\\x00' 7\n25\n25\n1\n00000001\n"
+    assert (done.stdout, done.stderr) == (shown, "")
