@@ -91,7 +91,10 @@ class Journal:
         """Run an operation that may change the machine, and keep it. Raises what ``call`` raises."""
         if self.entries is None or self._answers is not None:  # given up; part of another operation
             return call()
-        self._left -= _OPERATION + sum(len(word) for word in arguments if isinstance(word, bytes | str))
+        self._left -= _OPERATION
+        for word in arguments:
+            if not isinstance(word, int):
+                self._left -= len(word)
         answers: list[Any] = []
         self._answers = answers
         self.entries.append([name, *arguments, answers])
