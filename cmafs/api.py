@@ -16,20 +16,24 @@ import errno
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
 from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
 from cmafs.fs.namei import Syscalls
+from cmafs.fs.open import OpenFiles
+from cmafs.fs.sim.snapshot import MAX_FILE, BadSnapshot, parse, replay
 from cmafs.fs.tree import build_tree
+from cmafs.init.journal import HEAPS_USED
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
 from cmafs.lib.kconfig import ConfigError, FileLine
 from cmafs.lib.printk import encode
 from cmafs.of.base import DtError
-from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named
+from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten
 
 if TYPE_CHECKING:
     from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadOption",
+    "BadSnapshot",
     "ConfigError",
     "DtError",
     "Files",
@@ -55,9 +60,10 @@ __all__ = [
 ]
 
 CONTROL, SIM_LOG, VERIFY, DMESG, WHY = "/sim/control", "/sim/log", "/sim/verify", "/sim/dmesg", "/sim/why"
+SNAPSHOT = "/sim/snapshot"
 
 #: What is wrong with what the user asked for, each in one line.
-CANNOT_BOOT = (BadOption, ConfigError, DtError, UnknownKernel)
+CANNOT_BOOT = (BadOption, BadSnapshot, ConfigError, DtError, UnknownKernel)
 
 
 class RealClock:
@@ -66,9 +72,9 @@ class RealClock:
     def __init__(self) -> None:
         self._start = 0
 
-    def start(self) -> None:
-        """Let time pass from now on."""
-        self._start = time.monotonic_ns()
+    def start(self, at: int = 0) -> None:
+        """Let time pass from now on; it is ``at`` nanoseconds since boot."""
+        self._start = time.monotonic_ns() - at
 
     def now(self) -> int:
         """Nanoseconds since the machine's boot."""
@@ -138,6 +144,7 @@ class Heap:
         """
         task = self._booted.current()
         request = Request(size, O_RDWR | O_CLOEXEC)
+        self._booted.clock.forget(HEAPS_USED)
         return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
 
 
@@ -192,7 +199,8 @@ class Machine(Files):
     def __init__(self, booted: BootedMachine) -> None:
         self.booted = booted
         self.root: Directory = build_tree(booted)
-        self.syscalls = Syscalls(self.root)
+        self.vfs = OpenFiles(booted.clock)
+        self.syscalls = Syscalls(self.root, self.vfs)
 
     @classmethod
     def boot(
@@ -211,6 +219,32 @@ class Machine(Files):
         if isinstance(clock, RealClock):
             clock.start()
         return cls(booted)
+
+    @classmethod
+    def load(cls, file: str | Path, *, clock: RealClock | None = None) -> Machine:
+        """The machine that ``save`` or `cmafs save` wrote to a file.
+
+        Its time goes on where it was, with ``clock`` by itself. Raises BadSnapshot, one line for the user.
+        """
+        try:
+            data = read_named(str(file), MAX_FILE)
+            found = parse(data)
+            booted = start_kernel(
+                unflatten(found.source, found.tree), found.options, ManualClock(found.start)
+            )
+            machine = cls(booted)
+            replay(found, booted, machine.root, machine.syscalls, machine.vfs)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise BadSnapshot(f"{file}: {why}") from None
+        if clock is not None:
+            clock.start(found.now)
+        booted.clock.clock = clock or ManualClock(found.now)
+        return machine
+
+    def save(self, file: str | Path) -> None:
+        """Write the machine to a file, for ``load`` and `--load`. Raises OSError, EFBIG past its limits."""
+        Path(file).write_bytes(self.read(SNAPSHOT))
 
     def read(self, path: str) -> bytes:
         """All of a file."""

@@ -70,7 +70,7 @@ class TestIdentity:
     def test_a_removed_instance_is_gone_from_memory(self, machine: api.Machine) -> None:
         calls = machine.syscalls
         calls.mkdir(f"{INSTANCES}/b")
-        directory = weakref.ref(calls._existing(f"{INSTANCES}/b"))
+        directory = weakref.ref(calls.inode(f"{INSTANCES}/b"))
         calls.rmdir(f"{INSTANCES}/b")
         gc.collect()
         assert directory() is None
@@ -81,7 +81,7 @@ class TestInUse:
 
     def files(self, machine: api.Machine) -> list[tuple[str, Inode]]:
         machine.syscalls.mkdir(f"{INSTANCES}/b")
-        directory = machine.syscalls._existing(f"{INSTANCES}/b")
+        directory = machine.syscalls.inode(f"{INSTANCES}/b")
         return [(path, inode) for path, inode in walk(directory) if isinstance(inode, RegularFile)]  # type: ignore[arg-type]
 
     def test_every_file_but_format_and_id(self, machine: api.Machine) -> None:

@@ -175,6 +175,7 @@ def test_modes(sim: Sim) -> None:
     modes = {name: sim.calls.lstat(f"/sim/{name}").st_mode & 0o7777 for name in sim.calls.listdir("/sim")}
     assert modes == {
         "control": 0o200,
+        "snapshot": 0o400,
         "tasks": 0o444,
         "verify": 0o444,
         "why": 0o444,

@@ -62,7 +62,7 @@ def test_why_tries_each_advice_on_a_copy(mount: Mount) -> None:
     before = (place / "sim/tasks").read_text(), (place / "sim/dmesg").read_text()
     done = cmafs("why", str(place))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "last failure: 3900 pages, -16 (EBUSY)" in done.stdout
+    assert "failed: 3900 pages, -16 (EBUSY)" in done.stdout
     tried = [line.strip() for line in done.stdout.splitlines() if "(tried)" in line]
     assert tried == [
         "helps (tried): unpin all 1 pages in its holes",

@@ -29,7 +29,7 @@ BOARD = """/dts-v1/;
 };
 """
 #: Commands whose examples speak of a machine that is mounted at /mnt/m.
-MOUNTED = ("ctl", "dmesg", "umount")
+MOUNTED = ("ctl", "save", "dmesg", "umount")
 #: Commands whose examples speak of a real board, of files copied from one, or of somebody at the keys.
 BOARDS = ("map", "why", "record", "top", "replay", "size", "compare", "learn")
 

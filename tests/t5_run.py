@@ -206,6 +206,23 @@ def test_shell_has_the_terminal() -> None:
     os.close(terminal)
 
 
+@pytest.mark.parametrize("shell", ["/bin/dash", "/bin/bash"])
+def test_an_interactive_shell_ends_with_the_status_that_it_was_told(shell: str) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(SHELL=shell, TERM="dumb")
+        os.execvp(CMAFS[0], [*CMAFS, "shell", *MACHINE])
+    _read_until(terminal, "# ")
+    os.write(terminal, b"echo in''side; exit 5\n")
+    seen = _read_until(terminal, "inside\r\n")
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while data := os.read(terminal, 4096):
+            seen += data.decode()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    assert "Cannot set" not in seen
+    os.close(terminal)
+
+
 def test_the_terminal_is_given_back() -> None:
     child, terminal = pty.fork()
     if child == 0:

@@ -67,7 +67,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     dmesg.set_defaults(main=dmesg_main)
 
 
-def _door(mountpoint: str, name: str) -> Path:
+def door(mountpoint: str, name: str) -> Path:
     """A file of a mounted machine's sim/. Raises CommandFailed if there is none."""
     path = Path(mountpoint, "sim", name)
     try:
@@ -84,7 +84,7 @@ def ctl_main(args: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(args.words):
         args.show_help()
         return 0
-    control = _door(args.mountpoint, "control")
+    control = door(args.mountpoint, "control")
     log = control.with_name("log")
     line = " ".join(args.words)
     verb = line.split(maxsplit=1)[0] if line.strip() else ""
@@ -106,8 +106,8 @@ def dmesg_main(args: argparse.Namespace) -> int:
     """Print the records of the machine's dev/kmsg."""
     from cmafs.run.dmesg import main
 
-    door = _door(args.mountpoint, "dmesg")
-    booted = door.stat().st_mtime
+    file = door(args.mountpoint, "dmesg")
+    booted = file.stat().st_mtime
     options = [f"--{name}" for name in ("read-clear", "follow", "ctime", "human", "decode")]
     chosen = [option for option in options if getattr(args, option[2:].replace("-", "_"))]
     try:

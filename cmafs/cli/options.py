@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -53,23 +54,35 @@ def write_out(name: str, text: str) -> None:
     """Write a file whole or not at all; ``-`` is standard output. Raises CommandFailed."""
     if name == "-":
         sys.stdout.write(text)
-        return
+    else:
+        write_whole(name, text.encode())
+
+
+def write_whole(name: str, data: bytes) -> None:
+    """Write a file whole or not at all. Raises CommandFailed."""
     path = Path(name)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise CommandFailed(f"{name}: {error.strerror}") from None
 
 
-def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
-    """A parent parser with the options that describe a machine; ``server_log``: also ``--log FILE``."""
+def machine_options(server_log: bool = True, load: bool = False) -> argparse.ArgumentParser:
+    """A parent parser with the options that describe a machine.
+
+    ``server_log``: also ``--log FILE``; ``load``: also ``--load FILE``, with which there are no others.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("machine")
     for option, argument in MachineOptions.arguments().items():
         group.add_argument(option, **argument)
+    if load:
+        group.add_argument(
+            "--load", metavar="FILE", help="the machine that `cmafs save` wrote, as it was then"
+        )
     if server_log:
         group.add_argument("--log", metavar="FILE", help="the server's own log, besides sim/log")
     return parser
@@ -163,6 +176,8 @@ def boot_from(
 
     options = MachineOptions.chosen(args, **changes)
     try:
+        if getattr(args, "load", None):
+            return _loaded(args.load, options, clock)
         machine = api.boot(options, clock=clock or api.RealClock())
         say_rounding(options.kernel)
         return machine
@@ -171,3 +186,14 @@ def boot_from(
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
     except api.CANNOT_BOOT as error:
         raise CommandFailed(str(error)) from None
+
+
+def _loaded(file: str, options: MachineOptions, clock: Clock | None) -> Machine:
+    """The machine of a snapshot. Raises BadSnapshot; CommandFailed for options that say another one."""
+    from cmafs import api
+
+    given = [one.name for one in fields(options) if getattr(options, one.name) != one.default]
+    if given:
+        option = given[0].replace("_", "-").removesuffix("s" if given[0] == "overlays" else "")
+        raise CommandFailed(f"--load: {file} says what machine it is; leave out --{option}")
+    return api.Machine.load(file, clock=None if clock else api.RealClock())

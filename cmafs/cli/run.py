@@ -78,7 +78,8 @@ def _command(args: argparse.Namespace) -> list[str]:
     """CMD and its arguments."""
 
     if args.command is None:
-        return _shell(f"(cmafs {Path(args.dts).name} {args.kernel}) ")
+        machine = Path(args.load).name if args.load else f"{Path(args.dts).name} {args.kernel}"
+        return _shell(f"(cmafs {machine}) ")
     words: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
         args.usage_error("no command given: cmafs run [options] -- CMD…")
@@ -118,18 +119,23 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
     import signal
     from functools import partial
 
+    from cmafs.mm.page_owner import MOVABLE_KINDS
     from cmafs.mount.server import spawn
     from cmafs.run.job import Job, Server, run, shares_superblock
-    from cmafs.run.signals import Signals
+    from cmafs.run.signals import Signals, in_foreground
     from cmafs.run.supervisor import Supervisor
     from cmafs.run.tasks import Announcer
+    from cmafs.sim.workload import tasks
 
-    signals = Signals.inherited()
+    signals, leads = Signals.inherited(), args.command is None and in_foreground()
     log = args.log and str(Path(args.log).absolute())  # the run has a root directory of its own
     panic_status = FAILED if args.command is None else None  # of a shell as of a mount
     machine = boot_from(args, kernel=kernel, panic_status=panic_status)
-    tasks, writer = os.pipe()
-    machine.booted.on_task = Announcer(writer)
+    news, writer = os.pipe()
+    machine.booted.on_task = announce = Announcer(writer)
+    for task in tasks(machine.booted.memory):
+        if task.kind in MOVABLE_KINDS:
+            announce("spawn", task.name)
     # in /proc/mounts only what stands for debugfs may be called so, where the kernel can tell them apart
     options = {"fsname": "cmafs" if shares_superblock() else "debugfs", "subtype": False, "allow_other": True}
 
@@ -144,7 +150,7 @@ def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
 
     try:
         asked = supervisor.asked if supervisor else None
-        return run(Job(command, serve, signals, tasks, args.explain, asked))
+        return run(Job(command, serve, signals, news, args.explain, leads, asked))
     finally:
-        os.close(tasks)
+        os.close(news)
         os.close(writer)

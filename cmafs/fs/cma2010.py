@@ -65,7 +65,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     cma = machine.cma2010
     if cma is None:
         return
-    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(cma))
+    root.subdir("dev", fs=DEVTMPFS).file("cma", 0o600, CmaDeviceOperations(cma)).stateful = True
     if machine.config.on("CMA_SYSFS"):
         _contiguous(root.subdir("sys").subdir("kernel").subdir("mm").subdir("contiguous", fs=SYSFS), cma)
 

@@ -109,9 +109,10 @@ class Inode:
 
 @dataclass(eq=False)
 class RegularFile(Inode):
-    """A file whose bytes are made by its operations."""
+    """A file whose bytes are made by its operations; ``stateful``: to open or read it changes the machine."""
 
     fops: FileOperations = field(kw_only=True)
+    stateful: bool = False
 
 
 @dataclass(eq=False)

@@ -34,4 +34,5 @@ class CmaTestFile(File):
 def populate(root: Directory, machine: BootedMachine) -> None:
     """The device node, 0600 as devtmpfs makes it; in 2010 dma_alloc_coherent() knew nothing of CMA."""
     if machine.cma2010 is None:
-        root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, OpenedBy(partial(CmaTestFile, CmaTest(machine))))
+        fops = OpenedBy(partial(CmaTestFile, CmaTest(machine)))
+        root.subdir("dev", fs=DEVTMPFS).file(NAME, 0o600, fops).stateful = True

@@ -10,7 +10,10 @@ import stat
 from dataclasses import dataclass
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.fs.open import OpenFiles
 from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
+from cmafs.init.journal import Journal
+from cmafs.lib.clock import ManualClock
 
 #: ``include/uapi/asm-generic/fcntl.h``
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
@@ -49,8 +52,9 @@ class OpenFile:
 class Syscalls:
     """A tree and the descriptors open in it. Every method raises OSError with the kernel's errno."""
 
-    def __init__(self, root: Directory) -> None:
+    def __init__(self, root: Directory, vfs: OpenFiles | None = None) -> None:
         self._root = root
+        self._vfs = vfs or OpenFiles(Journal(ManualClock()))
         self._files: dict[int, OpenFile] = {}
         self._next_fd = 3
 
@@ -72,12 +76,7 @@ class Syscalls:
                 fail(errno.EISDIR)
         elif flags & O_DIRECTORY or path.endswith("/"):
             fail(errno.ENOTDIR)
-        file = inode.fops.open(inode, flags) if isinstance(inode, RegularFile) else None
-        if flags & O_DIRECT and file is not None:
-            file.release()
-            fail(errno.EINVAL)
-        if flags & O_TRUNC:
-            inode.truncate(0)
+        file = self._vfs.open(path, inode, flags) if isinstance(inode, RegularFile) else None
         fd = self._next_fd
         self._next_fd += 1
         self._files[fd] = OpenFile(inode, flags, file)
@@ -88,12 +87,12 @@ class Syscalls:
         opened = self._fget(fd)
         del self._files[fd]
         if opened.file is not None:
-            opened.file.release()
+            self._vfs.release(opened.file)
 
     def read(self, fd: int, size: int) -> bytes:
         """read(2): at most ``size`` bytes, and the position moves on."""
         opened = self._fget(fd)
-        data = self._readable(opened).read(size, opened.pos)
+        data = self._read(opened, size, opened.pos)
         opened.pos += len(data)
         return data
 
@@ -103,12 +102,12 @@ class Syscalls:
         if offset < 0:
             fail(errno.EINVAL)
         self._seekable(opened)
-        return self._readable(opened).read(size, offset)
+        return self._read(opened, size, offset)
 
     def write(self, fd: int, data: bytes) -> int:
         """write(2): how many bytes were taken; the position moves on."""
         opened = self._fget(fd)
-        count = self._writable(opened).write(data, opened.pos)
+        count = self._vfs.write(self._writable(opened), data, opened.pos)
         opened.pos += count
         return count
 
@@ -118,7 +117,7 @@ class Syscalls:
         if offset < 0:
             fail(errno.EINVAL)
         self._seekable(opened)
-        return self._writable(opened).write(data, offset)
+        return self._vfs.write(self._writable(opened), data, offset)
 
     def lseek(self, fd: int, offset: int, whence: int = SEEK_SET) -> int:
         """lseek(2): the new position, counted for SEEK_END from the size that stat(2) shows."""
@@ -139,28 +138,28 @@ class Syscalls:
         opened = self._fget(fd)
         if opened.file is None:
             fail(errno.ENOTTY)
-        return opened.file.ioctl(cmd, argument)
+        return self._vfs.ioctl(opened.file, cmd, argument)
 
     # names
 
     def lstat(self, path: str) -> Stat:
         """lstat(2): of a link itself, unless a slash follows its name."""
-        return self._stat(self._existing(path, follow=path.endswith("/")))
+        return self._stat(self.inode(path, follow=path.endswith("/")))
 
     def stat(self, path: str) -> Stat:
         """stat(2): of what a link leads to."""
-        return self._stat(self._existing(path))
+        return self._stat(self.inode(path))
 
     def readlink(self, path: str) -> str:
         """readlink(2): the target as it was written. Raises EINVAL for no link."""
-        inode = self._existing(path, follow=False)
+        inode = self.inode(path, follow=False)
         if not isinstance(inode, Symlink):
             fail(errno.EINVAL)
         return inode.target
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, without ``.`` and ``..``."""
-        inode = self._existing(path)
+        inode = self.inode(path)
         if not isinstance(inode, Directory):
             fail(errno.ENOTDIR)
         return list(inode.children)
@@ -170,17 +169,17 @@ class Syscalls:
         directory, name, inode = self._lookup(path.rstrip("/"), follow=False)
         if inode is not None:
             fail(errno.EEXIST)
-        directory.mkdir(name)
+        self._vfs.mkdir(path, directory, name)
 
     def rmdir(self, path: str) -> None:
         """rmdir(2)."""
         directory, name, _ = self._lookup(path.rstrip("/") or "/", follow=False)
         if path.rstrip("/").rpartition("/")[2] == ".":
-            self._existing(path)
+            self.inode(path)
             fail(errno.EINVAL)
         if name in ("", ".."):
             fail(errno.ENOTEMPTY if name else errno.EBUSY)
-        directory.rmdir(name)
+        self._vfs.rmdir(path, directory, name)
 
     def unlink(self, path: str) -> None:
         """unlink(2): no file system here lets anybody."""
@@ -206,16 +205,16 @@ class Syscalls:
 
     def chmod(self, path: str, mode: int) -> None:
         """chmod(2): the permission bits of ``mode`` replace those of the file."""
-        self._existing(path).chmod(mode)
+        self._vfs.chmod(path, self.inode(path), mode)
 
     def truncate(self, path: str, length: int) -> None:
         """truncate(2): the size that stat(2) shows, on some file systems. Raises EISDIR, EINVAL."""
         if length < 0:
             fail(errno.EINVAL)
-        inode = self._existing(path)
+        inode = self.inode(path)
         if isinstance(inode, Directory):
             fail(errno.EISDIR)
-        inode.truncate(length)
+        self._vfs.truncate(path, inode, length)
 
     # whole files, as a shell's < and > do it
 
@@ -240,6 +239,11 @@ class Syscalls:
 
     # inside
 
+    def _read(self, opened: OpenFile, size: int, offset: int) -> bytes:
+        file, inode = self._readable(opened), opened.inode
+        assert isinstance(inode, RegularFile)
+        return self._vfs.read(file, inode, size, offset)
+
     def _fget(self, fd: int) -> OpenFile:
         if fd not in self._files:
             fail(errno.EBADF)
@@ -261,7 +265,8 @@ class Syscalls:
         if opened.file is not None and opened.file.nonseekable:
             fail(errno.ESPIPE)
 
-    def _existing(self, path: str, follow: bool = True) -> Inode:
+    def inode(self, path: str, follow: bool = True) -> Inode:
+        """What stands at a path. Raises ENOENT."""
         inode = self._lookup(path, follow)[2]
         if inode is None:
             fail(errno.ENOENT)

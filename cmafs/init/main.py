@@ -18,6 +18,7 @@ from cmafs.arch.zones import build_all_zonelists, free_area_init, node_zones
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
+from cmafs.init.journal import Journal
 from cmafs.init.machine import BootedMachine
 from cmafs.init.options import MachineOptions, memory_size
 from cmafs.init.unknown_params import run_init_process, unknown_parameters
@@ -52,7 +53,8 @@ def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Boo
 
     Raises KernelPanic, DtError (no memory), ConfigError (``config``), UnknownKernel, BadOption (``memory``).
     """
-    boot = _early_setup(tree, options, clock)
+    journal = Journal(clock)
+    boot = _early_setup(tree, options, journal)
     _setup_arch(boot, options)
     _parse_args(boot)
     mm_core_init(boot)
@@ -63,7 +65,7 @@ def start_kernel(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Boo
         DynamicDebug(boot.log).boot_params(boot.params.words)
     cma_init_reserved_areas(boot.areas, memory)
     _events_of_activation(boot)
-    machine = _machine(boot, options, clock, memory)
+    machine = _machine(boot, options, journal, memory)
     do_initcalls(boot, machine)
     populate_boot_pages(memory)
     _touch_boot_pages(boot, memory)
@@ -266,14 +268,15 @@ def _image_given_back(boot: EarlyBoot) -> Iterator[tuple[str, int, int]]:
             yield region.node.path, low, high
 
 
-def _machine(boot: EarlyBoot, options: MachineOptions, clock: Clock, memory: Memory) -> BootedMachine:
+def _machine(boot: EarlyBoot, options: MachineOptions, journal: Journal, memory: Memory) -> BootedMachine:
     return BootedMachine(
         abi=boot.abi,
         arch=boot.config.arch,
         config=boot.config,
         cmdline=boot.cmdline,
         seed=options.seed,
-        clock=clock,
+        options=options,
+        clock=journal,
         log=boot.log,
         memblock=boot.memblock,
         memory=memory,

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, RegularFile
+from cmafs.fs.open import OpenFiles
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are
 #: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
@@ -40,6 +41,7 @@ _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 class _Fifo:
     """A FIFO that was looked up; ``pipe`` and ``file`` while somebody reads; ``rest`` waits for room."""
 
+    path: bytes
     directory: bytes
     name: bytes
     inode: RegularFile
@@ -51,11 +53,15 @@ class _Fifo:
 class FifoFeeders:
     """The FIFOs of one mount; each is fed from its first lookup on: nobody can open it before.
 
-    ``lock`` is held while the file is read, and by whoever calls add() and forget(); ``report`` takes the
-    traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick() says otherwise.
+    ``vfs`` opens and reads them; ``lock`` is held while it does, and by whoever calls add() and forget();
+    ``report`` takes the traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick()
+    says otherwise.
     """
 
-    def __init__(self, mountpoint: str, lock: threading.Lock, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, mountpoint: str, vfs: OpenFiles, lock: threading.Lock, report: Callable[[str], None]
+    ) -> None:
+        self._vfs = vfs
         self._mountpoint = os.fsencode(mountpoint)
         self._lock = lock
         self._report = report
@@ -74,7 +80,7 @@ class FifoFeeders:
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
         directory, _, name = (self._mountpoint + path).rpartition(b"/")
-        self._fifos[path] = _Fifo(directory, name, inode)
+        self._fifos[path] = _Fifo(path, directory, name, inode)
         if self._thread is None:
             self._start()
 
@@ -165,7 +171,7 @@ class FifoFeeders:
             os.close(directory)
         with self._lock:
             if fifo in self._fifos.values():
-                fifo.file = fifo.inode.fops.open(fifo.inode, os.O_RDONLY)
+                fifo.file = self._vfs.open(fifo.path, fifo.inode, os.O_RDONLY)
 
     def _feed(self, fifo: _Fifo) -> bool:
         """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""
@@ -188,7 +194,7 @@ class FifoFeeders:
         """Ask the file for more; False if it has nothing now."""
         assert fifo.file is not None
         with self._lock:
-            fifo.rest = fifo.file.read(CHUNK, 0)
+            fifo.rest = self._vfs.read(fifo.file, fifo.inode, CHUNK, 0)
         return bool(fifo.rest) and not self._stopping
 
     def _close(self, fifo: _Fifo) -> None:
@@ -196,5 +202,5 @@ class FifoFeeders:
             os.close(fifo.pipe)
         if fifo.file is not None:
             with self._lock:
-                fifo.file.release()
+                self._vfs.release(fifo.file)
         fifo.pipe, fifo.file, fifo.rest = -1, None, b""

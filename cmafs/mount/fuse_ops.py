@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import fuse
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
+from cmafs.fs.open import OpenFiles
 from cmafs.mount.fuse_fifo import FifoFeeders
 
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
@@ -41,9 +42,6 @@ OPTIONS: Mapping[str, str | bool] = {
 
 #: Handlers that do without the generic guard around them, which takes half a microsecond.
 _HOT = frozenset(("open", "read", "write", "release"))
-
-_O_TRUNC = os.O_TRUNC
-_O_DIRECT = os.O_DIRECT
 
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
@@ -72,16 +70,22 @@ class _Preceded:
 class FuseMount:
     """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
 
-    ``root`` is the tree; ``on_ready`` is called once the kernel has sent its first request; ``report`` takes
-    the traceback of a bug of ours, which the caller of the system call sees as EIO.
+    ``root`` is the tree, ``vfs`` opens its files; ``on_ready`` is called once the kernel has sent its first
+    request; ``report`` takes the traceback of a bug of ours, which the caller of the system call sees as EIO.
 
     Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
     saves one request (security.capability) before every write.
     """
 
     def __init__(
-        self, root: Directory, mountpoint: str, on_ready: Callable[[], None], report: Callable[[str], None]
+        self,
+        root: Directory,
+        vfs: OpenFiles,
+        mountpoint: str,
+        on_ready: Callable[[], None],
+        report: Callable[[str], None],
     ) -> None:
+        self._vfs = vfs
         self._mountpoint = mountpoint
         self._on_ready = on_ready
         self._report = report
@@ -91,7 +95,7 @@ class FuseMount:
         self._numbers: WeakKeyDictionary[Inode, int] = WeakKeyDictionary()
         self._times: WeakKeyDictionary[Inode, tuple[int, int]] = WeakKeyDictionary()
         self._last_ino = 0
-        self._files: dict[int, tuple[File, Inode]] = {}
+        self._files: dict[int, tuple[File, RegularFile]] = {}
         self._directories: dict[int, Directory] = {}
         self._last_fh = 0
         self._boot_time = time.time_ns()
@@ -99,7 +103,7 @@ class FuseMount:
         self._uid, self._gid = os.geteuid(), os.getegid()
         lock = threading.Lock()
         self._lock: contextlib.AbstractContextManager[object] = lock
-        self.feeders = FifoFeeders(mountpoint, lock, report)
+        self.feeders = FifoFeeders(mountpoint, vfs, lock, report)
 
     @property
     def machine_lock(self) -> contextlib.AbstractContextManager[object]:
@@ -227,13 +231,11 @@ class FuseMount:
 
     def chmod(self, path: bytes, mode: int) -> None:
         """chmod(2)."""
-        self._lookup(path).chmod(mode)
+        self._vfs.chmod(os.fsdecode(path), self._lookup(path), mode)
 
     def chown(self, path: bytes, uid: int, gid: int) -> None:
-        """chown(2); an id of all ones is left as it is."""
-        inode, unchanged = self._lookup(path), 0xFFFFFFFF
-        inode.uid = inode.uid if uid == unchanged else uid
-        inode.gid = inode.gid if gid == unchanged else gid
+        """chown(2)."""
+        self._vfs.chown(os.fsdecode(path), self._lookup(path), uid, gid)
 
     def utimens(self, path: bytes, times: Any) -> None:
         """utimensat(2); libfuse 2 has made times of UTIME_NOW and UTIME_OMIT."""
@@ -249,11 +251,12 @@ class FuseMount:
 
     def truncate(self, path: bytes, length: int) -> None:
         """truncate(2)."""
-        self._lookup(path).truncate(length)
+        self._vfs.truncate(os.fsdecode(path), self._lookup(path), length)
 
     def ftruncate(self, path: bytes | None, length: int, fip: Any) -> None:
         """ftruncate(2)."""
-        self._files[fip.contents.fh][1].truncate(length)
+        file, inode = self._files[fip.contents.fh]
+        self._vfs.ftruncate(file, inode, length)
 
     # open files
 
@@ -264,13 +267,8 @@ class FuseMount:
         try:
             with self._lock:
                 inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
-                flags = fi.flags
-                file = inode.fops.open(inode, flags)  # type: ignore[attr-defined]  # else a bug, and EIO
-                if flags & _O_DIRECT:  # fs/open.c:do_dentry_open(): none of these files can
-                    file.release()
-                    fail(errno.EINVAL)
-                if flags & _O_TRUNC:
-                    inode.truncate(0)
+                assert isinstance(inode, RegularFile)
+                file = self._vfs.open(path, inode, fi.flags)
                 fi.direct_io = 1
                 if file.nonseekable:
                     fi.nonseekable = 1
@@ -284,7 +282,8 @@ class FuseMount:
         """read(2), pread(2): at most 128 KiB arrive at a time."""
         try:
             with self._lock:
-                data = self._files[fip.contents.fh][0].read(size, offset)
+                file, inode = self._files[fip.contents.fh]
+                data = self._vfs.read(file, inode, size, offset)
                 length = len(data)
                 assert length <= size, (length, size)
                 ctypes.memmove(buf, data, length)
@@ -296,7 +295,8 @@ class FuseMount:
         """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
         try:
             with self._lock:
-                return self._files[fip.contents.fh][0].write(ctypes.string_at(buf, size), offset)
+                file = self._files[fip.contents.fh][0]
+                return self._vfs.write(file, ctypes.string_at(buf, size), offset)
         except BaseException as error:
             return self._failed(error)
 
@@ -304,7 +304,7 @@ class FuseMount:
         """ioctl(2) with the argument that the command's number describes, copied in and back."""
         size = cmd >> _IOC_SIZESHIFT & _IOC_SIZEMASK if data else 0
         argument = bytearray(ctypes.string_at(data, size)) if data else bytearray()
-        result = self._files[fip.contents.fh][0].ioctl(cmd, argument)
+        result = self._vfs.ioctl(self._files[fip.contents.fh][0], cmd, argument)
         if data:
             ctypes.memmove(data, bytes(argument), size)
         return result
@@ -313,7 +313,7 @@ class FuseMount:
         """The last descriptor is closed."""
         try:
             with self._lock:
-                self._files.pop(fip.contents.fh)[0].release()
+                self._vfs.release(self._files.pop(fip.contents.fh)[0])
                 return 0
         except BaseException as error:
             return self._failed(error)
@@ -357,13 +357,13 @@ class FuseMount:
     def mkdir(self, path: bytes, mode: int) -> None:
         """mkdir(2)."""
         parent, name = self._parent(path)
-        parent.mkdir(name)
+        self._vfs.mkdir(os.fsdecode(path), parent, name)
 
     def rmdir(self, path: bytes) -> None:
         """rmdir(2)."""
         parent, name = self._parent(path)
         removed = self._lookup(path)
-        parent.rmdir(name)
+        self._vfs.rmdir(os.fsdecode(path), parent, name)
         self._forget(removed)
 
     def unlink(self, path: bytes) -> None:

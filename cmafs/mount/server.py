@@ -98,7 +98,7 @@ def serve(
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
     machine.booted.current = functools.partial(_current, os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
     names = {"fsname": NAME, "subtype": NAME}
-    mount = mount_class(machine.root, place, ready, machine.simlog.report)
+    mount = mount_class(machine.root, machine.vfs, place, ready, machine.simlog.report)
     try:
         mount.main({**names, **options})
     except RuntimeError:

@@ -84,6 +84,11 @@ def load(source: str, overlays: Sequence[str] = ()) -> DeviceTree:
     return tree
 
 
+def unflatten(source: str, blob: bytes) -> DeviceTree:
+    """The tree of a blob in memory; ``source``: what errors call it. Raises DtError."""
+    return _unflatten(source, _checked(source, blob))
+
+
 def source_map(tree: DeviceTree, overlays: Sequence[str] = ()) -> SourceMap:
     """Where the nodes and properties of a tree that ``load()`` made of these overlays stand in the sources.
 

@@ -26,7 +26,7 @@ from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run import proc, programs, root, syscalls
 from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
-from cmafs.run.signals import Signals, terminal_given_back, wait_for
+from cmafs.run.signals import Signals, take_terminal, terminal_given_back, wait_for
 from cmafs.run.supervisor import hand_over
 from cmafs.run.tasks import StandIns
 
@@ -45,6 +45,7 @@ class Job:
     ``command``: CMD and its arguments; ``serve``: shows the machine at a path and returns its server;
     ``signals``: the dispositions that CMD inherits; ``tasks``: a descriptor to read, where the server says
     which simulated tasks there are; ``explain``: where CMD fails, say on standard error what sim/why says;
+    ``leads``: CMD is a shell that has the terminal to itself;
     ``supervisor``: the socket of what serves heaps.
     """
 
@@ -53,6 +54,7 @@ class Job:
     signals: Signals
     tasks: int | None = None
     explain: bool = False
+    leads: bool = False
     supervisor: socket | None = None
 
 
@@ -207,6 +209,8 @@ def _exec(words: Sequence[str]) -> None:
 
 def _execute(job: Job) -> NoReturn:
     """Become CMD; 126 or 127 where that is impossible."""
+    if job.leads:
+        take_terminal()
     job.signals.restore()
     name = job.command[0]
     try:

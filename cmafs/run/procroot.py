@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, Symlink, fail, new_directory
+from cmafs.fs.open import OpenFiles
+from cmafs.init.journal import Journal
+from cmafs.lib.clock import ManualClock
 from cmafs.mount.fuse_ops import FuseMount, caller_pid
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run.root import HOST, PROCFS, TREE, Graft
@@ -82,7 +85,7 @@ class ProcRoot(FuseMount):
 
     def __init__(self, root: Directory, on_ready: Callable[[], None]) -> None:
         self._names = dict(root.children)
-        super().__init__(root, "/proc", on_ready, _discard)
+        super().__init__(root, OpenFiles(Journal(ManualClock())), "/proc", on_ready, _discard)
 
     def _process(self, name: str) -> Symlink:
         return Symlink(_PROC, stat.S_IFLNK | 0o777, target=f"{PROCFS}/{name}")

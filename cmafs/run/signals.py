@@ -64,11 +64,31 @@ def terminal_given_back() -> Iterator[None]:
                 os.tcsetpgrp(terminal, foreground)
 
 
+def in_foreground() -> bool:
+    """Whether standard input is a terminal that this process group has."""
+    return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+
+
+def take_terminal() -> None:
+    """Make this process the leader of a group that has the terminal, as a session's shell is.
+
+    The group that it comes from has no number in its pid namespace: a shell that gives the terminal back to
+    that group at its end, as dash does, fails.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+        os.tcsetpgrp(0, os.getpgrp())
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def wait_for(pid: int, *, others: bool, tasks: StandIns | None = None) -> int:
     """Wait until a child has ended, passing signals on to it: its exit status, 128+N after signal N.
 
     ``others``: reap other children as well, as pid 1 must; ``tasks``: processes to start on the side.
     """
+    if tasks:  # those of a loaded machine
+        tasks.news()
     expected = _FORWARDED | {signal.SIGCHLD} | ({NEWS} if tasks else set())
     while True:
         received = signal.sigwaitinfo(expected)

@@ -36,6 +36,7 @@ from cmafs.drivers.dma_buf.buffer import (
 )
 from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl, allocate, release
 from cmafs.fs.dma_buf import DMA_HEAP
+from cmafs.init.journal import HEAPS_USED
 from cmafs.init.task import Task
 from cmafs.mount.server import task_of
 from cmafs.run import syscalls
@@ -239,6 +240,7 @@ class Supervisor:
         task = task_of(self._proc, call.pid)
         self._watch()
         with self._mount.machine_lock, self._acting(task):
+            self._machine.booted.clock.forget(HEAPS_USED)
             buffer = allocate(self._machine.booted, heap, request, task.pid, task.comm)
             try:
                 file = self._file(buffer)

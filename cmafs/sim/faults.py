@@ -107,6 +107,10 @@ class Faults:
         self.pins.append(TimedPin(self.clock.now() + seconds * NSEC_PER_SEC, name, indices))
         self.areas.fault = self.strike
 
+    def due(self) -> bool:
+        """Whether there are pins whose time is over."""
+        return bool(self.pins) and min(one.end for one in self.pins) <= self.clock.now()
+
     def expire(self) -> None:
         """Drops the pins whose time is over."""
         now = self.clock.now()
@@ -158,7 +162,6 @@ class Faults:
 
     def lines(self) -> Iterator[str]:
         """sim/faults: a line each, in the words that would set it."""
-        self.expire()
         for one in self.armed:
             yield f"fail {one.cma.name.rstrip()} {one.left} {one.error}"
         for pin in self.pins:

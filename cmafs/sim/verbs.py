@@ -61,6 +61,10 @@ FILES: Mapping[str, str] = {
     "faults": "what was set to go wrong, in the words that set it",
     "verify": "runs every consistency check: ok, or one violation a line",
     "dmesg": "the kernel log in dmesg's format; writing `clear` clears it",
+    "snapshot": (
+        "this machine as a file, as `cmafs save` writes it for `--load`; "
+        "EFBIG once more was done to it than is kept"
+    ),
     "log": "the simulator's own log: reasons of refused verbs, and tracebacks of its own bugs",
 }
 

@@ -16,6 +16,7 @@ from cmafs.fs.seq_file import SeqOperations
 from cmafs.fs.sim.advice import show_advice
 from cmafs.fs.sim.control import SimControl
 from cmafs.fs.sim.map import show_map
+from cmafs.fs.sim.snapshot import save
 from cmafs.fs.sim.why import why
 from cmafs.lib.printk import encode
 from cmafs.sim.validate import validate
@@ -40,15 +41,22 @@ def task_line(task: TaskInfo) -> str:
     return "\t".join((task.name, task.kind, *map(str, counts), ",".join(ranges) or "-"))
 
 
+def expire(machine: BootedMachine) -> None:
+    """Drop the pins whose time is over, which is more than reading."""
+    if machine.faults.due():
+        machine.clock.do(machine.faults.expire, "expire")
+
+
 def show_tasks(machine: BootedMachine) -> bytes:
     """sim/tasks: who holds memory, and where."""
-    machine.faults.expire()
+    expire(machine)
     lines = ["\t".join(TASK_COLUMNS), *map(task_line, tasks(machine.memory))]
     return encode("".join(f"{line}\n" for line in lines))
 
 
 def show_faults(machine: BootedMachine) -> bytes:
     """sim/faults: what was set and not taken back."""
+    expire(machine)
     return encode("".join(f"{line}\n" for line in machine.faults.lines()))
 
 
@@ -85,6 +93,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     sim.file("faults", 0o444, SeqOperations(partial(show_faults, machine)))
     sim.file("advice", 0o444, SeqOperations(partial(show_advice, machine)))
     sim.file("map", 0o444, SeqOperations(partial(show_map, machine)))
+    sim.file("snapshot", 0o400, SeqOperations(partial(save, machine, root)))
     sim.file("log", 0o444, SeqOperations(lambda: encode("".join(f"{line}\n" for line in machine.simlog))))
     devices = sim.subdir("devices", 0o755)
     for name, device in machine.devices.items():

@@ -79,7 +79,7 @@ class TracingFiles:
         add("current_tracer", both, SeqOperations(lambda: b"nop\n", self._set_tracer))
         add("trace", both, SeqOperations(self._show, len, on_open=self._open_trace))
         pipe = OpenedBy(partial(TracePipe, partial(self.tracer.consume, self.array)))
-        directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe))
+        directory.add("trace_pipe", RegularFile(directory.fs, stat.S_IFIFO | read, fops=pipe, stateful=True))
         add("buffer_size_kb", both, SeqOperations(self._size, self._set_size))
         add("buffer_total_size_kb", read, SeqOperations(self._total_size))
         add("trace_marker", 0o220, SeqOperations(store=self._mark, nonseekable=True))

@@ -1,0 +1,139 @@
+"""What was done to a machine since its boot, so that it can be done again: what a snapshot consists of.
+
+A machine is decided by its options, its tree, and by every operation on its files together with what the
+clock and ``current`` answered meanwhile. All of that is kept here: the journal stands between the machine and
+its clock. What only reads leaves no trace in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any, TypeVar
+
+from cmafs.init.task import Task, shell
+from cmafs.lib.clock import Clock, ManualClock
+
+#: The longest journal: operations, and bytes of data and answers. Past either it is given up and forgotten,
+#: so that a machine that serves for weeks does not grow.
+MAX_OPERATIONS = 200_000
+MAX_BYTES = 32 << 20
+#: What one operation and one answer count for, in bytes.
+_OPERATION, _ANSWER = 64, 16
+
+#: Why there is no journal: what is said of sim/snapshot.
+_TOO_LONG = "more was done to this machine since its boot than is kept"
+HEAPS_USED = (
+    "buffers of dma-heaps were allocated, which are descriptors of processes and not operations on files"
+)
+
+T = TypeVar("T")
+
+
+class Diverged(Exception):
+    """A replayed operation asked something else than it did when it was recorded."""
+
+
+class Journal:
+    """The clock and the ``current`` of one machine, and what was done to it.
+
+    ``clock`` and ``task`` answer outside a replay. ``entries``: an operation each: its name, its arguments
+    and the answers that it got; None once it was given up, and ``why``.
+    """
+
+    def __init__(self, clock: Clock, task: Callable[[], Task] = shell) -> None:
+        self.clock = clock
+        self.task = task
+        self.start = clock.now()
+        self.entries: list[list[Any]] | None = []
+        self.why = ""
+        self._left = MAX_BYTES
+        self._answers: list[Any] | None = None
+        self._given: Iterator[Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Journal:
+        """Of a copy of the machine, on which something is tried."""
+        copied = Journal(deepcopy(self.clock, memo), self.task)
+        copied.entries = None
+        return copied
+
+    # the clock of the machine, and its task
+
+    def now(self) -> int:
+        """Nanoseconds since the machine's boot."""
+        value = self.clock.now() if self._given is None else self._again(int)
+        if self._answers is not None:
+            self._answers.append(value)
+        return value
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass; in a replay that is in the recorded answers."""
+        if self._given is None:
+            self.clock.advance(nanoseconds)
+
+    def current(self) -> Task:
+        """Who acts."""
+        task = self.task() if self._given is None else Task(*self._again(list))
+        if self._answers is not None:
+            self._answers.append([task.pid, task.comm])
+        return task
+
+    def _again(self, kind: type[T]) -> T:
+        """The next recorded answer. Raises Diverged."""
+        answer = next(self._given or iter(()), None)
+        if not isinstance(answer, kind):
+            raise Diverged
+        return answer
+
+    # operations
+
+    def do(self, call: Callable[[], T], name: str, *arguments: Any) -> T:
+        """Run an operation that may change the machine, and keep it. Raises what ``call`` raises."""
+        if self.entries is None or self._answers is not None:  # given up; part of another operation
+            return call()
+        self._left -= _OPERATION
+        for word in arguments:
+            if not isinstance(word, int):
+                self._left -= len(word)
+        answers: list[Any] = []
+        self._answers = answers
+        self.entries.append([name, *arguments, answers])
+        try:
+            return call()
+        finally:
+            self._answers = None
+            self._left -= _ANSWER * len(answers)
+            if self.entries is not None and (self._left < 0 or len(self.entries) > MAX_OPERATIONS):
+                self.forget(_TOO_LONG)
+
+    def forget(self, why: str) -> None:
+        """Give the journal up for good: something happens that it cannot have, or it is too long."""
+        self.entries, self.why = None, self.why or why
+
+    def drop(self) -> None:
+        """The last operation turned out to have changed nothing."""
+        if self.entries:
+            self.entries.pop()
+            self._left += _OPERATION
+
+    def redo(self, call: Callable[[], object], answers: Sequence[Any]) -> None:
+        """Run a recorded operation, which makes an entry again. Raises Diverged."""
+        self._given = iter(answers)
+        try:
+            call()
+        except OSError:
+            pass  # as it may have been answered when it was recorded
+        finally:
+            rest = list(self._given)
+            self._given = None
+        if rest:
+            raise Diverged
+
+    def at(self, nanoseconds: int, call: Callable[[], T]) -> T:
+        """What ``call``, which only reads, gives at one moment, however long it takes."""
+        clock = self.clock
+        self.clock = ManualClock(nanoseconds)
+        try:
+            return call()
+        finally:
+            self.clock = clock

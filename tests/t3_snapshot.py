@@ -1,0 +1,260 @@
+"""Snapshots: a machine, what was done to it, and the same machine again, to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import stat
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmafs import api
+from cmafs.fs.dentry import RegularFile, walk
+from cmafs.init import journal
+from cmafs.lib.clock import ManualClock
+
+CMA = "/sys/kernel/debug/cma/reserved"
+TRACING = "/sys/kernel/debug/tracing"
+OPTIONS = {"dts": "virt", "cmdline": "cma=32M", "seed": 7}
+
+
+def shown(machine: api.Machine) -> dict[str, Any]:
+    """Every file of the tree at one moment: what stat shows, and its bytes or errno."""
+    found: dict[str, Any] = {}
+    for path, inode in walk(machine.root):
+        attributes = (inode.mode, inode.size, inode.nlink, inode.uid, inode.gid)
+        text: object = None
+        if isinstance(inode, RegularFile) and not inode.stateful and path != api.SNAPSHOT:
+            try:
+                text = machine.read(path)
+            except OSError as error:
+                text = error.errno
+        found[path] = attributes, text
+    return found
+
+
+def operation(chance: random.Random) -> tuple[str, ...]:
+    """Something that a user does."""
+    name, pages = f"t{chance.randrange(4)}", chance.choice((1, 3, 64, 500, 3000, 9000))
+    return chance.choice(
+        [
+            ("write", f"{CMA}/alloc", f"{pages}\n"),
+            ("write", f"{CMA}/alloc", f"{pages}\n"),
+            ("write", f"{CMA}/free", f"{pages}\n"),
+            (
+                "write",
+                "/sim/control",
+                f"spawn {name} {chance.choice(('anon', 'file', 'tmpfs', 'slab'))} {pages}K",
+            ),
+            ("write", "/sim/control", f"grow {name} {pages}K"),
+            ("write", "/sim/control", f"kill {name}"),
+            ("write", "/sim/control", f"pin {name} 1"),
+            ("write", "/sim/control", f"pin_for {name} 2 {chance.randrange(1, 4)}"),
+            ("write", "/sim/control", f"fail reserved {chance.randrange(1, 3)} EINTR"),
+            ("write", "/sim/control", f"slow {chance.randrange(3)}"),
+            ("write", "/sim/control", "nonsense"),
+            ("write", "/proc/sys/vm/compact_memory", "1"),
+            ("write", "/proc/sys/vm/drop_caches", "3"),
+            ("write", "/sys/kernel/debug/dynamic_debug/control", "file mm/cma.c +p"),
+            ("write", f"{TRACING}/events/cma/enable", chance.choice("01")),
+            ("write", f"{TRACING}/events/migrate/enable", chance.choice("01")),
+            ("write", f"{TRACING}/trace", ""),
+            ("write", f"{TRACING}/trace_marker", "here"),
+            ("write", "/dev/kmsg", "<3>hello \xff"),
+            ("write", "/dev/cma_test", "x"),
+            ("write", "/sim/dmesg", "clear"),
+            ("mkdir", f"{TRACING}/instances/{name}"),
+            ("rmdir", f"{TRACING}/instances/{name}"),
+            ("chmod", f"{CMA}/used", chance.choice(("292", "256"))),
+            ("truncate", f"{CMA}/used", "100"),
+            ("read", "/dev/cma_test"),
+            ("read", f"{TRACING}/trace_pipe"),
+            ("read", "/sim/tasks"),
+            ("read", "/sim/verify"),
+            ("pass", f"{chance.randrange(3_000_000_000)}"),
+        ]
+    )
+
+
+def do(machine: api.Machine, words: tuple[str, ...]) -> object:
+    """What it answers."""
+    name, path, *rest = words
+    try:
+        if name == "pass":
+            machine.clock.advance(int(path))
+            return None
+        if name in ("chmod", "truncate"):
+            return getattr(machine, name)(path, int(rest[0]))
+        return getattr(machine, name)(path, *rest)
+    except OSError as error:
+        return error.errno
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_a_loaded_machine_is_the_saved_one_and_goes_on_alike(start: int, tmp_path: Path) -> None:
+    chance = random.Random(start)
+    kernel = ("6.12", "4.4", "5.10", "7.2", "6.1", "article")[start]
+    machine = api.boot(**OPTIONS, kernel=kernel)
+    for _ in range(3):
+        for _ in range(60):
+            do(machine, operation(chance))
+        machine.save(tmp_path / "snap")
+        loaded = api.Machine.load(tmp_path / "snap")
+        assert loaded.clock.now() == machine.clock.now()
+        assert shown(loaded) == shown(machine)
+        assert loaded.verify() == machine.verify() == []
+        for words in [operation(chance) for _ in range(40)]:
+            assert do(loaded, words) == do(machine, words), words
+        assert shown(loaded) == shown(machine)
+        machine = loaded  # which is saved in its turn
+
+
+def test_a_machine_of_2010_gives_up_what_its_descriptors_held(tmp_path: Path) -> None:
+    machine = api.boot(dts="virt", kernel="2010", cmdline="cma=r=16M cma.map=*=r")
+    fd = machine.syscalls.open("/dev/cma", os.O_RDWR)
+    machine.save(tmp_path / "snap")
+    loaded = api.Machine.load(tmp_path / "snap")
+    machine.syscalls.close(fd)
+    assert shown(loaded) == shown(machine)
+
+
+def test_time_goes_on_where_it_was(tmp_path: Path) -> None:
+    machine = api.boot(**OPTIONS, clock=ManualClock(5_000_000_000))
+    machine.clock.advance(1_500_000_000)
+    machine.save(tmp_path / "snap")
+    assert api.Machine.load(tmp_path / "snap").clock.now() == 6_500_000_000
+    running = api.Machine.load(tmp_path / "snap", clock=api.RealClock()).clock
+    assert 6_500_000_000 <= running.now() < running.now() + 1 < 60_000_000_000
+
+
+def test_it_needs_no_file_that_the_machine_was_made_of(tmp_path: Path) -> None:
+    board, config = tmp_path / "board.dts", tmp_path / "config"
+    board.write_bytes((Path(api.__file__).parent / "boards" / "virt.dts").resolve().read_bytes())
+    config.write_text("CONFIG_CMA_AREAS=5\nCONFIG_NOBODY_KNOWS=y\n")
+    machine = api.boot(dts=str(board), config=(str(config), "CMA_SYSFS=y"))
+    machine.save(tmp_path / "snap")
+    board.unlink()
+    config.unlink()
+    assert shown(api.Machine.load(tmp_path / "snap")) == shown(machine)
+
+
+def test_what_only_reads_is_not_kept() -> None:
+    machine = api.boot(**OPTIONS)
+    shown(machine)
+    machine.control("spawn a anon 1M", "pin_for a 1 1")
+    before = len(machine.booted.clock.entries or [])
+    shown(machine)
+    assert machine.read(f"{TRACING}/trace_pipe") == b""
+    assert len(machine.booted.clock.entries or []) == before + 2  # trace_pipe was opened, and closed
+    machine.clock.advance(2_000_000_000)
+    shown(machine)
+    assert len(machine.booted.clock.entries or []) == before + 3  # the pin's end
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_OPERATIONS", 50), ("MAX_BYTES", 4000)])
+def test_a_long_life_is_forgotten_and_not_saved(
+    limit: str, value: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, limit, value)
+    machine = api.boot(**OPTIONS)
+    for _ in range(60):
+        machine.write(f"{CMA}/alloc", "1")
+    assert machine.booted.clock.entries is None
+    assert stat.S_IMODE(machine.stat(api.SNAPSHOT).st_mode) == 0o400
+    with pytest.raises(OSError, match="EFBIG"):
+        machine.save(tmp_path / "snap")
+    assert not (tmp_path / "snap").exists()
+    assert "since its boot" in machine.read_text("/sim/log")
+    assert machine.read(f"{CMA}/used") == b"156\n"  # and it serves on
+
+
+def packed(content: bytes) -> bytes:
+    body = zlib.compress(content)
+    return b"cmafs snapshot 1\n%s\n" % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(zlib.decompress(data.split(b"\n", 2)[2]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def saved() -> bytes:
+    machine = api.boot(**OPTIONS)
+    machine.write(f"{CMA}/alloc", "16")
+    return machine.read(api.SNAPSHOT)
+
+
+def refused(data: bytes, tmp_path: Path) -> str:
+    file = tmp_path / "bad"
+    file.write_bytes(data)
+    with pytest.raises(api.BadSnapshot) as caught:
+        api.Machine.load(file)
+    text = str(caught.value)
+    assert text.startswith(f"{file}: ") and "\n" not in text
+    return text.removeprefix(f"{file}: ")
+
+
+def test_foreign_files_are_refused(saved: bytes, tmp_path: Path) -> None:
+    for data in (b"", b"\0" * 100, b"PK\x03\x04", b"cmafs snapshot", b"#!/bin/sh\n"):
+        assert refused(data, tmp_path) == "not a snapshot of cmafs"
+    assert "another version of the format" in refused(saved.replace(b" 1\n", b" 2\n", 1), tmp_path)
+    with pytest.raises(api.BadSnapshot, match="No such file"):
+        api.Machine.load(tmp_path / "none")
+    with pytest.raises(api.BadSnapshot, match="Is a directory"):
+        api.Machine.load(tmp_path)
+
+
+def test_any_damage_is_seen(saved: bytes, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    for _ in range(40):
+        place = chance.randrange(len(saved))
+        assert refused(saved[:place], tmp_path)
+        assert refused(
+            saved[:place] + bytes([saved[place] ^ 1 << chance.randrange(8)]) + saved[place + 1 :], tmp_path
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 100_000, b"\xff", b"0" * (300 << 20)])
+def test_content_that_cmafs_does_not_write_is_refused(content: bytes, tmp_path: Path) -> None:
+    assert refused(packed(content), tmp_path) == "damaged: its content is not what cmafs writes"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("state", "0"), ("journal", [["exec", []]]), ("journal", [[]]), ("journal", [["write", 9, "1", 0, []]]),
+     ("journal", [["open", 5, {}, []]]), ("journal", 3), ("now", -1), ("now", None), ("start", "x"),
+     ("tree", "AAAA"), ("tree", 3), ("options", {}), ("source", 5), ("more", 1)],
+)  # fmt: skip
+def test_a_forged_file_is_refused_or_changes_nothing(
+    key: str, value: Any, saved: bytes, tmp_path: Path
+) -> None:
+    content = unpacked(saved)
+    content[key] = value
+    if (key, value) != ("source", 5):
+        refused(packed(json.dumps(content).encode()), tmp_path)
+    content = unpacked(saved)
+    content["options"]["memory"] = {"a": 1}
+    refused(packed(json.dumps(content).encode()), tmp_path)
+
+
+def test_what_was_changed_behind_the_files_is_noticed(tmp_path: Path) -> None:
+    machine = api.boot(**OPTIONS)
+    machine.booted.log.printk("nobody wrote this")
+    machine.save(tmp_path / "snap")
+    with pytest.raises(api.BadSnapshot, match="behind its files"):
+        api.Machine.load(tmp_path / "snap")
+
+
+def test_a_machine_whose_heaps_were_used_is_not_saved(tmp_path: Path) -> None:
+    machine = api.boot(**OPTIONS)
+    name = next(iter(machine.booted.dma_heaps))
+    machine.save(tmp_path / "snap")
+    with machine.dma_heap(name).alloc(4096), pytest.raises(OSError, match="EFBIG"):
+        machine.save(tmp_path / "snap")
+    assert "dma-heaps" in machine.read_text("/sim/log")
