@@ -71,6 +71,7 @@ EXPECTED = """\
 Operation not permitted
 == debugfs
 cma
+dma_buf
 dynamic_debug
 tracing
 == ways out

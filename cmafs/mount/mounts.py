@@ -149,7 +149,7 @@ def unmount(path: str, lazy: bool = False) -> None:
 def _take_away(path: str, mount: Mount, lazy: bool) -> None:
     deadline = time.monotonic() + _BUSY_PATIENCE
     while error := _umount(mount.mountpoint, lazy):
-        if error[0] == errno.EINVAL:  # somebody else was faster
+        if error[0] == errno.EINVAL and mounted_at(path) is None:  # somebody else was faster
             raise MountFailed(f"{path}: nothing is mounted there")
         if error[0] != errno.EBUSY:
             raise MountFailed(f"{path}: cannot be unmounted: {error[1]}")
