@@ -26,6 +26,8 @@ echo "spawn bystander anon 4M" >"$sim/control"
 for candidate in /sys/kernel/debug/cma/*; do
     base=$(cat "$candidate/base_pfn")
     end=$((base + $(total "$candidate")))
+    # words, not lines, are wanted: the ranges of the task
+    # shellcheck disable=SC2013
     for range in $(awk '$1 == "camera" { gsub(",", " ", $7); print $7 }' "$sim/tasks"); do
         pfn=$((${range%-*}))
         if [ $pfn -ge "$base" ] && [ $pfn -lt $end ]; then dir=$candidate; fi
