@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -586,10 +587,21 @@ def test_whatever_pyfdt_raises_is_one_line() -> None:
 def test_an_endless_file_in_a_source(tmp_path: Path, text: str) -> None:
     """Attack 17: half a gigabyte and 13 s."""
     source = dts.write(tmp_path, "endless.dts", f"/dts-v1/;\n{text}\n")
-    with pytest.raises(DtError) as refused:
-        load(source)
-    assert "\n" not in str(refused.value)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 << 10
+    done = subprocess.run([sys.executable, "-c", _LOADS, source], capture_output=True, text=True, check=True)
+    refusal, most = done.stdout.splitlines()
+    assert refusal and int(most) < 300 << 10
+
+
+#: In a process of its own: the most memory that any child ever had is counted for the whole process.
+_LOADS = """
+import resource, sys
+from cmafs.of.fdt import DtError, load
+try:
+    load(sys.argv[1])
+except DtError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 @pytest.mark.parametrize("name", ["a\0b.dts", "a\0b", "x" * 5000, "x" * 5000 + ".dtb", "/\0/x.dts"])
