@@ -26,6 +26,7 @@ TREES = {
 /proc/sys/vm    --w------- compact_memory drop_caches
 /sim            --w------- control                 drwxr-xr-x devices             -rw------- dmesg
                 -r--r--r-- advice faults log map tasks verify why
+                -r-------- snapshot
 /sys            drwxr-xr-x firmware kernel
 /sys/kernel     drwx------ debug tracing           drwxr-xr-x mm
 /sys/kernel/mm                     drwxr-xr-x cma
