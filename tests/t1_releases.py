@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from boot_support import areas, boot, lines_with, tree_of
-from cmafs.dataclass import dataclass
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.rows import Rows

@@ -16,8 +16,8 @@ from cmafs.lib.clock import Clock, ManualClock
 
 #: The longest journal: operations, and bytes of data and answers. Past either it is given up and forgotten,
 #: so that a machine that serves for weeks does not grow.
-MAX_OPERATIONS = 200_000
-MAX_BYTES = 32 << 20
+MAX_OPERATIONS = 20_000
+MAX_BYTES = 4 << 20
 #: What one operation and one answer count for, in bytes.
 _OPERATION, _ANSWER = 64, 16
 
