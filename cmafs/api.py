@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cmafs.fs.dentry import Directory
     from cmafs.fs.namei import Stat
     from cmafs.init.machine import BootedMachine
+    from cmafs.of.base import DeviceTree
     from cmafs.sim.log import SimLog
 
 __all__ = [
@@ -86,12 +87,12 @@ class RealClock:
 
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
-    """``KEY=VALUE`` and names of sets as they are, else the lines of the file of that name.
+    """Lines and names of sets as they are, else the lines of the file of that name.
 
     Raises BadOption.
     """
     for item in config:
-        if "=" in item or item in NAMES:
+        if "=" in item or item in NAMES or isinstance(item, FileLine):
             yield item
             continue
         try:
@@ -204,17 +205,23 @@ class Machine(Files):
 
     @classmethod
     def boot(
-        cls, options: MachineOptions | None = None, *, clock: Clock | None = None, **chosen: Any
+        cls,
+        options: MachineOptions | None = None,
+        *,
+        clock: Clock | None = None,
+        tree: DeviceTree | None = None,
+        **chosen: Any,
     ) -> Machine:
         """Boot the machine of ``options``, or of its fields as keywords: ``boot(dts="rpi4", kernel="6.1")``.
 
-        Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
+        Without ``clock`` its time stands still until told to pass. ``tree``: instead of the one that the
+        options name, its overlays already applied. Raises DtError, UnknownKernel,
         ConfigError, BadOption, each one line for the user, and KernelPanic where a real
         kernel would not survive.
         """
         options = options or MachineOptions.named(**chosen)
         lines = tuple(config_lines(options.config))
-        tree = load(options.dts, options.overlays)
+        tree = load(options.dts, options.overlays) if tree is None else tree
         booted = start_kernel(tree, replace(options, config=lines), clock or ManualClock())
         if isinstance(clock, RealClock):
             clock.start()

@@ -36,17 +36,18 @@ _WANTED = (
 class Capture:
     """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
 
-    Raises CommandFailed.
+    ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.release = ""
         self._spool: IO[bytes] | None = None
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
         elif is_tar(path):
-            self._spool = _recorded(path)
+            self._spool, self.release = _recorded(path)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
@@ -119,19 +120,23 @@ def is_tar(path: str) -> bool:
         return False
 
 
-def _recorded(path: str) -> IO[bytes]:
-    """The trace in a tar of `cmafs record`, or else the log."""
-    from cmafs.board.root import RootError, open_root
+def _recorded(path: str) -> tuple[IO[bytes], str]:
+    """The trace in a tar of `cmafs record`, or else the log; and the release."""
+    from cmafs.board.memory import release
+    from cmafs.board.root import MAX_TAR, RootError, TarRoot
+    from cmafs.replay.transcript import RELEASE
 
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
     try:
-        root = open_root(path)
-        text = root.read("trace") or root.read("dmesg") or b""
+        root = TarRoot(path)
+        for name in ("trace", "dmesg"):
+            if root.copy(name, spool, MAX_TAR):
+                break
+        found = RELEASE.search(release(root))
     except RootError as error:
         raise CommandFailed(str(error)) from None
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
-    spool.write(text)
     spool.flush()
-    return spool
+    return spool, found[0] if found else ""
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:
