@@ -59,7 +59,7 @@ class Capture:
         """Its events, of the tracepoints if it has them."""
         if self._kept is not None:
             traced = bool(self.facts.traced)
-            return (event for event in self._kept if (event.page is None) == traced or event.kind == LOST)
+            return (event for event in self._kept if event.kind == LOST or event.logged != traced)
         return self._read(Reader("trace" if self.facts.traced else "log"), title)
 
     def _keep(self, events: Iterator[Event]) -> Iterator[Event]:

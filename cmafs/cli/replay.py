@@ -125,9 +125,17 @@ def _booted(args: argparse.Namespace, kernel: str) -> tuple[str, list[Geometry]]
 def _from_log(capture: Capture) -> list[Geometry]:
     from cmafs.replay.survey import Geometry
 
-    pools = [Geometry(None, base >> 12, size >> 12) for base, size in capture.facts.pools]
+    pools = [_named(Geometry(None, base >> 12, size >> 12), capture) for base, size in capture.facts.pools]
     total = capture.facts.total
     return pools or ([Geometry(None, 1 << 16, total)] if total else [])
+
+
+def _named(pool: Geometry, capture: Capture) -> Geometry:
+    """An area of the boot log with the name that a list of holes has, of as many pages as no other has."""
+    sizes = [size >> 12 for _, size in capture.facts.pools]
+    names = [name for name, total in capture.survey.totals.items() if total == pool.count]
+    alone = len(sizes) > 1 and len(names) == 1 and sizes.count(pool.count) == 1
+    return replace(pool, name=names[0]) if alone else pool
 
 
 def _changed(area: Geometry, args: argparse.Namespace) -> Geometry:
@@ -178,6 +186,10 @@ def _text(capture: Capture, kernel: str, geometries: list[Geometry], outcome: Ou
         lines.append(f"  {before} of them with pages that were in use before the capture or over a gap")
     if order := outcome.explained.get("order"):
         lines.append(f"  {order} of them in another order than printed: several tasks at once")
+    if unsaid := outcome.explained.get("unsaid"):
+        lines.append(
+            f"  {unsaid} of them because a release that does not say how much was not of a whole buffer"
+        )
     for one in outcome.diverged[:LISTED]:
         lines.append(f"line {one.line}: recorded {one.recorded}, simulated {one.simulated}")
         lines.append(f"  {one.why}")
