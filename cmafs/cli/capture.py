@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -84,7 +85,7 @@ class Capture:
             size = os.fstat(raw.fileno()).st_size
             bar = Bar(title)
             stack.callback(bar.clear)
-            text = io.TextIOWrapper(unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
+            text = _text(unpacked(raw))
             stack.callback(text.detach)
             lines = iter(lambda: text.readline(MAX_LINE), "")
             if ".jsonl" in Path(self.path).suffixes[-2:]:
@@ -110,6 +111,13 @@ def unpacked(raw: io.BufferedReader) -> Any:
     if head.startswith(b"\xfd7zXZ\0"):
         return lzma.LZMAFile(raw)
     return raw
+
+
+def _text(file: Any) -> io.TextIOWrapper:
+    """Its text: UTF-8, or UTF-16 as the shell of Windows writes what it is told to write to a file."""
+    file = file if hasattr(file, "peek") else io.BufferedReader(file)
+    wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
 
 
 def is_tar(path: str) -> bool:

@@ -65,15 +65,18 @@ class Event(NamedTuple):
         return self.pfn is None and (self.page is None or _is_null(self.page))
 
 
+#: The colours of a terminal; what a task wrote into the trace, whatever that was.
+_COLOUR = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+_MARK = re.compile(r"(?:tracing_mark_write|print|bprint|bputs): ")
 _EVENT = re.compile(r"cma_(alloc(?:_start|_finish|_busy_retry)?|release):\s+(?=name=|pfn=)")
 _FIELDS = re.compile(
     r"(?:name=(.*?)\s+)?pfn=(?:0x)?([0-9a-f]+)\s+page=\s*(\S+)\s+count=(\d+)"
-    r"(?:\s+align=(\d+))?(?:\s+errorno=(-?\d+))?\s*\Z",
+    r"(?:\s+align=(\d+))?(?:\s+errorno=(-?\d+))?\s*(?:\*/\s*)?\Z",
     re.DOTALL,
 )
 _STARTS = re.compile(
     r"name=(.*?)\s+(?:request_)?count=(\d+)"
-    r"(?:\s+available_count=(\d+)\s+total_count=(\d+))?\s+align=(\d+)\s*\Z",
+    r"(?:\s+available_count=(\d+)\s+total_count=(\d+))?\s+align=(\d+)\s*(?:\*/\s*)?\Z",
     re.DOTALL,
 )
 _KINDS = {
@@ -83,9 +86,11 @@ _KINDS = {
     "alloc_busy_retry": BUSY,
     "release": RELEASE,
 }
-#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]``
-#: (``perf``), or ``sh-47 0d..1`` (the latency format).
-_TASK = re.compile(r"[-\s](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]")
+#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]`` and
+#: ``sh 47/47`` (``perf``), there also without the CPU, or ``sh-47 0d..1`` (the latency format).
+_TASK = re.compile(
+    r"[-\s/](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]|\s(?:\d+/)?(\d+)\s+\d+\.\d+:"
+)
 _UNFINISHED = re.compile(r"\bcma_\w+: +name=\S*\Z")
 _GAP = re.compile(r"\[LOST \d+ EVENTS\]|\[\d+ EVENTS DROPPED\]|\bLOST \d+ events")
 _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)")
@@ -155,6 +160,8 @@ class Reader:
                 elif "Linux version" in line and (found := _VERSION.search(line)):
                     self.facts.release = found[1]
                 continue
+            if "\x1b" in line:
+                line = _COLOUR.sub("", line)
             if "\0" in line:
                 raise ValueError(f"line {number}: not text")
             if unfinished:  # areas that boot left without a name have one that ends in a newline
@@ -194,7 +201,7 @@ class Reader:
         if not match:
             return self._cut(number)
         task = _TASK.search(line[: found.start()].lstrip())
-        pid = (task[1] or task[2]) if task else ""
+        pid = (task[1] or task[2] or task[3]) if task else ""
         if kind == START:
             name, count, available, total, align = match.groups()
             self._see("counts" if total else "named")
@@ -262,8 +269,9 @@ def _tracepoint(line: str) -> re.Match[str] | None:
     """The name of a tracepoint of ours, wherever in a line it stands: a task may be called alike."""
     at = line.find("cma_")
     while at >= 0:
-        if match := _EVENT.match(line, at):
-            return match
+        match = _EVENT.match(line, at)
+        if match and not (at and (line[at - 1].isalnum() or line[at - 1] == "_")):
+            return None if _MARK.search(line, 0, at) else match
         at = line.find("cma_", at + 1)
     return None
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from cmafs.lib.intervals import union
 from cmafs.mm.cma import CmaAreas, cma_alloc, cma_release
 from cmafs.mm.cma_areas import Cma
 from cmafs.replay.addresses import Addresses
@@ -241,7 +242,7 @@ class Replay:
         end = event.pfn + event.pages
         hit = [one for one in self._assumed if one[0] is cma and one[1] < end and event.pfn < one[2]]
         self._assumed = [one for one in self._assumed if one not in hit]
-        return [piece for _, low, high in hit for piece in used_in(cma, low, high)]
+        return union(piece for _, low, high in hit for piece in used_in(cma, low, high))
 
     def _close(self, cma: Cma, event: Event) -> list[tuple[int, int]]:
         """Holes that the board passed over, where a later release tells that they were in use."""
@@ -319,6 +320,9 @@ class Replay:
                 self._diverge(event, None, f"the capture does not say which pages {event.page} are")
             return
         pfn, end = event.pfn, event.pfn + event.pages
+        for task, (_, start, count) in list(self._tentative.items()):
+            if start < end and pfn < start + count:  # these pages were somebody else's when it began
+                self._drop(task)
         if event.line in self._early:
             self._early.remove(event.line)
             self._reproduced(event, None, ORDER)
