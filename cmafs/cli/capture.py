@@ -13,6 +13,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ class Capture:
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
         elif is_tar(path):
             self._spool, self.release = _recorded(path)
+        if self._spool is not None:
+            weakref.finalize(self, self._spool.close)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
