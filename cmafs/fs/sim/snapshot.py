@@ -164,14 +164,12 @@ class _Replay:
         self.files: dict[int, tuple[File, RegularFile]] = {}
         self.operations: dict[str, Callable[..., object]] = {
             "open": self._open,
-            "read": lambda number, size, offset: vfs.read(*self.files[number], size, offset),
-            "write": lambda number, data, offset: vfs.write(
-                self.files[number][0], data.encode("latin-1"), offset
+            "read": lambda number, size, offset: self.files[number][0].read(size, offset),
+            "write": lambda number, data, offset: self.files[number][0].write(data.encode("latin-1"), offset),
+            "ioctl": lambda number, cmd, data: self.files[number][0].ioctl(
+                cmd, bytearray(data.encode("latin-1"))
             ),
-            "ioctl": lambda number, cmd, data: vfs.ioctl(
-                self.files[number][0], cmd, bytearray(data.encode("latin-1"))
-            ),
-            "release": lambda number: vfs.release(self.files.pop(number)[0]),
+            "release": lambda number: self.files.pop(number)[0].release(),
             "ftruncate": lambda number, length: vfs.ftruncate(*self.files[number], length),
             "chmod": lambda path, mode: calls.chmod(path, mode),
             "chown": lambda path, uid, gid: vfs.chown(path, calls.inode(path), uid, gid),
@@ -206,4 +204,4 @@ def replay(
     except (*_MALFORMED, Diverged):
         raise BadSnapshot(DIFFERS) from None
     for file, _ in done.files.values():
-        vfs.release(file)
+        file.release()
