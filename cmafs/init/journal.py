@@ -23,9 +23,6 @@ _OPERATION, _ANSWER = 64, 16
 
 #: Why there is no journal: what is said of sim/snapshot.
 _TOO_LONG = "more was done to this machine since its boot than is kept"
-HEAPS_USED = (
-    "buffers of dma-heaps were allocated, which are descriptors of processes and not operations on files"
-)
 
 T = TypeVar("T")
 
@@ -104,11 +101,7 @@ class Journal:
             self._answers = None
             self._left -= _ANSWER * len(answers)
             if self.entries is not None and (self._left < 0 or len(self.entries) > MAX_OPERATIONS):
-                self.forget(_TOO_LONG)
-
-    def forget(self, why: str) -> None:
-        """Give the journal up for good: something happens that it cannot have, or it is too long."""
-        self.entries, self.why = None, self.why or why
+                self.entries, self.why = None, _TOO_LONG
 
     def drop(self) -> None:
         """The last operation turned out to have changed nothing."""

@@ -12,12 +12,14 @@ import errno
 import hashlib
 import json
 import stat
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
+from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
 from cmafs.init.journal import Diverged
@@ -38,7 +40,10 @@ _CHUNK = 128 << 10
 _NOT_STATE = ("/sim/snapshot", "/sim/verify", "/dev/")
 
 #: What a file can make go wrong that has the right checksum and still was not written by cmafs.
-_MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError)
+_MALFORMED = (
+    *(TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError),
+    *(OverflowError, StopIteration, struct.error),
+)
 
 
 DIFFERS = (
@@ -162,6 +167,7 @@ class _Replay:
         self._vfs = vfs
         self._calls = calls
         self.files: dict[int, tuple[File, RegularFile]] = {}
+        self.buffers = Buffers(machine)
         self.operations: dict[str, Callable[..., object]] = {
             "open": self._open,
             "read": lambda number, size, offset: self.files[number][0].read(size, offset),
@@ -176,6 +182,9 @@ class _Replay:
             "truncate": lambda path, length: calls.truncate(path, length),
             "mkdir": lambda path: calls.mkdir(path),
             "rmdir": lambda path: calls.rmdir(path),
+            "dma_heap_alloc": self.buffers.allocate,
+            "dma_buf_set_name": lambda ino, text: self.buffers.set_name(ino, text.encode("latin-1")),
+            "dma_buf_release": self.buffers.release,
             "expire": lambda: machine.clock.do(machine.faults.expire, "expire"),
         }
 
@@ -192,6 +201,8 @@ def replay(
 ) -> None:
     """Bring a machine that was just booted to where the saved one was; then close what nobody holds here.
 
+    That are open files and buffers of heaps.
+
     Raises BadSnapshot where it does not come to the same state.
     """
     done = _Replay(calls, vfs, machine)
@@ -205,3 +216,5 @@ def replay(
         raise BadSnapshot(DIFFERS) from None
     for file, _ in done.files.values():
         file.release()
+    for buffer in [*machine.dma_bufs]:
+        done.buffers.release(buffer.ino)
