@@ -38,12 +38,16 @@ class _KeptFile(File):
 
     def write(self, data: bytes, offset: int) -> int:
         """write(2)."""
-        return self._journal.do(lambda: self._file.write(data, offset), "write", self.number, data, offset)
+        return self._journal.do(
+            lambda: self._file.write(data, offset), "write", self.number, data, offset, size=len(data)
+        )
 
     def ioctl(self, cmd: int, argument: bytearray) -> int:
         """ioctl(2)."""
         return self._journal.do(
-            lambda: self._file.ioctl(cmd, argument), "ioctl", self.number, cmd, bytes(argument)
+            lambda: self._file.ioctl(cmd, argument),
+            *("ioctl", self.number, cmd, bytes(argument)),
+            size=len(argument),
         )
 
     def release(self) -> None:

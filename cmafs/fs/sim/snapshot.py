@@ -22,7 +22,7 @@ from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
 from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.init.journal import Diverged
+from cmafs.init.journal import BadSnapshot, Diverged
 from cmafs.init.options import MachineOptions
 from cmafs.lib.kconfig import FileLine
 
@@ -50,10 +50,6 @@ DIFFERS = (
     "what was done to the machine does not lead to the state that it was saved in: another version of cmafs "
     "saved it, or something changed it behind its files"
 )
-
-
-class BadSnapshot(ValueError):
-    """A file that cannot be loaded: one line saying why."""
 
 
 @dataclass(frozen=True)
