@@ -25,8 +25,8 @@ from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR
 from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.fs.sim.snapshot import MAX_FILE, BadSnapshot, parse, replay
 from cmafs.fs.tree import build_tree
+from cmafs.init.journal import BadSnapshot
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
@@ -233,6 +233,8 @@ class Machine(Files):
 
         Its time goes on where it was, with ``clock`` by itself. Raises BadSnapshot, one line for the user.
         """
+        from cmafs.fs.sim.snapshot import MAX_FILE, parse, replay
+
         try:
             data = read_named(str(file), MAX_FILE)
             found = parse(data)

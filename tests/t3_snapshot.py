@@ -8,6 +8,7 @@ import os
 import random
 import stat
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +157,15 @@ def test_what_only_reads_is_not_kept() -> None:
     assert len(machine.booted.clock.entries or []) == before + 3  # the pin's end
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_OPERATIONS", 50), ("MAX_BYTES", 4000)])
+@pytest.mark.parametrize("data", [b"", b"x" * 20_000])
 def test_a_long_life_is_forgotten_and_not_saved(
-    limit: str, value: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, limit, value)
+    monkeypatch.setattr(journal, "MAX_BYTES", 20_000)
     machine = api.boot(**OPTIONS)
+    with suppress(OSError):
+        machine.write("/sim/control", data)
+    assert (machine.booted.clock.entries is None) == bool(data)
     for _ in range(60):
         machine.write(f"{CMA}/alloc", "1")
     assert machine.booted.clock.entries is None

@@ -22,7 +22,7 @@ from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
 from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.init.journal import Diverged
+from cmafs.init.journal import BadSnapshot, Diverged
 from cmafs.init.options import MachineOptions
 from cmafs.lib.kconfig import FileLine
 
@@ -50,10 +50,6 @@ DIFFERS = (
     "what was done to the machine does not lead to the state that it was saved in: another version of cmafs "
     "saved it, or something changed it behind its files"
 )
-
-
-class BadSnapshot(ValueError):
-    """A file that cannot be loaded: one line saying why."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +166,12 @@ class _Replay:
         self.buffers = Buffers(machine)
         self.operations: dict[str, Callable[..., object]] = {
             "open": self._open,
-            "read": lambda number, size, offset: vfs.read(*self.files[number], size, offset),
-            "write": lambda number, data, offset: vfs.write(
-                self.files[number][0], data.encode("latin-1"), offset
+            "read": lambda number, size, offset: self.files[number][0].read(size, offset),
+            "write": lambda number, data, offset: self.files[number][0].write(data.encode("latin-1"), offset),
+            "ioctl": lambda number, cmd, data: self.files[number][0].ioctl(
+                cmd, bytearray(data.encode("latin-1"))
             ),
-            "ioctl": lambda number, cmd, data: vfs.ioctl(
-                self.files[number][0], cmd, bytearray(data.encode("latin-1"))
-            ),
-            "release": lambda number: vfs.release(self.files.pop(number)[0]),
+            "release": lambda number: self.files.pop(number)[0].release(),
             "ftruncate": lambda number, length: vfs.ftruncate(*self.files[number], length),
             "chmod": lambda path, mode: calls.chmod(path, mode),
             "chown": lambda path, uid, gid: vfs.chown(path, calls.inode(path), uid, gid),
@@ -217,6 +211,6 @@ def replay(
     except (*_MALFORMED, Diverged):
         raise BadSnapshot(DIFFERS) from None
     for file, _ in done.files.values():
-        vfs.release(file)
+        file.release()
     for buffer in [*machine.dma_bufs]:
         done.buffers.release(buffer.ino)
