@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import lzma
 import os
 import posixpath
 import shutil
@@ -175,6 +176,14 @@ def _expect_end(tar: tarfile.TarFile) -> None:
     tar.fileobj.seek(tar.offset)  # of the block that was no header
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise EOFError("unexpected end of data")
+
+
+def is_tar(path: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    try:
+        return Path(path).is_file() and tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+        return False
 
 
 def open_root(name: str) -> Root:
