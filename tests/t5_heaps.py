@@ -184,7 +184,7 @@ def test_a_run_whose_heaps_are_used_is_saved_and_loaded(
     used = f"cat {AREA}/used"
     before = int(run(used).stdout)
     done = cmafs("run", *MACHINE, "--", "/usr/bin/python3", "-c", HOLD)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2 \n\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 \n", "")
     loaded = cmafs("run", "--load", "snap", "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}')
     lines = loaded.stdout.splitlines()
     assert (int(lines[0]), lines[2:], loaded.stderr) == (before + 5, ["ok"], "")
