@@ -11,13 +11,13 @@ import lzma
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
-import zlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from cmafs.board.root import is_tar
 from cmafs.cli.options import CommandFailed
 from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
@@ -49,6 +49,8 @@ class Capture:
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
         elif is_tar(path):
             self._spool, self.release = _recorded(path)
+        if self._spool is not None:
+            weakref.finalize(self, self._spool.close)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
@@ -118,14 +120,6 @@ def _text(file: Any) -> io.TextIOWrapper:
     file = file if hasattr(file, "peek") else io.BufferedReader(file)
     wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
-
-
-def is_tar(path: str) -> bool:
-    """Whether a file is a tar, compressed or not."""
-    try:
-        return Path(path).is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
-        return False
 
 
 def _recorded(path: str) -> tuple[IO[bytes], str]:
