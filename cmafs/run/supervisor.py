@@ -1,8 +1,8 @@
 """What answers the ioctls of heaps in a run: a thread of the server, asked by seccomp's notifications.
 
 A FUSE server cannot give a program a descriptor; who listens to a filter can. CMD's filter
-(``syscalls.filter_syscalls()``) asks about the ioctls of dma-heaps and dma-bufs only, so that no other system
-call costs more. The file handed over is a memfd, sealed to its size; of its last reference inotify tells,
+(``syscalls.filter_syscalls()``) asks about the ioctls of dma-heaps and dma-bufs, and about private writable
+mappings of files, which buffers refuse: other system calls cost nothing more. The file handed over is a memfd, sealed to its size; of its last reference inotify tells,
 before close(2), munmap(2) or exit(2) have returned, so that whoever then reads a file of the tree sees the
 pages released.
 
@@ -79,7 +79,15 @@ class _Call:
 
 
 class _NotOurs(Exception):
-    """The ioctl is of some other file: the host's kernel answers."""
+    """The call is of some other file, or nothing special: the host's kernel answers."""
+
+
+def _file_of(pid: int, fd: int) -> os.stat_result:
+    """The file of a thread's descriptor. Raises _NotOurs where there is none."""
+    try:
+        return os.stat(f"{pid}/fd/{fd}")
+    except OSError:
+        raise _NotOurs from None
 
 
 class Supervisor:
@@ -155,11 +163,14 @@ class Supervisor:
             fcntl.ioctl(listener, _NOTIF_RECV, notification)
         except OSError:  # it has been killed meanwhile
             return
-        ident, pid, _, _, _, _, fd, cmd, arg, *_ = _NOTIF.unpack(notification)
-        call = _Call(ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg)
+        ident, pid, _, number, arch, _, *arguments = _NOTIF.unpack(notification)
         error = flags = 0
         try:
-            self._ioctl(listener, call)
+            if mapping := syscalls.private_mapping(arch, number, arguments):
+                self._map(pid, *mapping)
+            else:
+                fd, cmd, arg, *_ = arguments
+                self._ioctl(listener, _Call(ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg))
         except _NotOurs:
             flags = _CONTINUE
         except OSError as failure:
@@ -171,16 +182,27 @@ class Supervisor:
             fcntl.ioctl(listener, _NOTIF_SEND, bytearray(_RESPONSE.pack(ident, 0, error, flags)))
 
     def _ioctl(self, listener: int, call: _Call) -> None:
-        try:
-            file = os.stat(f"{call.pid}/fd/{call.fd}")
-        except OSError:
-            raise _NotOurs from None
-        if file.st_dev == self._memfds and file.st_ino in self._buffers:
-            self._buffer_ioctl(listener, call, self._buffers[file.st_ino])
+        file = _file_of(call.pid, call.fd)
+        if buffer := self._buffer_of(file):
+            self._buffer_ioctl(listener, call, buffer)
         elif heap := self._known_heaps().get((file.st_dev, file.st_ino)):
             self._allocate(listener, call, heap)
         else:
             raise _NotOurs
+
+    def _map(self, pid: int, fd: int, offset: int, length: int) -> None:
+        """Raises OSError EINVAL for a private mapping that a buffer refuses, _NotOurs for any other."""
+        buffer = self._buffer_of(_file_of(pid, fd & 0xFFFFFFFF))
+        if buffer is None or buffer.flags & os.O_ACCMODE == os.O_WRONLY or not length:
+            raise _NotOurs
+        booted = self._machine.booted
+        shift = booted.config.page_shift
+        if buffer.maps_privately(booted.abi.dma_buf, offset >> shift, -(-length >> shift)):
+            raise _NotOurs
+        raise OSError(errno.EINVAL, "a private mapping")
+
+    def _buffer_of(self, file: os.stat_result) -> DmaBuf | None:
+        return self._buffers.get(file.st_ino) if file.st_dev == self._memfds else None
 
     def _known_heaps(self) -> dict[tuple[int, int], DmaHeap]:
         """The heaps by device and inode of their files."""
