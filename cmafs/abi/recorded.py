@@ -61,8 +61,10 @@ RECORDINGS = (
     _whole("6.12-arm64-deb", "6.12.107+deb13-arm64", "arm64", "debian-6.12-arm64", 7),
     _whole("6.12-arm64-debcloud", "6.12.107+deb13-cloud-arm64", "arm64", "debian-6.12-arm64-cloud", 30),
     _whole("6.12-arm64-defconfig", "6.12.117", "arm64", "defconfig", 39),
+    _whole("6.12-arm64-heaps", "6.12.117", "arm64", "tiny+heaps", 1),
     _whole("6.12-armmp-lpae", "6.12.107+deb13-armmp-lpae", "arm", "debian-6.12-armmp-lpae", 7),
     _whole("6.18", "6.18.2", "x86_64", "tiny", 18),
     _whole("7.2", "7.2.13", "x86_64", "tiny", 29),
+    _whole("7.2-heaps", "7.2.13", "x86_64", "tiny+heaps", 1),
     _whole("7.2-arm64", "7.2.13", "arm64", "tiny", 19),
 )
