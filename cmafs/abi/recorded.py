@@ -41,6 +41,7 @@ RECORDINGS = (
     _whole("5.10", "5.10.223", "x86_64", "tiny", 29),
     _whole("5.10-arm64", "5.10.223", "arm64", "tiny", 19),
     _whole("5.10-armmp", "5.10.0-30-armmp", "arm", "debian-5.10-armmp", 4),
+    _whole("5.10-heaps", "5.10.223", "x86_64", "tiny+heaps", 1),
     _whole("5.15", "5.15.0", "x86_64", "tiny", 18),
     _whole("6.1", "6.1.192", "x86_64", "tiny", 29),
     _whole("6.1-amd64-debcloud", "6.1.0-50-cloud-amd64", "x86_64", "debian-6.1-amd64-cloud", 2),

@@ -2,9 +2,9 @@
 
 A FUSE server cannot give a program a descriptor; who listens to a filter can. CMD's filter
 (``syscalls.filter_syscalls()``) asks about the ioctls of dma-heaps and dma-bufs, and about private writable
-mappings of files, which buffers refuse: other system calls cost nothing more. The file handed over is a memfd, sealed to its size; of its last reference inotify tells,
-before close(2), munmap(2) or exit(2) have returned, so that whoever then reads a file of the tree sees the
-pages released.
+mappings of files, which buffers refuse: other system calls cost nothing more. The file handed over is a
+memfd, sealed to its size; of its last reference inotify tells, before close(2), munmap(2) or exit(2) have
+returned, so that whoever then reads a file of the tree sees the pages released.
 
 What the program says is read once and not trusted: only numbers come of it. The listener's notification is
 asked for again after reading (SECCOMP_IOCTL_NOTIF_ID_VALID): the memory read was the caller's.
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 #: include/uapi/linux/seccomp.h@v6.12
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_NOTIF_SET_FLAGS, _SYNC_WAKE_UP = 0x40082104, 1  # 6.6 on
 _CONTINUE = 1
 _NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, nr, arch, instruction pointer, arguments
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
@@ -133,6 +134,8 @@ class Supervisor:
     def _listen(self, listener: int) -> None:
         """Answer notifications and release buffers until nobody can ask and nothing is held."""
         self._poll.register(listener, select.POLLIN)
+        with contextlib.suppress(OSError):  # whoever asks waits: let the answer come from the same CPU
+            fcntl.ioctl(listener, _NOTIF_SET_FLAGS, _SYNC_WAKE_UP)
         asking = True
         while asking or self._buffers:
             for number, events in self._poll.poll():
@@ -276,17 +279,21 @@ class Supervisor:
 
     def _file(self, buffer: DmaBuf) -> int:
         """The file of a buffer, open as its flags say, its last reference watched. Raises OSError."""
-        memory = _memfd(buffer.size)
+        file = _memfd(buffer.size)
         try:
-            watch = syscalls.inotify_add_watch(self._inotify, f"self/fd/{memory}", _IN_DELETE_SELF)
-            status = os.fstat(memory)
-            self._memfds = status.st_dev
-            file = os.open(f"self/fd/{memory}", buffer.flags | os.O_CLOEXEC)
-            self._buffers[status.st_ino] = buffer
-            self._watches[watch] = status.st_ino
-            return file
-        finally:
-            os.close(memory)
+            watch = syscalls.inotify_add_watch(self._inotify, f"self/fd/{file}", _IN_DELETE_SELF)
+            status = os.fstat(file)
+            if buffer.flags != os.O_RDWR:  # as a memfd is open
+                other = os.open(f"self/fd/{file}", buffer.flags | os.O_CLOEXEC)
+                os.dup2(other, file, inheritable=False)
+                os.close(other)
+        except OSError:
+            os.close(file)
+            raise
+        self._memfds = status.st_dev
+        self._buffers[status.st_ino] = buffer
+        self._watches[watch] = status.st_ino
+        return file
 
     # release
 

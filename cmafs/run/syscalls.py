@@ -215,9 +215,9 @@ def filter_syscalls(supervised: bool) -> int | None:
     (mm/filemap.c:filemap_splice_read()): a busybox cat into a pipe would print nothing. Programs that are
     refused read instead.
 
-    ``supervised``: a supervisor answers what ``_notify()`` lists; the descriptor on which it is asked is returned,
-    None where the host has no such thing. Needs CAP_SYS_ADMIN in the user namespace of the caller, and
-    programs that gain privileges can still do so. Raises OSError.
+    ``supervised``: a supervisor answers what ``_notify()`` lists; the descriptor on which it is asked is
+    returned, None where the host has no such thing. Needs CAP_SYS_ADMIN in the user namespace of the caller,
+    and programs that gain privileges can still do so. Raises OSError.
     """
     if supervised and (listener := _listener()) is not None:
         return listener
@@ -237,16 +237,16 @@ def borrow_descriptor(pid: int, number: int) -> int:
         os.close(process)
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+#: struct iovec
+_IOVEC = struct.Struct("@PN")
+for _call in (_libc.process_vm_readv, _libc.process_vm_writev):
+    _call.argtypes = (ctypes.c_int, *(ctypes.c_char_p, ctypes.c_ulong) * 2, ctypes.c_ulong)
 
 
 def _transfer(call: Callable[..., int], pid: int, address: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """process_vm_readv(2) or process_vm_writev(2) of one piece: how many bytes. Raises OSError EFAULT."""
     size = ctypes.sizeof(buffer)
-    here, there = _Iovec(ctypes.addressof(buffer), size), _Iovec(address, size)
-    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
-    done = call(pid, ctypes.byref(here), one, ctypes.byref(there), one, none)
+    done = call(pid, _IOVEC.pack(ctypes.addressof(buffer), size), 1, _IOVEC.pack(address, size), 1, 0)
     if done < 0:
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
     return done

@@ -1,4 +1,4 @@
-"""Dma-buf heaps: tests/scripts/heap_steps.c on a real kernel and in `cmafs run`, line by line (docs/oracle.md)."""
+"""Dma-buf heaps: heap_steps.c on a real kernel and in `cmafs run`, line by line (docs/oracle.md)."""
 
 from __future__ import annotations
 

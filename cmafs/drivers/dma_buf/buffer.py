@@ -75,10 +75,9 @@ class DmaBuf:
         return pages == 1
 
     def set_name(self, text: bytes) -> None:
-        """``dma_buf_set_name()``: ``text`` as it stands in memory, DMA_BUF_NAME_LEN bytes of it, or as many as
-        there are.
+        """``dma_buf_set_name()``: ``text`` as it stands in memory, DMA_BUF_NAME_LEN bytes or all that there are.
 
-        Raises OSError EINVAL where it does not end in these, EFAULT where there are less.
+        Raises OSError EINVAL where it does not end in these, EFAULT where there are fewer.
         """
         if b"\0" not in text[:DMA_BUF_NAME_LEN]:
             if len(text) < DMA_BUF_NAME_LEN:
