@@ -221,6 +221,11 @@ class Supervisor:
         fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
         return data
 
+    def _copy_to_user(self, listener: int, call: _Call, data: bytes) -> None:
+        """Memory of the caller, who is still there. Raises OSError EFAULT, ENOENT."""
+        fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
+        syscalls.write_memory(call.pid, call.arg, data)
+
     def _buffer_ioctl(self, listener: int, call: _Call, buffer: DmaBuf) -> None:
         """``dma_buf_ioctl()``."""
         if call.cmd == DMA_BUF_IOCTL_SYNC:
@@ -244,14 +249,14 @@ class Supervisor:
         try:
             with self._buffer(call, heap, ioctl, argument) as (file, flags):
                 if not copies_first:  # whether it could be written, before there is a descriptor to leak
-                    syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
+                    self._copy_to_user(listener, call, ioctl.answer(argument))
                 addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, flags & O_CLOEXEC))
                 number = fcntl.ioctl(listener, _NOTIF_ADDFD, addfd)
         except OSError:
             if copies_first:
-                syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
+                self._copy_to_user(listener, call, ioctl.answer(argument))
             raise
-        syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))
+        self._copy_to_user(listener, call, ioctl.answer(argument, number))
 
     @contextlib.contextmanager
     def _buffer(
@@ -263,18 +268,26 @@ class Supervisor:
         """
         request = ioctl.request(argument)
         task = task_of(self._proc, call.pid)
-        self._watch()
+        try:
+            self._watch()
+        except OSError as error:
+            raise self._no_memory(error) from None
         with self._mount.machine_lock, self._acting(task):
             buffer = self._made.allocate(heap.name, request.length, request.fd_flags, task.pid, task.comm)
             try:
                 file = self._file(buffer)
-            except OSError:
+            except OSError as error:
                 self._made.release(buffer.ino)
-                raise OSError(errno.ENOMEM, "no memory of the host") from None
+                raise self._no_memory(error) from None
         try:
             yield file, request.fd_flags
         finally:
             os.close(file)
+
+    def _no_memory(self, error: OSError) -> OSError:
+        """What the program is told where it is the host that has no more; sim/log says what of."""
+        self._machine.simlog.append(f"dma_heap: no buffer could be had of the host: {error.strerror}")
+        return OSError(errno.ENOMEM, "no memory of the host")
 
     def _file(self, buffer: DmaBuf) -> int:
         """The file of a buffer, open as its flags say, its last reference watched. Raises OSError."""

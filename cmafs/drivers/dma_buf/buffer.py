@@ -75,7 +75,7 @@ class DmaBuf:
         return pages == 1
 
     def set_name(self, text: bytes) -> None:
-        """``dma_buf_set_name()``: ``text`` as it stands in memory, DMA_BUF_NAME_LEN bytes or all that there are.
+        """``dma_buf_set_name()``: ``text`` as it stands in memory: DMA_BUF_NAME_LEN bytes, or what there is.
 
         Raises OSError EINVAL where it does not end in these, EFAULT where there are fewer.
         """
