@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,13 +16,14 @@ from pathlib import Path
 import pytest
 import replay
 from oracle import heaps
-from run_support import MACHINE, SCRIPTS, cmafs, ordinary_user, run
+from run_support import CMAFS, MACHINE, REPOSITORY, SCRIPTS, cmafs, ordinary_user, run
 from soak_support import SOAK
 
 KERNELS = ("5.10", "6.12", "7.2")
 RECORDED = sorted(replay.TRANSCRIPTS.glob("*/heaps-*"))
 HEAP = "/dev/dma_heap/reserved"
 AREA = "/sys/kernel/debug/cma/*reserved"  # cma-reserved up to 5.10
+BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 SOUND = 'cat "$CMAFS_MOUNT/sim/verify" "$CMAFS_MOUNT/sim/log"'
 
 
@@ -128,6 +130,35 @@ def test_a_pool_of_frames(programs: Path, tmp_path: Path, kernel: str, end: str)
     assert [owner.split()[1] for _, _, owner in holders] == ["frame-0", "frame-1", "frame-2"]
     assert lines[7:10] == ["3", str(used), str(longest)]
     assert lines[-1] == "ok"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its calls of 32 bits are those of x86")
+def test_a_program_of_32_bits(programs: Path, tmp_path: Path) -> None:
+    script = f"mkfifo go; {programs}/heap_compat {HEAP} < go & exec 3> go; "
+    script += f"until grep -q thirty-two {BUFINFO}; do sleep 0.02; done; cat {AREA}/used; echo >&3; wait $!"
+    done = run(script, cwd=tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("0, 4, 0, -22\n98\n", "", 0)
+
+
+def test_what_the_host_lacks_is_no_memory(programs: Path) -> None:
+    """And sim/log says what it was: here files of the host may not be as large."""
+    script = f'{programs}/heap_pool {HEAP} 1 1000000 < /dev/null; cat {AREA}/used "$CMAFS_MOUNT/sim/log"'
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -f 100; exec "$@"',
+        "sh",
+        *CMAFS,
+        "run",
+        *MACHINE,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+    assert done.stderr == "frame: Cannot allocate memory\n"
+    assert done.stdout == "96\ndma_heap: no buffer could be had of the host: File too large\n"
 
 
 def test_a_thousand_buffers_of_sixteen_processes() -> None:
