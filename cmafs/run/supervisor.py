@@ -34,7 +34,7 @@ from cmafs.drivers.dma_buf.buffer import (
     DmaBuf,
     DmaHeap,
 )
-from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl, Request
 from cmafs.fs.dma_buf import DMA_HEAP, Buffers
 from cmafs.init.task import Task
 from cmafs.mount.server import task_of
@@ -101,6 +101,7 @@ class Supervisor:
         self._watches: dict[int, int] = {}  # watch -> inode
         self._heaps: dict[tuple[int, int], DmaHeap] = {}
         self._memfds = -1  # their device
+        self._caller = 0, -1, 0  # the last one's pid, its directory, the pid that it has for itself
         self._inotify = -1
         self._poll = select.poll()
 
@@ -247,27 +248,24 @@ class Supervisor:
         argument = self._copy_from_user(listener, call, ioctl.in_size)
         copies_first = self._machine.booted.abi.dma_buf.copies_back_first
         try:
-            with self._buffer(call, heap, ioctl, argument) as (file, flags):
+            request = ioctl.request(argument)
+            file = self._buffer(call, heap, request)
+            try:
                 if not copies_first:  # whether it could be written, before there is a descriptor to leak
                     self._copy_to_user(listener, call, ioctl.answer(argument))
-                addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, flags & O_CLOEXEC))
+                addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, request.fd_flags & O_CLOEXEC))
                 number = fcntl.ioctl(listener, _NOTIF_ADDFD, addfd)
+            finally:
+                os.close(file)  # if nobody else has it, the buffer is released
         except OSError:
             if copies_first:
                 self._copy_to_user(listener, call, ioctl.answer(argument))
             raise
-        self._copy_to_user(listener, call, ioctl.answer(argument, number))
+        syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))  # who has got it is there
 
-    @contextlib.contextmanager
-    def _buffer(
-        self, call: _Call, heap: DmaHeap, ioctl: AllocIoctl, argument: bytes
-    ) -> Iterator[tuple[int, int]]:
-        """A new buffer's file, ours only here, with the flags that it is to have. Raises OSError.
-
-        Where nobody else has it in the end it is released.
-        """
-        request = ioctl.request(argument)
-        task = task_of(self._proc, call.pid)
+    def _buffer(self, call: _Call, heap: DmaHeap, request: Request) -> int:
+        """A new buffer's file. Raises OSError."""
+        task = self._task(call.pid)
         try:
             self._watch()
         except OSError as error:
@@ -275,14 +273,30 @@ class Supervisor:
         with self._mount.machine_lock, self._acting(task):
             buffer = self._made.allocate(heap.name, request.length, request.fd_flags, task.pid, task.comm)
             try:
-                file = self._file(buffer)
+                return self._file(buffer)
             except OSError as error:
                 self._made.release(buffer.ino)
                 raise self._no_memory(error) from None
+
+    def _task(self, pid: int) -> Task:
+        """``current``, as ``task_of()``; of the last caller only its name is read again.
+
+        Its directory of /proc is kept open, which never becomes that of another task with the same pid.
+        """
+        last, directory, own = self._caller
         try:
-            yield file, request.fd_flags
-        finally:
-            os.close(file)
+            if last != pid:
+                raise ProcessLookupError
+            return Task(own, _comm(directory))
+        except OSError:
+            self._caller = 0, -1, 0
+            if directory >= 0:
+                os.close(directory)
+        with contextlib.suppress(OSError):  # before it is asked: whose this is has not ended since
+            directory = os.open(str(pid), os.O_PATH | os.O_CLOEXEC)
+            self._caller = pid, directory, task_of(self._proc, pid).pid
+            return Task(self._caller[2], _comm(directory))
+        return task_of(self._proc, pid)
 
     def _no_memory(self, error: OSError) -> OSError:
         """What the program is told where it is the host that has no more; sim/log says what of."""
@@ -360,6 +374,15 @@ class Supervisor:
 
     def _open_proc(self, path: str, flags: int) -> int:
         return os.open(path, flags, dir_fd=self._proc)
+
+
+def _comm(directory: int) -> str:
+    """The name of the task whose directory of /proc that is. Raises OSError if it has ended."""
+    file = os.open("comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(file, 64).rstrip(b"\n").decode("utf-8", "replace")
+    finally:
+        os.close(file)
 
 
 def _memfd(size: int) -> int:
