@@ -6,6 +6,7 @@ All tools that look at a board read it through ``Root``. Paths in it are relativ
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import posixpath
 import tarfile
@@ -17,7 +18,7 @@ from typing import Protocol
 MAX_FILE = 1 << 30
 
 #: What reading a damaged tar raises, compressed or not.
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
 #: What means that a board does not have a file.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.EISDIR)
 

@@ -27,6 +27,8 @@ from cmafs.run.progress import Bar
 MAX_LINE = 1 << 16
 #: Events that are kept in memory; of a larger capture the file is read twice.
 KEPT = 1 << 18
+#: What reading a packed file that is damaged raises.
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _WANTED = (
     "wanted is the text of trace, trace_pipe, `trace-cmd report` or `perf script` with the events of cma, "
     "or a kernel log with debugging of mm/cma.c"
@@ -34,7 +36,8 @@ _WANTED = (
 
 
 class Capture:
-    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file
+    until the capture, as a context, ends.
 
     Raises CommandFailed.
     """
@@ -42,17 +45,31 @@ class Capture:
     def __init__(self, path: str) -> None:
         self.path = path
         self._spool: IO[bytes] | None = None
-        if path == "-":
+        text = _recorded(path) if path != "-" and is_tar(path) else None
+        if path == "-" or text is not None:
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
-            shutil.copyfileobj(sys.stdin.buffer, self._spool)
-        elif is_tar(path):
-            self._spool = _recorded(path)
+            shutil.copyfileobj(sys.stdin.buffer if text is None else io.BytesIO(text), self._spool)
+            self._spool.flush()
+        try:
+            self._survey()
+        except CommandFailed:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def _survey(self) -> None:
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
-            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
+            raise CommandFailed(f"{self.path}: no allocation and no release in it; {_WANTED}")
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""
@@ -73,7 +90,7 @@ class Capture:
     def _read(self, reader: Reader, title: str) -> Iterator[Event]:
         try:
             yield from reader.events(self._lines(title))
-        except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        except (*DAMAGED, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CommandFailed(f"{self.path}: {why}; {_WANTED}") from None
 
@@ -115,26 +132,25 @@ def is_tar(path: str) -> bool:
     """Whether a file is a tar, compressed or not."""
     try:
         return Path(path).is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+    except DAMAGED:
         return False
 
 
-def _recorded(path: str) -> IO[bytes]:
+def _recorded(path: str) -> bytes:
     """The trace in a tar of `cmafs record`, or else the log."""
     from cmafs.board.root import RootError, open_root
 
     try:
         root = open_root(path)
-        text = root.read("trace") or root.read("dmesg") or b""
+        return root.read("trace") or root.read("dmesg") or b""
     except RootError as error:
         raise CommandFailed(str(error)) from None
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
-    spool.write(text)
-    spool.flush()
-    return spool
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:
-    """The text that a transcript's script printed."""
-    for line in lines:
-        yield from json.loads(line).get("script_output", ())
+    """The text that a transcript's script printed. Raises ValueError."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield from map(str, json.loads(line).get("script_output", ()))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f"line {number}: no transcript's") from None

@@ -78,11 +78,9 @@ def run_compare(args: argparse.Namespace) -> int:
 def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
-    import lzma
-    import zlib
 
     from cmafs.board.root import RootError, open_root
-    from cmafs.cli.capture import is_tar, unpacked
+    from cmafs.cli.capture import DAMAGED, is_tar, unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 
@@ -97,10 +95,9 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
             return parse(walk.decode().splitlines(), name), root
         with open_named(file) as packed, io.TextIOWrapper(unpacked(packed), encoding="utf-8") as lines:
             return parse(lines, name), None
-    except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
-    except OSError as error:
-        raise CommandFailed(f"{file}: {error.strerror or error}") from None
+    except (BadTranscript, RootError, UnicodeDecodeError, *DAMAGED) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CommandFailed(f"{file}: {why.removeprefix(f'{file}: ')}") from None
 
 
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
@@ -122,7 +119,10 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
     except (BadOption, ConfigError, DtError, UnknownKernel) as error:
         raise CommandFailed(f"{args.file}: {error}") from None
     if root is not None:
-        adopt(machine.booted.cma, transcript)
+        try:
+            adopt(machine.booted.cma, transcript)
+        except OSError:
+            raise CommandFailed(f"{args.file}: {_WALK}: its first bitmap is none") from None
     return machine.syscalls
 
 
@@ -158,10 +158,14 @@ def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
 
 
 def _board_config(root: Root | None) -> list[str]:
-    """The configuration of the board's kernel, if it was saved."""
+    """The configuration of the board's kernel, if it was saved. Raises ConfigError."""
     import gzip
 
-    from cmafs.lib.kconfig import FileLine
+    from cmafs.cli.capture import DAMAGED
+    from cmafs.lib.kconfig import ConfigError, FileLine
 
     found = next((data for name in _CONFIGS if root and (data := root.read(name))), None)
-    return [FileLine(line) for line in gzip.decompress(found).decode().splitlines()] if found else []
+    try:
+        return [FileLine(line) for line in gzip.decompress(found).decode().splitlines()] if found else []
+    except (*DAMAGED, ValueError) as error:
+        raise ConfigError(f"its config.gz is damaged: {error}") from None

@@ -174,8 +174,8 @@ def boot_from(
     from cmafs import api
     from cmafs.init.main import KernelPanic
 
-    options = MachineOptions.chosen(args, **changes)
     try:
+        options = MachineOptions.chosen(args, **changes)
         if getattr(args, "load", None):
             return _loaded(args.load, options, clock)
         machine = api.boot(options, clock=clock or api.RealClock())

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from cmafs.board.areas import set_runs
 from cmafs.board.root import Root, read_text
 from cmafs.lib.intervals import union, without
-from cmafs.lib.kstrtox import kstrtoull
+from cmafs.lib.kstrtox import kstrtoull, u32_array
 from cmafs.mm.cma_areas import Cma, CmaAreas
 from cmafs.replay.machine import occupy, used_in, vacate
 from cmafs.replay.transcript import Transcript
 
 _FIRMWARE = "sys/firmware"
-_RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+_RAM = re.compile(r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM$", re.MULTILINE)
 
 
 def board_dts(root: Root) -> str | None:
@@ -55,12 +56,15 @@ def _node(root: Root, path: str, name: str) -> Iterator[str]:
 
 
 def adopt(areas: CmaAreas, transcript: Transcript) -> None:
-    """Bring the area of a walk to the state in which it was found: its first bitmap, before any write."""
+    """Bring the area of a walk to the state in which it was found: its first bitmap, before any write.
+
+    Raises OSError for a bitmap that is none.
+    """
     for op in transcript.operations:
         if op["op"] != "R":
             return
         if op["path"].endswith("/bitmap") and (cma := _area(areas, op["path"])):
-            _become(cma, [kstrtoull(word, 10) for word in op["out"].split()])
+            _become(cma, u32_array(op["out"].encode("latin-1")))
             return
 
 
@@ -70,12 +74,10 @@ def _area(areas: CmaAreas, path: str) -> Cma | None:
     return next((cma for cma in areas if directory in (cma.name, f"cma-{cma.name}"[:15])), None)
 
 
-def _become(cma: Cma, words: list[int]) -> None:
+def _become(cma: Cma, words: bytes) -> None:
     """An area's pages are in use as the bitmap says."""
-    base, end, unit = cma.base_pfn, cma.ranges[0].end_pfn, 1 << cma.order_per_bit
-    bits = (index * 32 + bit for index, word in enumerate(words) for bit in range(32) if word >> bit & 1)
-    pages = (base + bit * unit for bit in bits)
-    there = union((pfn, pfn + unit) for pfn in pages if pfn < end)
+    base, end = cma.base_pfn, cma.ranges[0].end_pfn
+    there = list(set_runs(words, base, end, cma.order_per_bit))
     vacate(cma, list(without(used_in(cma, base, end), there)))
     for low, high in there:
         occupy(cma, low, high)
