@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import lzma
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import boot_support
+import replay
+from replay import TRANSCRIPTS
 
 from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
@@ -15,10 +14,9 @@ from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields
+from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields, ZoneSpan
 from cmafs.sim.validate import validate
 
-TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 MIB_PAGES = 256
 
 
@@ -72,7 +70,8 @@ def layout(
     """Memory ``[start, start + pages)`` below and above ``dma32_end``; areas as (first pfn, pages)."""
     end = start + pages
     low = min(end, dma32_end)
-    zones = (("DMA32", start, low), ("Normal", low, end)) if start < low else (("Normal", start, end),)
+    normal = ZoneSpan("Normal", max(start, low), end)
+    zones = (ZoneSpan("DMA32", start, low), normal) if start < low else (normal,)
     taken = tuple((base, base + count) for base, count in cma) + reserved
     return MemoryLayout(page_shift, pageblock_order, max_page_order, zones, ((start, end),), taken)
 
@@ -123,8 +122,8 @@ class Recorded(NamedTuple):
 
 def recorded(name: str) -> Recorded:
     """Boots the machine of a transcript on this side."""
-    found = next(boot_support.transcripts(f"{name}.jsonl.xz"))
-    with lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt") as text:
-        dmesg = next(entry["dmesg"] for entry in map(json.loads, text) if "dmesg" in entry)
-    machine = boot_support.boot(found.tree(), found.kernel, found.cmdline, found.arch)
-    return Recorded(Booted(machine.memory, machine.cma, machine.log), found.script_output or [], dmesg)
+    transcript = replay.load(TRANSCRIPTS / f"{name}.jsonl.xz")
+    machine = boot_support.RecordedBoot(transcript).machine()
+    return Recorded(
+        Booted(machine.memory, machine.cma, machine.log), transcript.script_output, transcript.dmesg
+    )

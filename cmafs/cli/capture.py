@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -39,17 +40,19 @@ class Capture:
     """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file
     until the capture, as a context, ends.
 
-    Raises CommandFailed.
+    ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.release = ""
         self._spool: IO[bytes] | None = None
-        text = _recorded(path) if path != "-" and is_tar(path) else None
-        if path == "-" or text is not None:
+        if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
-            shutil.copyfileobj(sys.stdin.buffer if text is None else io.BytesIO(text), self._spool)
+            shutil.copyfileobj(sys.stdin.buffer, self._spool)
             self._spool.flush()
+        elif is_tar(path):
+            self._spool, self.release = _recorded(path)
         try:
             self._survey()
         except CommandFailed:
@@ -75,7 +78,7 @@ class Capture:
         """Its events, of the tracepoints if it has them."""
         if self._kept is not None:
             traced = bool(self.facts.traced)
-            return (event for event in self._kept if (event.page is None) == traced or event.kind == LOST)
+            return (event for event in self._kept if event.kind == LOST or event.logged != traced)
         return self._read(Reader("trace" if self.facts.traced else "log"), title)
 
     def _keep(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -100,7 +103,7 @@ class Capture:
             size = os.fstat(raw.fileno()).st_size
             bar = Bar(title)
             stack.callback(bar.clear)
-            text = io.TextIOWrapper(unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
+            text = _text(unpacked(raw))
             stack.callback(text.detach)
             lines = iter(lambda: text.readline(MAX_LINE), "")
             if ".jsonl" in Path(self.path).suffixes[-2:]:
@@ -128,6 +131,13 @@ def unpacked(raw: io.BufferedReader) -> Any:
     return raw
 
 
+def _text(file: Any) -> io.TextIOWrapper:
+    """Its text: UTF-8, or UTF-16 as the shell of Windows writes what it is told to write to a file."""
+    file = file if hasattr(file, "peek") else io.BufferedReader(file)
+    wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
+
+
 def is_tar(path: str) -> bool:
     """Whether a file is a tar, compressed or not."""
     try:
@@ -136,15 +146,24 @@ def is_tar(path: str) -> bool:
         return False
 
 
-def _recorded(path: str) -> bytes:
-    """The trace in a tar of `cmafs record`, or else the log."""
-    from cmafs.board.root import RootError, open_root
+def _recorded(path: str) -> tuple[IO[bytes], str]:
+    """The trace in a tar of `cmafs record`, or else the log; and the release."""
+    from cmafs.board.memory import release
+    from cmafs.board.root import MAX_TAR, RootError, TarRoot
+    from cmafs.replay.transcript import RELEASE
 
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
     try:
-        root = open_root(path)
-        return root.read("trace") or root.read("dmesg") or b""
+        root = TarRoot(path)
+        for name in ("trace", "dmesg"):
+            if root.copy(name, spool, MAX_TAR):
+                break
+        found = RELEASE.search(release(root))
     except RootError as error:
+        spool.close()
         raise CommandFailed(str(error)) from None
+    spool.flush()
+    return spool, found[0] if found else ""
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands
-from cmafs.cli.replay import own_machine
 
 if TYPE_CHECKING:
     from cmafs.learn.lesson import Lesson
@@ -41,10 +40,9 @@ examples:
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `learn` to the parser."""
-    del machine  # the lesson's counts where the user chooses nothing
     parser = commands.add_parser(
         "learn",
-        parents=[own_machine()],
+        parents=[machine],
         help="lessons in the shell: what CMA is, and what to do when it fails",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -159,8 +157,8 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
         MachineOptions.named(**dict(lesson.machine))
     except BadOption as error:
         raise CommandFailed(f"{path}: machine: {error}") from None
-    for option, value in {"kernel": "6.12", "dts": "virt", **dict(lesson.machine)}.items():
-        if getattr(args, option) in (None, [], False):
+    for option, value in dict(lesson.machine).items():
+        if args.load is None and getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:
         furnish(Path(place), path, lesson, args.check)

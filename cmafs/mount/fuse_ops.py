@@ -14,10 +14,12 @@ import errno
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from ctypes import memmove, string_at
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +27,7 @@ import fuse
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.open import OpenFiles
+from cmafs.mount.ending import explain
 from cmafs.mount.fuse_fifo import FifoFeeders
 
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
@@ -103,7 +106,8 @@ class FuseMount:
         self._uid, self._gid = os.geteuid(), os.getegid()
         lock = threading.Lock()
         self._lock: contextlib.AbstractContextManager[object] = lock
-        self.feeders = FifoFeeders(mountpoint, vfs, lock, report)
+        self._starved = False
+        self.feeders = FifoFeeders(mountpoint, vfs, lock, self.failed)
 
     @property
     def machine_lock(self) -> contextlib.AbstractContextManager[object]:
@@ -118,7 +122,8 @@ class FuseMount:
     def main(self, options: Mapping[str, str | bool]) -> None:
         """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.
 
-        Raises RuntimeError if libfuse cannot mount; what it has printed says why.
+        Raises RuntimeError if libfuse cannot mount; what it has printed says why. Raises MemoryError if
+        there was no memory to go on with.
         """
         given = {**OPTIONS, **options}.items()
         words = [name if value is True else f"{name}={value}" for name, value in given if value]
@@ -126,13 +131,17 @@ class FuseMount:
         argv = (ctypes.c_char_p * len(args))(*args)
         operations = self._operations()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # libfuse takes what nobody else has taken
+        sys.unraisablehook = self._unraisable
         try:
             size = ctypes.sizeof(operations)
             if fuse._libfuse.fuse_main_real(len(args), argv, ctypes.byref(operations), size, None):
                 raise RuntimeError("fuse_main_real")
         finally:
+            sys.unraisablehook = sys.__unraisablehook__
             signal.signal(signal.SIGINT, before)
             self.feeders.stop()
+        if self._starved:
+            raise MemoryError
 
     def _operations(self) -> Any:
         """``struct fuse_operations`` of this mount's handlers."""
@@ -161,8 +170,28 @@ class FuseMount:
         """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
         if isinstance(error, OSError) and error.errno:
             return -error.errno
-        self._report("".join(traceback.format_exception(error)))
-        return -errno.EIO
+        self.failed(error)
+        return -errno.ENOMEM if self._starved else -errno.EIO
+
+    def failed(self, error: BaseException) -> None:
+        """What no kernel answers: reported as a bug of ours, or, without memory, the end of this mount.
+
+        What was under way when memory ran out may be half done: nobody is to see such a machine.
+        """
+        if not isinstance(error, MemoryError):
+            self._report("".join(traceback.format_exception(error)))
+        elif not self._starved:
+            self._starved = True
+            with contextlib.suppress(MemoryError):
+                self._report(explain(error))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _unraisable(self, failure: Any) -> None:
+        """A handler that failed where it could not catch it: in the making of its arguments."""
+        if issubclass(failure.exc_type, MemoryError):
+            self.failed(MemoryError())
+        else:
+            sys.__unraisablehook__(failure)
 
     # names
 
@@ -282,11 +311,10 @@ class FuseMount:
         """read(2), pread(2): at most 128 KiB arrive at a time."""
         try:
             with self._lock:
-                file, inode = self._files[fip.contents.fh]
-                data = self._vfs.read(file, inode, size, offset)
+                data = self._files[fip.contents.fh][0].read(size, offset)
                 length = len(data)
                 assert length <= size, (length, size)
-                ctypes.memmove(buf, data, length)
+                memmove(buf, data, length)
                 return length
         except BaseException as error:
             return self._failed(error)
@@ -295,25 +323,24 @@ class FuseMount:
         """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
         try:
             with self._lock:
-                file = self._files[fip.contents.fh][0]
-                return self._vfs.write(file, ctypes.string_at(buf, size), offset)
+                return self._files[fip.contents.fh][0].write(string_at(buf, size), offset)
         except BaseException as error:
             return self._failed(error)
 
     def ioctl(self, path: bytes | None, cmd: int, arg: Any, fip: Any, flags: int, data: int | None) -> int:
         """ioctl(2) with the argument that the command's number describes, copied in and back."""
         size = cmd >> _IOC_SIZESHIFT & _IOC_SIZEMASK if data else 0
-        argument = bytearray(ctypes.string_at(data, size)) if data else bytearray()
-        result = self._vfs.ioctl(self._files[fip.contents.fh][0], cmd, argument)
+        argument = bytearray(string_at(data, size)) if data else bytearray()
+        result = self._files[fip.contents.fh][0].ioctl(cmd, argument)
         if data:
-            ctypes.memmove(data, bytes(argument), size)
+            memmove(data, bytes(argument), size)
         return result
 
     def release(self, path: bytes | None, fip: Any) -> int:
         """The last descriptor is closed."""
         try:
             with self._lock:
-                self._vfs.release(self._files.pop(fip.contents.fh)[0])
+                self._files.pop(fip.contents.fh)[0].release()
                 return 0
         except BaseException as error:
             return self._failed(error)
@@ -347,7 +374,7 @@ class FuseMount:
         if not isinstance(link, Symlink):
             fail(errno.EINVAL)
         target = os.fsencode(link.target)[: size - 1] + b"\0"
-        ctypes.memmove(buf, target, len(target))
+        memmove(buf, target, len(target))
 
     def create(self, path: bytes, mode: int, fip: Any) -> None:
         """open(2) with O_CREAT of a name that is not there."""
