@@ -74,8 +74,9 @@ class User:
             self._command_line(step, quoted[0])
         elif match := re.fullmatch(r"build the kernel with CONFIG_(\w+=\d+)", step):
             self.options = replace(self.options, config=(*self.options.config, match[1]))
-        elif match := re.fullmatch(r"drop `(.*)` from (/\S+)", step):
-            self._there(match[2]).props.pop(match[1])
+        elif match := re.fullmatch(r"drop `(.*)` from (/.*)", step):
+            for path in match[2].split(" and "):
+                self._there(path).props.pop(match[1], None)
         elif match := re.match(r"give (/\S+) ", step):
             if step.endswith("instead of its place"):
                 self._there(match[1]).props.pop("reg", None)
