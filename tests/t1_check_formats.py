@@ -128,6 +128,18 @@ def test_github_annotations(capsys: Capture, bad: str) -> None:
     )
 
 
+def test_remedies_that_differ_name_their_kernels(capsys: Capture, tmp_path: Path) -> None:
+    path = dts.write(
+        tmp_path, "a.dts", dts.tree('a { compatible = "shared-dma-pool"; reusable; reg = <0>; };')
+    )
+    _, out, _ = check(capsys, path, "--kernel", "5.10,6.1,6.12", "--format", "github")
+    assert annotation(out.strip())["message"].endswith(
+        "Remedy: on 5.10.223: say how much, for instance `size = <0x0 0x400000>;`; "
+        "on 6.1.192, 6.12.117: say how much, for instance `size = <0x0 0x200000>;`. "
+        "Kernels: 5.10.223, 6.1.192, 6.12.117."
+    )
+
+
 def test_junit(capsys: Capture, bad: str) -> None:
     status, out, err = check(capsys, "rpi4", bad, "no.dts", "--kernel", "6.1,6.12", "--format", "junit")
     assert (status, err.count("\n")) == (2, 2)
