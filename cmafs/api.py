@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs.abi import UnknownKernel
 from cmafs.abi.config_sets import NAMES
-from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR, Request, allocate, release
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, O_RDWR
+from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.fs.sim.snapshot import MAX_FILE, BadSnapshot, parse, replay
 from cmafs.fs.tree import build_tree
-from cmafs.init.journal import HEAPS_USED
+from cmafs.init.journal import BadSnapshot
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
@@ -36,10 +36,11 @@ from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten
 
 if TYPE_CHECKING:
-    from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
+    from cmafs.drivers.dma_buf.buffer import DmaBuf
     from cmafs.fs.dentry import Directory
     from cmafs.fs.namei import Stat
     from cmafs.init.machine import BootedMachine
+    from cmafs.of.base import DeviceTree
     from cmafs.sim.log import SimLog
 
 __all__ = [
@@ -86,12 +87,12 @@ class RealClock:
 
 
 def config_lines(config: Iterable[str]) -> Iterator[str]:
-    """``KEY=VALUE`` and names of sets as they are, else the lines of the file of that name.
+    """Lines and names of sets as they are, else the lines of the file of that name.
 
     Raises BadOption.
     """
     for item in config:
-        if "=" in item or item in NAMES:
+        if "=" in item or item in NAMES or isinstance(item, FileLine):
             yield item
             continue
         try:
@@ -111,18 +112,18 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
 class HeapBuffer:
     """A buffer of a heap; ``pfn`` its first page, ``size`` in bytes. As a context it is closed at its end."""
 
-    def __init__(self, booted: BootedMachine, buffer: DmaBuf) -> None:
-        self._booted, self._buffer = booted, buffer
+    def __init__(self, buffers: Buffers, buffer: DmaBuf) -> None:
+        self._buffers, self._buffer = buffers, buffer
         self.pfn, self.size = buffer.pfn, buffer.size
 
     def set_name(self, name: str) -> None:
         """``DMA_BUF_SET_NAME``: at most 31 bytes. Raises OSError EINVAL."""
-        self._buffer.set_name(encode(name) + b"\0")
+        self._buffers.set_name(self._buffer.ino, encode(name) + b"\0")
 
     def close(self) -> None:
         """Drop the only reference; a second call does nothing."""
         if not self._buffer.released:
-            release(self._booted, self._buffer)
+            self._buffers.release(self._buffer.ino)
 
     def __enter__(self) -> HeapBuffer:
         return self
@@ -134,8 +135,8 @@ class HeapBuffer:
 class Heap:
     """A heap of a machine in process."""
 
-    def __init__(self, booted: BootedMachine, heap: DmaHeap) -> None:
-        self._booted, self._heap = booted, heap
+    def __init__(self, booted: BootedMachine, name: str) -> None:
+        self._booted, self._name = booted, name
 
     def alloc(self, size: int) -> HeapBuffer:
         """``DMA_HEAP_IOCTL_ALLOC``: a buffer of ``size`` bytes, whole pages.
@@ -143,9 +144,9 @@ class Heap:
         Raises OSError EINVAL, ENOMEM.
         """
         task = self._booted.current()
-        request = Request(size, O_RDWR | O_CLOEXEC)
-        self._booted.clock.forget(HEAPS_USED)
-        return HeapBuffer(self._booted, allocate(self._booted, self._heap, request, task.pid, task.comm))
+        buffers = Buffers(self._booted)
+        made = buffers.allocate(self._name, size, O_RDWR | O_CLOEXEC, task.pid, task.comm)
+        return HeapBuffer(buffers, made)
 
 
 class Files:
@@ -204,17 +205,23 @@ class Machine(Files):
 
     @classmethod
     def boot(
-        cls, options: MachineOptions | None = None, *, clock: Clock | None = None, **chosen: Any
+        cls,
+        options: MachineOptions | None = None,
+        *,
+        clock: Clock | None = None,
+        tree: DeviceTree | None = None,
+        **chosen: Any,
     ) -> Machine:
         """Boot the machine of ``options``, or of its fields as keywords: ``boot(dts="rpi4", kernel="6.1")``.
 
-        Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
+        Without ``clock`` its time stands still until told to pass. ``tree``: instead of the one that the
+        options name, its overlays already applied. Raises DtError, UnknownKernel,
         ConfigError, BadOption, each one line for the user, and KernelPanic where a real
         kernel would not survive.
         """
         options = options or MachineOptions.named(**chosen)
         lines = tuple(config_lines(options.config))
-        tree = load(options.dts, options.overlays)
+        tree = load(options.dts, options.overlays) if tree is None else tree
         booted = start_kernel(tree, replace(options, config=lines), clock or ManualClock())
         if isinstance(clock, RealClock):
             clock.start()
@@ -226,6 +233,8 @@ class Machine(Files):
 
         Its time goes on where it was, with ``clock`` by itself. Raises BadSnapshot, one line for the user.
         """
+        from cmafs.fs.sim.snapshot import MAX_FILE, parse, replay
+
         try:
             data = read_named(str(file), MAX_FILE)
             found = parse(data)
@@ -233,13 +242,14 @@ class Machine(Files):
                 unflatten(found.source, found.tree), found.options, ManualClock(found.start)
             )
             machine = cls(booted)
+            booted.clock.clock = ManualClock(found.now)  # at which all is closed that nobody has here
             replay(found, booted, machine.root, machine.syscalls, machine.vfs)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise BadSnapshot(f"{file}: {why}") from None
         if clock is not None:
             clock.start(found.now)
-        booted.clock.clock = clock or ManualClock(found.now)
+            booted.clock.clock = clock
         return machine
 
     def save(self, file: str | Path) -> None:
@@ -305,7 +315,7 @@ class Machine(Files):
         if name not in self.booted.dma_heaps:
             there = ", ".join(self.booted.dma_heaps) or "none"
             raise OSError(errno.ENOENT, f"no heap {name}; there are: {there}")
-        return Heap(self.booted, self.booted.dma_heaps[name])
+        return Heap(self.booted, name)
 
 
 boot = Machine.boot

@@ -21,7 +21,7 @@ from bench_support import RECORDS
 
 HERE = Path(__file__).resolve().parent
 NOW, LAST = HERE / "bench/now.json", HERE / "bench/last.json"
-SUBJECTS = ("bench_mm.py", "bench_cma.py", "bench_fuse.py", "bench_run.py")
+SUBJECTS = ("bench_mm.py", "bench_cma.py", "bench_fuse.py", "bench_steps.py", "bench_run.py")
 #: Changes below this are noise.
 NOTABLE = 0.15
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from boot_support import Transcript, transcripts
+from boot_support import RecordedBoot, transcripts
 
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
@@ -46,9 +46,9 @@ _SECTION = re.compile(
 )
 
 
-def differences(recorded: Transcript, machine: BootedMachine) -> list[str]:
+def differences(recorded: RecordedBoot, machine: BootedMachine) -> list[str]:
     """One line for each answer of the machine that is not the recorded one."""
-    state = state_differences(recorded.script_output or [], Syscalls(build_tree(machine)))
+    state = state_differences(recorded.script_output, Syscalls(build_tree(machine)))
     return [*state, *log_differences(recorded, machine)]
 
 
@@ -146,7 +146,7 @@ def selected(lines: list[str]) -> list[str]:
     return [line for line in first if _SELECTED.search(line) and not line.startswith("Policy zone")]
 
 
-def log_differences(recorded: Transcript, machine: BootedMachine) -> Iterator[str]:
+def log_differences(recorded: RecordedBoot, machine: BootedMachine) -> Iterator[str]:
     """The lines of the log that were kept, and are not alike."""
     theirs, ours = selected(recorded.boot), selected(machine.log.lines())
     known = _kept(recorded.directory)
@@ -176,9 +176,9 @@ def _memory_figures(lines: list[str]) -> list[dict[str, int]]:
     return found
 
 
-def image_differences(recorded: Transcript, machine: BootedMachine) -> Iterator[str]:
+def image_differences(recorded: RecordedBoot, machine: BootedMachine) -> Iterator[str]:
     """What the ``Memory:`` line says of a kernel whose image cmafs knows: those built from tinyconfig."""
-    allowed = 0 if recorded.arch == "x86_64" else 8
+    allowed = 0 if recorded.header["arch"] == "x86" else 8
     theirs, ours = _memory_figures(recorded.boot), _memory_figures(machine.log.lines())
     for wanted, found in zip(theirs, ours, strict=True):
         for name in wanted.keys() | found.keys():

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 import re
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+from replay import TRANSCRIPTS, load
 
 from cmafs.init.machine import BootedMachine
 from cmafs.init.main import start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
-from cmafs.lib.kconfig import FileLine
 from cmafs.of import fdt
 from cmafs.of.base import DeviceNode, DeviceTree
-
-TRANSCRIPTS = Path(__file__).parent / "transcripts"
+from cmafs.replay.transcript import Transcript, header_config, header_dts, machine_options
 
 _TOKEN = re.compile(
     r'\s+|//[^\n]*|/\*.*?\*/|(/memreserve/)|(/dts-v1/)|("[^"]*")|([{};=<>])|([^\s{};=<>"]+)', re.S
@@ -120,34 +115,23 @@ def areas(machine: BootedMachine) -> list[tuple[str, int, int]]:
     return [(cma.name, cma.base_pfn << shift, cma.count << shift) for cma in machine.cma]
 
 
-@dataclass
-class Transcript:
-    """A recorded boot: its header, and what its script printed."""
+class RecordedBoot:
+    """What the boot tests ask of a transcript."""
 
-    directory: str
-    name: str
-    header: dict[str, Any]
-    boot: list[str]
-    script_output: list[str] | None = None
-
-    @property
-    def arch(self) -> str:
-        return {"x86": "x86_64"}.get(self.header["arch"], self.header["arch"])
-
-    @property
-    def kernel(self) -> str:
-        """The release: the name of an image says more than that."""
-        match = re.search(r"\d+\.\d+(\.\d+)?", self.header["kernel"])
-        assert match
-        return match[0]
+    def __init__(self, found: Transcript) -> None:
+        self.name = found.name
+        self.directory = found.name.partition("/")[0]
+        self.header = found.header
+        self.boot: list[str] = found.header["boot"]
+        self.script_output = found.script_output
 
     @property
     def cmdline(self) -> str:
         """The whole command line, as the log has it; the first recordings' headers only have its end."""
         logged = [line.split(": ", 1)[1] for line in self.boot if line.startswith("Kernel command line: ")]
-        printed = iter(self.script_output or [])
+        printed = iter(self.script_output)
         logged += [next(printed) for line in printed if line == "KERNELCMDLINE"]
-        console = "ttyS0" if self.arch == "x86_64" else "ttyAMA0"
+        console = "ttyS0" if self.header["arch"] == "x86" else "ttyAMA0"
         return next(iter(logged), f"console={console} quiet panic=-1 {self.header['cmdline']}")
 
     @property
@@ -158,34 +142,20 @@ class Transcript:
     @property
     def survived(self) -> bool:
         """Whether user space came up."""
-        return self.script_output is not None
+        return bool(self.script_output)
 
     def machine(self) -> BootedMachine:
         """The machine of the header, booted. Raises KernelPanic."""
-        lines = self.header.get("config")
-        config = ("tiny",) if lines is None else tuple(map(FileLine, lines))
+        config = header_config(self.header)
         if "numa=fake" in self.cmdline:  # obeyed by a kernel whose header does not name the option
-            config = (*config, "CONFIG_NUMA_EMU=y")
-        options = MachineOptions(kernel=self.kernel, arch=self.arch, cmdline=self.cmdline, config=config)
-        return start_kernel(self.tree(), options, ManualClock())
+            config.append("CONFIG_NUMA_EMU=y")
+        named = {**machine_options(self.header), "cmdline": self.cmdline}
+        return start_kernel(self.tree(), MachineOptions(**named, config=tuple(config)), ManualClock())
 
     def tree(self) -> DeviceTree:
-        """The header's tree; else one made of the memblock dump (x86_64), or of the guest's size (arm64)."""
-        if text := self.header.get("dts"):
-            return compiled(text) if re.search(r"&|\b(chosen|cpus)\b", text) else parse_dts(text)
-        memory, reserves = [], []
-        dumped = any(line.startswith(" memory[") for line in self.boot)
-        pattern = r" (memory|reserved)\[\w+\]\s+" if dumped else r"  (node) +\d+: "
-        for line in self.boot:
-            match = re.match(pattern + r"\[(?:mem )?(0x\w+)-(0x\w+)\]", line)
-            if not match:
-                continue
-            start, size = int(match[2], 16), int(match[3], 16) + 1 - int(match[2], 16)
-            if match[1] != "reserved":
-                memory.append(" ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in (start, size)))
-            elif self.arch == "x86_64":
-                reserves.append(f"/memreserve/ {start:#x} {size:#x};")
-        return tree_of(memory=f"<{' '.join(memory)}>", head=" ".join(reserves))
+        """The tree of the header."""
+        text = header_dts(self.header)
+        return compiled(text) if re.search(r"&|\w:\s", text) else parse_dts(text)
 
 
 def compiled(text: str) -> DeviceTree:
@@ -196,13 +166,6 @@ def compiled(text: str) -> DeviceTree:
         return fdt.load(dts.name)
 
 
-def transcripts(pattern: str) -> Iterator[Transcript]:
+def transcripts(pattern: str) -> Iterator[RecordedBoot]:
     """The recorded boots whose file matches."""
-    for path in sorted(TRANSCRIPTS.glob(pattern)):
-        objects = [json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines()]
-        header = objects[0]["header"]
-        name = f"{path.parent.name}/{path.name.removesuffix('.jsonl.xz')}"
-        found = Transcript(path.parent.name, name, header, header.get("boot", []))
-        for entry in objects[1:]:
-            found.script_output = entry.get("script_output", found.script_output)
-        yield found
+    return map(RecordedBoot, map(load, sorted(TRANSCRIPTS.glob(pattern))))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import lzma
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import boot_support
+import replay
+from replay import TRANSCRIPTS
 
 from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
@@ -18,7 +17,6 @@ from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields
 from cmafs.sim.validate import validate
 
-TRANSCRIPTS = Path(__file__).resolve().parent / "transcripts"
 MIB_PAGES = 256
 
 
@@ -123,8 +121,8 @@ class Recorded(NamedTuple):
 
 def recorded(name: str) -> Recorded:
     """Boots the machine of a transcript on this side."""
-    found = next(boot_support.transcripts(f"{name}.jsonl.xz"))
-    with lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt") as text:
-        dmesg = next(entry["dmesg"] for entry in map(json.loads, text) if "dmesg" in entry)
-    machine = boot_support.boot(found.tree(), found.kernel, found.cmdline, found.arch)
-    return Recorded(Booted(machine.memory, machine.cma, machine.log), found.script_output or [], dmesg)
+    transcript = replay.load(TRANSCRIPTS / f"{name}.jsonl.xz")
+    machine = boot_support.RecordedBoot(transcript).machine()
+    return Recorded(
+        Booted(machine.memory, machine.cma, machine.log), transcript.script_output, transcript.dmesg
+    )

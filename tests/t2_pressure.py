@@ -4,10 +4,13 @@ given back.
 
 from __future__ import annotations
 
+import json
+import lzma
 import re
 
 import pytest
 from mm_support import Booted, Recorded, names, recorded
+from replay import TRANSCRIPTS
 
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.vmscan import drop_caches
@@ -107,9 +110,10 @@ REPORT = re.compile(r" free:(\d+) free_pcp:\d+ free_cma:(\d+)$")
 @pytest.mark.parametrize("name", ["4.15/pins-1", "5.4/pins-1"])
 def test_cma_is_the_last_to_go_before_5_8(name: str) -> None:
     """Reports of the killer in ``pins``, whose program filled all memory to get a page of CMA."""
-    there = recorded(name)
-    machine = there.machine
-    reports = [(int(m[1]), int(m[2])) for m in map(REPORT.match, there.dmesg) if m]
+    machine = recorded(name).machine
+    with lzma.open(TRANSCRIPTS / f"{name}.jsonl.xz", "rt") as lines:
+        log = [line for entry in map(json.loads, lines) for line in entry.get("dmesg", ())]
+    reports = [(int(m[1]), int(m[2])) for m in map(REPORT.match, log) if m]
     spawn(machine.memory, "hog", "anon", 0)
     for free, free_cma in reports:
         grow(machine.memory, "hog", max(0, machine.free() - free))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import replay
-from boot_support import Transcript, transcripts
+from boot_support import RecordedBoot, transcripts
 from replay_steps import Kernel, read_text
 
 from cmafs.api import Machine
@@ -54,12 +54,12 @@ def recorded_lines(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("recorded", BOOTS.values(), ids=BOOTS)
-def test_a_mount_shows_what_booted(recorded: Transcript, fuse_device: None) -> None:
+def test_a_mount_shows_what_booted(recorded: RecordedBoot, fuse_device: None) -> None:
     machine = Machine(recorded.machine())
     tables = Syscalls(machine.root)
     with replay.MountedMachine(machine) as kernel:
         lines = shown(kernel)
-        assert lines == shown(tables) == recorded_lines(recorded.script_output or [])
+        assert lines == shown(tables) == recorded_lines(recorded.script_output)
         for file in _FILES:
             assert read_text(kernel, f"/proc/{file}") == read_text(tables, f"/proc/{file}"), file
         assert read_text(kernel, "/sim/dmesg") == read_text(tables, "/sim/dmesg")

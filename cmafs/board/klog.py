@@ -31,11 +31,11 @@ _PFNS_BUSY = re.compile(
     r"(?:\[(?P<low>[0-9a-f]+), (?P<high>[0-9a-f]+)\) PFNs busy"
     r"|test_pages_isolated\((?P<old_low>[0-9a-f]+), (?P<old_high>[0-9a-f]+)\) failed)"
 )
-_AVAILABLE = re.compile(r"number of available pages: *(?P<holes>[\d@+]*)")
+AVAILABLE = re.compile(r"number of available pages: *(?P<holes>[\d@+]*)")
 _RANGE = re.compile(r"cma: range \d+: *(?P<holes>[\d@+]*)")
 #: The end of a list of holes.
 TOTAL = re.compile(r"=> (?P<free>\d+) free of (?P<total>\d+) total pages")
-_HOLE = re.compile(r"(\d+)@(\d+)")
+HOLE = re.compile(r"(\d+)@(\d+)")
 _COMM = re.compile(r"\bPID: (?P<pid>\d+) .*?Comm: (?P<comm>\S+)|\bComm: (?P<only>\S+)")
 _COMPLAINT = re.compile(
     r"(?=.*(?:fail|unable|cannot|can't|could not|couldn't|out of memory|ENOMEM|-12\b|-16\b|\berror\b))"
@@ -166,9 +166,9 @@ class _Reader:
         failure = self._listed
         if failure is None:
             return
-        for pattern in (_AVAILABLE, _RANGE):
+        for pattern in (AVAILABLE, _RANGE):
             if found := pattern.search(text):
-                pieces = [(_number(n), _number(bit)) for n, bit in _HOLE.findall(found["holes"])]
+                pieces = [(_number(n), _number(bit)) for n, bit in HOLE.findall(found["holes"])]
                 failure.holes = (failure.holes or []) + pieces
         if found := TOTAL.search(text):
             failure.free, failure.total = _number(found["free"]), _number(found["total"])

@@ -6,20 +6,27 @@ All tools that look at a board read it through ``Root``. Paths in it are relativ
 from __future__ import annotations
 
 import errno
+import io
 import os
 import posixpath
+import shutil
 import tarfile
+import tempfile
 import zlib
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 #: Bytes of one file that are read; what is longer is not what these files are.
 MAX_FILE = 1 << 30
+#: Bytes of a tar, unpacked; those that are copied at a time.
+MAX_TAR, _CHUNK = 8 << 30, 1 << 20
+#: Bytes of a path.
+_PATH_MAX = 4096
 
 #: What reading a damaged tar raises, compressed or not.
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 #: What means that a board does not have a file.
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.EISDIR)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.EISDIR)
 
 
 class RootError(Exception):
@@ -67,7 +74,7 @@ class DirectoryRoot:
             return []
 
     def _absent(self, path: str, error: OSError) -> None:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return
         hint = "; debugfs is root's: try sudo" if error.errno in (errno.EACCES, errno.EPERM) else ""
         raise RootError(f"{posixpath.join(self.name, path)}: {error.strerror}{hint}") from None
@@ -84,7 +91,7 @@ def _read_all(descriptor: int) -> bytes:
 
 
 class TarRoot:
-    """A root that is the tar of ``cmafs record``, compressed or not; nothing is unpacked.
+    """A root that is the tar of ``cmafs record``, compressed or not; its files are not unpacked.
 
     Raises RootError for what is no tar, or one that ends early.
     """
@@ -92,12 +99,21 @@ class TarRoot:
     def __init__(self, name: str) -> None:
         self.name = name
         try:
-            with tarfile.open(name) as tar:
-                self._members = {posixpath.normpath(member.name): member for member in tar}
-                _expect_end(tar)
+            self._tar = _tar(name)
+            self._members = {
+                posixpath.normpath(member.name): member
+                for member in self._tar
+                if len(member.name) < _PATH_MAX
+            }
+            _expect_end(self._tar)
         except _DAMAGED as error:
             raise self._damaged(error) from None
         self._below = self._top()
+        self._inside: dict[str, set[str]] = {}
+        for path in self._members:
+            while path:
+                path, _, name = path.rpartition("/")
+                self._inside.setdefault(path, set()).add(name)
 
     def _top(self) -> str:
         """The one directory that all of the tar is in, if its paths do not begin with sys or proc."""
@@ -111,24 +127,42 @@ class TarRoot:
 
     def read(self, path: str) -> bytes | None:
         """See Root."""
+        data = io.BytesIO()
+        return None if self.copy(path, data) is None else data.getvalue()
+
+    def copy(self, path: str, to: IO[bytes], most: int = MAX_FILE) -> int | None:
+        """Write what a file holds to another one: how many bytes, None if there is none. Raises RootError."""
         member = self._members.get(posixpath.join(self._below, path))
         if member is None or not member.isfile():
             return None
         try:
-            with tarfile.open(self.name) as tar:
-                file = tar.extractfile(member)
-                data = file.read(MAX_FILE) if file else b""
+            file = self._tar.extractfile(member)
+            if file is None or member.size > most:
+                raise ValueError(f"{path} has {member.size} bytes")
+            shutil.copyfileobj(file, to, _CHUNK)
         except _DAMAGED as error:
             raise self._damaged(error) from None
-        if len(data) < min(member.size, MAX_FILE):
-            raise self._damaged(EOFError("unexpected end of data"))
-        return data
+        return member.size
 
     def names(self, path: str) -> list[str]:
         """See Root."""
-        start = posixpath.join(self._below, path) + "/"
-        inside = (name[len(start) :] for name in self._members if name.startswith(start))
-        return sorted({name.partition("/")[0] for name in inside})
+        return sorted(self._inside.get(posixpath.join(self._below, path), ()))
+
+
+def _tar(name: str) -> tarfile.TarFile:
+    """A tar whose files can be read in any order: a packed one is unpacked first. Raises as tarfile does."""
+    tar = tarfile.open(name)  # noqa: SIM115 - lives as long as the root
+    if isinstance(tar.fileobj, io.BufferedReader) or tar.fileobj is None:
+        return tar
+    with tar:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115
+        tar.fileobj.seek(0)
+        while chunk := tar.fileobj.read(_CHUNK):
+            if spool.tell() > MAX_TAR:
+                raise ValueError("more than it may hold")
+            spool.write(chunk)
+    spool.seek(0)
+    return tarfile.open(fileobj=spool)
 
 
 def _expect_end(tar: tarfile.TarFile) -> None:

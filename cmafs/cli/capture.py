@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -36,17 +37,18 @@ _WANTED = (
 class Capture:
     """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
 
-    Raises CommandFailed.
+    ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.release = ""
         self._spool: IO[bytes] | None = None
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
         elif is_tar(path):
-            self._spool = _recorded(path)
+            self._spool, self.release = _recorded(path)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
@@ -58,7 +60,7 @@ class Capture:
         """Its events, of the tracepoints if it has them."""
         if self._kept is not None:
             traced = bool(self.facts.traced)
-            return (event for event in self._kept if (event.page is None) == traced or event.kind == LOST)
+            return (event for event in self._kept if event.kind == LOST or event.logged != traced)
         return self._read(Reader("trace" if self.facts.traced else "log"), title)
 
     def _keep(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -83,7 +85,7 @@ class Capture:
             size = os.fstat(raw.fileno()).st_size
             bar = Bar(title)
             stack.callback(bar.clear)
-            text = io.TextIOWrapper(unpacked(raw), encoding="utf-8", errors="replace", newline="\n")
+            text = _text(unpacked(raw))
             stack.callback(text.detach)
             lines = iter(lambda: text.readline(MAX_LINE), "")
             if ".jsonl" in Path(self.path).suffixes[-2:]:
@@ -111,6 +113,13 @@ def unpacked(raw: io.BufferedReader) -> Any:
     return raw
 
 
+def _text(file: Any) -> io.TextIOWrapper:
+    """Its text: UTF-8, or UTF-16 as the shell of Windows writes what it is told to write to a file."""
+    file = file if hasattr(file, "peek") else io.BufferedReader(file)
+    wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
+
+
 def is_tar(path: str) -> bool:
     """Whether a file is a tar, compressed or not."""
     try:
@@ -119,19 +128,23 @@ def is_tar(path: str) -> bool:
         return False
 
 
-def _recorded(path: str) -> IO[bytes]:
-    """The trace in a tar of `cmafs record`, or else the log."""
-    from cmafs.board.root import RootError, open_root
+def _recorded(path: str) -> tuple[IO[bytes], str]:
+    """The trace in a tar of `cmafs record`, or else the log; and the release."""
+    from cmafs.board.memory import release
+    from cmafs.board.root import MAX_TAR, RootError, TarRoot
+    from cmafs.replay.transcript import RELEASE
 
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
     try:
-        root = open_root(path)
-        text = root.read("trace") or root.read("dmesg") or b""
+        root = TarRoot(path)
+        for name in ("trace", "dmesg"):
+            if root.copy(name, spool, MAX_TAR):
+                break
+        found = RELEASE.search(release(root))
     except RootError as error:
         raise CommandFailed(str(error)) from None
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
-    spool.write(text)
     spool.flush()
-    return spool
+    return spool, found[0] if found else ""
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:

@@ -90,12 +90,13 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One board on one kernel, and how it is looked at."""
+    """One board on one kernel, and how it is looked at; ``loaded``: it is the file of ``--load``."""
 
     board: str
     options: MachineOptions
     ignore: frozenset[str]
     config_files: tuple[str, ...]
+    loaded: bool = False
 
 
 def run_check(args: argparse.Namespace) -> int:
@@ -116,18 +117,15 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _jobs(args: argparse.Namespace) -> list[_Job]:
     """Every board on every kernel, in the order asked. Raises CommandFailed."""
+    if args.load is not None:
+        return _jobs_of_loaded(args)
     boards = [*args.boards, *([args.dts] if args.dts is not None else [])]
     if not boards:
         from cmafs.of.fdt import boards as bundled
 
         known = ", ".join(board.name for board in bundled())
         raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}")
-    kernels = kernels_named(args.kernel)
-    try:
-        for kernel in kernels:
-            say_rounding(kernel)
-    except ValueError as error:  # UnknownKernel
-        raise CommandFailed(str(error)) from None
+    kernels = _kernels(args.kernel or MachineOptions.kernel)
     config = _config(args.config)
     files = tuple(item for item in args.config if "=" not in item)
     return [
@@ -135,6 +133,36 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
         for board in boards
         for kernel in kernels
     ]
+
+
+def _jobs_of_loaded(args: argparse.Namespace) -> list[_Job]:
+    """The machine of ``--load`` as it boots, on every kernel asked for. Raises CommandFailed."""
+    from cmafs.cli.load import described
+
+    if args.boards:
+        raise CommandFailed(f"give either boards or --load {args.load}")
+    try:
+        given = MachineOptions.given(args, config=_config(args.config))
+        options = described(args.load, given).options
+    except ValueError as error:  # BadSnapshot, BadOption, DtError
+        raise CommandFailed(str(error)) from None
+    kernels = _kernels(args.kernel or options.kernel)
+    files = tuple(item for item in args.config if "=" not in item)
+    return [
+        _Job(args.load, replace(options, kernel=kernel), _codes(args), files, loaded=True)
+        for kernel in kernels
+    ]
+
+
+def _kernels(text: str) -> list[str]:
+    """What ``--kernel`` names; says which are answered by another row. Raises CommandFailed."""
+    kernels = kernels_named(text)
+    try:
+        for kernel in kernels:
+            say_rounding(kernel)
+    except ValueError as error:  # UnknownKernel
+        raise CommandFailed(str(error)) from None
+    return kernels
 
 
 def _config(given: Sequence[str]) -> tuple[str, ...]:
@@ -214,7 +242,7 @@ def _chunk(jobs: Sequence[_Job]) -> Iterator[Outcome]:
     board: _Board | None = None
     for job in jobs:
         if board is None or board.name != job.board:
-            board = _Board(job.board, job.options.overlays)
+            board = _Board(job.board, job.options.overlays, job.loaded)
         try:
             yield _examine(job, board)
         except ValueError as error:  # DtError, UnknownKernel, ConfigError, BadOption: one line each
@@ -229,17 +257,26 @@ class _Board:
 
     name: str
     overlays: tuple[str, ...]
+    loaded: bool
 
     @cached_property
     def tree(self) -> DeviceTree:
         """The tree, with its overlays."""
+        if self.loaded:
+            from cmafs.cli.load import tree_of
+
+            return tree_of(self.name, self.overlays)
         from cmafs.of.fdt import load
 
         return load(self.name, self.overlays)
 
     @cached_property
     def sources(self) -> SourceMap:
-        """Where its nodes and properties stand."""
+        """Where its nodes and properties stand; of one that was loaded nobody knows."""
+        if self.loaded:
+            from cmafs.of.source_map import SourceMap
+
+            return SourceMap(self.name)
         from cmafs.of.fdt import source_map
 
         return source_map(self.tree, self.overlays)

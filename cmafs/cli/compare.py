@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmafs.cli.options import CommandFailed, Commands
-from cmafs.cli.replay import own_machine
+from cmafs.cli.options import CommandFailed, Commands, boot_from
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
 #: Differences that are shown.
 SHOWN = 20
-#: What a tar of `cmafs record --walk` has: the transcript, and the board that it is of.
-_WALK, _FDT, _CONFIGS = "walk.jsonl", "sys/firmware/fdt", ("proc/config.gz", "config.gz")
+#: The transcript in a tar of `cmafs record --walk`.
+_WALK = "walk.jsonl"
 
 _DESCRIPTION = """\
 Do again what was done on a board, and compare every answer byte for byte: returned values, errno, what the
@@ -41,10 +40,9 @@ examples:
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `compare` to the parser."""
-    del machine  # a machine is optional here, and so are its defaults
     parser = commands.add_parser(
         "compare",
-        parents=[own_machine()],
+        parents=[machine],
         help="whether cmafs answers as a board did, from a transcript",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -106,6 +104,8 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
     """The machine: what the options say, else what the file describes."""
     from cmafs.api import BadOption, ConfigError, DtError, KernelPanic, UnknownKernel
+    from cmafs.board.root import RootError
+    from cmafs.lib.clock import ManualClock
     from cmafs.replay.board import adopt
 
     header = transcript.header
@@ -113,13 +113,15 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
         if (value := getattr(args, name)) is not None:
             header[name] = value
     try:
-        if args.dts or args.config or args.memory or args.overlays:
+        if args.load is not None:
+            machine = boot_from(args, clock=ManualClock())
+        elif args.dts or args.config or args.memory or args.overlays:
             machine = _chosen(args, header)
         else:
             machine = boot_machine(header, root)
     except KernelPanic as panic:
         raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}") from None
-    except (BadOption, ConfigError, DtError, UnknownKernel) as error:
+    except (BadOption, ConfigError, DtError, RootError, UnknownKernel) as error:
         raise CommandFailed(f"{args.file}: {error}") from None
     if root is not None:
         adopt(machine.booted.cma, transcript)
@@ -136,32 +138,13 @@ def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
 
 def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
-    import tempfile
-
     from cmafs.api import Machine
-    from cmafs.init.main import start_kernel
+    from cmafs.cli.load import compiled
     from cmafs.init.options import MachineOptions
-    from cmafs.lib.clock import ManualClock
-    from cmafs.of import fdt
-    from cmafs.replay.board import board_dts
+    from cmafs.replay.board import board_config, board_tree
     from cmafs.replay.transcript import header_config, header_dts, machine_options
 
-    blob = root.read(_FDT) if root else None
-    source = board_dts(root) if root and not blob else None
-    with tempfile.NamedTemporaryFile(suffix=".dtb" if blob else ".dts") as file:
-        file.write(blob or (source or header_dts(header)).encode())
-        file.flush()
-        tree = fdt.load(file.name)
-    config = _board_config(root) or header_config(header)
-    boot = MachineOptions.named(**machine_options(header), config=tuple(config))
-    return Machine(start_kernel(tree, boot, ManualClock()))
-
-
-def _board_config(root: Root | None) -> list[str]:
-    """The configuration of the board's kernel, if it was saved."""
-    import gzip
-
-    from cmafs.lib.kconfig import FileLine
-
-    found = next((data for name in _CONFIGS if root and (data := root.read(name))), None)
-    return [FileLine(line) for line in gzip.decompress(found).decode().splitlines()] if found else []
+    tree = (board_tree(root) if root else None) or header_dts(header).encode()
+    config = (board_config(root) if root else []) or header_config(header)
+    options = MachineOptions.named(**machine_options(header), config=tuple(config))
+    return Machine.boot(options, tree=compiled("its device tree", tree))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.cli.options import CommandFailed, Commands
-from cmafs.cli.replay import own_machine
 
 if TYPE_CHECKING:
     from cmafs.learn.lesson import Lesson
@@ -41,10 +40,9 @@ examples:
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `learn` to the parser."""
-    del machine  # the lesson's counts where the user chooses nothing
     parser = commands.add_parser(
         "learn",
-        parents=[own_machine()],
+        parents=[machine],
         help="lessons in the shell: what CMA is, and what to do when it fails",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -155,10 +153,10 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     from cmafs.cli.classroom import furnish
     from cmafs.cli.run import run_on
 
-    for option, value in {"kernel": "6.12", "dts": "virt", **dict(lesson.machine)}.items():
+    for option, value in dict(lesson.machine).items():
         if not hasattr(args, option):
             raise CommandFailed(f"{path}: machine: no option {option}")
-        if getattr(args, option) in (None, [], False):
+        if args.load is None and getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:
         furnish(Path(place), path, lesson, args.check)

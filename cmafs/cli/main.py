@@ -68,7 +68,7 @@ def make_parser(word: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cmafs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    machine = machine_options(load=True)
+    machine = machine_options()
     wanted = word.replace("-", "_")
     for name in (wanted,) if wanted in COMMANDS else COMMANDS:
         importlib.import_module(f"cmafs.cli.{name}").add_parser(commands, machine)

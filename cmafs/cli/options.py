@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -22,6 +21,11 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 T = TypeVar("T")
 
+#: What ``--load`` takes.
+LOAD_HELP = (
+    "the machine that `cmafs save` wrote, as it was then; "
+    "or one that boots as the board that `cmafs record` found"
+)
 #: Lines of the log that a panic prints before its own.
 PANIC_LINES = 20
 
@@ -70,19 +74,13 @@ def write_whole(name: str, data: bytes) -> None:
         raise CommandFailed(f"{name}: {error.strerror}") from None
 
 
-def machine_options(server_log: bool = True, load: bool = False) -> argparse.ArgumentParser:
-    """A parent parser with the options that describe a machine.
-
-    ``server_log``: also ``--log FILE``; ``load``: also ``--load FILE``, with which there are no others.
-    """
+def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
+    """A parent parser with the options that describe a machine; ``server_log``: also ``--log FILE``."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("machine")
     for option, argument in MachineOptions.arguments().items():
         group.add_argument(option, **argument)
-    if load:
-        group.add_argument(
-            "--load", metavar="FILE", help="the machine that `cmafs save` wrote, as it was then"
-        )
+    group.add_argument("--load", metavar="FILE", help=LOAD_HELP)
     if server_log:
         group.add_argument("--log", metavar="FILE", help="the server's own log, besides sim/log")
     return parser
@@ -174,10 +172,12 @@ def boot_from(
     from cmafs import api
     from cmafs.init.main import KernelPanic
 
-    options = MachineOptions.chosen(args, **changes)
     try:
-        if getattr(args, "load", None):
-            return _loaded(args.load, options, clock)
+        if args.load is not None:
+            from cmafs.cli.load import booted
+
+            return booted(args, clock, **changes)
+        options = MachineOptions.chosen(args, **changes)
         machine = api.boot(options, clock=clock or api.RealClock())
         say_rounding(options.kernel)
         return machine
@@ -186,14 +186,3 @@ def boot_from(
         raise CommandFailed(f"kernel panic at boot: {panic.reason}", panic_status) from None
     except api.CANNOT_BOOT as error:
         raise CommandFailed(str(error)) from None
-
-
-def _loaded(file: str, options: MachineOptions, clock: Clock | None) -> Machine:
-    """The machine of a snapshot. Raises BadSnapshot; CommandFailed for options that say another one."""
-    from cmafs import api
-
-    given = [one.name for one in fields(options) if getattr(options, one.name) != one.default]
-    if given:
-        option = given[0].replace("_", "-").removesuffix("s" if given[0] == "overlays" else "")
-        raise CommandFailed(f"--load: {file} says what machine it is; leave out --{option}")
-    return api.Machine.load(file, clock=None if clock else api.RealClock())

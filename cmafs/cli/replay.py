@@ -6,7 +6,8 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from, machine_options
+from cmafs.cli.options import CommandFailed, Commands, boot_from
+from cmafs.init.options import MachineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +46,9 @@ examples:
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `replay` to the parser."""
-    del machine  # a machine is optional here, and so are its defaults
     parser = commands.add_parser(
         "replay",
-        parents=[own_machine()],
+        parents=[machine],
         help="replay a trace or debug log of a real board",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -58,13 +58,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="SIZE", help="what if: the area's size (K, M, G)")
     parser.add_argument("--order", metavar="N", help="what if: log2 of the pages that one bit stands for")
     parser.set_defaults(main=run_replay, failure=2)
-
-
-def own_machine() -> argparse.ArgumentParser:
-    """The options of a machine, none of them chosen unless the user does."""
-    parser = machine_options()
-    parser.set_defaults(kernel=None, dts=None)
-    return parser
 
 
 def run_replay(args: argparse.Namespace) -> int:
@@ -103,10 +96,9 @@ def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geom
     """The kernel, and the areas of the machine that the options describe, else of the capture itself."""
     from cmafs.abi import UnknownKernel, kernel_abi
 
-    kernel = args.kernel or capture.survey.kernel(capture.facts)
-    chosen = (args.dts, args.cmdline, args.memory, args.profile, *args.overlays, *args.config)
-    if any(value is not None for value in chosen):
-        return kernel, _booted(args, kernel)
+    kernel = args.kernel or capture.release or capture.survey.kernel(capture.facts)
+    if args.load is not None or MachineOptions.given(args, kernel=None, seed=None):
+        return _booted(args, kernel)
     try:
         kernel_abi(kernel)
     except UnknownKernel as error:
@@ -119,22 +111,31 @@ def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geom
     )
 
 
-def _booted(args: argparse.Namespace, kernel: str) -> list[Geometry]:
+def _booted(args: argparse.Namespace, kernel: str) -> tuple[str, list[Geometry]]:
+    """Those of the machine: of ``kernel``, unless it is loaded with its own."""
     from cmafs.lib.clock import ManualClock
     from cmafs.replay.machine import geometry
 
-    machine = boot_from(args, clock=ManualClock(), kernel=kernel, dts=args.dts or "virt")
+    machine = boot_from(args, clock=ManualClock(), kernel=args.kernel if args.load else kernel)
     if found := [geometry(cma) for cma in machine.booted.cma if cma.count]:
-        return found
+        return machine.booted.options.kernel, found
     raise CommandFailed("this machine has no CMA area; `cmafs check` with the same options says why")
 
 
 def _from_log(capture: Capture) -> list[Geometry]:
     from cmafs.replay.survey import Geometry
 
-    pools = [Geometry(None, base >> 12, size >> 12) for base, size in capture.facts.pools]
+    pools = [_named(Geometry(None, base >> 12, size >> 12), capture) for base, size in capture.facts.pools]
     total = capture.facts.total
     return pools or ([Geometry(None, 1 << 16, total)] if total else [])
+
+
+def _named(pool: Geometry, capture: Capture) -> Geometry:
+    """An area of the boot log with the name that a list of holes has, of as many pages as no other has."""
+    sizes = [size >> 12 for _, size in capture.facts.pools]
+    names = [name for name, total in capture.survey.totals.items() if total == pool.count]
+    alone = len(sizes) > 1 and len(names) == 1 and sizes.count(pool.count) == 1
+    return replace(pool, name=names[0]) if alone else pool
 
 
 def _changed(area: Geometry, args: argparse.Namespace) -> Geometry:
@@ -185,6 +186,10 @@ def _text(capture: Capture, kernel: str, geometries: list[Geometry], outcome: Ou
         lines.append(f"  {before} of them with pages that were in use before the capture or over a gap")
     if order := outcome.explained.get("order"):
         lines.append(f"  {order} of them in another order than printed: several tasks at once")
+    if unsaid := outcome.explained.get("unsaid"):
+        lines.append(
+            f"  {unsaid} of them because a release that does not say how much was not of a whole buffer"
+        )
     for one in outcome.diverged[:LISTED]:
         lines.append(f"line {one.line}: recorded {one.recorded}, simulated {one.simulated}")
         lines.append(f"  {one.why}")

@@ -14,6 +14,7 @@ from cmafs.cli.options import (
     reported,
     shard_of,
 )
+from cmafs.init.options import MachineOptions
 from cmafs.mount.ending import CANNOT_RUN, FAILED
 
 _DESCRIPTION = """\
@@ -78,7 +79,8 @@ def _command(args: argparse.Namespace) -> list[str]:
     """CMD and its arguments."""
 
     if args.command is None:
-        machine = Path(args.load).name if args.load else f"{Path(args.dts).name} {args.kernel}"
+        options = MachineOptions.chosen(args)
+        machine = Path(args.load).name if args.load else f"{Path(options.dts).name} {options.kernel}"
         return _shell(f"(cmafs {machine}) ")
     words: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
@@ -102,9 +104,9 @@ def _shell(prompt: str) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
-    command, kernels = _command(args), kernels_named(args.kernel)
-    if len(kernels) == 1:
-        return run_on(args, kernels[0], command)
+    command, kernels = _command(args), kernels_named(args.kernel) if args.kernel is not None else []
+    if len(kernels) <= 1:
+        return run_on(args, "".join(kernels) or None, command)
     from cmafs.run.matrix import run_each
 
     mine = shard_of(args.shard, kernels)
@@ -113,7 +115,7 @@ def main(args: argparse.Namespace) -> int:
     )
 
 
-def run_on(args: argparse.Namespace, kernel: str, command: list[str]) -> int:
+def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> int:
     """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal

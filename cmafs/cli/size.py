@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from
-from cmafs.cli.replay import own_machine, placed
+from cmafs.cli.replay import placed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -62,10 +62,9 @@ class Place(NamedTuple):
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `size` to the parser."""
-    del machine  # a machine is optional here, and so are its defaults
     parser = commands.add_parser(
         "size",
-        parents=[own_machine()],
+        parents=[machine],
         help="the smallest pool that serves a capture or a list of buffers",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -104,10 +103,11 @@ def _place(args: argparse.Namespace) -> Place:
     from cmafs.init.options import BadOption, memory_size
     from cmafs.lib.clock import ManualClock
 
+    if args.page_size and args.load:
+        raise CommandFailed(f"--load: {args.load} says how large a page is; leave out --page-size")
     if args.page_size:
         args.config = [*args.config, _PAGE_CONFIG[args.page_size]]
-    kernel, dts = args.kernel or "6.12", args.dts or "virt"
-    machine = boot_from(args, clock=ManualClock(), kernel=kernel, dts=dts)
+    machine = boot_from(args, clock=ManualClock())
     shift = machine.booted.config.page_shift
     try:
         unit = memory_size(args.unit) or machine.booted.config.cma_min_alignment_bytes()

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cmafs.cli.map import ROOT_HELP, root_is_read
+from cmafs.cli.map import add_root, root_is_read, root_of
 from cmafs.cli.options import CommandFailed, Commands
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("root", metavar="ROOT", nargs="?", default="/", help=ROOT_HELP)
+    add_root(parser)
     parser.add_argument("--interval", metavar="SECONDS", type=float, default=1.0, help="default: 1")
     parser.add_argument("--count", metavar="N", type=int, help="end after so many samples")
     parser.set_defaults(main=main)
@@ -59,16 +59,15 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Show until q, a signal, the end of the mount or of --count; 1 if there is nothing to show."""
-    from cmafs.board.root import open_root
     from cmafs.board.sample import take_sample
     from cmafs.view.table import State
 
     if not 0.1 <= args.interval <= 3600 or (args.count is not None and args.count < 1):
         raise CommandFailed("top: --interval is 0.1 to 3600 seconds, --count 1 or more", 2)
     with root_is_read():
-        root = open_root(args.root)
+        root = root_of(args)
         first = take_sample(root, time.monotonic())
-    top = _Top(root, args.root, first, State(interval=args.interval), args.count)
+    top = _Top(root, first, State(interval=args.interval), args.count)
     before = {number: signal.signal(number, _end) for number in (signal.SIGHUP, signal.SIGTERM)}
     try:
         if sys.stdout.isatty() and sys.stdin.isatty():
@@ -93,8 +92,8 @@ def _end(number: int, frame: object) -> None:
 class _Top:
     """The program: a root, the last two samples, what the user chose; ``gone``: why the root ended."""
 
-    def __init__(self, root: Root, name: str, first: Sample, state: State, count: int | None) -> None:
-        self._root, self._name, self._state, self._count = root, name, state, count
+    def __init__(self, root: Root, first: Sample, state: State, count: int | None) -> None:
+        self._root, self._name, self._state, self._count = root, root.name, state, count
         self._now = first
         self._before: Sample | None = None
         self.gone = ""

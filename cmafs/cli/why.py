@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cmafs.cli.map import ROOT_HELP
+from cmafs.cli.map import add_root, root_of
 from cmafs.cli.options import CommandFailed, Commands
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("root", metavar="ROOT", nargs="?", default=None, help=ROOT_HELP)
+    add_root(parser)
     parser.add_argument("--dmesg", metavar="FILE", help="explain this kernel log; - is standard input")
     parser.add_argument("--last", metavar="N", type=int, default=5, help="failures of a log (default: 5)")
     parser.set_defaults(main=main)
@@ -42,13 +42,11 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the explanation; 1 if there is nothing to read."""
-    if args.root is not None and args.dmesg is not None:
-        raise CommandFailed("why: either ROOT or --dmesg FILE", 2)
+    if args.dmesg is not None and (args.root is not None or args.load is not None):
+        raise CommandFailed("why: either ROOT, --load FILE or --dmesg FILE", 2)
     if args.last < 1:
         raise CommandFailed("why: --last must be 1 or more", 2)
-    for line in (
-        _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(args.root or "/", args.last)
-    ):
+    for line in _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last):
         print(line)
     return 0
 
@@ -73,11 +71,8 @@ def _of_log(text: str, last: int, release: str = "") -> Iterator[str]:
     return explain_log(report, last)
 
 
-def _of_root(name: str, last: int) -> Iterator[str]:
+def _of_root(root: Root, last: int) -> Iterator[str]:
     """A simulated machine explains itself; of others their areas now, and their log."""
-    from cmafs.board.root import open_root
-
-    root = open_root(name)
     texts = [root.read(f"sim/{file}") for file in ("why", "advice")]
     if texts[0] is None:
         yield from _of_board(root, last)

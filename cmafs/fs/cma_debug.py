@@ -72,10 +72,9 @@ class CmaDebugfs:
                 held.append((pfn, pages))
                 return
 
-    def used(self) -> int:
-        """``used`` in pages; KiB in the dialect of seeds/000."""
-        used = self.cma.used()
-        return used << (self.cma.areas.page_shift - 10) if self.abi.used_kib else used
+    def used_kib(self) -> int:
+        """``used`` in the dialect of seeds/000, which has it in KiB."""
+        return self.cma.used() << (self.cma.areas.page_shift - 10)
 
     def number(self, name: str) -> SeqOperations:
         """The simple attribute of that name."""
@@ -91,7 +90,7 @@ class CmaDebugfs:
             "count": lambda: self.cma.count,
             "size": lambda: self.cma.count,
             "order_per_bit": lambda: self.cma.order_per_bit,
-            "used": self.used,
+            "used": self.used_kib if self.abi.used_kib else self.cma.used,
             "maxchunk": self.cma.maxchunk,
         }
         return simple_attribute(get=getters[name], strict=strict)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.drivers.dma_buf.buffer import DmaBuf, bufinfo
-from cmafs.drivers.dma_buf.heap import AllocIoctl
+from cmafs.drivers.dma_buf.heap import AllocIoctl, Request, allocate, release
 from cmafs.fs.dentry import Directory, File, OpenedBy, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import debugfs_root, sysfs_attribute, sysfs_directory
@@ -19,6 +19,35 @@ if TYPE_CHECKING:
 
 #: The directory of /dev in which heaps stand.
 DMA_HEAP = "dma_heap"
+
+
+class Buffers:
+    """The buffers of one machine's heaps, each by its inode's number; its journal keeps what is done here.
+
+    Every method raises OSError with the kernel's errno.
+    """
+
+    def __init__(self, machine: BootedMachine) -> None:
+        self._machine = machine
+
+    def allocate(self, heap: str, length: int, fd_flags: int, pid: int, comm: str) -> DmaBuf:
+        """``DMA_HEAP_IOCTL_ALLOC`` of a process; ``length`` in bytes."""
+        machine, request = self._machine, Request(length, fd_flags)
+        return machine.clock.do(
+            lambda: allocate(machine, machine.dma_heaps[heap], request, pid, comm),
+            *("dma_heap_alloc", heap, length, fd_flags, pid, comm),
+        )
+
+    def set_name(self, ino: int, text: bytes) -> None:
+        """``DMA_BUF_SET_NAME``: ``text`` as it stands in memory."""
+        self._machine.clock.do(lambda: self._buffer(ino).set_name(text), "dma_buf_set_name", ino, text)
+
+    def release(self, ino: int) -> None:
+        """The last reference is gone."""
+        self._machine.clock.do(lambda: release(self._machine, self._buffer(ino)), "dma_buf_release", ino)
+
+    def _buffer(self, ino: int) -> DmaBuf:
+        return next(buffer for buffer in self._machine.dma_bufs if buffer.ino == ino)
 
 
 class DmaHeapFile(File):

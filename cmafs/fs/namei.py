@@ -87,12 +87,12 @@ class Syscalls:
         opened = self._fget(fd)
         del self._files[fd]
         if opened.file is not None:
-            self._vfs.release(opened.file)
+            opened.file.release()
 
     def read(self, fd: int, size: int) -> bytes:
         """read(2): at most ``size`` bytes, and the position moves on."""
         opened = self._fget(fd)
-        data = self._read(opened, size, opened.pos)
+        data = self._readable(opened).read(size, opened.pos)
         opened.pos += len(data)
         return data
 
@@ -102,12 +102,12 @@ class Syscalls:
         if offset < 0:
             fail(errno.EINVAL)
         self._seekable(opened)
-        return self._read(opened, size, offset)
+        return self._readable(opened).read(size, offset)
 
     def write(self, fd: int, data: bytes) -> int:
         """write(2): how many bytes were taken; the position moves on."""
         opened = self._fget(fd)
-        count = self._vfs.write(self._writable(opened), data, opened.pos)
+        count = self._writable(opened).write(data, opened.pos)
         opened.pos += count
         return count
 
@@ -117,7 +117,7 @@ class Syscalls:
         if offset < 0:
             fail(errno.EINVAL)
         self._seekable(opened)
-        return self._vfs.write(self._writable(opened), data, offset)
+        return self._writable(opened).write(data, offset)
 
     def lseek(self, fd: int, offset: int, whence: int = SEEK_SET) -> int:
         """lseek(2): the new position, counted for SEEK_END from the size that stat(2) shows."""
@@ -138,7 +138,7 @@ class Syscalls:
         opened = self._fget(fd)
         if opened.file is None:
             fail(errno.ENOTTY)
-        return self._vfs.ioctl(opened.file, cmd, argument)
+        return opened.file.ioctl(cmd, argument)
 
     # names
 
@@ -238,11 +238,6 @@ class Syscalls:
             self.close(fd)
 
     # inside
-
-    def _read(self, opened: OpenFile, size: int, offset: int) -> bytes:
-        file, inode = self._readable(opened), opened.inode
-        assert isinstance(inode, RegularFile)
-        return self._vfs.read(file, inode, size, offset)
 
     def _fget(self, fd: int) -> OpenFile:
         if fd not in self._files:

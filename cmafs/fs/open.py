@@ -11,10 +11,48 @@ import stat
 from collections.abc import Callable
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, fail
-from cmafs.fs.seq_file import O_TRUNC, writes
+from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
 from cmafs.init.journal import Journal
 
 O_DIRECT = 0o40000
+
+
+class _KeptFile(File):
+    """An open file whose operations the journal keeps, under its number; of ``stateful`` ones reads too."""
+
+    def __init__(self, file: File, inode: RegularFile, number: int, journal: Journal) -> None:
+        self._file = file
+        self._inode = inode
+        self.number = number
+        self._journal = journal
+        self.nonseekable = file.nonseekable
+
+    def read(self, size: int, offset: int) -> bytes:
+        """read(2)."""
+        if not self._inode.stateful:
+            return self._file.read(size, offset)
+        data = self._journal.do(lambda: self._file.read(size, offset), "read", self.number, size, offset)
+        if not data and stat.S_ISFIFO(self._inode.mode):  # which is asked again and again
+            self._journal.drop()
+        return data
+
+    def write(self, data: bytes, offset: int) -> int:
+        """write(2)."""
+        return self._journal.do(
+            lambda: self._file.write(data, offset), "write", self.number, data, offset, size=len(data)
+        )
+
+    def ioctl(self, cmd: int, argument: bytearray) -> int:
+        """ioctl(2)."""
+        return self._journal.do(
+            lambda: self._file.ioctl(cmd, argument),
+            *("ioctl", self.number, cmd, bytes(argument)),
+            size=len(argument),
+        )
+
+    def release(self) -> None:
+        """The last descriptor is closed."""
+        self._journal.do(self._file.release, "release", self.number)
 
 
 class OpenFiles:
@@ -26,47 +64,16 @@ class OpenFiles:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._numbers: dict[File, int] = {}
         self.last = 0
 
     def open(self, path: str | bytes, inode: RegularFile, flags: int) -> File:
         """open(2): truncation happens after the file agreed to be opened; none here can do O_DIRECT."""
-        if not (inode.stateful or writes(flags)):
+        if self._journal.entries is None or not (flags & O_ACCMODE or inode.stateful):
             return _open(inode, flags)
         name = path if isinstance(path, str) else path.decode("utf-8", "surrogateescape")
         file = self._journal.do(lambda: _open(inode, flags), "open", name, flags)
         self.last += 1
-        self._numbers[file] = self.last
-        return file
-
-    def read(self, file: File, inode: RegularFile, size: int, offset: int) -> bytes:
-        """read(2)."""
-        if not inode.stateful:
-            return file.read(size, offset)
-        number = self._numbers[file]
-        data = self._journal.do(lambda: file.read(size, offset), "read", number, size, offset)
-        if not data and stat.S_ISFIFO(inode.mode):  # which is asked again and again
-            self._journal.drop()
-        return data
-
-    def write(self, file: File, data: bytes, offset: int) -> int:
-        """write(2)."""
-        return self._journal.do(lambda: file.write(data, offset), "write", self._numbers[file], data, offset)
-
-    def ioctl(self, file: File, cmd: int, argument: bytearray) -> int:
-        """ioctl(2)."""
-        number = self._numbers.get(file)
-        if number is None:  # of what is open for reading only, and not stateful
-            return file.ioctl(cmd, argument)
-        return self._journal.do(lambda: file.ioctl(cmd, argument), "ioctl", number, cmd, bytes(argument))
-
-    def release(self, file: File) -> None:
-        """The last descriptor is closed."""
-        number = self._numbers.pop(file, None)
-        if number is None:
-            file.release()
-        else:
-            self._journal.do(file.release, "release", number)
+        return _KeptFile(file, inode, self.last, self._journal)
 
     def chmod(self, path: str, inode: Inode, mode: int) -> None:
         """chmod(2)."""
@@ -82,7 +89,10 @@ class OpenFiles:
 
     def ftruncate(self, file: File, inode: Inode, length: int) -> None:
         """ftruncate(2)."""
-        self._journal.do(lambda: inode.truncate(length), "ftruncate", self._numbers[file], length)
+        if isinstance(file, _KeptFile):
+            self._journal.do(lambda: inode.truncate(length), "ftruncate", file.number, length)
+        else:
+            inode.truncate(length)
 
     def mkdir(self, path: str, directory: Directory, name: str) -> None:
         """mkdir(2)."""
@@ -103,10 +113,10 @@ class OpenFiles:
 
 def _open(inode: RegularFile, flags: int) -> File:
     file = inode.fops.open(inode, flags)
-    if flags & O_DIRECT:  # fs/open.c:do_dentry_open()
-        file.release()
-        fail(errno.EINVAL)
-    if flags & O_TRUNC:
+    if flags & (O_DIRECT | O_TRUNC):
+        if flags & O_DIRECT:  # fs/open.c:do_dentry_open()
+            file.release()
+            fail(errno.EINVAL)
         inode.truncate(0)
     return file
 

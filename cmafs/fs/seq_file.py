@@ -25,10 +25,13 @@ class SeqFile(File):
     ``missing``: the errno of a read without ``show`` and of a write without ``store``.
     """
 
-    def __init__(self, show: Show | None, store: Store | None, missing: int) -> None:
+    def __init__(
+        self, show: Show | None, store: Store | None, missing: int, nonseekable: bool = False
+    ) -> None:
         self._show = show
         self._store = store
         self._missing = missing
+        self.nonseekable = nonseekable
         self._text = b""
         self._read_pos = 0
 
@@ -75,9 +78,7 @@ class SeqOperations:
         show = self.show
         if self.snapshot and show is not None:
             show = partial(bytes, show())  # that text, whenever it is read
-        file = SeqFile(show, self.store, self.missing)
-        file.nonseekable = self.nonseekable
-        return file
+        return SeqFile(show, self.store, self.missing, self.nonseekable)
 
 
 def need_mode(inode: Inode, flags: int) -> None:

@@ -14,20 +14,20 @@ from typing import Any, TypeVar
 from cmafs.init.task import Task, shell
 from cmafs.lib.clock import Clock, ManualClock
 
-#: The longest journal: operations, and bytes of data and answers. Past either it is given up and forgotten,
-#: so that a machine that serves for weeks does not grow.
-MAX_OPERATIONS = 20_000
+#: The longest journal, in bytes; past that it is given up and forgotten, so that a machine that serves for
+#: weeks does not grow.
 MAX_BYTES = 4 << 20
-#: What one operation and one answer count for, in bytes.
-_OPERATION, _ANSWER = 64, 16
+#: What one operation with its names, and one answer count for: some 20,000 operations are kept.
+_OPERATION, _ANSWER = 200, 16
 
 #: Why there is no journal: what is said of sim/snapshot.
 _TOO_LONG = "more was done to this machine since its boot than is kept"
-HEAPS_USED = (
-    "buffers of dma-heaps were allocated, which are descriptors of processes and not operations on files"
-)
 
 T = TypeVar("T")
+
+
+class BadSnapshot(ValueError):
+    """A file that cannot be loaded: one line saying why."""
 
 
 class Diverged(Exception):
@@ -87,28 +87,24 @@ class Journal:
 
     # operations
 
-    def do(self, call: Callable[[], T], name: str, *arguments: Any) -> T:
-        """Run an operation that may change the machine, and keep it. Raises what ``call`` raises."""
-        if self.entries is None or self._answers is not None:  # given up; part of another operation
+    def do(self, call: Callable[[], T], name: str, *arguments: Any, size: int = 0) -> T:
+        """Run an operation that may change the machine, and keep it; ``size``: bytes of data in it.
+
+        Raises what ``call`` raises.
+        """
+        entries = self.entries
+        if entries is None or self._answers is not None:  # given up; part of another operation
             return call()
-        self._left -= _OPERATION
-        for word in arguments:
-            if not isinstance(word, int):
-                self._left -= len(word)
         answers: list[Any] = []
         self._answers = answers
-        self.entries.append([name, *arguments, answers])
+        entries.append([name, *arguments, answers])
         try:
             return call()
         finally:
             self._answers = None
-            self._left -= _ANSWER * len(answers)
-            if self.entries is not None and (self._left < 0 or len(self.entries) > MAX_OPERATIONS):
-                self.forget(_TOO_LONG)
-
-    def forget(self, why: str) -> None:
-        """Give the journal up for good: something happens that it cannot have, or it is too long."""
-        self.entries, self.why = None, self.why or why
+            self._left -= _OPERATION + _ANSWER * len(answers) + size
+            if self._left < 0:
+                self.entries, self.why = None, _TOO_LONG
 
     def drop(self) -> None:
         """The last operation turned out to have changed nothing."""

@@ -40,6 +40,11 @@ def _option(default: object, help: str, **argument: object) -> Any:
     return field(default=default, metadata={"argument": {"default": default, "help": help, **argument}})
 
 
+def _is_unset(value: object) -> bool:
+    """Whether it is what an option has that the user left out."""
+    return value is None or value is False or value in ([], ())
+
+
 def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -90,12 +95,11 @@ class MachineOptions:
 
     @classmethod
     def arguments(cls) -> Mapping[str, dict[str, Any]]:
-        """Option -> what add_argument() takes."""
+        """Option -> what add_argument() takes; what the user does not choose is empty or None."""
         made = {}
         for one in fields(cls):
             words = {"dest": one.name, **one.metadata["argument"]}
-            if words.get("action") == "append":
-                words["default"] = []
+            words["default"] = {"append": [], "store_true": False}.get(words.get("action", ""))
             made[words.pop("flag", f"--{one.name.replace('_', '-')}")] = words
         return made
 
@@ -108,7 +112,12 @@ class MachineOptions:
         return cls(**{name: _tupled(value) for name, value in values.items()})
 
     @classmethod
+    def given(cls, namespace: object, **changes: object) -> dict[str, Any]:
+        """The options that the user chose, by their fields; ``changes`` go before them."""
+        values = {one.name: getattr(namespace, one.name, None) for one in fields(cls)} | changes
+        return {name: value for name, value in values.items() if not _is_unset(value)}
+
+    @classmethod
     def chosen(cls, namespace: object, **changes: object) -> MachineOptions:
         """The machine that parsed arguments describe."""
-        values: dict[str, Any] = {one.name: getattr(namespace, one.name) for one in fields(cls)}
-        return cls.named(**{**values, **changes})
+        return cls.named(**cls.given(namespace, **changes))

@@ -59,8 +59,6 @@ def _fail(code: int) -> NoReturn:
 
 
 def _kstrtoull(text: str, base: int) -> int:
-    if len(text) <= _PIECE and base in (0, 10) and _EVERYDAY.match(text):  # what nearly every write is
-        return int(text)
     parsed = parse_integer(text, base)
     if parsed.overflow:
         _fail(errno.ERANGE)
@@ -75,6 +73,8 @@ def kstrtoull(text: str, base: int = 0) -> int:
     >>> kstrtoull("+0x10"), kstrtoull("010"), kstrtoull("010", 10)
     (16, 8, 10)
     """
+    if len(text) <= _PIECE and base in (0, 10) and _EVERYDAY.match(text):  # what nearly every write is
+        return int(text)
     return _kstrtoull(text.removeprefix("+"), base)
 
 

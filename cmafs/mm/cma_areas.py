@@ -115,7 +115,10 @@ class Cma:
         """``cma_used_get()``: pages in use; whole bits up to 6.14, exact later."""
         if self.areas.abi.used_is_exact:
             return self.count - self.available_count
-        return sum(cmr.bitmap.weight for cmr in self.ranges) << self.order_per_bit
+        bits = 0
+        for cmr in self.ranges:
+            bits += cmr.bitmap.weight
+        return bits << self.order_per_bit
 
     def maxchunk(self) -> int:
         """``cma_maxchunk_get()``: pages of the longest hole in any range.

@@ -194,7 +194,7 @@ class FifoFeeders:
         """Ask the file for more; False if it has nothing now."""
         assert fifo.file is not None
         with self._lock:
-            fifo.rest = self._vfs.read(fifo.file, fifo.inode, CHUNK, 0)
+            fifo.rest = fifo.file.read(CHUNK, 0)
         return bool(fifo.rest) and not self._stopping
 
     def _close(self, fifo: _Fifo) -> None:
@@ -202,5 +202,5 @@ class FifoFeeders:
             os.close(fifo.pipe)
         if fifo.file is not None:
             with self._lock:
-                self._vfs.release(fifo.file)
+                fifo.file.release()
         fifo.pipe, fifo.file, fifo.rest = -1, None, b""

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from ctypes import memmove, string_at
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -282,11 +283,10 @@ class FuseMount:
         """read(2), pread(2): at most 128 KiB arrive at a time."""
         try:
             with self._lock:
-                file, inode = self._files[fip.contents.fh]
-                data = self._vfs.read(file, inode, size, offset)
+                data = self._files[fip.contents.fh][0].read(size, offset)
                 length = len(data)
                 assert length <= size, (length, size)
-                ctypes.memmove(buf, data, length)
+                memmove(buf, data, length)
                 return length
         except BaseException as error:
             return self._failed(error)
@@ -295,25 +295,24 @@ class FuseMount:
         """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
         try:
             with self._lock:
-                file = self._files[fip.contents.fh][0]
-                return self._vfs.write(file, ctypes.string_at(buf, size), offset)
+                return self._files[fip.contents.fh][0].write(string_at(buf, size), offset)
         except BaseException as error:
             return self._failed(error)
 
     def ioctl(self, path: bytes | None, cmd: int, arg: Any, fip: Any, flags: int, data: int | None) -> int:
         """ioctl(2) with the argument that the command's number describes, copied in and back."""
         size = cmd >> _IOC_SIZESHIFT & _IOC_SIZEMASK if data else 0
-        argument = bytearray(ctypes.string_at(data, size)) if data else bytearray()
-        result = self._vfs.ioctl(self._files[fip.contents.fh][0], cmd, argument)
+        argument = bytearray(string_at(data, size)) if data else bytearray()
+        result = self._files[fip.contents.fh][0].ioctl(cmd, argument)
         if data:
-            ctypes.memmove(data, bytes(argument), size)
+            memmove(data, bytes(argument), size)
         return result
 
     def release(self, path: bytes | None, fip: Any) -> int:
         """The last descriptor is closed."""
         try:
             with self._lock:
-                self._vfs.release(self._files.pop(fip.contents.fh)[0])
+                self._files.pop(fip.contents.fh)[0].release()
                 return 0
         except BaseException as error:
             return self._failed(error)
@@ -347,7 +346,7 @@ class FuseMount:
         if not isinstance(link, Symlink):
             fail(errno.EINVAL)
         target = os.fsencode(link.target)[: size - 1] + b"\0"
-        ctypes.memmove(buf, target, len(target))
+        memmove(buf, target, len(target))
 
     def create(self, path: bytes, mode: int, fip: Any) -> None:
         """open(2) with O_CREAT of a name that is not there."""

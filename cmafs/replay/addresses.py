@@ -57,6 +57,25 @@ class Addresses:
         self._count.pop(pfn, None)
         self._count[pfn] = event.pages
 
+    def left(self, pfn: int, count: int) -> None:
+        """A buffer without an address begins at a page: what is left of one that had it."""
+        self._count.pop(pfn, None)
+        self._count[pfn] = count
+        if page := self._page.pop(pfn, None):
+            del self._pfn[page]
+
+    def relabelled(self, event: Event, pfn: int) -> None:
+        """What was known of a page, and of an address, was wrong."""
+        if page := self._page.pop(pfn, None):
+            del self._pfn[page]
+        if event.page is not None and (old := self._pfn.pop(event.page, None)) is not None:
+            del self._page[old]
+
+    def dropped(self, start: int, end: int) -> None:
+        """Buffers that begin there are gone, although no line says so."""
+        for pfn in [pfn for pfn in self._count if start <= pfn < end]:
+            del self._count[pfn]
+
     def released(self, event: Event, pfn: int, count: int) -> None:
         """Pages from the start of a buffer were given back; what is left begins behind them."""
         if event.page is None:

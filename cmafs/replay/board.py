@@ -1,28 +1,94 @@
-"""A board from copies of its files: its device tree where no blob was copied, its area as it was found.
+"""A board from copies of its files: the options of a machine, its device tree, its area as it was found.
 
-The tree comes from sys/firmware/devicetree/base, a directory a node and a file a property; without it the
-memory alone, as /proc/iomem shows it. Drivers of the board had used pages of an area before a recording
-began: that state is adopted, what follows from it is compared.
+The tree comes from the blob that the boot loader handed over, else from sys/firmware/devicetree/base, a
+directory a node and a file a property; without it the memory alone, as /proc/iomem shows it. Drivers of the
+board had used pages of an area before a recording began: that state is adopted, what follows from it is
+compared.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
+from typing import Any
 
-from cmafs.board.root import Root, read_text
+from cmafs.board.memory import release
+from cmafs.board.root import Root, RootError, read_text
+from cmafs.init.options import ARCHITECTURES
 from cmafs.lib.intervals import union, without
+from cmafs.lib.kconfig import FileLine
 from cmafs.lib.kstrtox import kstrtoull
 from cmafs.mm.cma_areas import Cma, CmaAreas
 from cmafs.replay.machine import occupy, used_in, vacate
-from cmafs.replay.transcript import Transcript
+from cmafs.replay.transcript import ARCHES, RELEASE, Transcript
 
 _FIRMWARE = "sys/firmware"
 _RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+#: Bytes of a configuration.
+MAX_CONFIG = 16 << 20
+#: The Kconfig symbol that only an architecture's kernels have on.
+_ARCH_LINE = re.compile(r"CONFIG_(ARM64|ARM|X86_64)=y")
 
 
-def board_dts(root: Root) -> str | None:
-    """A .dts of the board, None if the root says nothing of its memory. Raises RootError."""
+def board_options(root: Root) -> dict[str, Any]:
+    """The options of a machine that are the board's: kernel, architecture, command line, configuration.
+
+    Raises RootError, also where the root does not say which kernel it is.
+    """
+    found = RELEASE.search(release(root))
+    if found is None:
+        raise RootError(f"{root.name}: proc/version is missing: it does not say which kernel this was")
+    config = board_config(root)
+    options: dict[str, Any] = {"kernel": found[0], "config": tuple(config), "arch": _arch(root, config)}
+    line = root.read("proc/cmdline")
+    return options if line is None else {**options, "cmdline": line.decode("utf-8", "replace").strip()}
+
+
+def _arch(root: Root, config: list[str]) -> str | None:
+    """What ``uname -a`` or the configuration says; None: the tree is asked."""
+    for word in read_text(root, "record.txt").split():
+        if ARCHES.get(word, word) in ARCHITECTURES:
+            return ARCHES.get(word, word)
+    return next((match[1].lower() for line in config if (match := _ARCH_LINE.fullmatch(line))), None)
+
+
+def board_config(root: Root) -> list[str]:
+    """The configuration of the board's kernel, none if it was not saved. Raises RootError."""
+    packed = next((data for name in ("proc/config.gz", "config.gz") if (data := root.read(name))), None)
+    names = [f"boot/{name}" for name in root.names("boot") if name.startswith("config-")]
+    own = f"boot/config-{release(root)}"
+    if packed:
+        text = _gunzip(root, packed)
+    elif own in names or len(names) == 1:
+        text = read_text(root, own if own in names else names[0])
+    else:
+        text = ""
+    return [FileLine(line) for line in text.splitlines()]
+
+
+def _gunzip(root: Root, packed: bytes) -> str:
+    """The text of config.gz. Raises RootError."""
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        text = inflate.decompress(packed, MAX_CONFIG).decode()
+        if inflate.eof:
+            return text
+        why = "it ends early" if len(text) < MAX_CONFIG else "it is too long"
+    except (zlib.error, UnicodeDecodeError) as error:
+        why = str(error)
+    raise RootError(f"{root.name}: its config.gz is damaged: {why}")
+
+
+def board_tree(root: Root) -> bytes | None:
+    """A blob or a .dts of the board, None if the root says nothing of its memory. Raises RootError."""
+    if blob := root.read(f"{_FIRMWARE}/fdt"):
+        return blob
+    source = _board_dts(root)
+    return None if source is None else source.encode()
+
+
+def _board_dts(root: Root) -> str | None:
     if root.names(f"{_FIRMWARE}/devicetree/base"):
         return "\n".join(["/dts-v1/;", *_node(root, f"{_FIRMWARE}/devicetree/base", "/")])
     text = read_text(root, "proc/iomem")

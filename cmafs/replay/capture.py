@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from cmafs.board.klog import CALLER, TOTAL
+from cmafs.board.klog import AVAILABLE, CALLER, HOLE, TOTAL
 from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 
-#: Kinds of an event: an allocation begins, passes a busy range, ends; a release; events are missing here.
-START, BUSY, ALLOC, RELEASE, LOST = "start", "busy", "alloc", "release", "lost"
+#: Kinds of an event: an allocation begins, passes a busy range, ends; a release; a list of an area's holes;
+#: events are missing here.
+START, BUSY, ALLOC, RELEASE, HOLES, LOST = "start", "busy", "alloc", "release", "holes", "lost"
 #: Allocations that may be under way at once; older ones were refused.
 MAX_OPEN = 64
 
@@ -32,7 +33,7 @@ class Event(NamedTuple):
     ``pfn``: None for a failure, and in the log, which has ``page`` instead: an address, mostly hashed.
     ``pages``: how many, None where a kernel's line leaves it out. ``align``: an order. ``error``: 0 or a
     negative errno, None if not told. ``task``: whoever acts, as text to tell apart by. ``available``,
-    ``total``: the area's pages, where told.
+    ``total``: the area's pages, where told. ``holes``: (pages, bit) of each.
     """
 
     line: int
@@ -46,6 +47,7 @@ class Event(NamedTuple):
     page: str | None = None
     available: int | None = None
     total: int | None = None
+    holes: tuple[tuple[int, int], ...] = ()
 
     @property
     def counts(self) -> bool:
@@ -53,20 +55,28 @@ class Event(NamedTuple):
         return self.kind in (ALLOC, RELEASE)
 
     @property
+    def logged(self) -> bool:
+        """Whether it is of the log and not of ftrace."""
+        return self.page is not None or self.kind == HOLES
+
+    @property
     def failed(self) -> bool:
         """Whether the kernel had no pages to give."""
         return self.pfn is None and (self.page is None or _is_null(self.page))
 
 
+#: The colours of a terminal; what a task wrote into the trace, whatever that was.
+_COLOUR = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+_MARK = re.compile(r"(?:tracing_mark_write|print|bprint|bputs): ")
 _EVENT = re.compile(r"cma_(alloc(?:_start|_finish|_busy_retry)?|release):\s+(?=name=|pfn=)")
 _FIELDS = re.compile(
     r"(?:name=(.*?)\s+)?pfn=(?:0x)?([0-9a-f]+)\s+page=\s*(\S+)\s+count=(\d+)"
-    r"(?:\s+align=(\d+))?(?:\s+errorno=(-?\d+))?\s*\Z",
+    r"(?:\s+align=(\d+))?(?:\s+errorno=(-?\d+))?\s*(?:\*/\s*)?\Z",
     re.DOTALL,
 )
 _STARTS = re.compile(
     r"name=(.*?)\s+(?:request_)?count=(\d+)"
-    r"(?:\s+available_count=(\d+)\s+total_count=(\d+))?\s+align=(\d+)\s*\Z",
+    r"(?:\s+available_count=(\d+)\s+total_count=(\d+))?\s+align=(\d+)\s*(?:\*/\s*)?\Z",
     re.DOTALL,
 )
 _KINDS = {
@@ -76,13 +86,16 @@ _KINDS = {
     "alloc_busy_retry": BUSY,
     "release": RELEASE,
 }
-#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]``
-#: (``perf``), or ``sh-47 0d..1`` (the latency format).
-_TASK = re.compile(r"[-\s](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]")
+#: ``sh-47 [000]`` (``trace``, ``trace-cmd``), also with a thread group in between, ``sh 47 [000]`` and
+#: ``sh 47/47`` (``perf``), there also without the CPU, or ``sh-47 0d..1`` (the latency format).
+_TASK = re.compile(
+    r"[-\s/](\d+)\s+(?:\([ \d-]+\)\s+)?\[\d+\]|-(\d+)\s+\d+[.a-zA-Z]|\s(?:\d+/)?(\d+)\s+\d+\.\d+:"
+)
 _UNFINISHED = re.compile(r"\bcma_\w+: +name=\S*\Z")
 _GAP = re.compile(r"\[LOST \d+ EVENTS\]|\[\d+ EVENTS DROPPED\]|\bLOST \d+ events")
 _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)")
 
+_VERSION = re.compile(r"Linux version (\d+\.\d+(?:\.\d+)?)")
 _ENTRY = re.compile(r"\b_*cma_alloc\w*\(cma (\S+?),(?: name: (.*?),)? count (\d+), align (-?\d+)\)")
 _RETURNED = re.compile(r"\b_*cma_alloc\w*\(\): returned\s+(\S+)")
 _BUSY = re.compile(r"\b_*cma_\w+\(\): memory range at (?:pfn 0x([0-9a-f]+) )?(\S+) is busy")
@@ -109,7 +122,8 @@ class Facts:
     ``traced``, ``logged``: events of ftrace, of the log; ``layout``: the newest layout seen (``old``,
     ``named``, ``errno``, ``counts``); ``pools``: (base, size) in bytes of each area that the boot log made;
     ``total``: pages of an area, from a list of holes; ``damaged``: the first line that ends in mid-event;
-    ``gaps``: places where events are missing.
+    ``gaps``: places where events are missing; ``release``: the kernel's, where the log begins with it;
+    ``uncounted``: releases of the log that do not say how much.
     """
 
     traced: int = 0
@@ -119,6 +133,8 @@ class Facts:
     total: int | None = None
     damaged: int | None = None
     gaps: int = 0
+    release: str = ""
+    uncounted: int = 0
 
 
 #: Layouts, oldest first, and a kernel that prints each.
@@ -141,7 +157,11 @@ class Reader:
             if "cma" not in line and not unfinished:
                 if self._gap(line):
                     yield Event(number, LOST)
+                elif "Linux version" in line and (found := _VERSION.search(line)):
+                    self.facts.release = found[1]
                 continue
+            if "\x1b" in line:
+                line = _COLOUR.sub("", line)
             if "\0" in line:
                 raise ValueError(f"line {number}: not text")
             if unfinished:  # areas that boot left without a name have one that ends in a newline
@@ -181,7 +201,7 @@ class Reader:
         if not match:
             return self._cut(number)
         task = _TASK.search(line[: found.start()].lstrip())
-        pid = (task[1] or task[2]) if task else ""
+        pid = (task[1] or task[2] or task[3]) if task else ""
         if kind == START:
             name, count, available, total, align = match.groups()
             self._see("counts" if total else "named")
@@ -211,12 +231,12 @@ class Reader:
         if match := _RETURNED.search(line):
             return self._returned(number, match[1], task)
         if match := _RELEASE.search(line):
+            self.facts.uncounted += match[2] is None
             return Event(number, RELEASE, pages=_number(match[2]), page=match[1], task=task)
         if match := _BUSY.search(line):
             pfn = kstrtoull(match[1], 16) if match[1] else None
             return Event(number, BUSY, pfn=pfn, page=match[2], task=task)
-        self._pool(line)
-        return None
+        return self._pool(number, line, task)
 
     def _returned(self, number: int, page: str, task: str) -> Event | None:
         """The end of a task's newest allocation: one that was refused at once has no such line."""
@@ -227,21 +247,31 @@ class Reader:
         del self._entries[:-MAX_OPEN]
         return entry._replace(line=number, kind=ALLOC, page=page)
 
-    def _pool(self, line: str) -> None:
+    def _pool(self, number: int, line: str, task: str) -> Event | None:
+        """What the boot says of an area; the list of holes that a failure prints before it returns."""
         if match := _POOL.search(line):
             kib = 1024 if (match["unit"] or match["unit2"]) == "M" else 1
             size = kstrtoull(match["size"] or match["size2"], 10) * kib << 10
             self.facts.pools.append((kstrtoull(match["base"] or match["base2"], 16), size))
         elif match := TOTAL.search(line):
-            self.facts.total = kstrtoull(match["total"], 10)
+            self.facts.total = total = kstrtoull(match["total"], 10)
+            if listed := AVAILABLE.search(line):
+                entry = next((entry for entry in reversed(self._entries) if entry.task == task), None)
+                holes = tuple(
+                    (kstrtoull(n, 10), kstrtoull(bit, 10)) for n, bit in HOLE.findall(listed["holes"])
+                )
+                area = entry.area if entry else None
+                return Event(number, HOLES, area, task=task, total=total, holes=holes)
+        return None
 
 
 def _tracepoint(line: str) -> re.Match[str] | None:
     """The name of a tracepoint of ours, wherever in a line it stands: a task may be called alike."""
     at = line.find("cma_")
     while at >= 0:
-        if match := _EVENT.match(line, at):
-            return match
+        match = _EVENT.match(line, at)
+        if match and not (at and (line[at - 1].isalnum() or line[at - 1] == "_")):
+            return None if _MARK.search(line, 0, at) else match
         at = line.find("cma_", at + 1)
     return None
 

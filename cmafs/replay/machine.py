@@ -15,7 +15,7 @@ from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.intervals import union, within, without
 from cmafs.lib.printk import Printk
-from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem, cma_release
+from cmafs.mm.cma import CmaAreas, cma_alloc, cma_init_reserved_areas, cma_init_reserved_mem, cma_release
 from cmafs.mm.cma_areas import Cma, CmaMemrange
 from cmafs.mm.contig_alloc import alloc_contig_range
 from cmafs.mm.mm_init import mm_init
@@ -25,6 +25,8 @@ from cmafs.sim.workload import pin_pfn, unpin_pfn
 
 #: Orders of a page block and of the largest free block with pages of 4 KiB.
 _PAGEBLOCK_ORDER, _MAX_PAGE_ORDER = 9, 10
+#: Busy places that one allocation is believed to pass by.
+MAX_PASSED_BY = 1 << 14
 
 
 def bare_areas(kernel: str, geometries: Iterable[Geometry]) -> CmaAreas:
@@ -119,6 +121,25 @@ def pinned(cma: Cma, pfns: Iterable[int]) -> Iterator[None]:
     for pfn in held:
         pin_pfn(memory, pfn)
     try:
+        yield
+    finally:
+        for pfn in held:
+            unpin_pfn(memory, pfn)
+
+
+@contextmanager
+def passed_by(cma: Cma, count: int, align: int, times: int) -> Iterator[None]:
+    """So many places that would do, the first, are busy: an allocation passes one after the other by."""
+    memory = cma.areas.memory
+    held: list[int] = []
+    try:
+        for _ in range(min(times, MAX_PASSED_BY)):
+            pfn = cma_alloc(cma, count, align, no_warn=True)
+            if pfn is None:
+                break
+            cma_release(cma, pfn, count)
+            pin_pfn(memory, pfn)
+            held.append(pfn)
         yield
     finally:
         for pfn in held:

@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from cmafs.lib.intervals import union
 from cmafs.mm.cma import CmaAreas, cma_alloc, cma_release
 from cmafs.mm.cma_areas import Cma
 from cmafs.replay.addresses import Addresses
-from cmafs.replay.capture import ALLOC, BUSY, LOST, RELEASE, START, Event
-from cmafs.replay.machine import holds, in_use, occupy, pinned, used_in, vacate
+from cmafs.replay.capture import ALLOC, BUSY, HOLES, LOST, RELEASE, START, Event
+from cmafs.replay.machine import holds, in_use, occupy, passed_by, pinned, used_in, vacate
 from cmafs.replay.survey import Unseen
+from cmafs.replay.unsaid import Unsaid
 
 #: How many events a task may be overtaken by: what several CPUs do at once is printed in some order.
 LOOKAHEAD = 16
@@ -29,8 +31,9 @@ MAX_DIVERGED = 10_000
 #: Holes that are believed closed at most to account for one allocation.
 MAX_HOLES = 64
 
-#: Explanations: pages in use before the capture or over a gap of it; another CPU was first.
-BEFORE, ORDER = "before", "order"
+#: Explanations: pages in use before the capture or over a gap of it; another CPU was first; a release that
+#: does not say how much gave back less than the whole buffer.
+BEFORE, ORDER, UNSAID = "before", "order", "unsaid"
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,15 @@ class Replay:
         self._starts = [one.start for one in self._unseen]
         self._addresses = Addresses()
         self._tentative: dict[str, tuple[Cma, int, int]] = {}
-        self._busy: dict[str, list[int]] = {}
+        self._busy: dict[str, list[int | None]] = {}
         self._allocated_at: dict[int, int] = {}
         self._assumed: list[tuple[Cma, int, int]] = []
         self._available: dict[str, int] = {}
         self._ahead: deque[Event] = deque()
         self._early: set[int] = set()
         self._noted: int | None = None
+        self._unsaid = Unsaid(self._addresses)
+        self._told = True
 
     def run(self, events: Iterable[Event]) -> Outcome:
         """Replay all events."""
@@ -92,7 +97,8 @@ class Replay:
         coming = iter(events)
         self._ahead.extend(islice(coming, LOOKAHEAD))
         while self._ahead:
-            event = self._addresses.resolve(self._ahead.popleft())
+            line = self._ahead.popleft()
+            event, self._told = self._addresses.resolve(line), line.pages is not None
             self._ahead.extend(islice(coming, 1))
             self._noted = event.pfn
             self._step(event)
@@ -102,10 +108,13 @@ class Replay:
     def _step(self, event: Event) -> None:
         if event.kind == START:
             self._started(event)
-        elif event.kind == BUSY and event.pfn is not None:
+        elif event.kind == BUSY:
             self._busy.setdefault(event.task, []).append(event.pfn)
         elif event.kind == LOST:
             self._forget_tentative()
+            self._unsaid.doubt = True
+        elif event.kind == HOLES:
+            self._listed(event)
         elif event.counts:
             self.outcome.events += 1
             cma = self.area(event)
@@ -121,6 +130,13 @@ class Replay:
         if event.pfn is not None:
             return next((cma for cma in self.areas if holds(cma, event.pfn, event.pfn + 1)), None)
         return next((cma for cma in self.areas if cma.name == event.area), self.areas[0])
+
+    def _listed(self, event: Event) -> None:
+        """The kernel lists an area's holes: what no line said of its releases."""
+        named = [cma for cma in self.areas if cma.name == event.area] or [*self.areas]
+        found = [cma for cma in named if cma.count == event.total and len(cma.ranges) == 1]
+        if self._unsaid.doubt and len(found) == 1:
+            self._unsaid.listed(found[0], event.holes)
 
     # allocations
 
@@ -141,7 +157,8 @@ class Replay:
         busy = self._busy.get(event.task)
         if not busy:
             return cma_alloc(cma, event.pages, event.align, no_warn=True)
-        with pinned(cma, busy):
+        known = [pfn for pfn in busy if pfn is not None]
+        with pinned(cma, known), passed_by(cma, event.pages, event.align, len(busy) - len(known)):
             return cma_alloc(cma, event.pages, event.align, no_warn=True)
 
     def _drop(self, task: str) -> None:
@@ -195,6 +212,28 @@ class Replay:
             yield BEFORE
             vacate(cma, closed)
         yield from self._overtaken(cma, event)
+        if event.page is not None:
+            yield from self._left_over(cma, event)
+
+    def _left_over(self, cma: Cma, event: Event) -> Iterator[str]:
+        """Releases before gave back less than is thought, or more."""
+        if event.failed:
+            for _ in self._unsaid.kept(cma):
+                yield UNSAID
+            return
+        while event.pfn is not None and (pfn := self._simulate(cma, event)) is not None:
+            cma_release(cma, pfn, event.pages or 0)
+            if pfn >= event.pfn or not self._unsaid.before(cma, pfn, event.pages or 0, event.pfn):
+                break
+            yield UNSAID
+        for _ in self._unsaid.gone(cma):
+            yield UNSAID
+        pfn = self._simulate(cma, event)
+        if pfn is not None:
+            cma_release(cma, pfn, event.pages or 0)
+            if self._unsaid.doubts(cma, pfn, pfn + (event.pages or 0)):
+                self._addresses.relabelled(event, pfn)
+                yield UNSAID
 
     def _believed(self, cma: Cma, event: Event) -> list[tuple[int, int]]:
         """Pages that an earlier difference made us believe in use, and that this allocation takes."""
@@ -203,7 +242,7 @@ class Replay:
         end = event.pfn + event.pages
         hit = [one for one in self._assumed if one[0] is cma and one[1] < end and event.pfn < one[2]]
         self._assumed = [one for one in self._assumed if one not in hit]
-        return [piece for _, low, high in hit for piece in used_in(cma, low, high)]
+        return union(piece for _, low, high in hit for piece in used_in(cma, low, high))
 
     def _close(self, cma: Cma, event: Event) -> list[tuple[int, int]]:
         """Holes that the board passed over, where a later release tells that they were in use."""
@@ -275,9 +314,15 @@ class Replay:
 
     def _released(self, cma: Cma, event: Event) -> None:
         if event.pfn is None or event.pages is None:
-            self._diverge(event, None, f"the capture does not say which pages {event.page} are")
+            if not self._told and self._unsaid.doubt:  # of what is thought to be given back already
+                self._reproduced(event, None, UNSAID)
+            else:
+                self._diverge(event, None, f"the capture does not say which pages {event.page} are")
             return
         pfn, end = event.pfn, event.pfn + event.pages
+        for task, (_, start, count) in list(self._tentative.items()):
+            if start < end and pfn < start + count:  # these pages were somebody else's when it began
+                self._drop(task)
         if event.line in self._early:
             self._early.remove(event.line)
             self._reproduced(event, None, ORDER)
@@ -285,6 +330,10 @@ class Replay:
             self._diverge(event, None, self._outside(event))
         elif in_use(cma, pfn, end):
             self._reproduced_release(cma, event)
+        elif not self._told and self._unsaid.doubt:
+            vacate(cma, used_in(cma, pfn, end))
+            self._addresses.dropped(pfn, end)
+            self._reproduced(event, None, UNSAID)
         elif self._was_unseen(event.line, pfn, end):
             occupy(cma, pfn, end)
             self._reproduced_release(cma, event, BEFORE)
@@ -297,6 +346,8 @@ class Replay:
         cma_release(cma, event.pfn, event.pages)
         self._allocated_at.pop(event.pfn, None)
         self._addresses.released(event, event.pfn, event.pages)
+        if not self._told:
+            self._unsaid.released(cma, event.pfn, event.pfn + event.pages)
         self._reproduced(event, None, how)
 
     def _was_unseen(self, line: int, start: int, end: int) -> bool:
@@ -330,7 +381,13 @@ class Replay:
                 f"here {size} find room at 0x{pfn:x}: on the board somebody else used or pinned these pages"
             )
         if event.pfn is None:
-            return f"{event.page} stands for another page than the simulation's choice"
+            found = (
+                f"no hole has {size}"
+                if pfn is None
+                else f"{event.page} stands for another page than 0x{pfn:x}"
+            )
+            guess = "; up to 5.12 a log does not say how much a release gives back" * self._unsaid.doubt
+            return f"here {found}{guess}"
         if not holds(cma, event.pfn, event.pfn + (event.pages or 1)):
             return f"{_span(event.pfn, event.pfn + (event.pages or 1))} reaches beyond the area"
         if used := used_in(cma, event.pfn, event.pfn + (event.pages or 1)):

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cmafs.abi import UnknownKernel, kernel_abi
 from cmafs.lib.bitmap import Holes
 from cmafs.lib.intervals import Interval
 from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Facts
@@ -67,10 +69,13 @@ class Survey:
     busy_without_retry: bool = False
 
     def kernel(self, facts: Facts) -> str:
-        """A kernel that prints what this capture has."""
+        """A kernel that prints what this capture has: its own where it is told and known."""
+        if facts.release and not facts.traced:
+            with suppress(UnknownKernel):
+                return kernel_abi(facts.release).release
         if self.busy_without_retry and facts.layout == "errno":
             return "6.18"  # EBUSY for no hole came in 6.15, the counts of cma_alloc_start in 6.18
-        return LAYOUTS[facts.layout]
+        return "5.10" if facts.uncounted and not facts.layout else LAYOUTS[facts.layout]
 
     def geometries(self) -> list[Geometry]:
         """The smallest areas that hold everything seen, by address.
@@ -143,7 +148,7 @@ def survey(events: Iterable[Event]) -> Survey:
             gap = event.line
         elif event.kind == BUSY:
             retried = True
-        if event.total:
+        if event.total and event.area:
             found.totals[event.area] = event.total
         if not event.counts:
             continue

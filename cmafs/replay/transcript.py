@@ -22,7 +22,7 @@ MAX_READ = 1 << 17
 
 _RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
 _NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
-_RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
+RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
 
 #: What the out-of-memory killer and failed page allocations print of CMA: no line of cma's own.
 MEMORY_REPORT = re.compile(r" free:\d+|\w+ free:\d+kB|\d+ pages cma reserved$| \w+ from |\s*__?cma_alloc")
@@ -73,7 +73,7 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
 
 
 def _header(header: dict[str, Any]) -> dict[str, Any]:
-    if not _RELEASE.search(header["kernel"]):
+    if not RELEASE.search(header["kernel"]):
         raise ValueError("header: kernel names no release")
     for name in ("arch", "cmdline"):
         header[name] + ""
@@ -118,7 +118,7 @@ def header_dts(header: dict[str, Any]) -> str:
 def machine_options(header: dict[str, Any]) -> dict[str, str]:
     """Kernel, architecture and command line of a recorded boot."""
     arch = ARCHES.get(header["arch"], header["arch"])
-    found = _RELEASE.search(header["kernel"])  # sometimes inside the name of an image
+    found = RELEASE.search(header["kernel"])  # sometimes inside the name of an image
     assert found
     return {"kernel": found[0], "arch": arch, "cmdline": header["cmdline"]}
 

@@ -34,9 +34,8 @@ from cmafs.drivers.dma_buf.buffer import (
     DmaBuf,
     DmaHeap,
 )
-from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl, allocate, release
-from cmafs.fs.dma_buf import DMA_HEAP
-from cmafs.init.journal import HEAPS_USED
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl
+from cmafs.fs.dma_buf import DMA_HEAP, Buffers
 from cmafs.init.task import Task
 from cmafs.mount.server import task_of
 from cmafs.run import syscalls
@@ -88,6 +87,7 @@ class Supervisor:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.socket, self.asked = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        self._made = Buffers(machine.booted)
         self._buffers: dict[int, DmaBuf] = {}  # by inode
         self._watches: dict[int, int] = {}  # watch -> inode
         self._heaps: dict[tuple[int, int], DmaHeap] = {}
@@ -205,7 +205,7 @@ class Supervisor:
             text = syscalls.read_memory_string(call.pid, call.arg, DMA_BUF_NAME_LEN)
             fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
             with self._mount.machine_lock:
-                buffer.set_name(text)
+                self._made.set_name(buffer.ino, text)
         else:
             raise OSError(errno.ENOTTY, "no such ioctl")
 
@@ -240,12 +240,11 @@ class Supervisor:
         task = task_of(self._proc, call.pid)
         self._watch()
         with self._mount.machine_lock, self._acting(task):
-            self._machine.booted.clock.forget(HEAPS_USED)
-            buffer = allocate(self._machine.booted, heap, request, task.pid, task.comm)
+            buffer = self._made.allocate(heap.name, request.length, request.fd_flags, task.pid, task.comm)
             try:
                 file = self._file(buffer)
             except OSError:
-                release(self._machine.booted, buffer)
+                self._made.release(buffer.ino)
                 raise OSError(errno.ENOMEM, "no memory of the host") from None
         try:
             yield file, request.fd_flags
@@ -271,12 +270,12 @@ class Supervisor:
     @contextlib.contextmanager
     def _acting(self, task: Task) -> Iterator[None]:
         """Let ``current`` be a task; the lock is held."""
-        booted = self._machine.booted
-        before, booted.current = booted.current, lambda: task
+        journal = self._machine.booted.clock
+        before, journal.task = journal.task, lambda: task
         try:
             yield
         finally:
-            booted.current = before
+            journal.task = before
 
     def _drain(self) -> None:
         """Release the buffers that nobody has any more, if there were any; the lock is held."""
@@ -307,7 +306,7 @@ class Supervisor:
         if inode is not None:
             buffer = self._buffers.pop(inode)
             with self._acting(Task(buffer.pid, buffer.comm)):
-                release(self._machine.booted, buffer)
+                self._made.release(buffer.ino)
 
     def _find_gone(self) -> None:
         """Events were lost: the watches that are left tell whose file is there."""

@@ -66,7 +66,7 @@ def operation_differences(transcript: Transcript, calls: Syscalls) -> list[str]:
 def compare(transcript: Transcript) -> list[str]:
     """Every difference between a recorded boot with its operations and cmafs."""
     header, state = transcript.header, transcript.script_output
-    recorded = boot_support.Transcript("", header["name"], header, header["boot"], state or None)
+    recorded = boot_support.RecordedBoot(transcript)
     if not recorded.survived and not header["boot"] and "dts" not in header:
         return ["recorded: the kernel did not survive its boot, and said nothing of its machine"]
     try:

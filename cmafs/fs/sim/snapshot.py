@@ -12,15 +12,17 @@ import errno
 import hashlib
 import json
 import stat
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cmafs.fs.dentry import Directory, File, RegularFile, fail, walk
+from cmafs.fs.dma_buf import Buffers
 from cmafs.fs.namei import O_RDONLY, Syscalls
 from cmafs.fs.open import OpenFiles
-from cmafs.init.journal import Diverged
+from cmafs.init.journal import BadSnapshot, Diverged
 from cmafs.init.options import MachineOptions
 from cmafs.lib.kconfig import FileLine
 
@@ -38,17 +40,16 @@ _CHUNK = 128 << 10
 _NOT_STATE = ("/sim/snapshot", "/sim/verify", "/dev/")
 
 #: What a file can make go wrong that has the right checksum and still was not written by cmafs.
-_MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError)
+_MALFORMED = (
+    *(TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError),
+    *(OverflowError, StopIteration, struct.error),
+)
 
 
 DIFFERS = (
     "what was done to the machine does not lead to the state that it was saved in: another version of cmafs "
     "saved it, or something changed it behind its files"
 )
-
-
-class BadSnapshot(ValueError):
-    """A file that cannot be loaded: one line saying why."""
 
 
 @dataclass(frozen=True)
@@ -162,22 +163,24 @@ class _Replay:
         self._vfs = vfs
         self._calls = calls
         self.files: dict[int, tuple[File, RegularFile]] = {}
+        self.buffers = Buffers(machine)
         self.operations: dict[str, Callable[..., object]] = {
             "open": self._open,
-            "read": lambda number, size, offset: vfs.read(*self.files[number], size, offset),
-            "write": lambda number, data, offset: vfs.write(
-                self.files[number][0], data.encode("latin-1"), offset
+            "read": lambda number, size, offset: self.files[number][0].read(size, offset),
+            "write": lambda number, data, offset: self.files[number][0].write(data.encode("latin-1"), offset),
+            "ioctl": lambda number, cmd, data: self.files[number][0].ioctl(
+                cmd, bytearray(data.encode("latin-1"))
             ),
-            "ioctl": lambda number, cmd, data: vfs.ioctl(
-                self.files[number][0], cmd, bytearray(data.encode("latin-1"))
-            ),
-            "release": lambda number: vfs.release(self.files.pop(number)[0]),
+            "release": lambda number: self.files.pop(number)[0].release(),
             "ftruncate": lambda number, length: vfs.ftruncate(*self.files[number], length),
             "chmod": lambda path, mode: calls.chmod(path, mode),
             "chown": lambda path, uid, gid: vfs.chown(path, calls.inode(path), uid, gid),
             "truncate": lambda path, length: calls.truncate(path, length),
             "mkdir": lambda path: calls.mkdir(path),
             "rmdir": lambda path: calls.rmdir(path),
+            "dma_heap_alloc": self.buffers.allocate,
+            "dma_buf_set_name": lambda ino, text: self.buffers.set_name(ino, text.encode("latin-1")),
+            "dma_buf_release": self.buffers.release,
             "expire": lambda: machine.clock.do(machine.faults.expire, "expire"),
         }
 
@@ -194,6 +197,8 @@ def replay(
 ) -> None:
     """Bring a machine that was just booted to where the saved one was; then close what nobody holds here.
 
+    That are open files and buffers of heaps.
+
     Raises BadSnapshot where it does not come to the same state.
     """
     done = _Replay(calls, vfs, machine)
@@ -206,4 +211,6 @@ def replay(
     except (*_MALFORMED, Diverged):
         raise BadSnapshot(DIFFERS) from None
     for file, _ in done.files.values():
-        vfs.release(file)
+        file.release()
+    for buffer in [*machine.dma_bufs]:
+        done.buffers.release(buffer.ino)
