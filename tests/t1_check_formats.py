@@ -257,6 +257,28 @@ def test_shards_are_all_of_it_together(capsys: Capture, bad: str) -> None:
         assert boards == whole[part::5]
 
 
+@pytest.mark.parametrize("format_", ["junit", "sarif"])
+def test_the_parts_of_a_matrix_merge_to_the_whole(capsys: Capture, bad: str, format_: str) -> None:
+    """As docs/ci.md has it: an engine that takes every part's file in sees what one job would have said."""
+
+    def said(*part: str) -> list[object]:
+        _, out, _ = check(
+            capsys, "x86-4g", bad, "--kernel", "5.10,6.12", "--jobs", "1", "--format", format_, *part
+        )
+        if format_ == "junit":
+            cases = ElementTree.fromstring(out).iter("testcase")
+            return [(c.get("classname"), c.get("name"), [f.get("message") for f in c]) for c in cases]
+        results = json.loads(out)["runs"][0]["results"]
+        return [
+            (r["ruleId"], r["locations"], kernel) for r in results for kernel in r["properties"]["kernels"]
+        ]
+
+    parts = [one for part in (1, 2, 3) for one in said("--shard", f"{part}/3")]
+    whole = said()
+    assert len(whole) >= 4
+    assert sorted(map(str, parts)) == sorted(map(str, whole))
+
+
 def test_a_board_from_a_pipe(bad: str) -> None:
     """It can be read once, whatever the number of kernels and processes."""
     script = (
