@@ -34,6 +34,7 @@ MAX_AT_ONCE = 6
 #: Holes that are believed closed at most to account for one allocation.
 MAX_HOLES = 64
 
+_ALL = 1 << 64
 #: Explanations: pages in use before the capture or over a gap of it; another CPU was first; a release that
 #: does not say how much gave back less than the whole buffer.
 BEFORE, ORDER, UNSAID = "before", "order", "unsaid"
@@ -170,9 +171,11 @@ class Replay:
             cma, pfn, count = self._tentative.pop(task)
             cma_release(cma, pfn, count)
 
-    def _forget_tentative(self) -> None:
-        for task in list(self._tentative):
-            self._drop(task)
+    def _forget_tentative(self, start: int = 0, end: int = _ALL) -> None:
+        """Undo what the simulation chose too early; only where it chose pages of ``[start, end)``."""
+        for task, (_, pfn, count) in list(self._tentative.items()):
+            if pfn < end and start < pfn + count:
+                self._drop(task)
 
     def _allocated(self, cma: Cma, event: Event) -> None:
         """An allocation ended: as the simulation has it, or for a reason that the capture hides, or else."""
@@ -308,6 +311,7 @@ class Replay:
         """From here on as on the board: its pages are in use, and what it passed over is believed to be."""
         if event.pfn is None or not event.pages or not holds(cma, event.pfn, event.pfn + event.pages):
             return
+        self._forget_tentative(event.pfn, event.pfn + event.pages)
         for _ in range(MAX_HOLES):
             pfn = cma_alloc(cma, event.pages, event.align, no_warn=True)
             if pfn is None or pfn >= event.pfn:
@@ -328,9 +332,7 @@ class Replay:
                 self._diverge(event, None, f"the capture does not say which pages {event.page} are")
             return
         pfn, end = event.pfn, event.pfn + event.pages
-        for task, (_, start, count) in list(self._tentative.items()):
-            if start < end and pfn < start + count:  # these pages were somebody else's when it began
-                self._drop(task)
+        self._forget_tentative(pfn, end)  # these pages were somebody else's when it began
         if event.line in self._early:
             self._early.remove(event.line)
             self._meanwhile.released(cma, pfn, end, event.task)
