@@ -22,7 +22,7 @@ from cmafs.lib.clock import ManualClock
 from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
 from cmafs.mm.cma import CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import MemoryLayout
+from cmafs.mm.mmzone import MemoryLayout, ZoneSpan
 
 PAGE = 4096
 MIB = 1 << 20
@@ -86,7 +86,7 @@ def build_areas(
         page_shift=12,
         pageblock_order=9,
         max_page_order=10,
-        zones=zones or (("Normal", 0, pages),),
+        zones=tuple(ZoneSpan(*zone) for zone in zones or [("Normal", 0, pages)]),
         memory=((0, pages),),
         reserved=tuple((base * MIB // PAGE, (base + size) * MIB // PAGE) for _, base, size, _ in wanted),
     )

@@ -14,7 +14,7 @@ from cmafs.lib.printk import Printk
 from cmafs.mm.boot_pages import populate_boot_pages
 from cmafs.mm.cma import Cma, CmaAreas, cma_init_reserved_areas, cma_init_reserved_mem
 from cmafs.mm.mm_init import mm_init
-from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields
+from cmafs.mm.mmzone import Memory, MemoryLayout, RepeatedEvent, TraceFields, ZoneSpan
 from cmafs.sim.validate import validate
 
 MIB_PAGES = 256
@@ -70,7 +70,8 @@ def layout(
     """Memory ``[start, start + pages)`` below and above ``dma32_end``; areas as (first pfn, pages)."""
     end = start + pages
     low = min(end, dma32_end)
-    zones = (("DMA32", start, low), ("Normal", low, end)) if start < low else (("Normal", start, end),)
+    normal = ZoneSpan("Normal", max(start, low), end)
+    zones = (ZoneSpan("DMA32", start, low), normal) if start < low else (normal,)
     taken = tuple((base, base + count) for base, count in cma) + reserved
     return MemoryLayout(page_shift, pageblock_order, max_page_order, zones, ((start, end),), taken)
 

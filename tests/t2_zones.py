@@ -20,7 +20,14 @@ from cmafs.mm.gfp import (
     zonelist,
 )
 from cmafs.mm.mm_init import free_reserved_range, mm_init
-from cmafs.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, ZONE_RANKS, MemoryLayout
+from cmafs.mm.mmzone import (
+    MIGRATE_MOVABLE,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_UNMOVABLE,
+    ZONE_RANKS,
+    MemoryLayout,
+    ZoneSpan,
+)
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
 from cmafs.mm.vmscan import drop_caches
 from cmafs.sim import workload
@@ -47,7 +54,7 @@ def test_gfp_flags_are_those_of_5_10() -> None:
 
 
 def test_zonelists() -> None:
-    zones = (("DMA", 0, 4096), ("DMA32", 4096, 4 * GIB), ("Normal", 4 * GIB, 6 * GIB))
+    zones = (ZoneSpan("DMA", 0, 4096), ZoneSpan("DMA32", 4096, 4 * GIB), ZoneSpan("Normal", 4 * GIB, 6 * GIB))
     memory = mm_init(MemoryLayout(12, 9, 10, zones, ((0, 6 * GIB),), ()), kernel_abi("6.12").mm)
     order = {
         GFP_DMA: ["DMA"],
@@ -69,7 +76,7 @@ def test_watermarks_are_those_a_real_kernel_printed() -> None:
 
 
 def test_movable_memory_is_for_movable_requests_only() -> None:
-    zones = (("Normal", 0, 8192), ("HighMem", 8192, 12288), ("Movable", 12288, 16384))
+    zones = (ZoneSpan("Normal", 0, 8192), ZoneSpan("HighMem", 8192, 12288), ZoneSpan("Movable", 12288, 16384))
     memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384),), ()), kernel_abi("5.10").mm)
     order = {
         GFP_KERNEL: ["Normal"],
@@ -348,7 +355,7 @@ def test_every_recorded_boot_is_consistent() -> None:
 
 def test_high_memory_is_used_first_and_only_by_those_who_may() -> None:
     """32-bit arm: user pages come from HighMem, the kernel's own never do."""
-    zones = (("Normal", 0, 8192), ("HighMem", 8192, 16384))
+    zones = (ZoneSpan("Normal", 0, 8192), ZoneSpan("HighMem", 8192, 16384))
     machine_layout = MemoryLayout(12, 10, 10, zones, ((0, 16384),), ((4096, 6144),))
     machine = boot(machine_layout, ((4096, 2048),), "5.10")
     normal, high = machine.memory.zones
@@ -379,7 +386,7 @@ def test_min_free_kbytes_has_a_limit(kernel: str, most: int) -> None:
 def test_high_memory_has_watermarks_of_its_own() -> None:
     """__setup_per_zone_wmarks(): a thousandth of the zone, from 32 to 128 pages; no share of the rest."""
     for high, least in ((1024, 32), (65536, 64), (4 * GIB, 128)):
-        zones = (("Normal", 0, 16384), ("HighMem", 16384, 16384 + high))
+        zones = (ZoneSpan("Normal", 0, 16384), ZoneSpan("HighMem", 16384, 16384 + high))
         memory = mm_init(MemoryLayout(12, 10, 10, zones, ((0, 16384 + high),), ()), kernel_abi("5.10").mm)
         normal, highmem = memory.zones
         assert (memory.min_free_kbytes, normal.watermark[0]) == (1024, 256)

@@ -15,6 +15,7 @@ from cmafs.mm.mmzone import (
     Memory,
     Zone,
 )
+from cmafs.mm.page_owner import contiguous
 
 
 def account_freepages(zone: Zone, nr_pages: int, migratetype: int) -> None:
@@ -191,6 +192,22 @@ def _free_top_blocks(memory: Memory, zone: Zone, start: int, end: int, tail: boo
     else:
         zone.top_area[migratetype].add(start, stop)
     return stop
+
+
+def free_contiguous(memory: Memory, start: int, end: int) -> None:
+    """Gives back the single pages of ``[start, end)``, in whatever zones they lie, ascending."""
+    while start < end:
+        zone = memory.zone_of(start)
+        stop = min(end, zone.end_pfn)
+        free_range(memory, zone, start, stop)
+        memory.vmstat.count_vm_event("pgfree", stop - start)
+        start = stop
+
+
+def free_unref_pages(memory: Memory, pfns: list[int]) -> None:
+    """Gives back single pages, ``pfns`` ascending."""
+    for pfn, count in contiguous(pfns):
+        free_contiguous(memory, pfn, pfn + count)
 
 
 def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:

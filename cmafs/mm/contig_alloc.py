@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cmafs.mm.boot_pages import settle
-from cmafs.mm.buddy import carve
+from cmafs.mm.buddy import carve, free_contiguous, free_unref_pages
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
 from cmafs.mm.migrate import LOCKED, MOVABLE, SKIPPED, all_movable, movability, move_pages
 from cmafs.mm.mmzone import Memory, Zone
-from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk, free_contiguous, free_unref_pages
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from cmafs.mm.page_owner import TAG_SHIFT, Page, pfns_of
 from cmafs.mm.pcp import drain_all_pages

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from cmafs.abi.mm import MmAbi
 from cmafs.lib.intervals import length, union, within, without
 from cmafs.mm.buddy import free_range
-from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, Memory, MemoryLayout, Zone, ZoneSpan
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, Memory, MemoryLayout, Zone
 from cmafs.mm.page_owner import PageOwners
 from cmafs.mm.watermark import init_per_zone_wmark_min
 
@@ -20,7 +20,7 @@ def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
     unit = max(layout.max_page_order, layout.pageblock_order)
     start = min(s for s, _ in layout.memory) >> unit << unit
     end = -(-max(e for _, e in layout.memory) >> unit << unit)
-    zones = [Zone(i, ZoneSpan(*span), layout.max_page_order) for i, span in enumerate(layout.zones)]
+    zones = [Zone(i, span, layout.max_page_order) for i, span in enumerate(layout.zones)]
     blocks = bytearray(bytes((MIGRATE_MOVABLE,)) * ((end - start) >> layout.pageblock_order))
     memory = Memory(layout, abi, zones, start, blocks, PageOwners(layout.pageblock_order))
     for zone in zones:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from cmafs.mm.buddy import free_one_page, free_range, rmqueue_smallest, smallest_bulk
+from cmafs.mm.buddy import free_one_page, rmqueue_smallest, smallest_bulk
 from cmafs.mm.compaction import try_to_compact_pages
 from cmafs.mm.fallback import rmqueue_fallback
 from cmafs.mm.gfp import (
@@ -20,7 +20,7 @@ from cmafs.mm.gfp import (
     zonelist,
 )
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, WMARK_MIN, Memory, Zone
-from cmafs.mm.page_owner import Segment, contiguous
+from cmafs.mm.page_owner import Segment
 from cmafs.mm.vmscan import balance_pgdat, reclaimable, try_to_free_pages
 from cmafs.mm.watermark import headroom, zone_watermark_ok
 
@@ -239,19 +239,3 @@ def free_pages(memory: Memory, pfn: int, order: int) -> None:
     """``__free_pages()``: gives back a block of ``order``."""
     free_one_page(memory, memory.zone_of(pfn), pfn, order, memory.pageblock_migratetype(pfn))
     memory.vmstat.count_vm_event("pgfree", 1 << order)
-
-
-def free_contiguous(memory: Memory, start: int, end: int) -> None:
-    """Gives back the single pages of ``[start, end)``, in whatever zones they lie, ascending."""
-    while start < end:
-        zone = memory.zone_of(start)
-        stop = min(end, zone.end_pfn)
-        free_range(memory, zone, start, stop)
-        memory.vmstat.count_vm_event("pgfree", stop - start)
-        start = stop
-
-
-def free_unref_pages(memory: Memory, pfns: list[int]) -> None:
-    """Gives back single pages, ``pfns`` ascending."""
-    for pfn, count in contiguous(pfns):
-        free_contiguous(memory, pfn, pfn + count)

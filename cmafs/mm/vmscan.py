@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import chain
 
 from cmafs.lib.intervals import union
-from cmafs.mm.buddy import free_range
+from cmafs.mm.buddy import free_unref_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, WMARK_HIGH, ZONE_RANKS, Memory, Zone, zone_item
-from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
+from cmafs.mm.page_owner import KIND_FILE, KIND_SLAB, TAG_INDEX, TAG_SHIFT, Occupant, Page
 from cmafs.mm.pcp import drain_all_pages
 
 
@@ -61,19 +61,8 @@ def _shrink_cache(memory: Memory, cache: Occupant, want: int, highest: int = len
         pfn = frames[index]
         if any(low <= pfn < high for low, high in spans) and not _held(memory, cache, index):
             indices.append(index)
-    _free(memory, memory.owners.punch(cache, indices))
+    free_unref_pages(memory, memory.owners.punch(cache, indices))
     return len(indices)
-
-
-def _free(memory: Memory, pfns: list[int]) -> None:
-    for pfn, count in contiguous(pfns):
-        end = pfn + count
-        while pfn < end:
-            zone = memory.zone_of(pfn)
-            stop = min(end, zone.end_pfn)
-            free_range(memory, zone, pfn, stop)
-            pfn = stop
-    memory.vmstat.count_vm_event("pgfree", len(pfns))
 
 
 def _shrink(memory: Memory, want: int, highest: int, who: str) -> int:
@@ -105,7 +94,7 @@ def reclaim_clean_pages_from_list(memory: Memory, pages: Sequence[Page]) -> Sequ
         else:
             kept.append((pfn, tag))
     for ident, indices in dropped.items():
-        _free(memory, memory.owners.punch(memory.owners.occupants[ident], indices))
+        free_unref_pages(memory, memory.owners.punch(memory.owners.occupants[ident], indices))
     return kept
 
 
@@ -141,7 +130,7 @@ def drop_slab(memory: Memory) -> int:
     freed = 0
     for slab in [o for o in memory.owners.occupants.values() if o.kind == KIND_SLAB]:
         indices = [i for i, pfn in enumerate(slab.frames) if pfn >= 0 and not _held(memory, slab, i)]
-        _free(memory, memory.owners.punch(slab, indices))
+        free_unref_pages(memory, memory.owners.punch(slab, indices))
         freed += len(indices)
     return freed
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cmafs.mm.boot_pages import settle
-from cmafs.mm.buddy import carve
+from cmafs.mm.buddy import carve, free_unref_pages
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
 from cmafs.mm.mmzone import MIGRATE_CMA, Memory
-from cmafs.mm.page_alloc import alloc_pages_bulk, available, free_unref_pages, prepare_alloc_pages
+from cmafs.mm.page_alloc import alloc_pages_bulk, available, prepare_alloc_pages
 from cmafs.mm.page_owner import (
     KIND_ANON,
     KIND_FILE,

@@ -14,9 +14,10 @@ from typing import TypeAlias
 from cmafs.drivers.device import DriverMachine
 from cmafs.drivers.dma_buf.buffer import DmaBuf, DmaHeap
 from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.mm.buddy import free_unref_pages
 from cmafs.mm.cma import Cma, cma_alloc, cma_release
 from cmafs.mm.gfp import GFP_HIGHMEM_BIT, GFP_USER, get_order
-from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, free_pages, free_unref_pages
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, free_pages
 from cmafs.mm.page_owner import KIND_KERNEL, Occupant
 
 SYSTEM = "system"
