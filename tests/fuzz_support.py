@@ -1,9 +1,8 @@
 """Fuzzing: what is tried (``TARGETS``), how inputs are made of others, and how a case is judged.
 
 A case is some bytes. It is right if it ends in a documented errno or one clear line, soon, with no traceback
-in sim/log and nothing wrong in sim/verify; a refusal leaves the machine as it was. ``python
-tests/fuzz_support.py TARGET [DIRECTORY] [libFuzzer options]`` lets atheris, where it is installed, look for
-inputs that reach new code; what it finds belongs into tests/corpus/TARGET/.
+in sim/log and nothing wrong in sim/verify; a refusal leaves the machine as it was. ``fuzz.py`` is the
+command.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 import random
 import resource
 import signal
-import sys
 import tempfile
 import time
 import zlib
@@ -452,12 +450,12 @@ def _tracing(path: str) -> bool:
     return path.endswith("/filter")
 
 
-def targets() -> dict[str, Target]:
-    """All of them, by name."""
+def targets() -> list[Target]:
+    """What a machine is made of, and its files."""
     every = bytes(range(70))
     blob = dts.dtc(BOARD)
     # fmt: off
-    made = [
+    return [
         Target("cmdline", lambda: cmdline, CMDLINES),
         Target("config", lambda: config, CONFIGS, (b"CONFIG_", b"=y", b"=n", b"CMA", b"NUMA", b"# ", b"\n")),
         Target("options", lambda: options, (b"64M\n6.12\n", b"1G\n2010\nv3", b"0x4000000\n5.10.3\n")),
@@ -522,7 +520,6 @@ def targets() -> dict[str, Target]:
         Target("dmesg", make_dmesg, (b"<6>hello\n", b"plain", b"<9999>x\\y\x01", "6,1,2,-;é\n".encode())),
     ]
     # fmt: on
-    return {target.name: target for target in made}
 
 
 @dataclass(frozen=True)
@@ -567,26 +564,3 @@ def save(target: Target, data: bytes) -> None:
     directory = CORPUS / target.name
     directory.mkdir(parents=True, exist_ok=True)
     (directory / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-
-
-def main() -> None:
-    """Let atheris look for inputs."""
-    import atheris  # type: ignore[import-not-found]
-
-    target = targets()[sys.argv.pop(1)]
-    atheris.instrument_all()
-    case, number = target.make(), 0
-
-    def one(data: bytes) -> None:
-        nonlocal case, number
-        number += 1
-        if number % CASES_OF_A_MACHINE == 0:
-            case = target.make()
-        case(data)
-
-    atheris.Setup(sys.argv, one)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

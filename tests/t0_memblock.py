@@ -140,6 +140,15 @@ def test_memmap_without_vmemmap_stands_where_5_10_put_it(end, taken, expected) -
     assert set(expected) <= set(spans(memblock.reserved))
 
 
+@pytest.mark.parametrize("name", ["add", "reserve"])
+def test_no_range_reaches_the_end_of_64_bits(name: str) -> None:
+    """``PHYS_ADDR_MAX`` is the last end (mm/memblock.c:memblock_cap_size()@v6.12)."""
+    memblock = Memblock()
+    getattr(memblock, name)((1 << 64) - PAGE, PAGE)
+    regions = memblock.memory if name == "add" else memblock.reserved
+    assert spans(regions) == [((1 << 64) - PAGE, (1 << 64) - 1)]
+
+
 def test_nothing_is_found_at_the_end_of_the_search() -> None:
     """Seen on 6.12.117 (arm64): a ``size`` node of 0 bytes stands at the end of its first range, taken or
     not, as soon as memory above is free.

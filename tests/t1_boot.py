@@ -261,6 +261,21 @@ def test_units(config: list[str], unit: int, kernel: str) -> None:
     assert (areas(machine)[0][2], machine.memory.layout.page_shift) == (unit, machine.config.page_shift)
 
 
+@pytest.mark.parametrize(("kernel", "section_bits"), [("6.12", 29), ("5.15", 29), ("5.10", 30)])
+def test_sections_of_64k_pages_and_addresses_of_52_bits(kernel: str, section_bits: int) -> None:
+    """The roots of all sections that there could be: 16 bytes of each, in whole pages of pointers."""
+    config = ["ARM64_64K_PAGES=y", "ARM64_PA_BITS_52="]
+    wide, narrow = (boot(tree_of(memory=SIX_GIB), kernel, config=[config[0], config[1] + yn]) for yn in "yn")
+    pages = (1 << 52 - section_bits) - (1 << 48 - section_bits)
+    reserved = [sum(region.size for region in machine.memblock.reserved) for machine in (wide, narrow)]
+    assert reserved[0] - reserved[1] == pages * 16 // 65536 * 8
+
+
+def test_of_a_choice_the_last_one_asked_for_counts() -> None:
+    config = ["ARM64_64K_PAGES=y", "ARM64_16K_PAGES=y", "ARM64_64K_PAGES=y"]
+    assert boot(tree_of(memory=SIX_GIB), config=config).config.page_shift == 16
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

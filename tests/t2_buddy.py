@@ -13,7 +13,7 @@ from soak_support import examples
 from cmafs.mm.buddy import carve, free_one_page, free_range
 from cmafs.mm.contig_alloc import alloc_contig_range, alloc_contig_range_slowly
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
-from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, Memory, Zone
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, MIGRATE_UNMOVABLE, Memory, Zone
 from cmafs.mm.page_alloc import prepare_alloc_pages, rmqueue, rmqueue_bulk
 from cmafs.mm.page_owner import contiguous, pfns_of
 from cmafs.mm.runs import RunList
@@ -231,3 +231,21 @@ def test_only_a_whole_larger_buddy_makes_a_merge_likely() -> None:
         singles = lists(zone)[0, MIGRATE_MOVABLE]
         assert singles.index(9) == (0 if waits else len(singles) - 1), free
         assert (singles[-1] == 2) == waits, free
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "6.18"])
+@pytest.mark.parametrize(
+    ("reserved", "order"),
+    [(((768, 1024),), 9), (((256, 512), (640, 1024)), 8)],
+    ids=["9", "8"],
+)
+def test_another_type_claims_the_largest_block(
+    kernel: str, reserved: tuple[tuple[int, int], ...], order: int
+) -> None:
+    """Free are a block of that order at 0 and one of half its size, each in a page block of its own."""
+    memory = boot(layout(1024, reserved=reserved), kernel=kernel).memory
+    zone = memory.zones[0]
+    assert [bool(lists(zone)[n, MIGRATE_MOVABLE]) for n in (order, order - 1)] == [True, True]
+    assert rmqueue(memory, zone, 0, MIGRATE_UNMOVABLE, alloc_cma=False) == 0
+    assert memory.pageblock_migratetype(0) == MIGRATE_UNMOVABLE
+    assert memory.pageblock_migratetype(512) == MIGRATE_MOVABLE

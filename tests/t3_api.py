@@ -97,12 +97,25 @@ def test_configuration_from_a_file(tmp_path: Path) -> None:
         ({"config": ["CMA_AREAS=many"]}, api.ConfigError),
         ({"config": ["/nonexistent"]}, api.BadOption),
         ({"memory": "much"}, api.BadOption),
+        ({"memory": 1 << 64}, api.BadOption),
+        ({"memory": 1 << 63}, api.DtError),
+        ({"memory": -1}, api.DtError),
+        ({"memory": 1.5}, api.BadOption),
+        ({"kernel": 6.12}, api.BadOption),
+        ({"cmdline": b"cma=4M"}, api.BadOption),
+        ({"config": "CMA=y"}, api.BadOption),
+        ({"config": ["CMA=y", 7]}, api.BadOption),
+        ({"arch": "mips"}, api.BadOption),
+        ({"seed": 10**5000}, api.BadOption),
+        ({"seed": "7"}, api.BadOption),
+        ({"strict_quirks": 1}, api.BadOption),
     ],
 )
 def test_what_cannot_be_booted(options: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         boot(**options)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_two_machines_do_not_meet() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,9 @@ def test_a_kernel_answers_with_its_own_errno(tmp_path: Path, capsys: pytest.Capt
         (b"\x7fELF\0cma_\0" * 100, "not text"),
         (b"\x1f\x8b\x08\0broken", "capture: "),
         (b"\xfd7zXZ\0broken", "capture: "),
+        (zlib.compress(b"text" * 9, wbits=31)[:12] + b"broken", "capture: "),
+        (took(1, 0x10000, 4).encode() + b"\n" + took(1, 1 << 39, 4).encode(), "16 TiB) can be simulated"),
+        (took(1, 0x10000, 1 << 40).encode(), "16 TiB) can be simulated"),
     ],
 )
 def test_what_is_no_capture_is_refused_in_one_line(
@@ -265,6 +269,48 @@ def test_a_line_that_is_cut_off_is_named(tmp_path: Path, capsys: pytest.CaptureF
     status, out, _ = run(capsys, str(file))
     assert status == 0
     assert f"events are missing at 1 places, one at line {len(BODY)} that is cut off" in out
+
+
+def test_neighbours_within_one_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two areas of 2 MiB beside each other, as a board with such page blocks has them."""
+    second = [
+        line.replace("name=reserved", "name=camera") for line in (took(2, 0x10200, 8), gave(2, 0x10200, 8))
+    ]
+    lines = [took(1, 0x10000, 4), *second, gave(1, 0x10000, 4)]
+    report = replayed(capsys, tmp_path, lines)
+    assert (report["events"], report["reproduced"]) == (4, 4)
+
+
+def test_names_that_share_their_pages_are_one_area(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [took(1, 0x10000, 4), took(1, 0x10004, 4).replace("reserved", "camera"), gave(1, 0x10000, 4)]
+    assert replayed(capsys, tmp_path, lines)["diverged"] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        took(1, 1 << 41, 4),
+        took(1, 0x10000, 1 << 64),
+        took(1, 0x10000, 4, align=64),
+        took(1, 0x10000, 4).replace("count=4", f"count={'9' * 5000}"),
+    ],
+)
+def test_a_number_that_no_kernel_prints_damages_its_line_alone(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = replayed(capsys, tmp_path, [took(1, 0x10000, 4), line, gave(1, 0x10000, 4)])
+    assert (report["events"], report["reproduced"]) == (2, 2)
+
+
+def test_a_release_of_pages_that_only_the_simulation_chose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were somebody else's on the board; the simulation chooses again, and gives nothing back twice."""
+    lines = [gave(1, 0x10000, 761), starts(1, 1), gave(2, 0x10000, 1), starts(1, 512), took(1, 0x10000, 512)]
+    report = replayed(capsys, tmp_path, lines)
+    assert report["events"] == 3
 
 
 def test_memory_does_not_grow_with_the_capture() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from fuzz_support import ANYWHERE, Target, fuzz, mutated, targets
+from fuzz import targets
+from fuzz_support import ANYWHERE, Target, fuzz, mutated
 from soak_support import SOAK, soak_seconds
 
 TARGETS = targets()

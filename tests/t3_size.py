@@ -131,6 +131,9 @@ def test_the_node_passes_the_check(
         (["1M", "x3", "x4"], "wanted is WIDTHxHEIGHT FORMAT xN, or SIZE xN"),
         (["1M", "-", "2M"], "stops more buffers than were started"),
         (["1M", "x200000"], "more than 100000 buffers"),
+        (["1M", "x" + "9" * 30], "a number of more than 64 bits"),
+        (["9" * 30 + "x1", "rgba"], "a number of more than 64 bits"),
+        (["8E x2"], "16 TiB) can be simulated"),
         (["1M", "--align", "99"], "is no order from 0 to 20"),
         (["1M", "--unit", "3M"], "no power of two"),
         (["1M", "--unit", "x"], "--unit: 'x' is no size"),
@@ -155,3 +158,8 @@ def test_a_list_in_events() -> None:
     assert isinstance(made[0], Event)
     with pytest.raises(BadList):
         items("")
+
+
+def test_a_list_may_be_longer_than_the_name_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["size", "--json", " + ".join(["1920x1080 nv12 x4"] * 30)]) == 0
+    assert json.loads(capsys.readouterr().out)["allocations"] == 120

@@ -73,6 +73,7 @@ OTHERS = [
     ("size-a-pool", ["--kernel", "5.10"]),
     ("compaction", ["--kernel", "5.10"]),
     ("drivers-buffers", ["--kernel", "6.6"]),
+    ("heap-buffers", ["--kernel", "7.2"]),
 ]
 
 
@@ -156,7 +157,13 @@ not_yet="n"
         ("hint = 1\n" + GOOD, "unknown key hint"),
         ("hints = 1\n" + GOOD, "hints: wanted is a list of texts"),
         (GOOD + '[files]\n"../x" = "y"\n', "files: ../x: wanted is a plain name"),
-        (GOOD + "[machine]\nboard = 1\n", "machine: no option board"),
+        (GOOD + "[machine]\nboard = 1\n", "machine: no option of a machine: board; "),
+        (GOOD + "[machine]\nkernel = 6.12\n", "machine: kernel: wanted is a text, not 6.12"),
+        (GOOD + "[machine]\nconfig = 'CMA=n'\n", "machine: config: wanted is a list of texts"),
+        (GOOD + "[machine]\ninside = 'x'\n", "machine: no option of a machine: inside; "),
+        (GOOD.replace("used == 1", f"used == {1 << 64}"), "a number of more than 64 bits"),
+        (f"x = {'[' * 100_000}", "nested too deeply"),
+        (f"x = {'9' * 5000}", "own.toml: "),
     ],
 )
 def test_a_damaged_lesson_is_one_line(text: str, said: str, tmp_path: Path) -> None:
@@ -171,6 +178,7 @@ def test_names_of_lessons() -> None:
     for words, said in (
         (["nonsense"], "no lesson 'nonsense': `cmafs learn --list` names them"),
         (["e"], "no lesson 'e': read-an-area, "),
+        (["9" * 5000], f"no lesson '{'9' * 5000}': `cmafs learn --list` names them"),
         (["missing.toml"], "missing.toml: No such file or directory"),
         (["--lessons", "/nowhere"], "--lessons: /nowhere: no such directory"),
         (["exhaust", "--check", "/nowhere"], "/nowhere: No such file or directory"),
@@ -183,10 +191,10 @@ def test_names_of_lessons() -> None:
 def test_a_teachers_own_lesson(tmp_path: Path, fuse_device: None) -> None:
     (tmp_path / "20-own.toml").write_text(GOOD.replace("used == 1", "free:x + 1 > file:proc/no@start * 2"))
     options = ["--lessons", str(tmp_path)]
-    assert "17       own" in learn(*options, "--list")[1]
+    assert "18       own" in learn(*options, "--list")[1]
     assert learn(*options, "own", "--check", "/dev/null")[0] == 0
     (tmp_path / "20-own.toml").write_text(GOOD.replace("used == 1", "nothing == 1"))
-    status, _, err = learn(*options, "17", "--check", "/dev/null")
+    status, _, err = learn(*options, "18", "--check", "/dev/null")
     assert status == 2 and "unknown term 'nothing'; known are used, count" in err
     needing = 'needs = ["ranges/9"]\nprepare = "false"\n' + GOOD
     (tmp_path / "20-own.toml").write_text(needing)

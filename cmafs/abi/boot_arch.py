@@ -25,7 +25,8 @@ class ArchAbi:
     ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
     is in single pages unless ``rodata=`` says otherwise, one table for each 2 MiB besides (7.2); before,
     CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
-    ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c).
+    ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c); a section is never smaller
+    than ``section_bits_64k`` with pages of 64 KiB (arch/arm64/include/asm/sparsemem.h@v6.12, 5.12 P).
     ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
     what that node and each child of it add; ``reserved_mem_bytes``: of each record of the second pass's
     table; ``pgdat_bytes``: the node's data.
@@ -48,6 +49,7 @@ class ArchAbi:
     maps_pages: bool = False
     struct_page_bytes: int = 56
     section_bits: int = 27
+    section_bits_64k: int = 29
     tree_bytes: int = 0
     tree_node_bytes: tuple[int, int] = (0x280, 0x220)
     reserved_mem_bytes: int = 0
@@ -58,6 +60,10 @@ class ArchAbi:
     other_kib: int = 0
     small_bytes: int = 0
     allocated_kib: tuple[tuple[int, int], ...] = ((15, 0),)
+
+    def section_size_bits(self, page_shift: int) -> int:
+        """SECTION_SIZE_BITS: bytes of a section, log2."""
+        return max(self.section_bits, self.section_bits_64k) if page_shift == 16 else self.section_bits
 
 
 _X86 = rows_from(

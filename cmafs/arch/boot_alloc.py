@@ -54,14 +54,14 @@ def _max_physmem_bits(config: Kconfig) -> int:
 
 def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     """``sparse_init()``: the table of section roots, the memmap."""
-    data = boot.data
+    section_bits = boot.data.section_size_bits(boot.config.page_shift)
     if boot.config.arch == "arm64":
-        sections = 1 << _max_physmem_bits(boot.config) - data.section_bits
+        sections = 1 << _max_physmem_bits(boot.config) - section_bits
         roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
         boot.memblock_alloc(roots * _POINTER_BYTES)
     vmemmap = boot.config.on("SPARSEMEM_VMEMMAP")
     layout = SparseLayout(
-        data.section_bits,
+        section_bits,
         boot.struct_page_bytes,
         vmemmap,
         boot.config.page_shift,

@@ -12,6 +12,8 @@ from cmafs.lib.kstrtox import kstrtoull, u32_array
 
 #: Where debugfs has them; Android calls debugfs /d too.
 PLACES = ("sys/kernel/debug/cma", "d/cma")
+#: log2 of the pages of one bit: less than the bits of an unsigned long.
+_MAX_ORDER = 63
 #: A few bytes of a bitmap that are alike, or one that is mixed.
 _BYTES = re.compile(rb"\x00+|\xff+|[^\x00\xff]", re.DOTALL)
 
@@ -67,6 +69,8 @@ def _area(root: Root, path: str, name: str) -> Area:
     if count is None:
         raise RootError(f"{root.name}: {path}/count is missing: that is no CMA area")
     order = _number(root, f"{path}/order_per_bit") or 0
+    if order > _MAX_ORDER:
+        raise RootError(f"{root.name}: {path}/order_per_bit: {order} is no order")
     ranges = _ranges(root, path, count, order)
     clear = [end - start for one in ranges for start, end in one.holes()]
     used, maxchunk = (_number(root, f"{path}/{file}") for file in ("used", "maxchunk"))
@@ -94,11 +98,11 @@ def _ranges(root: Root, path: str, count: int, order: int) -> tuple[AreaRange, .
             raise RootError(f"{root.name}: {place}/bitmap is not a list of 32-bit numbers") from None
         pages = min(8 * len(words) << order, count)
         count -= pages
-        found.append(AreaRange(base, pages, tuple(_set_runs(words, base, base + pages, order))))
+        found.append(AreaRange(base, pages, tuple(set_runs(words, base, base + pages, order))))
     return tuple(found)
 
 
-def _set_runs(bits: bytes, base: int, end: int, order: int) -> Iterator[Interval]:
+def set_runs(bits: bytes, base: int, end: int, order: int) -> Iterator[Interval]:
     """(start, end) pfns of the runs of set bits, cut at ``end``."""
     start = last = 0
     for found in _BYTES.finditer(bits):

@@ -11,13 +11,12 @@ import lzma
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from cmafs.board.root import DAMAGED, is_tar
 from cmafs.cli.options import CommandFailed
 from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
@@ -35,7 +34,8 @@ _WANTED = (
 
 
 class Capture:
-    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file
+    until the capture, as a context, ends.
 
     ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
@@ -47,14 +47,29 @@ class Capture:
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
+            self._spool.flush()
         elif is_tar(path):
             self._spool, self.release = _recorded(path)
+        try:
+            self._survey()
+        except CommandFailed:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def _survey(self) -> None:
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
-            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
+            raise CommandFailed(f"{self.path}: no allocation and no release in it; {_WANTED}")
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""
@@ -75,7 +90,7 @@ class Capture:
     def _read(self, reader: Reader, title: str) -> Iterator[Event]:
         try:
             yield from reader.events(self._lines(title))
-        except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        except (*DAMAGED, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CommandFailed(f"{self.path}: {why}; {_WANTED}") from None
 
@@ -120,14 +135,6 @@ def _text(file: Any) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
 
 
-def is_tar(path: str) -> bool:
-    """Whether a file is a tar, compressed or not."""
-    try:
-        return Path(path).is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
-        return False
-
-
 def _recorded(path: str) -> tuple[IO[bytes], str]:
     """The trace in a tar of `cmafs record`, or else the log; and the release."""
     from cmafs.board.memory import release
@@ -142,12 +149,16 @@ def _recorded(path: str) -> tuple[IO[bytes], str]:
                 break
         found = RELEASE.search(release(root))
     except RootError as error:
+        spool.close()
         raise CommandFailed(str(error)) from None
     spool.flush()
     return spool, found[0] if found else ""
 
 
 def _script_output(lines: Iterator[str]) -> Iterator[str]:
-    """The text that a transcript's script printed."""
-    for line in lines:
-        yield from json.loads(line).get("script_output", ())
+    """The text that a transcript's script printed. Raises ValueError."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield from map(str, json.loads(line).get("script_output", ()))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f"line {number}: no transcript's") from None

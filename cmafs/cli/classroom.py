@@ -34,7 +34,7 @@ _LESSON, _SCRIPT, _START, _HINTS, _BIN = "lesson.toml", "script", "start.json", 
 
 def read_lesson(name: str, path: Path) -> Lesson:
     """A lesson's file. Raises CommandFailed, with its name."""
-    from cmafs.learn.lesson import BadLesson, lesson_from
+    from cmafs.learn.lesson import lesson_from
     from cmafs.of.fdt import read_named
 
     if sys.version_info >= (3, 11):
@@ -46,7 +46,9 @@ def read_lesson(name: str, path: Path) -> Lesson:
         return lesson_from(name, tomllib.loads(read_named(str(path)).decode()))
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, BadLesson) as error:
+    except RecursionError:
+        raise CommandFailed(f"{path}: nested too deeply") from None
+    except ValueError as error:  # of its TOML, its encoding, a number without end; BadLesson
         raise CommandFailed(f"{path}: {error}") from None
 
 

@@ -76,11 +76,9 @@ def run_compare(args: argparse.Namespace) -> int:
 def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
-    import lzma
-    import zlib
 
-    from cmafs.board.root import RootError, open_root
-    from cmafs.cli.capture import is_tar, unpacked
+    from cmafs.board.root import DAMAGED, RootError, is_tar, open_root
+    from cmafs.cli.capture import unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 
@@ -95,10 +93,9 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
             return parse(walk.decode().splitlines(), name), root
         with open_named(file) as packed, io.TextIOWrapper(unpacked(packed), encoding="utf-8") as lines:
             return parse(lines, name), None
-    except (BadTranscript, RootError, UnicodeDecodeError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise CommandFailed(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
-    except OSError as error:
-        raise CommandFailed(f"{file}: {error.strerror or error}") from None
+    except (BadTranscript, RootError, UnicodeDecodeError, *DAMAGED) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CommandFailed(f"{file}: {why.removeprefix(f'{file}: ')}") from None
 
 
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
@@ -124,7 +121,10 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
     except (BadOption, ConfigError, DtError, RootError, UnknownKernel) as error:
         raise CommandFailed(f"{args.file}: {error}") from None
     if root is not None:
-        adopt(machine.booted.cma, transcript)
+        try:
+            adopt(machine.booted.cma, transcript)
+        except OSError:
+            raise CommandFailed(f"{args.file}: {_WALK}: its first bitmap is none") from None
     return machine.syscalls
 
 
@@ -138,7 +138,7 @@ def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
 
 def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
-    from cmafs.api import Machine
+    from cmafs.api import Machine, boot_tree
     from cmafs.cli.load import compiled
     from cmafs.init.options import MachineOptions
     from cmafs.replay.board import board_config, board_tree
@@ -147,4 +147,4 @@ def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     tree = (board_tree(root) if root else None) or header_dts(header).encode()
     config = (board_config(root) if root else []) or header_config(header)
     options = MachineOptions.named(**machine_options(header), config=tuple(config))
-    return Machine.boot(options, tree=compiled("its device tree", tree))
+    return Machine(boot_tree(compiled("its device tree", tree), options))

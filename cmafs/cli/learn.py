@@ -106,9 +106,8 @@ def _chosen(wanted: str | None, lessons: dict[str, Path], progress: Progress) ->
         return name, lessons[name]
     if wanted.endswith(".toml"):
         return Path(wanted).stem.lstrip("0123456789-"), Path(wanted)
-    if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
-        return names[int(wanted) - 1], lessons[names[int(wanted) - 1]]
-    found = [name for name in names if name == wanted] or [name for name in names if wanted in name]
+    by_number = [name for number, name in enumerate(names, 1) if str(number) == wanted]
+    found = by_number or [name for name in names if name == wanted] or [n for n in names if wanted in n]
     if len(found) != 1:
         which = f"{', '.join(found)}?" if found else "`cmafs learn --list` names them"
         raise CommandFailed(f"no lesson '{wanted}': {which}")
@@ -152,10 +151,13 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
 
     from cmafs.cli.classroom import furnish
     from cmafs.cli.run import run_on
+    from cmafs.init.options import BadOption, MachineOptions
 
+    try:
+        MachineOptions.named(**dict(lesson.machine))
+    except BadOption as error:
+        raise CommandFailed(f"{path}: machine: {error}") from None
     for option, value in dict(lesson.machine).items():
-        if not hasattr(args, option):
-            raise CommandFailed(f"{path}: machine: no option {option}")
         if args.load is None and getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cmafs.cli.capture import Capture
+    from cmafs.mm.cma_areas import CmaAreas
     from cmafs.replay.capture import Event
     from cmafs.replay.session import Outcome
     from cmafs.replay.survey import Geometry
@@ -63,46 +64,53 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def run_replay(args: argparse.Namespace) -> int:
     """Replay and report; the exit status."""
     from cmafs.cli.capture import Capture
-    from cmafs.replay.machine import bare_areas
     from cmafs.replay.pool import KernelPool
     from cmafs.replay.session import Replay
     from cmafs.replay.whatif import WhatIf
 
-    capture = Capture(args.capture)
-    kernel, geometries = areas_of(args, capture)
-    what_if = args.size is not None or args.order is not None
-    if what_if:
-        geometries = [_changed(area, args) for area in geometries]
-    areas = bare_areas(kernel, geometries)
-    if what_if:
-        outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(placed(args, capture))
-    else:
-        outcome = Replay(areas, capture.survey.unseen).run(capture.events())
-    print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
-    return 0 if outcome.reproduced == outcome.events else 1
+    with Capture(args.capture) as capture:
+        kernel, geometries = areas_of(args, capture)
+        what_if = args.size is not None or args.order is not None
+        if what_if:
+            geometries = [_changed(area, args) for area in geometries]
+        areas = made(capture, kernel, geometries)
+        if what_if:
+            outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(
+                placed(args, capture)
+            )
+        else:
+            outcome = Replay(areas, capture.survey.unseen).run(capture.events())
+        print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
+        return 0 if outcome.reproduced == outcome.events else 1
 
 
 def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:
     """The events of a capture with their pfns, which a log leaves out."""
-    from cmafs.replay.machine import bare_areas
     from cmafs.replay.session import Replay
 
     if capture.facts.traced:
         return capture.events()
-    return Replay(bare_areas(*areas_of(args, capture))).placed(capture.events())
+    return Replay(made(capture, *areas_of(args, capture))).placed(capture.events())
+
+
+def made(capture: Capture, kernel: str, geometries: list[Geometry]) -> CmaAreas:
+    """The areas by themselves. Raises CommandFailed."""
+    from cmafs.abi import UnknownKernel
+    from cmafs.replay.machine import TooLarge, bare_areas
+
+    try:
+        return bare_areas(kernel, geometries)
+    except UnknownKernel as error:
+        raise CommandFailed(str(error)) from None
+    except TooLarge as error:
+        raise CommandFailed(f"{capture.path}: {error}") from None
 
 
 def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geometry]]:
     """The kernel, and the areas of the machine that the options describe, else of the capture itself."""
-    from cmafs.abi import UnknownKernel, kernel_abi
-
     kernel = args.kernel or capture.release or capture.survey.kernel(capture.facts)
     if args.load is not None or MachineOptions.given(args, kernel=None, seed=None):
         return _booted(args, kernel)
-    try:
-        kernel_abi(kernel)
-    except UnknownKernel as error:
-        raise CommandFailed(str(error)) from None
     if found := capture.survey.geometries() or _from_log(capture):
         return kernel, found
     raise CommandFailed(
@@ -123,11 +131,13 @@ def _booted(args: argparse.Namespace, kernel: str) -> tuple[str, list[Geometry]]
 
 
 def _from_log(capture: Capture) -> list[Geometry]:
-    from cmafs.replay.survey import Geometry
+    from cmafs.replay.survey import whole_areas
 
-    pools = [_named(Geometry(None, base >> 12, size >> 12), capture) for base, size in capture.facts.pools]
+    pools = [(base >> 12, (base + size) >> 12, None) for base, size in capture.facts.pools if size >> 12]
     total = capture.facts.total
-    return pools or ([Geometry(None, 1 << 16, total)] if total else [])
+    if pools:
+        return [_named(pool, capture) for pool in whole_areas(pools)]
+    return whole_areas([(1 << 16, (1 << 16) + total, None)] if total else [])
 
 
 def _named(pool: Geometry, capture: Capture) -> Geometry:

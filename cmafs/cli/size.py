@@ -83,18 +83,23 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def run_size(args: argparse.Namespace) -> int:
     """Search and report."""
+    from cmafs.replay.machine import TooLarge
     from cmafs.replay.size import Requests, smallest_pool
     from cmafs.run.progress import Bar
 
     place = _place(args)
     events, unseen = _wanted(args, place)
     if not any(event.pages and event.kind == "alloc" for event in events):
-        raise CommandFailed("nothing is allocated")
+        raise CommandFailed(f"{' '.join(args.wanted)}: nothing is allocated")
     wanted = Requests(events, unseen, place.release)
     bar = Bar("trying")
     workers = len(os.sched_getaffinity(0))
-    size = smallest_pool(wanted, place.unit, in_parallel, workers, bar.show)
-    bar.clear()
+    try:
+        size = smallest_pool(wanted, place.unit, in_parallel, workers, bar.show)
+    except TooLarge as error:
+        raise CommandFailed(f"{' '.join(args.wanted)}: {error}") from None
+    finally:
+        bar.clear()
     print(_json(place, wanted, size) if args.json else _text(place, wanted, size), end="")
     return 0
 
@@ -124,13 +129,20 @@ def _cells(machine: Machine) -> tuple[int, int]:
     return root.property_read_u32("#address-cells") or 2, root.property_read_u32("#size-cells") or 1
 
 
+def _is_capture(wanted: str) -> bool:
+    try:
+        return wanted == "-" or Path(wanted).exists()
+    except OSError:  # a list may be longer than any name of a file
+        return False
+
+
 def _wanted(args: argparse.Namespace, place: Place) -> tuple[list[Event], list]:  # type: ignore[type-arg]
     from cmafs.cli.capture import Capture
     from cmafs.replay.buffers import BadList, items, requests
 
-    if len(args.wanted) == 1 and (args.wanted[0] == "-" or Path(args.wanted[0]).exists()):
-        capture = Capture(args.wanted[0])
-        return list(placed(args, capture)), capture.survey.unseen
+    if len(args.wanted) == 1 and _is_capture(args.wanted[0]):
+        with Capture(args.wanted[0]) as capture:
+            return list(placed(args, capture)), capture.survey.unseen
     try:
         align = None if args.align is None else int(args.align)
         if align is not None and not 0 <= align <= 20:

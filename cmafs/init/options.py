@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from types import UnionType
 from typing import Any
 
 from cmafs.lib.cmdline import memparse
@@ -32,7 +33,10 @@ def memory_size(text: str | int | None) -> int | None:
 
 def seed(text: str) -> int:
     """The value of ``--seed``, also as 0x… . Raises ValueError."""
-    return int(text, 0)
+    number = int(text, 0)
+    if abs(number) >> 64:
+        raise ValueError
+    return number
 
 
 def _option(default: object, help: str, **argument: object) -> Any:
@@ -47,6 +51,30 @@ def _is_unset(value: object) -> bool:
 
 def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+#: What a value of a field may be, by its annotation, and how that is said.
+_KINDS: Mapping[str, tuple[type | UnionType, str]] = {
+    "str": (str, "a text"),
+    "str | None": (str | None, "a text"),
+    "str | int | None": (str | int | None, "a text or a number"),
+    "tuple[str, ...]": (tuple, "a list of texts"),
+    "int": (int, "a number"),
+    "bool": (bool, "true or false"),
+}
+
+
+def _expect(option: Field[Any], value: Any) -> None:
+    """Raises BadOption for a value that no option of the command line could give."""
+    name, (kind, wanted) = option.name, _KINDS[str(option.type)]
+    known = option.metadata["argument"].get("choices")
+    if known and value is not None and value not in known:
+        raise BadOption(f"{name}: {value!r:.60} is none of {', '.join(known)}")
+    parts = value if isinstance(value, tuple) else ()
+    if not isinstance(value, kind) or not all(isinstance(part, str) for part in parts):
+        raise BadOption(f"{name}: wanted is {wanted}, not {value!r:.60}")
+    if isinstance(value, int) and abs(value) >> 64:
+        raise BadOption(f"{name}: a number of more than 64 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +133,15 @@ class MachineOptions:
 
     @classmethod
     def named(cls, **values: Any) -> MachineOptions:
-        """The machine that keyword arguments describe. Raises BadOption for a name that is no option."""
+        """The machine that keyword arguments describe. Raises BadOption for what is no name or no value."""
         names = [one.name for one in fields(cls)]
         if unknown := sorted(values.keys() - set(names)):
             raise BadOption(f"no option of a machine: {', '.join(unknown)}; there are {', '.join(names)}")
-        return cls(**{name: _tupled(value) for name, value in values.items()})
+        values = {name: _tupled(value) for name, value in values.items()}
+        for one in fields(cls):
+            if one.name in values:
+                _expect(one, values[one.name])
+        return cls(**values)
 
     @classmethod
     def given(cls, namespace: object, **changes: object) -> dict[str, Any]:

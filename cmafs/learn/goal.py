@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cmafs.lib.kstrtox import kstrtoull
+from cmafs.lib.kstrtox import kstrtoull, parse_integer
 
 #: A term's value now.
 Values = Callable[[str], int]
@@ -54,6 +54,9 @@ class Goal:
         for side in (words[:at], words[at + 1 :]):
             if not side or len(side) % 2 == 0 or any(word not in _JOIN for word in side[1::2]):
                 raise BadGoal(f"'{self.text}': wanted are terms joined by {' '.join(_JOIN)}")
+            for number in filter(_is_number, side[::2]):
+                if parse_integer(number, 10).overflow:
+                    raise BadGoal(f"'{self.text}': a number of more than 64 bits")
             yield side
 
     def start_terms(self) -> Iterator[str]:
@@ -74,8 +77,12 @@ def _total(side: list[str], now: Values, start: Mapping[str, int]) -> int:
     return total
 
 
+def _is_number(term: str) -> bool:
+    return term.isascii() and term.isdecimal()
+
+
 def _value(term: str, now: Values, start: Mapping[str, int]) -> int:
-    if term.isdecimal():
+    if _is_number(term):
         return kstrtoull(term, 10)
     if term.endswith(START):
         return start[term.removesuffix(START)]

@@ -26,7 +26,7 @@ class Progress:
             done, last = data["done"], data["last"]
             if not isinstance(last, str) or not all(isinstance(name, str) for name in done):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BadProgress("not the progress of `cmafs learn`; remove it to begin again") from None
         return cls(list(done), last)
 

@@ -15,7 +15,6 @@ import select
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,17 +53,17 @@ class FifoFeeders:
     """The FIFOs of one mount; each is fed from its first lookup on: nobody can open it before.
 
     ``vfs`` opens and reads them; ``lock`` is held while it does, and by whoever calls add() and forget();
-    ``report`` takes the traceback of a bug of ours. ``asleep``: nobody has used the mount for a while; kick()
-    says otherwise.
+    ``failed`` takes what is a bug of ours. ``asleep``: nobody has used the mount for a while; kick() says
+    otherwise.
     """
 
     def __init__(
-        self, mountpoint: str, vfs: OpenFiles, lock: threading.Lock, report: Callable[[str], None]
+        self, mountpoint: str, vfs: OpenFiles, lock: threading.Lock, failed: Callable[[BaseException], None]
     ) -> None:
         self._vfs = vfs
         self._mountpoint = os.fsencode(mountpoint)
         self._lock = lock
-        self._report = report
+        self._failed = failed
         self._fifos: dict[bytes, _Fifo] = {}
         self._device = -1
         self._stopping = False
@@ -127,8 +126,8 @@ class FifoFeeders:
             for fifo in [fifo for fifo in fifos if looks or fifo.pipe >= 0]:
                 try:
                     self._look_at(fifo)
-                except Exception:
-                    self._report(traceback.format_exc())
+                except Exception as error:
+                    self._failed(error)
                     self._close(fifo)
             if looks:
                 self._next_look = time.monotonic() + self._period

@@ -14,6 +14,7 @@ import errno
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 import traceback
@@ -26,6 +27,7 @@ import fuse
 
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.open import OpenFiles
+from cmafs.mount.ending import explain
 from cmafs.mount.fuse_fifo import FifoFeeders
 
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
@@ -104,7 +106,8 @@ class FuseMount:
         self._uid, self._gid = os.geteuid(), os.getegid()
         lock = threading.Lock()
         self._lock: contextlib.AbstractContextManager[object] = lock
-        self.feeders = FifoFeeders(mountpoint, vfs, lock, report)
+        self._starved = False
+        self.feeders = FifoFeeders(mountpoint, vfs, lock, self.failed)
 
     @property
     def machine_lock(self) -> contextlib.AbstractContextManager[object]:
@@ -119,7 +122,8 @@ class FuseMount:
     def main(self, options: Mapping[str, str | bool]) -> None:
         """Mount with ``-o`` options, answer, and return when the mount is gone or a signal came.
 
-        Raises RuntimeError if libfuse cannot mount; what it has printed says why.
+        Raises RuntimeError if libfuse cannot mount; what it has printed says why. Raises MemoryError if
+        there was no memory to go on with.
         """
         given = {**OPTIONS, **options}.items()
         words = [name if value is True else f"{name}={value}" for name, value in given if value]
@@ -127,13 +131,17 @@ class FuseMount:
         argv = (ctypes.c_char_p * len(args))(*args)
         operations = self._operations()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # libfuse takes what nobody else has taken
+        sys.unraisablehook = self._unraisable
         try:
             size = ctypes.sizeof(operations)
             if fuse._libfuse.fuse_main_real(len(args), argv, ctypes.byref(operations), size, None):
                 raise RuntimeError("fuse_main_real")
         finally:
+            sys.unraisablehook = sys.__unraisablehook__
             signal.signal(signal.SIGINT, before)
             self.feeders.stop()
+        if self._starved:
+            raise MemoryError
 
     def _operations(self) -> Any:
         """``struct fuse_operations`` of this mount's handlers."""
@@ -162,8 +170,28 @@ class FuseMount:
         """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
         if isinstance(error, OSError) and error.errno:
             return -error.errno
-        self._report("".join(traceback.format_exception(error)))
-        return -errno.EIO
+        self.failed(error)
+        return -errno.ENOMEM if self._starved else -errno.EIO
+
+    def failed(self, error: BaseException) -> None:
+        """What no kernel answers: reported as a bug of ours, or, without memory, the end of this mount.
+
+        What was under way when memory ran out may be half done: nobody is to see such a machine.
+        """
+        if not isinstance(error, MemoryError):
+            self._report("".join(traceback.format_exception(error)))
+        elif not self._starved:
+            self._starved = True
+            with contextlib.suppress(MemoryError):
+                self._report(explain(error))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _unraisable(self, failure: Any) -> None:
+        """A handler that failed where it could not catch it: in the making of its arguments."""
+        if issubclass(failure.exc_type, MemoryError):
+            self.failed(MemoryError())
+        else:
+            sys.__unraisablehook__(failure)
 
     # names
 

@@ -13,18 +13,19 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from cmafs.board.areas import set_runs
 from cmafs.board.memory import release
 from cmafs.board.root import Root, RootError, read_text
 from cmafs.init.options import ARCHITECTURES
 from cmafs.lib.intervals import union, without
 from cmafs.lib.kconfig import FileLine
-from cmafs.lib.kstrtox import kstrtoull
+from cmafs.lib.kstrtox import kstrtoull, u32_array
 from cmafs.mm.cma_areas import Cma, CmaAreas
 from cmafs.replay.machine import occupy, used_in, vacate
 from cmafs.replay.transcript import ARCHES, RELEASE, Transcript
 
 _FIRMWARE = "sys/firmware"
-_RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+_RAM = re.compile(r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM$", re.MULTILINE)
 #: Bytes of a configuration.
 MAX_CONFIG = 16 << 20
 #: The Kconfig symbol that only an architecture's kernels have on.
@@ -121,12 +122,15 @@ def _node(root: Root, path: str, name: str) -> Iterator[str]:
 
 
 def adopt(areas: CmaAreas, transcript: Transcript) -> None:
-    """Bring the area of a walk to the state in which it was found: its first bitmap, before any write."""
+    """Bring the area of a walk to the state in which it was found: its first bitmap, before any write.
+
+    Raises OSError for a bitmap that is none.
+    """
     for op in transcript.operations:
         if op["op"] != "R":
             return
         if op["path"].endswith("/bitmap") and (cma := _area(areas, op["path"])):
-            _become(cma, [kstrtoull(word, 10) for word in op["out"].split()])
+            _become(cma, u32_array(op["out"].encode("latin-1")))
             return
 
 
@@ -136,12 +140,10 @@ def _area(areas: CmaAreas, path: str) -> Cma | None:
     return next((cma for cma in areas if directory in (cma.name, f"cma-{cma.name}"[:15])), None)
 
 
-def _become(cma: Cma, words: list[int]) -> None:
+def _become(cma: Cma, words: bytes) -> None:
     """An area's pages are in use as the bitmap says."""
-    base, end, unit = cma.base_pfn, cma.ranges[0].end_pfn, 1 << cma.order_per_bit
-    bits = (index * 32 + bit for index, word in enumerate(words) for bit in range(32) if word >> bit & 1)
-    pages = (base + bit * unit for bit in bits)
-    there = union((pfn, pfn + unit) for pfn in pages if pfn < end)
+    base, end = cma.base_pfn, cma.ranges[0].end_pfn
+    there = list(set_runs(words, base, end, cma.order_per_bit))
     vacate(cma, list(without(used_in(cma, base, end), there)))
     for low, high in there:
         occupy(cma, low, high)

@@ -67,8 +67,11 @@ def _item(start: bool, text: str) -> Item:
     match = _ITEM.match(text)
     if not match:
         raise BadList(f"'{text}': wanted is WIDTHxHEIGHT FORMAT xN, or SIZE xN")
-    times = kstrtoull(match["times"], 10) if match["times"] else 1
-    size = _bytes(match["what"], match["format"])
+    try:
+        times = kstrtoull(match["times"], 10) if match["times"] else 1
+        size = _bytes(match["what"], match["format"])
+    except OSError:
+        raise BadList(f"'{text}': a number of more than 64 bits") from None
     if not size or not times:
         raise BadList(f"'{text}': no buffer at all")
     return Item(start, size, times, text)

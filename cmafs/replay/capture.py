@@ -10,6 +10,7 @@ Positions are pfns, counts pages. Lines are numbered from 1.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from cmafs.lib.kstrtox import kstrtoll, kstrtoull
 START, BUSY, ALLOC, RELEASE, HOLES, LOST = "start", "busy", "alloc", "release", "holes", "lost"
 #: Allocations that may be under way at once; older ones were refused.
 MAX_OPEN = 64
+#: Pages of the largest physical address, 2^52 bytes, and the highest order of an unsigned long.
+MAX_PFN, MAX_ORDER = 1 << 40, 63
 
 
 class Event(NamedTuple):
@@ -101,7 +104,7 @@ _RETURNED = re.compile(r"\b_*cma_alloc\w*\(\): returned\s+(\S+)")
 _BUSY = re.compile(r"\b_*cma_\w+\(\): memory range at (?:pfn 0x([0-9a-f]+) )?(\S+) is busy")
 _RELEASE = re.compile(r"\b_*cma_release\w*\(page\s+(\(\S+?\)|[^\s,)]+)(?:, count (\d+))?\)")
 _POOL = re.compile(
-    r"cma: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
+    r"cma *: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
     r"|created CMA memory pool at 0x(?P<base2>[0-9a-f]+), size (?P<size2>\d+) (?P<unit2>[KM])iB"
 )
 
@@ -188,6 +191,12 @@ class Reader:
         return Event(number, LOST)
 
     def _line(self, number: int, line: str) -> Iterator[Event]:
+        try:
+            yield from self._event(number, line)
+        except OSError:  # a number that none is in the kernel
+            yield self._cut(number)
+
+    def _event(self, number: int, line: str) -> Iterator[Event]:
         if self._source != "log" and (found := _tracepoint(line)):
             self.facts.traced += 1
             yield self._traced(number, line, found)
@@ -206,15 +215,13 @@ class Reader:
             name, count, available, total, align = match.groups()
             self._see("counts" if total else "named")
             told = _number(available), _number(total)
-            return Event(
-                number, START, name, None, _number(count), _number(align) or 0, None, pid, None, *told
-            )
+            return Event(number, START, name, None, _number(count), _order(align), None, pid, None, *told)
         name, pfn, page, count, align, error = match.groups()
         self._see("old" if name is None else "errno" if error else "named")
         failed = kind == ALLOC and (_is_null(page) if error is None else error != "0")
         place = None if failed else _pfn(pfn)
-        errno = 0 if not failed else None if error is None else kstrtoll(error, 10)
-        return Event(number, kind, name, place, _number(count), _number(align) or 0, errno, pid)
+        code = 0 if not failed else None if error is None else kstrtoll(error, 10)
+        return Event(number, kind, name, place, _number(count), _order(align), code, pid)
 
     def _see(self, layout: str) -> None:
         if layout != self.facts.layout and RANKS[layout] > RANKS[self.facts.layout]:
@@ -225,8 +232,8 @@ class Reader:
         caller = CALLER.search(line)
         task = caller[1] if caller else ""
         if match := _ENTRY.search(line):
-            entry = Event(number, START, match[2] or match[1], None, kstrtoull(match[3], 10), task=task)
-            self._entries.append(entry._replace(align=kstrtoll(match[4], 10)))
+            name, pages, align = match[2] or match[1], _number(match[3]), _order(match[4])
+            self._entries.append(Event(number, START, name, None, pages, align, task=task))
             return None
         if match := _RETURNED.search(line):
             return self._returned(number, match[1], task)
@@ -234,7 +241,7 @@ class Reader:
             self.facts.uncounted += match[2] is None
             return Event(number, RELEASE, pages=_number(match[2]), page=match[1], task=task)
         if match := _BUSY.search(line):
-            pfn = kstrtoull(match[1], 16) if match[1] else None
+            pfn = _pfn(match[1]) if match[1] else None
             return Event(number, BUSY, pfn=pfn, page=match[2], task=task)
         return self._pool(number, line, task)
 
@@ -251,15 +258,13 @@ class Reader:
         """What the boot says of an area; the list of holes that a failure prints before it returns."""
         if match := _POOL.search(line):
             kib = 1024 if (match["unit"] or match["unit2"]) == "M" else 1
-            size = kstrtoull(match["size"] or match["size2"], 10) * kib << 10
+            size = _pages(match["size"] or match["size2"]) * kib << 10
             self.facts.pools.append((kstrtoull(match["base"] or match["base2"], 16), size))
         elif match := TOTAL.search(line):
-            self.facts.total = total = kstrtoull(match["total"], 10)
+            self.facts.total = total = _pages(match["total"])
             if listed := AVAILABLE.search(line):
                 entry = next((entry for entry in reversed(self._entries) if entry.task == task), None)
-                holes = tuple(
-                    (kstrtoull(n, 10), kstrtoull(bit, 10)) for n, bit in HOLE.findall(listed["holes"])
-                )
+                holes = tuple((_pages(n), _pages(bit)) for n, bit in HOLE.findall(listed["holes"]))
                 area = entry.area if entry else None
                 return Event(number, HOLES, area, task=task, total=total, holes=holes)
         return None
@@ -277,10 +282,24 @@ def _tracepoint(line: str) -> re.Match[str] | None:
 
 
 @lru_cache(maxsize=1 << 12)
+def _pages(text: str) -> int:
+    return _checked(kstrtoull(text, 10), MAX_PFN)
+
+
 def _number(text: str | None) -> int | None:
-    return None if text is None else kstrtoull(text, 10)
+    return None if text is None else _pages(text)
+
+
+def _order(text: str | None) -> int:
+    return 0 if text is None else _checked(kstrtoull(text, 10), MAX_ORDER)
 
 
 @lru_cache(maxsize=1 << 16)
 def _pfn(text: str) -> int:
-    return kstrtoull(text, 16)
+    return _checked(kstrtoull(text, 16), MAX_PFN)
+
+
+def _checked(value: int, most: int) -> int:
+    if value > most:
+        raise OSError(errno.ERANGE, "more than any kernel has")
+    return value

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
-from cmafs.lib.kstrtox import kstrtoll
+from cmafs.lib.kstrtox import simple_strtoll
 from cmafs.replay.transcript import MAX_READ, Operation, Transcript, do_write, expected, perform, read_all
 
 #: Pages that a real machine keeps on per-CPU lists. Until 5.13 a list ends at six batches of 63 pages
@@ -50,8 +50,8 @@ def _lagging(out: str, page_kib: int) -> tuple[str, int]:
     lines = []
     for line in out.splitlines(keepends=True):
         words = line.split()
-        if words and words[0] in ("nr_free_cma", "CmaFree:"):
-            pages = kstrtoll(words[1], 10) // (page_kib if words[0] == "CmaFree:" else 1)
+        if len(words) > 1 and words[0] in ("nr_free_cma", "CmaFree:"):
+            pages = simple_strtoll(words[1], 10)[0] // (page_kib if words[0] == "CmaFree:" else 1)
             line = words[0]
         lines.append(line)
     return "".join(lines), pages

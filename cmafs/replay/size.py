@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cmafs.replay.capture import ALLOC, Event
-from cmafs.replay.machine import bare_areas
+from cmafs.replay.machine import MAX_SPAN, TooLarge, bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool
 from cmafs.replay.survey import Geometry, Unseen
 from cmafs.replay.whatif import WhatIf
@@ -88,8 +88,13 @@ class Size:
 def smallest_pool(
     wanted: Requests, unit: int, parallel: Parallel, workers: int, progress: Callable[[int, int], None]
 ) -> Size:
-    """Search; ``unit`` in pages, ``progress(done, of)`` in sizes. The kernel's allocator decides."""
+    """Search; ``unit`` in pages, ``progress(done, of)`` in sizes. The kernel's allocator decides.
+
+    Raises TooLarge.
+    """
     unlimited = _unlimited(wanted)
+    if unlimited.reach > MAX_SPAN - unit:
+        raise TooLarge(unlimited.reach)
     low, high = -(-max(unlimited.peak, wanted.largest) // unit), -(-unlimited.reach // unit)
     low, high = max(low, 1), max(high, 1)
     total = high - low + 1

@@ -10,9 +10,11 @@ Positions are pfns, counts pages.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
 
 from cmafs.abi import UnknownKernel, kernel_abi
 from cmafs.lib.bitmap import Holes
@@ -23,10 +25,15 @@ from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Fac
 GAP = 1 << 14
 #: Areas begin and end at a multiple of so many pages at least: 4 MiB, the strictest unit with 4 KiB pages.
 UNIT = 1 << 10
+#: Two areas have no block of so many pages in common.
+BLOCK = 1 << 9
 #: Releases without an allocation that are kept.
 MAX_UNSEEN = 1 << 16
 
 _ALL = 1 << 52
+
+#: First page, end, and what the area is called.
+Span: TypeAlias = "tuple[int, int, str | None]"
 
 
 @dataclass(frozen=True)
@@ -84,17 +91,8 @@ class Survey:
         let no allocation land elsewhere: first fit chose the lowest place, and what fitted nowhere in all of
         the area fits nowhere in a part.
         """
-        made = [self._area(name, *span) for name, span in self.spans.items() if name is not None]
-        for span in self._unnamed():
-            made.append(self._area(None, *span))
-        return sorted(made, key=lambda area: area.base_pfn)
-
-    def _area(self, name: str | None, low: int, end: int) -> Geometry:
-        """The area of a span; what of it lies outside is taken to be in use."""
-        base = low & -UNIT
-        last = base + max((-(-end // UNIT) * UNIT) - base, self.totals.get(name, 0))
-        outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
-        return Geometry(name, base, last - base, 0, outside)
+        named = [(low, end, name) for name, (low, end) in self.spans.items() if name is not None]
+        return whole_areas([*named, *((low, end, None) for low, end in self._unnamed())], UNIT, self.totals)
 
     def _unnamed(self) -> Iterator[Interval]:
         """Spans of what carries no name: a gap of GAP pages ends one."""
@@ -106,6 +104,36 @@ class Survey:
             low, end = (start if low < 0 else low), max(stop, end)
         if low >= 0:
             yield low, end
+
+
+def whole_areas(
+    spans: Iterable[Span], unit: int = BLOCK, totals: Mapping[str | None, int] = MappingProxyType({})
+) -> list[Geometry]:
+    """The areas of spans that were seen, by address, each of whole units, and of its pages in ``totals``."""
+    made: list[Geometry] = []
+    apart = list(_apart(spans))
+    for index, (low, end, name) in enumerate(apart):
+        floor = made[-1].end_pfn if made else 0
+        ceiling = apart[index + 1][0] & -BLOCK if index + 1 < len(apart) else _ALL
+        base = max(low & -unit, floor)
+        last = min(max(-(-end // unit) * unit, base + -(-totals.get(name, 0) // BLOCK) * BLOCK), ceiling)
+        outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
+        made.append(Geometry(name, base, last - base, 0, outside))
+    return made
+
+
+def _apart(spans: Iterable[Span]) -> Iterator[Span]:
+    """Spans by address; those that have a block in common are one, by its first name."""
+    low, end, name = -1, -1, None
+    for start, stop, called in sorted(spans, key=lambda span: span[:2]):
+        if start < -(-end // BLOCK) * BLOCK:
+            end = max(end, stop)
+            continue
+        if low >= 0:
+            yield low, end, name
+        low, end, name = start, stop, called
+    if low >= 0:
+        yield low, end, name
 
 
 class _Occupancy:

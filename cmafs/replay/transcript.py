@@ -20,8 +20,9 @@ from cmafs.lib.kstrtox import kstrtoull
 #: The most that one read asks for.
 MAX_READ = 1 << 17
 
-_RANGE = re.compile(r"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[0x([0-9a-f]+)-0x([0-9a-f]+)\]")
-_NODE_RANGE = re.compile(r"^  (node) +\d+: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]")
+_SPAN = r"0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
+_RANGE = re.compile(rf"^ (memory|reserved)\[0x[0-9a-f]+\]\t?\s*\[{_SPAN}")
+_NODE_RANGE = re.compile(rf"^  (node) +\d+: \[mem {_SPAN}")
 RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
 
 #: What the out-of-memory killer and failed page allocations print of CMA: no line of cma's own.
@@ -62,8 +63,9 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
             transcript.logged |= "dmesg" in one
             transcript.dmesg += [line for line in one.get("dmesg", []) if not MEMORY_REPORT.match(line)]
             transcript.script_output += one.get("script_output", [])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"{error!r:.80}"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            damaged = isinstance(error, (json.JSONDecodeError, RecursionError))
+            what = "not JSON" if damaged else f"{error!r:.80}"
             raise BadTranscript(
                 f"line {number}: {what}; wanted is one object a line, the header first"
             ) from None
@@ -75,9 +77,17 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
 def _header(header: dict[str, Any]) -> dict[str, Any]:
     if not RELEASE.search(header["kernel"]):
         raise ValueError("header: kernel names no release")
-    for name in ("arch", "cmdline"):
-        header[name] + ""
+    for name in ("arch", "cmdline", *({"dts"} & header.keys())):
+        _text(header[name])
+    for name in {"boot", "config"} & header.keys():
+        header[name] = list(map(_text, header[name]))
     return {"boot": [], **header}
+
+
+def _text(value: Any) -> str:
+    """A text whose characters are bytes. Raises TypeError, ValueError."""
+    value.encode("latin-1", "strict")
+    return str(value)
 
 
 def _operation(one: Operation) -> Operation:
@@ -85,6 +95,14 @@ def _operation(one: Operation) -> Operation:
         raise ValueError(f"unknown operation {one['op']!r}")
     for name in ("path", *NEEDS.get(one["op"], ())):
         one[name]
+    for name in one.keys() & {"path", "data", "other", "a", "b", "out"}:
+        _text(one[name])
+    for name in one.keys() & {"k", "off", "len"}:
+        one[name] = int(one[name])
+    if one.get("k", 1) < 1:
+        raise ValueError("reads of no bytes")
+    if one["op"] == "C":
+        kstrtoull(one["mode"], 8)
     return one
 
 
@@ -179,7 +197,7 @@ def do_pread(kernel: Syscalls, op: Operation) -> Operation:
     fd = kernel.open(op["path"], O_RDONLY)
     out, number = b"", 0
     try:
-        out = kernel.pread(fd, 4096, int(op["off"]))
+        out = kernel.pread(fd, 4096, op["off"])
     except OSError as error:
         number = error.errno or -1
     kernel.close(fd)
@@ -237,7 +255,7 @@ def do_change(kernel: Syscalls, op: Operation) -> Operation:
         "U": lambda: kernel.unlink(path),
         "D": lambda: kernel.rmdir(path),
         "C": lambda: kernel.chmod(path, kstrtoull(op["mode"], 8)),
-        "T": lambda: kernel.truncate(path, int(op["len"])),
+        "T": lambda: kernel.truncate(path, op["len"]),
     }
     return {"errno": _errno(calls[op["op"]])}
 

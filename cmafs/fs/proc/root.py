@@ -78,7 +78,8 @@ def _section_pages(machine: BootedMachine) -> int:
     """
     if not machine.config.on("SPARSEMEM"):
         return machine.memory.pageblock_nr_pages
-    return 1 << ARCH_ROWS[machine.arch][machine.abi.row].section_bits - machine.config.page_shift
+    page_shift = machine.config.page_shift
+    return 1 << ARCH_ROWS[machine.arch][machine.abi.row].section_size_bits(page_shift) - page_shift
 
 
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:
