@@ -87,8 +87,9 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
 }
 
 
-#: How many errors that a remedy brings to light are mended with it, one behind the other.
-_DEEPEST = 4
+#: How many errors that a remedy brings to light are mended with it, and how many levels of such errors.
+_LONGEST = 64
+_DEEPEST = 2
 #: How many edits that bring errors to light are followed up.
 _WIDEST = 2
 
@@ -129,7 +130,11 @@ class _State:
         moved = dict(self.moved)
         if was and path and was != path:
             moved = {old: path if new == was else new for old, new in moved.items()} | {was: path}
-        return _State(replace(trial, tree=copy_of(trial.tree)), report, moved)
+        return _State(trial, report, moved)
+
+    def kept(self) -> _State:
+        """The same where the board is still to be changed."""
+        return replace(self, board=replace(self.board, tree=copy_of(self.board.tree)))
 
     def no_worse(self, before: _State) -> bool:
         """Whether there are no more errors than in an earlier state, which died if this one does."""
@@ -222,12 +227,13 @@ class Search:
         One that brings no error to light goes before one after which others must be mended, and that before
         one after which they cannot.
         """
-        further = []
+        further: list[tuple[_Step, _State]] = []
         for step, after in self._tried(problem, tries, state):
             if not after.brought(state):
                 return _Cure((step,), after)
-            further.append((step, after))
-        cures = [self._followed(problem, step, after, state, depth) for step, after in further[:_WIDEST]]
+            if len(further) < _WIDEST:
+                further.append((step, after.kept()))
+        cures = [self._followed(problem, step, after, state, depth) for step, after in further]
         helping = (cure for cure in cures if cure and (not cure.left or cure.state.no_worse(state)))
         return min(helping, key=lambda cure: len(cure.left), default=None)
 
@@ -250,13 +256,14 @@ class Search:
         self, problem: Problem, step: _Step, after: _State, state: _State, depth: int
     ) -> _Cure | None:
         """An edit, and what mends the errors that it brought to light; None if the finding comes back."""
-        steps = [step]
-        while depth and (brought := after.brought(state)):
-            depth -= 1
-            found = (next(self._cures(other, after, depth), None) for other in brought)
+        steps, seen = [step], set()
+        for _ in range(_LONGEST if depth else 0):
+            brought = after.brought(state)
+            found = (next(self._cures(other, after, depth - 1), None) for other in brought)
             cure = next(filter(None, found), None)
-            if cure is None:
+            if cure is None or (keys := frozenset(map(_key, brought))) in seen:
                 break
+            seen.add(keys)
             steps += cure.steps
             after = cure.state
         return None if after.find(_key(problem)) else _Cure(tuple(steps), after, tuple(after.brought(state)))
