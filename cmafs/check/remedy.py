@@ -93,6 +93,9 @@ _DEEPEST = 2
 #: How many edits that bring errors to light are followed up.
 _WIDEST = 2
 
+#: Behind a remedy that helps alone, and not where those of other findings are done.
+_APART = ", without the other remedies"
+
 #: A finding, wherever it is met again: node, code, property or parameter, severity.
 Key: TypeAlias = "tuple[str | None, str, str, str]"
 
@@ -187,11 +190,15 @@ class Search:
     def with_remedies(self, problems: Sequence[Problem]) -> list[Problem]:
         """These findings of the report, each with what to do about it, as far as something helps.
 
-        Errors go first: what mends a note must leave them mended.
+        Errors go first: what mends a note must leave them mended. What only helps alone is looked at once
+        more behind all others: it may have gone with them.
         """
         states, said = [(_State(self.board, self.report), "")], dict.fromkeys(map(_key, problems), "")
-        for problem in sorted(problems, key=lambda problem: problem.severity != ERROR):
+        queue = sorted(problems, key=lambda problem: problem.severity != ERROR)
+        for problem in queue:  # which may grow
             text, state = self._remedy(problem, states)
+            if text.endswith(_APART) and not said[_key(problem)]:
+                queue.append(problem)
             said[_key(problem)] = text
             states.append((state, problem.node or problem.prop))
         return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
@@ -213,7 +220,7 @@ class Search:
             return ", or ".join(cure.text for cure in both), both[0].state
         if together:
             return f"when the other remedies are done, {together[0].text}", together[0].state
-        return f"{alone[0].text}, without the other remedies" if alone else "", state
+        return f"{alone[0].text}{_APART}" if alone else "", state
 
     def _cures(self, problem: Problem, state: _State, depth: int = _DEEPEST) -> Iterator[_Cure]:
         """One of each alternative that has an edit which helps."""
