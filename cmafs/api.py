@@ -109,6 +109,15 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
             yield FileLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
 
 
+def boot_tree(tree: DeviceTree, options: MachineOptions, clock: Clock | None = None) -> BootedMachine:
+    """Boot a machine whose tree is not the one that its options name. Raises as ``Machine.boot`` does."""
+    lines = tuple(config_lines(options.config))
+    booted = start_kernel(tree, replace(options, config=lines), clock or ManualClock())
+    if isinstance(clock, RealClock):
+        clock.start()
+    return booted
+
+
 class HeapBuffer:
     """A buffer of a heap; ``pfn`` its first page, ``size`` in bytes. As a context it is closed at its end."""
 
@@ -205,27 +214,16 @@ class Machine(Files):
 
     @classmethod
     def boot(
-        cls,
-        options: MachineOptions | None = None,
-        *,
-        clock: Clock | None = None,
-        tree: DeviceTree | None = None,
-        **chosen: Any,
+        cls, options: MachineOptions | None = None, *, clock: Clock | None = None, **chosen: Any
     ) -> Machine:
         """Boot the machine of ``options``, or of its fields as keywords: ``boot(dts="rpi4", kernel="6.1")``.
 
-        Without ``clock`` its time stands still until told to pass. ``tree``: instead of the one that the
-        options name, its overlays already applied. Raises DtError, UnknownKernel,
+        Without ``clock`` its time stands still until told to pass. Raises DtError, UnknownKernel,
         ConfigError, BadOption, each one line for the user, and KernelPanic where a real
         kernel would not survive.
         """
         options = options or MachineOptions.named(**chosen)
-        lines = tuple(config_lines(options.config))
-        tree = load(options.dts, options.overlays) if tree is None else tree
-        booted = start_kernel(tree, replace(options, config=lines), clock or ManualClock())
-        if isinstance(clock, RealClock):
-            clock.start()
-        return cls(booted)
+        return cls(boot_tree(load(options.dts, options.overlays), options, clock))
 
     @classmethod
     def load(cls, file: str | Path, *, clock: RealClock | None = None) -> Machine:

@@ -25,3 +25,6 @@ def test_a_recorded_board(machine: list[str], tmp_path: Path, fuse_device: None)
     replayed = cmafs("replay", str(tar))
     assert (replayed.returncode, replayed.stderr) == (0, ""), replayed.stdout
     assert "smallest pool: " in cmafs("size", str(tar)).stdout
+    again = cmafs("run", "--load", str(tar), "--", "sh", "-c", "uname -r; cat /sys/kernel/debug/cma/*/count")
+    first = cmafs("run", *machine, "--", "sh", "-c", "uname -r; cat /sys/kernel/debug/cma/*/count")
+    assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, "")

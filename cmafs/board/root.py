@@ -13,6 +13,7 @@ import posixpath
 import shutil
 import tarfile
 import tempfile
+import weakref
 import zlib
 from pathlib import Path
 from typing import IO, Protocol
@@ -100,7 +101,7 @@ class TarRoot:
     def __init__(self, name: str) -> None:
         self.name = name
         try:
-            self._tar = _tar(name)
+            self._tar = self._open(name)
             self._members = {
                 posixpath.normpath(member.name): member
                 for member in self._tar
@@ -115,6 +116,25 @@ class TarRoot:
             while path:
                 path, _, name = path.rpartition("/")
                 self._inside.setdefault(path, set()).add(name)
+
+    def _open(self, name: str) -> tarfile.TarFile:
+        """The tar; a packed one is unpacked, so that its files can be read in any order."""
+        tar = tarfile.open(fileobj=self._own(Path(name).open("rb")))  # noqa: SIM115
+        if tar.fileobj is None or isinstance(tar.fileobj, io.BufferedReader):
+            return tar
+        spool = self._own(tempfile.TemporaryFile())  # noqa: SIM115
+        tar.fileobj.seek(0)
+        while chunk := tar.fileobj.read(_CHUNK):
+            if spool.tell() > MAX_TAR:
+                raise ValueError(f"unpacked it has more than {MAX_TAR} bytes")
+            spool.write(chunk)
+        spool.seek(0)
+        return tarfile.open(fileobj=spool)
+
+    def _own(self, file: IO[bytes]) -> IO[bytes]:
+        """A file that is open as long as this root is there."""
+        weakref.finalize(self, file.close)
+        return file
 
     def _top(self) -> str:
         """The one directory that all of the tar is in, if its paths do not begin with sys or proc."""
@@ -150,28 +170,20 @@ class TarRoot:
         return sorted(self._inside.get(posixpath.join(self._below, path), ()))
 
 
-def _tar(name: str) -> tarfile.TarFile:
-    """A tar whose files can be read in any order: a packed one is unpacked first. Raises as tarfile does."""
-    tar = tarfile.open(name)  # noqa: SIM115 - lives as long as the root
-    if isinstance(tar.fileobj, io.BufferedReader) or tar.fileobj is None:
-        return tar
-    with tar:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115
-        tar.fileobj.seek(0)
-        while chunk := tar.fileobj.read(_CHUNK):
-            if spool.tell() > MAX_TAR:
-                raise ValueError("more than it may hold")
-            spool.write(chunk)
-    spool.seek(0)
-    return tarfile.open(fileobj=spool)
-
-
 def _expect_end(tar: tarfile.TarFile) -> None:
     """A tar ends in empty blocks; one cut between two files does not. Raises EOFError."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)  # of the block that was no header
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise EOFError("unexpected end of data")
+
+
+def is_tar(path: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    try:
+        return Path(path).is_file() and tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+        return False
 
 
 def open_root(name: str) -> Root:

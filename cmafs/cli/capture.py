@@ -11,13 +11,14 @@ import lzma
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from cmafs.board.root import is_tar
 from cmafs.cli.options import CommandFailed
 from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
@@ -37,8 +38,7 @@ _WANTED = (
 
 
 class Capture:
-    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file
-    until the capture, as a context, ends.
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
 
     ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
@@ -50,29 +50,16 @@ class Capture:
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
-            self._spool.flush()
         elif is_tar(path):
             self._spool, self.release = _recorded(path)
-        try:
-            self._survey()
-        except CommandFailed:
-            self.__exit__()
-            raise
-
-    def __enter__(self) -> Capture:
-        return self
-
-    def __exit__(self, *_: object) -> None:
         if self._spool is not None:
-            self._spool.close()
-
-    def _survey(self) -> None:
+            weakref.finalize(self, self._spool.close)
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
-            raise CommandFailed(f"{self.path}: no allocation and no release in it; {_WANTED}")
+            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""
@@ -136,14 +123,6 @@ def _text(file: Any) -> io.TextIOWrapper:
     file = file if hasattr(file, "peek") else io.BufferedReader(file)
     wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return io.TextIOWrapper(file, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="\n")
-
-
-def is_tar(path: str) -> bool:
-    """Whether a file is a tar, compressed or not."""
-    try:
-        return Path(path).is_file() and tarfile.is_tarfile(path)
-    except DAMAGED:
-        return False
 
 
 def _recorded(path: str) -> tuple[IO[bytes], str]:

@@ -77,8 +77,8 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
 
-    from cmafs.board.root import RootError, open_root
-    from cmafs.cli.capture import DAMAGED, is_tar, unpacked
+    from cmafs.board.root import RootError, is_tar, open_root
+    from cmafs.cli.capture import DAMAGED, unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 
@@ -138,7 +138,7 @@ def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
 
 def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     """The machine of a header, in process, on a clock that stands still; ``root``: the board's own files."""
-    from cmafs.api import Machine
+    from cmafs.api import Machine, boot_tree
     from cmafs.cli.load import compiled
     from cmafs.init.options import MachineOptions
     from cmafs.replay.board import board_config, board_tree
@@ -147,4 +147,4 @@ def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:
     tree = (board_tree(root) if root else None) or header_dts(header).encode()
     config = (board_config(root) if root else []) or header_config(header)
     options = MachineOptions.named(**machine_options(header), config=tuple(config))
-    return Machine.boot(options, tree=compiled("its device tree", tree))
+    return Machine(boot_tree(compiled("its device tree", tree), options))

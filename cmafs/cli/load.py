@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs import api
 from cmafs.board.areas import read_areas
-from cmafs.board.root import ABSENT, Root, RootError, open_root
-from cmafs.cli.options import CommandFailed
+from cmafs.board.root import ABSENT, Root, RootError, is_tar, open_root
 from cmafs.fs.cma_debug import directory_name
 from cmafs.fs.sim.snapshot import MAGIC, MAX_FILE, parse
 from cmafs.init.options import MachineOptions
@@ -42,13 +41,13 @@ class Loaded:
 
 
 def booted(args: argparse.Namespace, clock: Clock | None, **changes: object) -> api.Machine:
-    """The machine of ``--load``; without ``clock`` in real time. Raises what boot() raises, CommandFailed."""
+    """The machine of ``--load``; without ``clock`` in real time. Raises what boot() raises."""
     given = MachineOptions.given(args, **changes)
     if _is_snapshot(args.load):
         _expect_none(args.load, given)
         return api.Machine.load(args.load, clock=None if clock else api.RealClock())
     found = described(args.load, given)
-    machine = api.boot(found.options, tree=found.tree, clock=clock or api.RealClock())
+    machine = api.Machine(api.boot_tree(found.tree, found.options, clock or api.RealClock()))
     if found.board and not given:
         for line in _elsewhere(found.board, machine):
             print(f"cmafs: {args.load}: {line}", file=sys.stderr)
@@ -58,7 +57,7 @@ def booted(args: argparse.Namespace, clock: Clock | None, **changes: object) -> 
 def described(file: str, given: dict[str, Any]) -> Loaded:
     """The machine of a file before anything was done to it, with what the user chose.
 
-    Raises BadSnapshot, DtError, CommandFailed.
+    Raises BadSnapshot, DtError, BadOption.
     """
     if _is_snapshot(file):
         _expect_none(file, given)
@@ -82,8 +81,6 @@ def _snapshot(file: str) -> Loaded:
 
 def _is_snapshot(file: str) -> bool:
     """Whether it is one, or else may be a board. Raises BadSnapshot."""
-    from cmafs.cli.capture import is_tar
-
     if Path(file).is_dir() or is_tar(file):
         return False
     try:
@@ -96,23 +93,23 @@ def _is_snapshot(file: str) -> bool:
 
 
 def _expect_none(file: str, given: dict[str, Any]) -> None:
-    """A snapshot is what it is. Raises CommandFailed."""
+    """A snapshot is what it is. Raises BadOption."""
     flags = {words["dest"]: flag for flag, words in MachineOptions.arguments().items()}
     for name in given:
-        raise CommandFailed(f"--load: {file} says what machine it is; leave out {flags[name]}")
+        raise api.BadOption(f"--load: {file} says what machine it is; leave out {flags[name]}")
 
 
 def _recorded(file: str, given: dict[str, Any]) -> Loaded:
     """What a board says of itself, and what the user says of it instead."""
     if "dts" in given:
-        raise CommandFailed(f"--load: {file} has the device tree of its board; leave out --dts")
+        raise api.BadOption(f"--load: {file} has the device tree of its board; leave out --dts")
     try:
         root = open_root(file)
         options, tree = board_options(root), board_tree(root)
     except RootError as error:
-        raise CommandFailed(str(error)) from None
+        raise api.BadSnapshot(str(error)) from None
     if tree is None:
-        raise CommandFailed(
+        raise api.BadSnapshot(
             f"{file}: nothing in it says where this board has memory: record it as root (sys/firmware/fdt, "
             "sys/firmware/devicetree/base or proc/iomem)"
         )

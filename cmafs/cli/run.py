@@ -104,7 +104,8 @@ def _shell(prompt: str) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Run CMD on a machine, or once on each of several; the exit status."""
-    command, kernels = _command(args), kernels_named(args.kernel) if args.kernel is not None else []
+    command, chosen = _command(args), MachineOptions.given(args)
+    kernels = kernels_named(args.kernel) if "kernel" in chosen else []
     if len(kernels) <= 1:
         return run_on(args, "".join(kernels) or None, command)
     from cmafs.run.matrix import run_each

@@ -43,7 +43,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the explanation; 1 if there is nothing to read."""
     if args.dmesg is not None and (args.root is not None or args.load is not None):
-        raise CommandFailed("why: either ROOT, --load FILE or --dmesg FILE", 2)
+        raise CommandFailed(f"why: either {'--load FILE' if args.load else 'ROOT'} or --dmesg FILE", 2)
     if args.last < 1:
         raise CommandFailed("why: --last must be 1 or more", 2)
     for line in _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last):

@@ -104,7 +104,7 @@ _RETURNED = re.compile(r"\b_*cma_alloc\w*\(\): returned\s+(\S+)")
 _BUSY = re.compile(r"\b_*cma_\w+\(\): memory range at (?:pfn 0x([0-9a-f]+) )?(\S+) is busy")
 _RELEASE = re.compile(r"\b_*cma_release\w*\(page\s+(\(\S+?\)|[^\s,)]+)(?:, count (\d+))?\)")
 _POOL = re.compile(
-    r"cma: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
+    r"cma *: Reserved (?P<size>\d+) (?P<unit>[KM])iB at (?:0x)?(?P<base>[0-9a-f]+)"
     r"|created CMA memory pool at 0x(?P<base2>[0-9a-f]+), size (?P<size2>\d+) (?P<unit2>[KM])iB"
 )
 

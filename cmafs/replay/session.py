@@ -21,6 +21,7 @@ from cmafs.mm.cma_areas import Cma
 from cmafs.replay.addresses import Addresses
 from cmafs.replay.capture import ALLOC, BUSY, HOLES, LOST, RELEASE, START, Event
 from cmafs.replay.machine import holds, in_use, occupy, passed_by, pinned, used_in, vacate
+from cmafs.replay.meanwhile import Meanwhile, under_way
 from cmafs.replay.survey import Unseen
 from cmafs.replay.unsaid import Unsaid
 
@@ -28,6 +29,8 @@ from cmafs.replay.unsaid import Unsaid
 LOOKAHEAD = 16
 #: Differences that are kept; more are only counted.
 MAX_DIVERGED = 10_000
+#: Tasks whose next step is tried out of order.
+MAX_AT_ONCE = 6
 #: Holes that are believed closed at most to account for one allocation.
 MAX_HOLES = 64
 
@@ -85,6 +88,7 @@ class Replay:
         self._early: set[int] = set()
         self._noted: int | None = None
         self._unsaid = Unsaid(self._addresses)
+        self._meanwhile = Meanwhile()
         self._told = True
 
     def run(self, events: Iterable[Event]) -> Outcome:
@@ -187,6 +191,7 @@ class Replay:
         else:
             self._diverge(event, first, self._why(cma, event, first), self._error(cma, first))
             self._adopt(cma, event)
+        self._meanwhile.happened()
         self._busy.pop(event.task, None)
         self._available.pop(event.task, None)
 
@@ -214,7 +219,9 @@ class Replay:
         if closed := self._close(cma, event):
             yield BEFORE
             vacate(cma, closed)
-        yield from self._overtaken(cma, event)
+        for _ in self._meanwhile.not_yet(cma, event.task) if event.task else ():
+            yield ORDER
+        yield from self._overtaken(cma, under_way(self._ahead, event.task)[:MAX_AT_ONCE])
         if event.page is not None:
             yield from self._left_over(cma, event)
 
@@ -256,28 +263,29 @@ class Replay:
                 closed += occupy(cma, one.start, one.end)
         return closed
 
-    def _overtaken(self, cma: Cma, event: Event) -> Iterator[str]:
-        """One of the next events, of another task, happened first."""
-        for other in self._ahead:
-            if not event.task or other.task == event.task or other.pfn is None or not other.pages:
+    def _overtaken(self, cma: Cma, coming: list[Event]) -> Iterator[str]:
+        """Some of what other tasks do next has happened already."""
+        for index, other in enumerate(coming):
+            if other.line in self._early or other.pfn is None or not other.pages:
                 continue
-            if other.line in self._early:
-                continue
-            end = other.pfn + other.pages
-            if other.kind == RELEASE and in_use(cma, other.pfn, end):
+            if other.kind == RELEASE and in_use(cma, other.pfn, other.pfn + other.pages):
                 cma_release(cma, other.pfn, other.pages)
                 self._early.add(other.line)
-                yield ORDER
+                yield from self._overtaken_too(cma, coming[index + 1 :])
                 self._early.remove(other.line)
-                occupy(cma, other.pfn, end)
+                occupy(cma, other.pfn, other.pfn + other.pages)
             elif other.kind == ALLOC and self.area(other) is cma:
                 pfn = self._simulate(cma, other)
                 if pfn == other.pfn:
                     self._tentative[other.task] = cma, pfn, other.pages
-                    yield ORDER
+                    yield from self._overtaken_too(cma, coming[index + 1 :])
                     del self._tentative[other.task]
                 if pfn is not None:
                     cma_release(cma, pfn, other.pages)
+
+    def _overtaken_too(self, cma: Cma, coming: list[Event]) -> Iterator[str]:
+        yield ORDER
+        yield from self._overtaken(cma, coming)
 
     def _agrees(self, cma: Cma, event: Event, pfn: int | None) -> bool:
         if event.failed or pfn is None:
@@ -327,6 +335,7 @@ class Replay:
         self._forget_tentative(pfn, end)  # these pages were somebody else's when it began
         if event.line in self._early:
             self._early.remove(event.line)
+            self._meanwhile.released(cma, pfn, end, event.task)
             self._reproduced(event, None, ORDER)
         elif not holds(cma, pfn, end):
             self._diverge(event, None, self._outside(event))
@@ -346,6 +355,7 @@ class Replay:
     def _reproduced_release(self, cma: Cma, event: Event, how: str = "") -> None:
         assert event.pfn is not None and event.pages is not None
         cma_release(cma, event.pfn, event.pages)
+        self._meanwhile.released(cma, event.pfn, event.pfn + event.pages, event.task)
         self._allocated_at.pop(event.pfn, None)
         self._addresses.released(event, event.pfn, event.pages)
         if not self._told:
