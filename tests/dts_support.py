@@ -173,7 +173,10 @@ def _misspelt(rng: random.Random, name: str, props: dict[str, str]) -> None:
 
 
 def _one_cell_less(rng: random.Random, name: str, props: dict[str, str]) -> None:
-    key = rng.choice([key for key in ("reg", "size", "alignment", "alloc-ranges") if key in props])
+    keys = [key for key in ("reg", "size", "alignment", "alloc-ranges") if key in props]
+    if not keys:
+        return
+    key = rng.choice(keys)
     props[key] = re.sub(r"<(\S+) ", "<", props[key], count=1)
 
 

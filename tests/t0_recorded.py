@@ -14,7 +14,7 @@ from cmafs.abi.recorded import RECORDINGS, Recording
 
 #: Kinds that the tests replay, each a test for every file: see docs/contributing.md.
 _BOOTS = ("cmdline", "dt", "cmd", "numa")
-_COMPARED = (*replay.KINDS, *_BOOTS, "trace", "facts", "pressure")
+_COMPARED = (*replay.KINDS, *_BOOTS, "trace", "facts", "pressure", "heaps")
 _SETS = {one.directory: one for one in RECORDINGS}
 
 

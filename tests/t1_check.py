@@ -362,7 +362,7 @@ def test_rules_are_cited_for_the_kernel_that_was_asked_for() -> None:
     for key, rule in RULES.items():
         for row in RELEASES:
             source = source_at(rule.source, row)
-            document = re.search(r"\.yaml|Specification|\(2010\)", source)
+            document = re.search(r"\.yaml|\.rst|Specification|\(2010\)", source)
             assert document or re.fullmatch(rf"[\w/-]+\.[ch]:\w+(\(\))?@v{row}", source), key
         assert rule.what, key
         assert "\n" not in rule.what + rule.source, key
@@ -398,6 +398,17 @@ def test_no_room_for_a_parameter_is_no_matter_of_the_tree(capsys: pytest.Capture
     (problem,) = Checked(capsys, "--json", "--cmdline", "cma=2G").document["problems"]
     assert problem["reason"].startswith("cma=: no free range of that size below the limit (")
     assert "of_reserved_mem" not in problem["reason"]
+
+
+@pytest.mark.parametrize("arch", ["arm64", "arm"])
+def test_memory_that_does_not_hold_the_kernel(capsys: pytest.CaptureFixture[str], arch: str) -> None:
+    def codes(*args: str) -> list[tuple[str, str]]:
+        (board,) = Checked(capsys, "--format", "json", "--arch", arch, *args).document["boards"]
+        return [(problem["code"], problem["effect"]) for problem in board["problems"]]
+
+    assert codes("--memory", "1M") == [("no-room-for-image", "panic")]
+    assert codes("--memory", "256M") == []
+    assert "no-room-for-image" not in dict(codes("--cmdline", "mem=4M"))
 
 
 @pytest.mark.parametrize(

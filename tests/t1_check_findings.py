@@ -275,10 +275,46 @@ def test_areas_that_32_bit_arm_does_not_survive(
 
 
 def test_two_causes_in_one_region_are_said_one_after_the_other(tmp_path: Path) -> None:
-    """The remedy of the first says what it leaves."""
+    """The remedy of the first goes on where the second shows."""
     nodes = 'a { compatible = "shared-dma-pool"; reuseable; size = <0 0x401000>; };'
     problem = only(report(tmp_path, dts.tree(nodes)))
-    assert problem.remedy == "write `reusable`, which leaves size-misaligned"
+    assert problem.remedy == "write `reusable`, then write `size = <0x0 0x600000>;`"
+
+
+def remedies(tmp_path: Path, nodes: str, **options: str) -> dict[tuple[str | None, str], str]:
+    found = report(tmp_path, dts.tree(nodes), **options)
+    return {(problem.node, problem.code): problem.remedy for problem in found.problems}
+
+
+def test_remedies_of_neighbours_do_not_take_each_others_place(tmp_path: Path) -> None:
+    """Each alone would find room; together the second asks for what the first left."""
+    nodes = dts.pool("a", "size = <0 0x80000000>") + dts.pool("b", "size = <0 0x60000000>")
+    assert remedies(tmp_path, nodes) == {
+        ("/reserved-memory/a", "no-room"): "ask for less: `size = <0x0 0x20000000>;` finds room",
+        ("/reserved-memory/b", "no-room"): "when the other remedies are done, ask for less: "
+        "`size = <0x0 0xc000000>;` finds room",
+    }
+
+
+def test_a_remedy_that_brings_another_fault_to_light_mends_that_too(tmp_path: Path) -> None:
+    """Without its parent a region is not looked at; with it, its size is seen to be none."""
+    text = dts.tree(dts.pool("a", "size = <0 0x401000>")).replace("ranges; a", "a")
+    found = {problem.code: problem.remedy for problem in report(tmp_path, text).problems}
+    assert found == {
+        "unsupported-format": "give /reserved-memory `ranges;`, then at /reserved-memory/a: "
+        "write `size = <0x0 0x600000>;`",
+        "parent-ignored": "goes with the remedy of /reserved-memory",
+    }
+
+
+def test_findings_that_go_with_another(tmp_path: Path) -> None:
+    """Lost with the parent: one remedy for all."""
+    text = dts.tree(dts.pool("a", "size = <0 0x400000>") + dts.pool("b", "size = <0 0x400000>"))
+    found = report(tmp_path, text.replace("ranges; a", "a"))
+    assert [problem.remedy for problem in found.problems] == [
+        "give /reserved-memory `ranges;`",
+        *["goes with the remedy of /reserved-memory"] * 2,
+    ]
 
 
 def test_no_remedy_is_said_that_does_not_help(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`cmafs check` of several boards on several kernels: each format; shards; any number of processes."""
+"""`cmafs check` of several boards on several kernels: each format by its schema; shards; processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
-from typing import Any
+from urllib.parse import unquote
 
 import dts_support as dts
 import pytest
+from jsonschema import Draft4Validator, FormatChecker
+from xmlschema import XMLSchema, XMLSchemaValidationError
 
 from cmafs.abi import RELEASES
 from cmafs.check.rules import RULES
 from cmafs.cli.main import main
 
 TOP = Path(__file__).resolve().parent.parent
+SCHEMAS = TOP / "tests/schemas"
+JUNIT = XMLSchema(SCHEMAS / "junit-10.xsd")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -123,9 +128,22 @@ def test_github_annotations(capsys: Capture, bad: str) -> None:
     )
 
 
+def test_remedies_that_differ_name_their_kernels(capsys: Capture, tmp_path: Path) -> None:
+    path = dts.write(
+        tmp_path, "a.dts", dts.tree('a { compatible = "shared-dma-pool"; reusable; reg = <0>; };')
+    )
+    _, out, _ = check(capsys, path, "--kernel", "5.10,6.1,6.12", "--format", "github")
+    assert annotation(out.strip())["message"].endswith(
+        "Remedy: on 5.10.223: say how much, for instance `size = <0x0 0x400000>;`; "
+        "on 6.1.192, 6.12.117: say how much, for instance `size = <0x0 0x200000>;`. "
+        "Kernels: 5.10.223, 6.1.192, 6.12.117."
+    )
+
+
 def test_junit(capsys: Capture, bad: str) -> None:
     status, out, err = check(capsys, "rpi4", bad, "no.dts", "--kernel", "6.1,6.12", "--format", "junit")
     assert (status, err.count("\n")) == (2, 2)
+    JUNIT.validate(out)
     suites = ElementTree.fromstring(out)
     found = {suite.get("name"): suite for suite in suites}
     assert {name: (s.get("tests"), s.get("failures"), s.get("errors")) for name, s in found.items()} == {
@@ -138,11 +156,74 @@ def test_junit(capsys: Capture, bad: str) -> None:
     assert failure.text and failure.text.startswith(f"{bad}:")
 
 
+@cache
+def sarif_schema() -> Draft4Validator:
+    """The validator of SARIF 2.1.0."""
+    schema = json.loads((SCHEMAS / "sarif-2.1.0-rtm.5.json").read_text())
+    Draft4Validator.check_schema(schema)
+    return Draft4Validator(schema, format_checker=FormatChecker())
+
+
+def test_the_schema_refuses_what_is_no_sarif(capsys: Capture, bad: str) -> None:
+    """So that the tests beside this one prove something."""
+    document = json.loads(check(capsys, bad, "--format", "sarif")[1])
+    result = document["runs"][0]["results"][0]
+    for name, value in (("level", "grave"), ("locations", [{"line": 1}]), ("ruleIndex", "0"), ("file", "x")):
+        wrong = {**document, "runs": [{**document["runs"][0], "results": [{**result, name: value}]}]}
+        assert list(sarif_schema().iter_errors(wrong)), name
+    with pytest.raises(XMLSchemaValidationError):
+        JUNIT.validate('<testsuites><testsuite name="x" tests="1"/></testsuites>')
+
+
+@pytest.mark.parametrize("format_", ["sarif", "junit", "github"])
+def test_formats_hold_with_every_kind_of_finding(capsys: Capture, tmp_path: Path, format_: str) -> None:
+    """Names that need escapes, boards with many findings and with none, boards that cannot be checked."""
+    names = ["a b,c:d%.dts", "ä&<b>\"'.dts", "1.dts", "2.dts", "3.dts"]
+    boards = [dts.write(tmp_path, name, dts.faulty_board(seed)) for seed, name in enumerate(names, 40)]
+    nowhere = str(tmp_path / "no where\n%0A::error::&.dts")
+    status, out, _ = check(capsys, *boards, nowhere, "rpi4", "--kernel", "4.4,6.12", "--format", format_)
+    assert status == 2
+    match format_:
+        case "sarif":
+            document = json.loads(out)
+            assert list(sarif_schema().iter_errors(document)) == []
+            uris = {
+                location["physicalLocation"]["artifactLocation"]["uri"]
+                for result in document["runs"][0]["results"]
+                for location in result["locations"]
+            }
+            assert {unquote(uri) for uri in uris} == set(boards)
+            assert all(re.fullmatch(r"(?:[\w./~-]|%[0-9A-F]{2})+", uri, re.ASCII) for uri in uris)
+        case "junit":
+            JUNIT.validate(out)
+            suites = {suite.get("name") for suite in ElementTree.fromstring(out)}
+            assert suites == {*boards, nowhere.replace("\n", " "), "rpi4"}
+        case "github":
+            assert {annotation(line)["file"] for line in out.splitlines()} == set(boards)
+
+
+def annotation(line: str) -> dict[str, str]:
+    """A line as GitHub's runner reads it: ``::command name=value,…::message``, what is escaped undone."""
+    match = re.fullmatch(r"::(\S+) ([^:]*)::(.*)", line)
+    assert match, line
+    assert match[1] in ("error", "warning", "notice")
+    fields = dict(field.split("=", 1) for field in match[2].split(","))
+    assert {"file", "title"} <= fields.keys() <= {"file", "line", "endLine", "col", "endColumn", "title"}
+    assert all(fields[name].isdigit() for name in fields.keys() - {"file", "title"})
+    escapes = {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ",", "%25": "%"}
+    for text in (match[2], match[3]):
+        assert set(re.findall("%..?", text)) <= escapes.keys()
+    plain = {**fields, "message": match[3]}
+    return {
+        name: re.sub("%[0-9A-F]{2}", lambda found: escapes[found[0]], text) for name, text in plain.items()
+    }
+
+
 def test_sarif(capsys: Capture, bad: str) -> None:
     status, out, _ = check(capsys, bad, "no.dts", "x86-4g", "--kernel", "6.1,6.12", "--format", "sarif")
     document = json.loads(out)
     assert status == 2
-    validate(document, SARIF)
+    assert list(sarif_schema().iter_errors(document)) == []
     (run,) = document["runs"]
     assert run["invocations"][0]["executionSuccessful"] is False
     assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
@@ -156,72 +237,6 @@ def test_sarif(capsys: Capture, bad: str) -> None:
     )
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] in RULES
-
-
-#: The part of the SARIF 2.1.0 schema that is used here, as the standard has it: what an object may have, what
-#: it must have (with a !), and of which kind that is.
-MESSAGE = {"text!": str}
-SARIF: dict[str, Any] = {
-    "$schema": r"https://.*sarif.*2\.1\.0.*",
-    "version!": r"2\.1\.0",
-    "runs!": [
-        {
-            "tool!": {
-                "driver!": {
-                    "name!": str,
-                    "semanticVersion": str,
-                    "rules": [{"id!": str, "name": str, "shortDescription": MESSAGE}],
-                }
-            },
-            "invocations": [
-                {
-                    "executionSuccessful!": bool,
-                    "toolExecutionNotifications": [{"level": "none|note|warning|error", "message!": MESSAGE}],
-                }
-            ],
-            "columnKind": "utf16CodeUnits|unicodeCodePoints",
-            "results": [
-                {
-                    "ruleId": str,
-                    "ruleIndex": range(1 << 31),
-                    "level": "none|note|warning|error",
-                    "message!": MESSAGE,
-                    "locations": [
-                        {
-                            "physicalLocation": {
-                                "artifactLocation": {"uri": r"[\w./~%-]+"},
-                                "region": {"startLine": range(1, 1 << 31), "startColumn": range(1, 1 << 31)},
-                            },
-                            "logicalLocations": [{"fullyQualifiedName": str, "kind": str}],
-                        }
-                    ],
-                    "partialFingerprints": dict,
-                    "properties": dict,
-                }
-            ],
-        }
-    ],
-}
-
-
-def validate(value: object, shape: object) -> None:
-    """Whether a document has a shape: a dict of names, a list of one shape, a pattern, a range, a type."""
-    if isinstance(shape, dict):
-        assert isinstance(value, dict)
-        shapes = {name.rstrip("!"): inner for name, inner in shape.items()}
-        assert {name.rstrip("!") for name in shape if name.endswith("!")} <= value.keys() <= shapes.keys()
-        for name, inner in value.items():
-            validate(inner, shapes[name])
-    elif isinstance(shape, list):
-        assert isinstance(value, list)
-        for inner in value:
-            validate(inner, shape[0])
-    elif isinstance(shape, str):
-        assert isinstance(value, str) and re.fullmatch(shape, value), value
-    elif isinstance(shape, range):
-        assert isinstance(value, int) and value in shape
-    else:
-        assert isinstance(shape, type) and isinstance(value, shape)
 
 
 def test_the_output_is_the_same_whatever_the_number_of_processes(capsys: Capture, bad: str) -> None:
@@ -240,6 +255,28 @@ def test_shards_are_all_of_it_together(capsys: Capture, bad: str) -> None:
     assert [len(part) for part in parts] == [3, 3, 2, 2, 2]
     for part, boards in enumerate(parts):
         assert boards == whole[part::5]
+
+
+@pytest.mark.parametrize("format_", ["junit", "sarif"])
+def test_the_parts_of_a_matrix_merge_to_the_whole(capsys: Capture, bad: str, format_: str) -> None:
+    """As docs/ci.md has it: an engine that takes every part's file in sees what one job would have said."""
+
+    def said(*part: str) -> list[object]:
+        _, out, _ = check(
+            capsys, "x86-4g", bad, "--kernel", "5.10,6.12", "--jobs", "1", "--format", format_, *part
+        )
+        if format_ == "junit":
+            cases = ElementTree.fromstring(out).iter("testcase")
+            return [(c.get("classname"), c.get("name"), [f.get("message") for f in c]) for c in cases]
+        results = json.loads(out)["runs"][0]["results"]
+        return [
+            (r["ruleId"], r["locations"], kernel) for r in results for kernel in r["properties"]["kernels"]
+        ]
+
+    parts = [one for part in (1, 2, 3) for one in said("--shard", f"{part}/3")]
+    whole = said()
+    assert len(whole) >= 4
+    assert sorted(map(str, parts)) == sorted(map(str, whole))
 
 
 def test_a_board_from_a_pipe(bad: str) -> None:

@@ -1,19 +1,29 @@
-"""Programs that allocate from /dev/dma_heap run unmodified, and what they hold is exact after each step."""
+"""Programs that allocate from /dev/dma_heap run unmodified, and what they hold is exact after each step.
+
+``heap_steps.c`` was run by real kernels too: transcripts of the kind ``heaps`` have what it said there.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_support import MACHINE, SCRIPTS, cmafs, ordinary_user, run
+import replay
+from oracle import heaps
+from run_support import CMAFS, MACHINE, REPOSITORY, SCRIPTS, cmafs, ordinary_user, run
+from soak_support import SOAK
 
 KERNELS = ("5.10", "6.12", "7.2")
+RECORDED = sorted(replay.TRANSCRIPTS.glob("*/heaps-*"))
 HEAP = "/dev/dma_heap/reserved"
 AREA = "/sys/kernel/debug/cma/*reserved"  # cma-reserved up to 5.10
+BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 SOUND = 'cat "$CMAFS_MOUNT/sim/verify" "$CMAFS_MOUNT/sim/log"'
 
 
@@ -49,6 +59,41 @@ def test_the_selftest_passes_for_an_ordinary_user(programs: Path) -> None:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
     lines = done.stdout.splitlines()
     assert ([line for line in lines if not line.startswith("ok ")], done.stderr) == (["ok"], "")
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+def test_each_step_is_as_on_a_real_kernel(programs: Path, path: Path) -> None:
+    assert heaps.differences(replay.load(path), programs / "heap_steps") == []
+
+
+def states(said: str) -> Iterator[tuple[str, list[int], dict[str, int]]]:
+    """The area's figures and vmstat's counters after each step that changed them, with the line."""
+    for line in said.splitlines():
+        if found := re.fullmatch(r"\S+ .* -> [-\w]+((?: \d+)+)((?: \w+ \d+)+)", line):
+            vmstat = {name: int(number) for name, number in re.findall(r"(\w+) (\d+)", found[2])}
+            yield line, [int(word) for word in found[1].split()], vmstat
+
+
+def test_figures_are_exact_after_each_step(programs: Path) -> None:
+    """For an ordinary user as for root."""
+    words = ["run", *MACHINE, "--kernel", ",".join(KERNELS), "--", str(programs / "heap_steps")]
+    said = cmafs(*words, encoding="latin-1").stdout
+    with ordinary_user() as command:
+        done = subprocess.run([*command, *words], capture_output=True, timeout=60, cwd="/")
+    assert done.stdout.decode("latin-1") == said
+    steps = list(states(said))
+    assert len(steps) > 100
+    for line, (used, longest, *counters), vmstat in steps:
+        assert used + vmstat["nr_free_cma"] == 4096, line
+        assert longest <= vmstat["nr_free_cma"], line
+        if counters:  # from 5.13 on
+            success, fail, released = counters
+            assert used == success - released, line
+            assert (vmstat["cma_alloc_success"] > 0, vmstat["cma_alloc_fail"] > 0) == (True, fail > 0), line
+    counted = {line.split()[0] for line, figures, _ in steps if len(figures) == 5}
+    assert counted == {"[6.12]", "[7.2]"}
+    ends = [tuple(figures[:2]) for line, figures, _ in steps if " boot -> " in line or " empty -> " in line]
+    assert set(ends) == {(96, 4000)} and len(ends) == 7
 
 
 POOL_SCRIPT = """
@@ -87,6 +132,35 @@ def test_a_pool_of_frames(programs: Path, tmp_path: Path, kernel: str, end: str)
     assert lines[-1] == "ok"
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its calls of 32 bits are those of x86")
+def test_a_program_of_32_bits(programs: Path, tmp_path: Path) -> None:
+    script = f"mkfifo go; {programs}/heap_compat {HEAP} < go & exec 3> go; "
+    script += f"until grep -q thirty-two {BUFINFO}; do sleep 0.02; done; cat {AREA}/used; echo >&3; wait $!"
+    done = run(script, cwd=tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("0, 4, 0, -22\n98\n", "", 0)
+
+
+def test_what_the_host_lacks_is_no_memory(programs: Path) -> None:
+    """And sim/log says what it was: here files of the host may not be as large."""
+    script = f'{programs}/heap_pool {HEAP} 1 1000000 < /dev/null; cat {AREA}/used "$CMAFS_MOUNT/sim/log"'
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -f 100; exec "$@"',
+        "sh",
+        *CMAFS,
+        "run",
+        *MACHINE,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+    assert done.stderr == "frame: Cannot allocate memory\n"
+    assert done.stdout == "96\ndma_heap: no buffer could be had of the host: File too large\n"
+
+
 def test_a_thousand_buffers_of_sixteen_processes() -> None:
     done = run(f"python3 {SCRIPTS}/heap_many.py {HEAP} 1000; {SOUND}", timeout=300)
     before, held, after, verdict = done.stdout.split()
@@ -95,8 +169,9 @@ def test_a_thousand_buffers_of_sixteen_processes() -> None:
 
 
 def test_hostile_programs_do_no_harm(programs: Path) -> None:
-    used = f"cat {AREA}/used"
-    done = run(f"{used}; {programs}/heap_hostile {HEAP} 150; {used}; {SOUND}; {used}", timeout=300)
+    """Some thousands of calls; in a soak a million."""
+    used, calls = f"cat {AREA}/used", 90000 if SOAK else 150
+    done = run(f"{used}; {programs}/heap_hostile {HEAP} {calls}; {used}; {SOUND}; {used}", timeout=3600)
     lines = done.stdout.split()
     assert lines == [lines[0], lines[0], "ok", lines[0]]
 
@@ -127,6 +202,39 @@ def test_the_tracer_names_the_caller(programs: Path) -> None:
     assert events == ["cma_alloc_start", "cma_alloc_finish", "cma_release"]
 
 
+SENT = """
+import array, fcntl, os, socket, struct
+def used():
+    with open("/sys/kernel/debug/cma/reserved/used") as file:
+        print(file.read().strip(), end=" ", flush=True)
+heap = os.open("/dev/dma_heap/reserved", os.O_RDWR)
+def allocate():
+    data = bytearray(struct.pack("=QIIQ", 4096, 0, os.O_RDWR, 0))
+    fcntl.ioctl(heap, 0xC0184800, data)
+    return struct.unpack("=QIIQ", data)[1]
+used()
+for taken in (True, False):
+    one, other = socket.socketpair()
+    fd = allocate()
+    socket.send_fds(one, [b"x"], [fd])
+    os.close(fd)
+    one.close()
+    used()  # under way
+    if taken:
+        fd = socket.recv_fds(other, 1, 1)[1][0]
+        print(os.lseek(fd, 0, os.SEEK_END), end=" ")
+        os.close(fd)
+        used()
+    other.close()
+    used()
+"""
+
+
+def test_a_buffer_on_its_way_to_another_process_is_held() -> None:
+    done = cmafs("run", *MACHINE, "--", "python3", "-c", SENT)
+    assert (done.stdout, done.stderr) == ("96 97 4096 96 96 97 96 ", "")
+
+
 def test_there_is_what_was_built_in() -> None:
     off = run("ls -d /dev/dma_heap /sys/kernel/debug/dma_buf", "--config", "DMABUF_HEAPS=n")
     assert (off.stdout, off.returncode) == ("", 2)
@@ -137,12 +245,13 @@ def test_there_is_what_was_built_in() -> None:
 
 
 FILE_OF_A_BUFFER = """
-import fcntl, os, struct
+import fcntl, mmap, os, struct
 heap = os.open("/dev/dma_heap/reserved", os.O_RDWR)
 data = bytearray(struct.pack("=QIIQ", 4096, 0, os.O_RDWR, 0))
 fcntl.ioctl(heap, 0xC0184800, data)
 fd = struct.unpack("=QIIQ", data)[1]
 print(os.readlink(f"/proc/self/fd/{fd}"), os.read(fd, 3), os.lseek(fd, 7, os.SEEK_SET))
+print(hex(fcntl.fcntl(fd, fcntl.F_GETFL)), len(mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, mmap.PROT_READ)))
 for number, size in ((2, 8), (3, 8)):
     try:
         fcntl.ioctl(fd, 0xC0086200 | number, bytearray(size))
@@ -159,5 +268,5 @@ print(open("/sys/kernel/debug/dma_buf/bufinfo").read().split("\\n")[3].split("\\
 
 def test_the_file_of_a_buffer_is_as_the_exceptions_say() -> None:
     done = cmafs("run", *MACHINE, "--", "python3", "-c", FILE_OF_A_BUFFER)
-    shown = "/memfd:dmabuf (deleted) b'\\x00\\x00\\x00' 7\n25\n25\n1\n00000001\n"
+    shown = "/memfd:dmabuf (deleted) b'\\x00\\x00\\x00' 7\n0x8002 4096\n25\n25\n1\n00000001\n"
     assert (done.stdout, done.stderr) == (shown, "")

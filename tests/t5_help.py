@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from run_support import cmafs, mounts_below
 
+from cmafs.cli.classroom import read_lesson
 from cmafs.cli.describe import commands
+from cmafs.cli.learn import LESSONS as LESSON_FILES
 from cmafs.cli.main import make_parser
 
 PARSER = make_parser()
 COMMANDS = commands(PARSER)
+LESSONS = {path.stem.lstrip("0123456789-"): path for path in sorted(LESSON_FILES.glob("*.toml"))}
 
 BOARD = """/dts-v1/;
 / {
@@ -24,14 +27,31 @@ BOARD = """/dts-v1/;
     memory@40000000 { device_type = "memory"; reg = <0x40000000 0x20000000>; };
     reserved-memory {
         #address-cells = <1>; #size-cells = <1>; ranges;
-        camera@50000000 { compatible = "shared-dma-pool"; reusable; reg = <0x50000000 0x400000>; };
+        linux,cma { compatible = "shared-dma-pool"; reusable; size = <0x400000>; };
     };
 };
 """
 #: Commands whose examples speak of a machine that is mounted at /mnt/m.
-MOUNTED = ("ctl", "save", "dmesg", "umount")
-#: Commands whose examples speak of a real board, of files copied from one, or of somebody at the keys.
-BOARDS = ("map", "why", "record", "top", "replay", "size", "compare", "learn")
+MOUNTED = ("ctl", "save", "dmesg", "umount", "map", "why", "top")
+#: Commands whose examples speak of a real board, or of files from one.
+BOARDS = ("map", "why", "record", "top", "replay", "size", "compare")
+
+#: Who is not here: the board behind ssh and adb, the machine that sudo reads, and trace-cmd.
+ELSEWHERE = {
+    "sudo": 'exec cmafs run --dts board.dts -- "$@"',
+    "ssh": 'test "$1" = root@board && shift && exec cmafs run --dts board.dts -- "$@"',
+    "adb": 'test "$1" = shell && shift && exec cmafs run --dts board.dts -- "$@"',
+    "trace-cmd": 'if test "$1" = record; then echo > t.dat; else cat trace.txt; fi',
+}
+#: What a user has from a board: a tar of `cmafs record`, a trace, a log.
+FETCH = """\
+cmafs record | sh -s -- --output "$1/board.tar" --walk linux,cma
+cd /sys/kernel/debug/cma/linux,cma || exit
+echo 1 > /sys/kernel/tracing/events/cma/enable
+echo 300 > alloc; echo 999999 > alloc; echo 100 > free
+cat /sys/kernel/tracing/trace > "$1/trace.txt"
+dmesg > "$1/log.txt"
+"""
 
 
 def examples(epilog: str | None) -> list[tuple[str, int]]:
@@ -47,6 +67,11 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "board.dts").write_text(BOARD)
     (tmp_path / "test.sh").write_text("#!/bin/sh\nls /sys/kernel/debug/cma\n")
     (tmp_path / "test.sh").chmod(0o755)
+    (tmp_path / "answer.sh").write_text(read_lesson("exhaust", LESSONS["exhaust"]).solution)
+    (tmp_path / "bin").mkdir()
+    for name, script in ELSEWHERE.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
     for directory in ("m", "rpi", "home/.zfunc", "home/.config/fish/completions", "man1"):
         (tmp_path / directory).mkdir(parents=True)
     return tmp_path
@@ -54,52 +79,66 @@ def place(tmp_path: Path) -> Path:
 
 def elsewhere(command: str, place: Path) -> str:
     """An example that writes into this test's directories only."""
-    for name, directory in {"/mnt/m": "m", "/mnt/rpi": "rpi", "/tmp/rpi": "export"}.items():
+    for name, directory in {
+        "/mnt/m": "m",
+        "/mnt/rpi": "rpi",
+        "/tmp/rpi": "export",
+        "/tmp/board.tar": "board.tar",
+    }.items():
         command = re.sub(rf"{name}\b", str(place / directory), command)
     return command.replace("/usr/local/share/man/man1", str(place / "man1"))
 
 
-def bash(command: str, place: Path) -> subprocess.CompletedProcess[str]:
+def bash(command: str, place: Path, keys: str = "") -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{place}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(place / "state"),
         "HOME": str(place / "home"),
         "SHELL": "/bin/sh",
         "MANPAGER": "cat",
     }
-    words = ["bash", "-c", command]
-    return subprocess.run(
-        words, cwd=place, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    words = ["bash", "-o", "pipefail", "-c", command]
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, input=keys)
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c.name in BOARDS], ids=lambda command: command.name
-)
-def test_the_examples_that_speak_of_a_board(command) -> None:
-    """They are understood; t4_seeing, t5_learn, t3_compare and their like run such commands."""
-    told = examples(command.parser.epilog)
-    assert told
-    for example, _ in told:
-        for part in re.split(r"[|;>]", example):
-            words = shlex.split(part)
-            words = words[1:] if words[:1] == ["sudo"] else words
-            if words[:1] == ["cmafs"]:
-                PARSER.parse_args(words[1:])  # SystemExit where it is not understood
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with what a board gave."""
+    place = tmp_path_factory.mktemp("board")
+    (place / "board.dts").write_text(BOARD)
+    (place / "fetch.sh").write_text(FETCH)
+    (place / "copied-files").mkdir()
+    done = bash(f"cmafs run --dts board.dts -- sh fetch.sh {place}", place)
+    assert done.returncode == 0, done.stderr
+    for command in (
+        "tar xf board.tar -C copied-files",
+        "mv copied-files/walk.jsonl .",
+        "cp trace.txt t.txt",
+    ):
+        assert bash(command, place).returncode == 0
+    return place
+
+
+def typed(example: str) -> str:
+    """What somebody types who takes a lesson: its solution."""
+    name = next((word for word in example.split()[2:] if word in LESSONS), next(iter(LESSONS)))
+    return read_lesson(name, LESSONS[name]).solution + "\ncheck\n"
 
 
 @pytest.mark.usefixtures("fuse_device")
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c.name not in BOARDS], ids=lambda command: command.name
-)
-def test_the_examples_of(command, place: Path) -> None:
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_examples_of(command, place: Path, fetched: Path) -> None:
     assert examples(command.parser.epilog), "no examples"
     try:
         if command.name in MOUNTED:
             assert cmafs("mount", str(place / "m")).returncode == 0
+        if command.name in BOARDS:
+            shutil.copytree(fetched, place, dirs_exist_ok=True)
         for example, status in examples(command.parser.epilog):
-            done = bash(elsewhere(example, place), place)
-            assert done.returncode == status, (example, done.stderr)
+            keys = typed(example) if command.name == "learn" else ""
+            done = bash(elsewhere(example, place), place, keys)
+            assert done.returncode == status, (example, done.stdout, done.stderr)
             if command.name == "mount":
                 cmafs("umount", str(place / "m"))
     finally:

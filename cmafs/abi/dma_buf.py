@@ -25,6 +25,9 @@ class DmaBufAbi:
     (``heaps/heap-helpers.c@v5.10``, V; 5.12, P).
     ``system_orders``: what the system heap asks the page allocator for, the largest first
     (``heaps/system_heap.c:orders[]@v6.1``, V; single pages: 5.10, V; 5.12, P).
+    ``maps_blocks``: a private mapping of a system heap's buffer may be as long as one of its blocks, and not
+    a page only, since ``remap_pfn_range()`` makes one of these in one call
+    (``heaps/system_heap.c:system_heap_mmap()``: pages @v6.12, blocks @v7.2, V).
     ``unnamed``: what bufinfo prints for a buffer without a name; its heading names that column where it
     prints something (``dma-buf.c:dma_buf_debug_show()``: 5.10, 6.1, V; 5.15, M).
     ``file_mode``: bits of f_mode that every buffer's file has: FMODE_LSEEK, FMODE_OPENED
@@ -37,6 +40,7 @@ class DmaBufAbi:
     copies_back_first: bool = True
     exporter: str = "heap_helpers"
     system_orders: tuple[int, ...] = (0,)
+    maps_blocks: bool = False
     unnamed: str = ""
     file_mode: int = 0x80004
 
@@ -47,6 +51,6 @@ ROWS = rows_from(
         "5.15": {"exporter": "", "system_orders": (8, 4, 0)},
         "6.1": {"copies_back_first": False, "unnamed": "<none>"},
         "6.18": {"default_heap": "default_cma_region", "file_mode": 0x2080004},
-        "7.2": {"heap_for_each_region": True},
+        "7.2": {"heap_for_each_region": True, "maps_blocks": True},
     },
 )

@@ -41,6 +41,7 @@ RECORDINGS = (
     _whole("5.10", "5.10.223", "x86_64", "tiny", 29),
     _whole("5.10-arm64", "5.10.223", "arm64", "tiny", 19),
     _whole("5.10-armmp", "5.10.0-30-armmp", "arm", "debian-5.10-armmp", 4),
+    _whole("5.10-heaps", "5.10.223", "x86_64", "tiny+heaps", 1),
     _whole("5.15", "5.15.0", "x86_64", "tiny", 18),
     _whole("6.1", "6.1.192", "x86_64", "tiny", 29),
     _whole("6.1-amd64-debcloud", "6.1.0-50-cloud-amd64", "x86_64", "debian-6.1-amd64-cloud", 2),
@@ -61,8 +62,10 @@ RECORDINGS = (
     _whole("6.12-arm64-deb", "6.12.107+deb13-arm64", "arm64", "debian-6.12-arm64", 7),
     _whole("6.12-arm64-debcloud", "6.12.107+deb13-cloud-arm64", "arm64", "debian-6.12-arm64-cloud", 30),
     _whole("6.12-arm64-defconfig", "6.12.117", "arm64", "defconfig", 39),
+    _whole("6.12-arm64-heaps", "6.12.117", "arm64", "tiny+heaps", 1),
     _whole("6.12-armmp-lpae", "6.12.107+deb13-armmp-lpae", "arm", "debian-6.12-armmp-lpae", 7),
     _whole("6.18", "6.18.2", "x86_64", "tiny", 18),
     _whole("7.2", "7.2.13", "x86_64", "tiny", 29),
+    _whole("7.2-heaps", "7.2.13", "x86_64", "tiny+heaps", 1),
     _whole("7.2-arm64", "7.2.13", "arm64", "tiny", 19),
 )

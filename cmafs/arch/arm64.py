@@ -41,12 +41,16 @@ def load(boot: EarlyBoot) -> None:
     """What stands in memory when the kernel is entered: image, initramfs, device tree; all reserved.
 
     QEMU's places (hw/arm/boot.c): the initramfs at half of memory, at most 128 MiB in, the tree 2 MiB
-    aligned behind it. Other loaders step over what the tree reserves.
+    aligned behind it. Other loaders step over what the tree reserves. Raises KernelPanic where no memory
+    holds the image: such a machine never starts.
     """
     ram, top = union((region.base, region.end) for region in boot.memblock.memory)[0]
     image = -(-(ram + 1) // boot.data.image_align) * boot.data.image_align
     image_bytes = boot.data.image[-1][1]
     image = _place(boot, image, image_bytes)
+    whole = not boot.params.values("mem")  # which the kernel cuts off itself, when it is there already
+    if whole and not boot.memblock.is_region_memory(image, image_bytes):
+        raise boot.no_room_for_image(image, image_bytes)
     boot.kernel_start = image
     for start, end in boot.data.image:
         boot.memblock.reserve(image + start, end - start)

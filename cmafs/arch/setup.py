@@ -87,6 +87,12 @@ class EarlyBoot(EarlyMm):
         self.log.printk(f"Kernel panic - not syncing: {text}", _LOGLEVEL_EMERG)
         return KernelPanic(reason, self.log, self.events)
 
+    def no_room_for_image(self, base: int, size: int) -> KernelPanic:
+        """The exception to raise where no memory holds the kernel's image; nothing is logged then."""
+        where = f"{size >> 10} KiB from {base:#x}"
+        self.event(None, "no-room-for-image", EFFECT_PANIC, None, where)
+        return KernelPanic(f"the kernel's image, {where}, does not fit into memory", self.log, self.events)
+
     def memblock_alloc(self, size: int, align: int = SMP_CACHE_BYTES, nid: int = NUMA_NO_NODE) -> int:
         """memblock_alloc_try_nid(): memory that the kernel clears. Raises KernelPanic if it is not mapped."""
         base = self.memblock.alloc(size, align, nid)

@@ -25,8 +25,9 @@ MAX_TAR, _CHUNK = 8 << 30, 1 << 20
 #: Bytes of a path.
 _PATH_MAX = 4096
 
-#: What reading a damaged tar raises, compressed or not.
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
+#: What reading a packed file that is damaged raises; a tar, packed or not.
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_DAMAGED_TAR = (*DAMAGED, tarfile.TarError, ValueError)
 #: What means that a board does not have a file.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.EISDIR)
 
@@ -108,7 +109,7 @@ class TarRoot:
                 if len(member.name) < _PATH_MAX
             }
             _expect_end(self._tar)
-        except _DAMAGED as error:
+        except _DAMAGED_TAR as error:
             raise self._damaged(error) from None
         self._below = self._top()
         self._inside: dict[str, set[str]] = {}
@@ -161,7 +162,7 @@ class TarRoot:
             if file is None or member.size > most:
                 raise ValueError(f"{path} has {member.size} bytes")
             shutil.copyfileobj(file, to, _CHUNK)
-        except _DAMAGED as error:
+        except _DAMAGED_TAR as error:
             raise self._damaged(error) from None
         return member.size
 
@@ -182,7 +183,7 @@ def is_tar(path: str) -> bool:
     """Whether a file is a tar, compressed or not."""
     try:
         return Path(path).is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # what cannot be unpacked
+    except DAMAGED:
         return False
 
 

@@ -399,7 +399,9 @@ def more_areas(trial: Trial) -> Iterator[str]:
 
 
 def drop_tree_default(trial: Trial) -> Iterator[str]:
-    """No ``linux,cma-default`` in the tree."""
+    """No ``linux,cma-default`` in the tree: at the first node that has it, then at the next, too."""
+    dropped = []
     for node in trial.tree.walk():
         if node.props.pop(DEFAULT, None) is not None:
-            yield f"drop `{DEFAULT}` from {node.path}"
+            dropped.append(node.path)
+            yield f"drop `{DEFAULT}` from {' and '.join(dropped)}"

@@ -65,20 +65,22 @@ def report_on(tree: DeviceTree, options: MachineOptions) -> Report:
 
     Raises DtError, UnknownKernel, ConfigError, BadOption.
     """
-    return cured(boot_report(tree, options), tree, options)
+    report = boot_report(tree, options)
+    return cured(report, report, tree, options)
 
 
-def cured(report: Report, tree: DeviceTree, options: MachineOptions) -> Report:
-    """The report of a board with a remedy, tried on a copy of it, for each finding that has one."""
-    if not report.problems:
-        return report
+def cured(shown: Report, report: Report, tree: DeviceTree, options: MachineOptions) -> Report:
+    """What is shown of a board's report, with a remedy, tried on a copy, for each finding that has one."""
+    if not shown.problems:
+        return shown
     from cmafs.check.edits import Trial  # most boards need none
     from cmafs.check.remedy import Search
 
     abi = kernel_abi(options.kernel)
     unit = parse_config(options.config, report.arch, abi, board_config(tree)).cma_min_alignment_bytes()
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    return Search(report, Trial(tree, options, cmdline, unit), boot_report).with_remedies()
+    search = Search(report, Trial(tree, options, cmdline, unit), boot_report)
+    return replace(shown, problems=search.with_remedies(shown.problems))
 
 
 def boot_report(tree: DeviceTree, options: MachineOptions) -> Report:

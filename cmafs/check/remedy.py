@@ -1,12 +1,14 @@
 """What to do about a finding: said only after it was done to a copy of the board, and helped.
 
-Pure. An edit that does not help, or that harms more than it helps, is not spoken of.
+A user with three findings does all three remedies. So each is tried alone, and again on a copy where those of
+the findings before it are done; one that brings another error to light goes on until none is left. Pure. An
+edit that does not help, or that harms more than it helps, is not spoken of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from cmafs.check import edits
@@ -36,7 +38,7 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "invalid-alloc-ranges": ((edits.in_root_cells, edits.drop("alloc-ranges")),),
     "no-reg-no-size": ((edits.give_size,),),
     "not-reusable": ((edits.add("reusable"),), (edits.add("no-map"),)),
-    "plain-pool": ((edits.drop("linux,cma-default"),),),
+    "plain-pool": ((edits.drop("linux,cma-default"),), (edits.drop("no-map"),)),
     "reusable-and-no-map": ((edits.drop("no-map"),), (edits.drop("reusable"),)),
     "no-driver": ((edits.add_compatible,),),
     "bypassed": ((edits.drop_cma,), (edits.drop("linux,cma-default"),)),
@@ -85,6 +87,90 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
 }
 
 
+#: How many errors that a remedy brings to light are mended with it, one behind the other.
+_DEEPEST = 4
+#: How many edits that bring errors to light are followed up.
+_WIDEST = 2
+
+#: A finding, wherever it is met again: node, code, property or parameter, severity.
+Key: TypeAlias = "tuple[str | None, str, str, str]"
+
+
+def _key(problem: Problem) -> Key:
+    return problem.node, problem.code, problem.prop, problem.severity
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A board with remedies done, what a boot of it says, and where they moved nodes: old path -> new."""
+
+    board: Trial
+    report: Report
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+    def now(self, key: Key) -> Key:
+        """A finding of the board as it was, as it is called now."""
+        return self.moved.get(key[0], key[0]) if key[0] else None, *key[1:]
+
+    def find(self, key: Key) -> Problem | None:
+        """The finding, if it is still there."""
+        wanted = self.now(key)
+        return next((problem for problem in self.report.problems if _key(problem) == wanted), None)
+
+    def copy(self, problem: Problem) -> Trial:
+        """The board, to be changed for a finding."""
+        tree = copy_of(self.board.tree)
+        node = tree.find_node_by_path(problem.node) if problem.node is not None else None
+        return replace(self.board, tree=tree, node=node, prop=problem.prop, detail=problem.detail)
+
+    def after(self, problem: Problem, trial: Trial, report: Report) -> _State:
+        """What an edit for a finding made of it."""
+        was, path = problem.node, trial.node.path if trial.node is not None else None
+        moved = dict(self.moved)
+        if was and path and was != path:
+            moved = {old: path if new == was else new for old, new in moved.items()} | {was: path}
+        return _State(replace(trial, tree=copy_of(trial.tree)), report, moved)
+
+    def no_worse(self, before: _State) -> bool:
+        """Whether there are no more errors than in an earlier state, which died if this one does."""
+        was, is_now = (any(p.effect == EFFECT_PANIC for p in s.report.problems) for s in (before, self))
+        return was if is_now else was or self.report.errors <= before.report.errors
+
+    def brought(self, before: _State) -> list[Problem]:
+        """The errors that an earlier state did not have."""
+        known = {self.now(_key(problem)) for problem in before.report.problems}
+        return [p for p in self.report.problems if p.severity == ERROR and _key(p) not in known]
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """An edit in words; of the node that was at a path, and is then at another."""
+
+    said: str
+    was: str | None
+    now: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Cure:
+    """What was done about a finding, step by step, what became of the board, and the errors that are left."""
+
+    steps: tuple[_Step, ...]
+    state: _State
+    left: tuple[Problem, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In words: of another node than the step before, with its path."""
+        words, node = [], self.steps[0].was
+        for step in self.steps:
+            elsewhere = step.was and step.was != node
+            words.append(f"at {step.was}: {step.said}" if elsewhere else step.said)
+            node = step.now or node
+        codes = " and ".join(sorted({problem.code for problem in self.left}))
+        return ", then ".join(words) + (f", which leaves {codes}" if codes else "")
+
+
 @dataclass(frozen=True)
 class Search:
     """What is tried for a board: its report as it is, the board to copy, and how to boot a copy."""
@@ -93,59 +179,84 @@ class Search:
     board: Trial
     boot: Boot
 
-    def with_remedies(self) -> Report:
-        """The report with what to do about each finding, as far as something helps."""
-        problems = [replace(problem, remedy=self._remedy(problem)) for problem in self.report.problems]
-        return replace(self.report, problems=problems)
+    def with_remedies(self, problems: Sequence[Problem]) -> list[Problem]:
+        """These findings of the report, each with what to do about it, as far as something helps.
 
-    def _remedy(self, problem: Problem) -> str:
-        said = (self._first(problem, tries) for tries in REMEDIES.get(problem.code, ()))
-        return ", or ".join(filter(None, said))
-
-    def _first(self, problem: Problem, tries: tuple[Edit, ...]) -> str:
-        """What the first edit that helps says; empty if none does.
-
-        One after which nothing is wrong with the node goes before one that leaves another fault of it.
+        Errors go first: what mends a note must leave them mended.
         """
-        second_best = ""
+        states, said = [(_State(self.board, self.report), "")], dict.fromkeys(map(_key, problems), "")
+        for problem in sorted(problems, key=lambda problem: problem.severity != ERROR):
+            text, state = self._remedy(problem, states)
+            said[_key(problem)] = text
+            states.append((state, problem.node or problem.prop))
+        return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
+
+    def _remedy(self, problem: Problem, states: Sequence[tuple[_State, str]]) -> tuple[str, _State]:
+        """What to do, and the board with that done.
+
+        ``states``: the board as it is, and after each remedy, with whose that was.
+        """
+        before, state = states[0][0], states[-1][0]
+        alone = list(self._cures(problem, before))
+        there = state.find(_key(problem))
+        if there is None:
+            whose = next(label for state, label in states if state.find(_key(problem)) is None)
+            return f"goes with the remedy of {whose}" if alone or problem.severity == ERROR else "", state
+        together = list(self._cures(there, state)) if state is not before else alone
+        texts = {cure.text for cure in alone}
+        if both := [cure for cure in together if cure.text in texts]:
+            return ", or ".join(cure.text for cure in both), both[0].state
+        if together:
+            return f"when the other remedies are done, {together[0].text}", together[0].state
+        return f"{alone[0].text}, without the other remedies" if alone else "", state
+
+    def _cures(self, problem: Problem, state: _State, depth: int = _DEEPEST) -> Iterator[_Cure]:
+        """One of each alternative that has an edit which helps."""
+        for tries in REMEDIES.get(problem.code, ()):
+            if cure := self._first(problem, tries, state, depth):
+                yield cure
+
+    def _first(self, problem: Problem, tries: tuple[Edit, ...], state: _State, depth: int) -> _Cure | None:
+        """The first edit that helps, and what must follow it.
+
+        One that brings no error to light goes before one after which others must be mended, and that before
+        one after which they cannot.
+        """
+        further = []
+        for step, after in self._tried(problem, tries, state):
+            if not after.brought(state):
+                return _Cure((step,), after)
+            further.append((step, after))
+        cures = [self._followed(problem, step, after, state, depth) for step, after in further[:_WIDEST]]
+        helping = (cure for cure in cures if cure and (not cure.left or cure.state.no_worse(state)))
+        return min(helping, key=lambda cure: len(cure.left), default=None)
+
+    def _tried(
+        self, problem: Problem, tries: tuple[Edit, ...], state: _State
+    ) -> Iterator[tuple[_Step, _State]]:
+        """Each edit, and the board with it done; not where the finding remains."""
         for edit in tries:
-            trial = self._copy(problem)
+            trial = state.copy(problem)
             for said in edit(trial):
-                left = self._left(problem, trial)
-                if left == []:
-                    return said
-                if left and not second_best:
-                    second_best = f"{said}, which leaves {' and '.join(left)}"
-        return second_best
+                try:
+                    report = self.boot(trial.tree, trial.options)
+                except ValueError:  # the board can no longer be checked
+                    continue
+                after, key = state.after(problem, trial, report), _key(problem)
+                if after.find(key) is None:
+                    yield _Step(said, problem.node, after.now(key)[0]), after
 
-    def _copy(self, problem: Problem) -> Trial:
-        tree = copy_of(self.board.tree)
-        node = tree.find_node_by_path(problem.node) if problem.node is not None else None
-        return replace(self.board, tree=tree, node=node, prop=problem.prop, detail=problem.detail)
-
-    def _left(self, problem: Problem, trial: Trial) -> list[str] | None:
-        """What is then wrong with the node, as codes; None if the copy cannot be booted or is no better."""
-        try:
-            after = self.boot(trial.tree, trial.options)
-        except ValueError:  # the board can no longer be checked
-            return None
-        return left_by(self.report, problem, after, trial.node.path if trial.node is not None else None)
-
-
-def left_by(before: Report, problem: Problem, after: Report, node: str | None) -> list[str] | None:
-    """What is then wrong with the node, as codes not said before; None if the finding or more harm remains.
-
-    ``node``: its path after the edit, which may have moved it; None for a parameter. A machine that died of
-    it may then show what it did not live to see.
-    """
-    same = [p for p in after.problems if p.node == node and (node is not None or p.prop == problem.prop)]
-    if any(other.code == problem.code for other in same):
-        return None
-    said = {other.code for other in before.problems if other.node == problem.node}
-    left = sorted({other.code for other in same if other.severity == ERROR} - said)
-    if problem.effect == EFFECT_PANIC:
-        return left
-    if any(other.effect == EFFECT_PANIC for other in after.problems):
-        return None
-    fault = 1 if problem.severity == ERROR and not left else 0
-    return left if after.errors <= before.errors - fault else None
+    def _followed(
+        self, problem: Problem, step: _Step, after: _State, state: _State, depth: int
+    ) -> _Cure | None:
+        """An edit, and what mends the errors that it brought to light; None if the finding comes back."""
+        steps = [step]
+        while depth and (brought := after.brought(state)):
+            depth -= 1
+            found = (next(self._cures(other, after, depth), None) for other in brought)
+            cure = next(filter(None, found), None)
+            if cure is None:
+                break
+            steps += cure.steps
+            after = cure.state
+        return None if after.find(_key(problem)) else _Cure(tuple(steps), after, tuple(after.brought(state)))

@@ -182,6 +182,9 @@ RULES: Mapping[str, Rule] = {
     ),
     "base-is-bytes": Rule("the base has no suffix, so it counts bytes", "early_cma"),
     "size-rounded": Rule("the size is rounded up to the CMA unit", "declare"),
+    "no-room-for-image": Rule(
+        "the kernel's image does not fit into memory", "booting.rst of its architecture", "it never starts"
+    ),
     "too-small": Rule("smaller than one gigantic page", "hugetlb_cma_reserve"),
     "not-a-multiple": Rule("no multiple of the gigantic page", "hugetlb_cma_reserve"),
     "bad-node": Rule("no such node, or less than one gigantic page", "hugetlb_cma_reserve"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cmafs.check.report import ERROR, NOTE, Problem, Report
 from cmafs.check.tree import size_text
@@ -74,13 +75,31 @@ def verdict(report: Report) -> str:
 
 
 def by_finding(reports: Sequence[Report]) -> list[tuple[str, Problem, list[str]]]:
-    """(board, problem, kernels) of each finding, said once for all kernels that it is the same on."""
-    found: dict[tuple[object, ...], tuple[str, Problem, list[str]]] = {}
+    """(board, problem, kernels) of each finding, said once for all kernels that it is the same on.
+
+    Where remedies differ from kernel to kernel, each names those that it was tried on.
+    """
+    found: dict[tuple[object, ...], tuple[str, list[Problem], list[str]]] = {}
     for report in reports:
         for p in report.problems:
             key = (report.board, p.code, p.node, p.prop, p.severity, p.place, p.what)
-            found.setdefault(key, (report.board, p, []))[2].append(report.kernel)
-    return list(found.values())
+            _, problems, kernels = found.setdefault(key, (report.board, [], []))
+            problems.append(p)
+            kernels.append(report.kernel)
+    return [
+        (board, replace(problems[0], remedy=_remedies(problems, kernels)), kernels)
+        for board, problems, kernels in found.values()
+    ]
+
+
+def _remedies(problems: Sequence[Problem], kernels: Sequence[str]) -> str:
+    """The remedy of a finding, or those of several kernels."""
+    tried: dict[str, list[str]] = {}
+    for problem, kernel in zip(problems, kernels, strict=True):
+        tried.setdefault(problem.remedy, []).append(kernel)
+    if len(tried) == 1:
+        return problems[0].remedy
+    return "; ".join(f"on {', '.join(dict.fromkeys(on))}: {text}" for text, on in tried.items() if text)
 
 
 def to_brief(reports: Sequence[Report]) -> str:

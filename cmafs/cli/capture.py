@@ -12,13 +12,11 @@ import os
 import shutil
 import sys
 import tempfile
-import weakref
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cmafs.board.root import is_tar
+from cmafs.board.root import DAMAGED, is_tar
 from cmafs.cli.options import CommandFailed
 from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
@@ -29,8 +27,6 @@ from cmafs.run.progress import Bar
 MAX_LINE = 1 << 16
 #: Events that are kept in memory; of a larger capture the file is read twice.
 KEPT = 1 << 18
-#: What reading a packed file that is damaged raises.
-DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _WANTED = (
     "wanted is the text of trace, trace_pipe, `trace-cmd report` or `perf script` with the events of cma, "
     "or a kernel log with debugging of mm/cma.c"
@@ -38,7 +34,8 @@ _WANTED = (
 
 
 class Capture:
-    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file.
+    """A capture on disk, surveyed; standard input, and what is taken from a tar, is kept in a temporary file
+    until the capture, as a context, ends.
 
     ``release``: the kernel's, where a tar says it. Raises CommandFailed.
     """
@@ -50,16 +47,29 @@ class Capture:
         if path == "-":
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the capture
             shutil.copyfileobj(sys.stdin.buffer, self._spool)
+            self._spool.flush()
         elif is_tar(path):
             self._spool, self.release = _recorded(path)
+        try:
+            self._survey()
+        except CommandFailed:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._spool is not None:
-            weakref.finalize(self, self._spool.close)
+            self._spool.close()
+
+    def _survey(self) -> None:
         reader = Reader()
         self._kept: list[Event] | None = []
         self.survey: Survey = survey(self._keep(self._read(reader, "reading")))
         self.facts: Facts = reader.facts
         if not self.facts.traced and not self.facts.logged:
-            raise CommandFailed(f"{path}: no allocation and no release in it; {_WANTED}")
+            raise CommandFailed(f"{self.path}: no allocation and no release in it; {_WANTED}")
 
     def events(self, title: str = "replaying") -> Iterator[Event]:
         """Its events, of the tracepoints if it has them."""

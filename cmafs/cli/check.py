@@ -294,7 +294,8 @@ def _examine(job: _Job, board: _Board) -> Report:
         return report
     placed = [replace(problem, place=_config_place(job, problem)) for problem in report.problems]
     report = located(replace(report, problems=placed), board.sources, job.options.cmdline is None)
-    return cured(without_ignored(report, board.sources, job.ignore), board.tree, job.options)
+    shown = without_ignored(report, board.sources, job.ignore)
+    return cured(shown, report, board.tree, job.options)
 
 
 def _config_place(job: _Job, problem: Problem) -> Place | None:

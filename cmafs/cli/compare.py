@@ -77,8 +77,8 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
 
-    from cmafs.board.root import RootError, is_tar, open_root
-    from cmafs.cli.capture import DAMAGED, unpacked
+    from cmafs.board.root import DAMAGED, RootError, is_tar, open_root
+    from cmafs.cli.capture import unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
 

@@ -68,18 +68,20 @@ def run_replay(args: argparse.Namespace) -> int:
     from cmafs.replay.session import Replay
     from cmafs.replay.whatif import WhatIf
 
-    capture = Capture(args.capture)
-    kernel, geometries = areas_of(args, capture)
-    what_if = args.size is not None or args.order is not None
-    if what_if:
-        geometries = [_changed(area, args) for area in geometries]
-    areas = made(capture, kernel, geometries)
-    if what_if:
-        outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(placed(args, capture))
-    else:
-        outcome = Replay(areas, capture.survey.unseen).run(capture.events())
-    print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
-    return 0 if outcome.reproduced == outcome.events else 1
+    with Capture(args.capture) as capture:
+        kernel, geometries = areas_of(args, capture)
+        what_if = args.size is not None or args.order is not None
+        if what_if:
+            geometries = [_changed(area, args) for area in geometries]
+        areas = made(capture, kernel, geometries)
+        if what_if:
+            outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(
+                placed(args, capture)
+            )
+        else:
+            outcome = Replay(areas, capture.survey.unseen).run(capture.events())
+        print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
+        return 0 if outcome.reproduced == outcome.events else 1
 
 
 def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:

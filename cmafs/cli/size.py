@@ -141,8 +141,8 @@ def _wanted(args: argparse.Namespace, place: Place) -> tuple[list[Event], list]:
     from cmafs.replay.buffers import BadList, items, requests
 
     if len(args.wanted) == 1 and _is_capture(args.wanted[0]):
-        capture = Capture(args.wanted[0])
-        return list(placed(args, capture)), capture.survey.unseen
+        with Capture(args.wanted[0]) as capture:
+            return list(placed(args, capture)), capture.survey.unseen
     try:
         align = None if args.align is None else int(args.align)
         if align is not None and not 0 <= align <= 20:

@@ -16,6 +16,7 @@ from cmafs.lib.kstrtox import simple_strtoull
 
 #: Which file of sim/ has the tasks, and its columns after the name that are numbers.
 _TASKS, _COLUMNS = "sim/tasks", {"PAGES": 2, "CMA": 3, "PINNED": 4, "MLOCKED": 5}
+_BUFINFO = "sys/kernel/debug/dma_buf/bufinfo"
 #: What boots a board's file: (file, what) -> a number. Only an edge can.
 Boards = Callable[[str, str], int]
 
@@ -39,6 +40,7 @@ class State:
             "meminfo": lambda name: meminfo(self._root).get(name, 0),
             "vmstat": lambda name: vmstat(self._root).get(name, 0),
             "blocks": self._blocks,
+            "buffers": self._buffers,
             "file": self._number,
             "board": lambda words: self._boards(*self._two(words)),
         }
@@ -89,6 +91,11 @@ class State:
         lines = read_text(self._root, "proc/buddyinfo").splitlines()
         counts = (enumerate(line.split()[4 + first :]) for line in lines)
         return sum(simple_strtoull(word)[0] << above for zone in counts for above, word in zone)
+
+    def _buffers(self, _: str) -> int:
+        """Dma-bufs that programs have taken from heaps: the last line of bufinfo."""
+        total = read_text(self._root, _BUFINFO).rpartition("Total ")[2]
+        return simple_strtoull(total)[0]
 
     def _number(self, path: str) -> int:
         return simple_strtoull(read_text(self._root, path.lstrip("/")).strip())[0]

@@ -1,10 +1,10 @@
 """What answers the ioctls of heaps in a run: a thread of the server, asked by seccomp's notifications.
 
 A FUSE server cannot give a program a descriptor; who listens to a filter can. CMD's filter
-(``syscalls.filter_syscalls()``) asks about the ioctls of dma-heaps and dma-bufs only, so that no other system
-call costs more. The file handed over is a memfd, sealed to its size; of its last reference inotify tells,
-before close(2), munmap(2) or exit(2) have returned, so that whoever then reads a file of the tree sees the
-pages released.
+(``syscalls.filter_syscalls()``) asks about the ioctls of dma-heaps and dma-bufs, and about private writable
+mappings of files, which buffers refuse: other system calls cost nothing more. The file handed over is a
+memfd, sealed to its size; of its last reference inotify tells, before close(2), munmap(2) or exit(2) have
+returned, so that whoever then reads a file of the tree sees the pages released.
 
 What the program says is read once and not trusted: only numbers come of it. The listener's notification is
 asked for again after reading (SECCOMP_IOCTL_NOTIF_ID_VALID): the memory read was the caller's.
@@ -34,7 +34,7 @@ from cmafs.drivers.dma_buf.buffer import (
     DmaBuf,
     DmaHeap,
 )
-from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl
+from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl, Request
 from cmafs.fs.dma_buf import DMA_HEAP, Buffers
 from cmafs.init.task import Task
 from cmafs.mount.server import task_of
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 #: include/uapi/linux/seccomp.h@v6.12
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_NOTIF_SET_FLAGS, _SYNC_WAKE_UP = 0x40082104, 1  # 6.6 on
 _CONTINUE = 1
 _NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, nr, arch, instruction pointer, arguments
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
@@ -78,7 +79,15 @@ class _Call:
 
 
 class _NotOurs(Exception):
-    """The ioctl is of some other file: the host's kernel answers."""
+    """The call is of some other file, or nothing special: the host's kernel answers."""
+
+
+def _file_of(pid: int, fd: int) -> os.stat_result:
+    """The file of a thread's descriptor. Raises _NotOurs where there is none."""
+    try:
+        return os.stat(f"{pid}/fd/{fd}")
+    except OSError:
+        raise _NotOurs from None
 
 
 class Supervisor:
@@ -92,6 +101,7 @@ class Supervisor:
         self._watches: dict[int, int] = {}  # watch -> inode
         self._heaps: dict[tuple[int, int], DmaHeap] = {}
         self._memfds = -1  # their device
+        self._caller = 0, -1, 0  # the last one's pid, its directory, the pid that it has for itself
         self._inotify = -1
         self._poll = select.poll()
 
@@ -125,6 +135,8 @@ class Supervisor:
     def _listen(self, listener: int) -> None:
         """Answer notifications and release buffers until nobody can ask and nothing is held."""
         self._poll.register(listener, select.POLLIN)
+        with contextlib.suppress(OSError):  # whoever asks waits: let the answer come from the same CPU
+            fcntl.ioctl(listener, _NOTIF_SET_FLAGS, _SYNC_WAKE_UP)
         asking = True
         while asking or self._buffers:
             for number, events in self._poll.poll():
@@ -155,11 +167,14 @@ class Supervisor:
             fcntl.ioctl(listener, _NOTIF_RECV, notification)
         except OSError:  # it has been killed meanwhile
             return
-        ident, pid, _, _, _, _, fd, cmd, arg, *_ = _NOTIF.unpack(notification)
-        call = _Call(ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg)
+        ident, pid, _, number, arch, _, *arguments = _NOTIF.unpack(notification)
         error = flags = 0
         try:
-            self._ioctl(listener, call)
+            if mapping := syscalls.private_mapping(arch, number, arguments):
+                self._map(pid, *mapping)
+            else:
+                fd, cmd, arg, *_ = arguments
+                self._ioctl(listener, _Call(ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg))
         except _NotOurs:
             flags = _CONTINUE
         except OSError as failure:
@@ -171,16 +186,27 @@ class Supervisor:
             fcntl.ioctl(listener, _NOTIF_SEND, bytearray(_RESPONSE.pack(ident, 0, error, flags)))
 
     def _ioctl(self, listener: int, call: _Call) -> None:
-        try:
-            file = os.stat(f"{call.pid}/fd/{call.fd}")
-        except OSError:
-            raise _NotOurs from None
-        if file.st_dev == self._memfds and file.st_ino in self._buffers:
-            self._buffer_ioctl(listener, call, self._buffers[file.st_ino])
+        file = _file_of(call.pid, call.fd)
+        if buffer := self._buffer_of(file):
+            self._buffer_ioctl(listener, call, buffer)
         elif heap := self._known_heaps().get((file.st_dev, file.st_ino)):
             self._allocate(listener, call, heap)
         else:
             raise _NotOurs
+
+    def _map(self, pid: int, fd: int, offset: int, length: int) -> None:
+        """Raises OSError EINVAL for a private mapping that a buffer refuses, _NotOurs for any other."""
+        buffer = self._buffer_of(_file_of(pid, fd & 0xFFFFFFFF))
+        if buffer is None or buffer.flags & os.O_ACCMODE == os.O_WRONLY or not length:
+            raise _NotOurs
+        booted = self._machine.booted
+        shift = booted.config.page_shift
+        if buffer.maps_privately(booted.abi.dma_buf, offset >> shift, -(-length >> shift)):
+            raise _NotOurs
+        raise OSError(errno.EINVAL, "a private mapping")
+
+    def _buffer_of(self, file: os.stat_result) -> DmaBuf | None:
+        return self._buffers.get(file.st_ino) if file.st_dev == self._memfds else None
 
     def _known_heaps(self) -> dict[tuple[int, int], DmaHeap]:
         """The heaps by device and inode of their files."""
@@ -195,6 +221,11 @@ class Supervisor:
         data = syscalls.read_memory(call.pid, call.arg, size)
         fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
         return data
+
+    def _copy_to_user(self, listener: int, call: _Call, data: bytes) -> None:
+        """Memory of the caller, who is still there. Raises OSError EFAULT, ENOENT."""
+        fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
+        syscalls.write_memory(call.pid, call.arg, data)
 
     def _buffer_ioctl(self, listener: int, call: _Call, buffer: DmaBuf) -> None:
         """``dma_buf_ioctl()``."""
@@ -217,53 +248,78 @@ class Supervisor:
         argument = self._copy_from_user(listener, call, ioctl.in_size)
         copies_first = self._machine.booted.abi.dma_buf.copies_back_first
         try:
-            with self._buffer(call, heap, ioctl, argument) as (file, flags):
+            request = ioctl.request(argument)
+            file = self._buffer(call, heap, request)
+            try:
                 if not copies_first:  # whether it could be written, before there is a descriptor to leak
-                    syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
-                addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, flags & O_CLOEXEC))
+                    self._copy_to_user(listener, call, ioctl.answer(argument))
+                addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, request.fd_flags & O_CLOEXEC))
                 number = fcntl.ioctl(listener, _NOTIF_ADDFD, addfd)
+            finally:
+                os.close(file)  # if nobody else has it, the buffer is released
         except OSError:
             if copies_first:
-                syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument))
+                self._copy_to_user(listener, call, ioctl.answer(argument))
             raise
-        syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))
+        syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))  # who has got it is there
 
-    @contextlib.contextmanager
-    def _buffer(
-        self, call: _Call, heap: DmaHeap, ioctl: AllocIoctl, argument: bytes
-    ) -> Iterator[tuple[int, int]]:
-        """A new buffer's file, ours only here, with the flags that it is to have. Raises OSError.
-
-        Where nobody else has it in the end it is released.
-        """
-        request = ioctl.request(argument)
-        task = task_of(self._proc, call.pid)
-        self._watch()
+    def _buffer(self, call: _Call, heap: DmaHeap, request: Request) -> int:
+        """A new buffer's file. Raises OSError."""
+        task = self._task(call.pid)
+        try:
+            self._watch()
+        except OSError as error:
+            raise self._no_memory(error) from None
         with self._mount.machine_lock, self._acting(task):
             buffer = self._made.allocate(heap.name, request.length, request.fd_flags, task.pid, task.comm)
             try:
-                file = self._file(buffer)
-            except OSError:
+                return self._file(buffer)
+            except OSError as error:
                 self._made.release(buffer.ino)
-                raise OSError(errno.ENOMEM, "no memory of the host") from None
+                raise self._no_memory(error) from None
+
+    def _task(self, pid: int) -> Task:
+        """``current``, as ``task_of()``; of the last caller only its name is read again.
+
+        Its directory of /proc is kept open, which never becomes that of another task with the same pid.
+        """
+        last, directory, own = self._caller
         try:
-            yield file, request.fd_flags
-        finally:
-            os.close(file)
+            if last != pid:
+                raise ProcessLookupError
+            return Task(own, _comm(directory))
+        except OSError:
+            self._caller = 0, -1, 0
+            if directory >= 0:
+                os.close(directory)
+        with contextlib.suppress(OSError):  # before it is asked: whose this is has not ended since
+            directory = os.open(str(pid), os.O_PATH | os.O_CLOEXEC)
+            self._caller = pid, directory, task_of(self._proc, pid).pid
+            return Task(self._caller[2], _comm(directory))
+        return task_of(self._proc, pid)
+
+    def _no_memory(self, error: OSError) -> OSError:
+        """What the program is told where it is the host that has no more; sim/log says what of."""
+        self._machine.simlog.append(f"dma_heap: no buffer could be had of the host: {error.strerror}")
+        return OSError(errno.ENOMEM, "no memory of the host")
 
     def _file(self, buffer: DmaBuf) -> int:
         """The file of a buffer, open as its flags say, its last reference watched. Raises OSError."""
-        memory = _memfd(buffer.size)
+        file = _memfd(buffer.size)
         try:
-            watch = syscalls.inotify_add_watch(self._inotify, f"self/fd/{memory}", _IN_DELETE_SELF)
-            status = os.fstat(memory)
-            self._memfds = status.st_dev
-            file = os.open(f"self/fd/{memory}", buffer.flags | os.O_CLOEXEC)
-            self._buffers[status.st_ino] = buffer
-            self._watches[watch] = status.st_ino
-            return file
-        finally:
-            os.close(memory)
+            watch = syscalls.inotify_add_watch(self._inotify, f"self/fd/{file}", _IN_DELETE_SELF)
+            status = os.fstat(file)
+            if buffer.flags != os.O_RDWR:  # as a memfd is open
+                other = os.open(f"self/fd/{file}", buffer.flags | os.O_CLOEXEC)
+                os.dup2(other, file, inheritable=False)
+                os.close(other)
+        except OSError:
+            os.close(file)
+            raise
+        self._memfds = status.st_dev
+        self._buffers[status.st_ino] = buffer
+        self._watches[watch] = status.st_ino
+        return file
 
     # release
 
@@ -318,6 +374,15 @@ class Supervisor:
 
     def _open_proc(self, path: str, flags: int) -> int:
         return os.open(path, flags, dir_fd=self._proc)
+
+
+def _comm(directory: int) -> str:
+    """The name of the task whose directory of /proc that is. Raises OSError if it has ended."""
+    file = os.open("comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(file, 64).rstrip(b"\n").decode("utf-8", "replace")
+    finally:
+        os.close(file)
 
 
 def _memfd(size: int) -> int:

@@ -7,7 +7,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
@@ -43,14 +43,24 @@ _NR = {
     0x80000016: (103, 306, 187),  # s390x
     0xC0000102: (116, 76, 71),  # loongarch64
 }
-#: ioctl(2) by audit architecture, where its numbers are made as in include/uapi/asm-generic/ioctl.h and the
-#: low half of an argument comes first
-_NR_IOCTL = {0xC000003E: 16, 0x40000003: 54, 0xC00000B7: 29, 0x40000028: 54, 0xC00000F3: 29, 0xC0000102: 29}
+#: ioctl(2), mmap(2) or mmap2(2), and the bytes in which that counts its offset, by audit architecture, where
+#: numbers of ioctls are made as in include/uapi/asm-generic/ioctl.h and the low half of an argument is first
+_NR_SUPERVISED = {
+    0xC000003E: (16, 9, 1),
+    0x40000003: (54, 192, 4096),
+    0xC00000B7: (29, 222, 1),
+    0x40000028: (54, 192, 4096),
+    0xC00000F3: (29, 222, 1),
+    0xC0000102: (29, 222, 1),
+}
 #: seccomp(2), by what uname(2) calls the machine
 _NR_SECCOMP = {"x86_64": 317, "aarch64": 277, "armv7l": 383, "i686": 354, "riscv64": 277, "loongarch64": 277}
 _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1, 1 << 3, 1 << 5
-#: type and number of the ioctls that a supervisor answers: 'H' 0, 'b' 0 and 1; other bits are the caller's
-SUPERVISED_IOCTLS = (0x4800, 0x6200, 0x6201)
+#: Type and number of DMA_BUF_SET_NAME. A heap looks at an ioctl's number only, which is 0 as is that of
+#: DMA_BUF_IOCTL_SYNC: the other one that a supervisor is asked about.
+_SET_NAME = 0x6201
+#: MAP_TYPE; MAP_FIXED, MAP_ANONYMOUS and MAP_DENYWRITE, with which loaders of programs map
+_MAP_TYPE, _MAP_PRIVATE, _PROT_WRITE, _LOADERS = 0xF, 2, 2, 0x10 | 0x20 | 0x800
 #: keyctl(2) by what uname(2) calls a machine on which long has 64 bits
 _NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -116,19 +126,50 @@ class _SockFprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-_LOAD, _JUMP_EQUAL, _RET, _AND = 0x20, 0x15, 0x06, 0x54
+_LOAD, _JUMP_EQUAL, _JUMP_SET, _RET, _AND = 0x20, 0x15, 0x45, 0x06, 0x54
 _ALLOW, _REFUSE, _NOTIFY = 0x7FFF0000, 0x00050000, 0x7FC00000
 _Instruction: TypeAlias = "tuple[int, int, int, int]"
 
 
 def _notify(arch: int) -> list[_Instruction]:
-    """Instructions that ask the supervisor about its ioctls; the number of the system call is loaded."""
-    if arch not in _NR_IOCTL:
+    """Instructions that ask the supervisor about its calls; the number of the system call is loaded.
+
+    Of mmap(2): private and writable, of a file, and not as loaders of programs do it.
+    """
+    if arch not in _NR_SUPERVISED:
         return []
-    number, commands = _NR_IOCTL[arch], len(SUPERVISED_IOCTLS)
-    code = [(_JUMP_EQUAL, 0, commands + 4, number), (_LOAD, 0, 0, 24), (_AND, 0, 0, 0xFFFF)]
-    code += [(_JUMP_EQUAL, commands - i, 0, command) for i, command in enumerate(SUPERVISED_IOCTLS)]
-    return [*code, (_RET, 0, 0, _ALLOW), (_RET, 0, 0, _NOTIFY)]
+    ioctl, mapping, _ = _NR_SUPERVISED[arch]
+    return [
+        (_JUMP_EQUAL, 0, 6, ioctl),
+        (_LOAD, 0, 0, _argument(1)),
+        (_AND, 0, 0, 0xFF),
+        (_JUMP_EQUAL, 9, 0, 0),
+        (_LOAD, 0, 0, _argument(1)),
+        (_AND, 0, 0, 0xFFFF),
+        (_JUMP_EQUAL, 6, 7, _SET_NAME),
+        (_JUMP_EQUAL, 0, 6, mapping),
+        (_LOAD, 0, 0, _argument(3)),
+        (_AND, 0, 0, _MAP_TYPE | _LOADERS),
+        (_JUMP_EQUAL, 0, 3, _MAP_PRIVATE),
+        (_LOAD, 0, 0, _argument(2)),
+        (_JUMP_SET, 0, 1, _PROT_WRITE),
+        (_RET, 0, 0, _NOTIFY),
+        (_RET, 0, 0, _ALLOW),
+    ]
+
+
+def _argument(index: int) -> int:
+    """Where struct seccomp_data has the low half of an argument."""
+    return 16 + 8 * index
+
+
+def private_mapping(arch: int, number: int, arguments: Sequence[int]) -> tuple[int, int, int] | None:
+    """What a call asks to map: descriptor, offset and length in bytes; None where it is an ioctl(2)."""
+    _, mapping, unit = _NR_SUPERVISED[arch]
+    if number != mapping:
+        return None
+    _, length, _, _, descriptor, offset = arguments
+    return descriptor, offset * unit, length
 
 
 def _filter(supervised: bool) -> bytes:
@@ -174,9 +215,9 @@ def filter_syscalls(supervised: bool) -> int | None:
     (mm/filemap.c:filemap_splice_read()): a busybox cat into a pipe would print nothing. Programs that are
     refused read instead.
 
-    ``supervised``: a supervisor answers SUPERVISED_IOCTLS; the descriptor on which it is asked is returned,
-    None where the host has no such thing. Needs CAP_SYS_ADMIN in the user namespace of the caller, and
-    programs that gain privileges can still do so. Raises OSError.
+    ``supervised``: a supervisor answers what ``_notify()`` lists; the descriptor on which it is asked is
+    returned, None where the host has no such thing. Needs CAP_SYS_ADMIN in the user namespace of the caller,
+    and programs that gain privileges can still do so. Raises OSError.
     """
     if supervised and (listener := _listener()) is not None:
         return listener
@@ -196,16 +237,16 @@ def borrow_descriptor(pid: int, number: int) -> int:
         os.close(process)
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+#: struct iovec
+_IOVEC = struct.Struct("@PN")
+for _call in (_libc.process_vm_readv, _libc.process_vm_writev):
+    _call.argtypes = (ctypes.c_int, *(ctypes.c_char_p, ctypes.c_ulong) * 2, ctypes.c_ulong)
 
 
 def _transfer(call: Callable[..., int], pid: int, address: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """process_vm_readv(2) or process_vm_writev(2) of one piece: how many bytes. Raises OSError EFAULT."""
     size = ctypes.sizeof(buffer)
-    here, there = _Iovec(ctypes.addressof(buffer), size), _Iovec(address, size)
-    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
-    done = call(pid, ctypes.byref(here), one, ctypes.byref(there), one, none)
+    done = call(pid, _IOVEC.pack(ctypes.addressof(buffer), size), 1, _IOVEC.pack(address, size), 1, 0)
     if done < 0:
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
     return done

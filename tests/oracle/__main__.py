@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import replay
-from oracle import build, compare, fuzz, record
+from oracle import build, compare, fuzz, heaps, record
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,9 +38,12 @@ def _record(options: argparse.Namespace) -> int:
     kernel = build.kernel(options.kernel, options.arch, options.config)
     place = options.out or build.cache() / "transcripts" / kernel.name
     sets = tuple(filter(None, options.inputs.split(",")))
-    wanted = [c for c in record.cases(options.arch, options.config, sets) if c.name.startswith(options.only)]
+    about_heaps = "heaps" in options.config.split("+")
+    cases = heaps.cases(options.arch) if about_heaps else record.cases(options.arch, options.config, sets)
+    wanted = [case for case in cases if case.name.startswith(options.only)]
     start = time.monotonic()
-    found = record.record_all(kernel, wanted, place)
+    asked = (heaps.record, heaps.compare) if about_heaps else (record.record, compare.compare)
+    found = record.record_all(kernel, wanted, place, *asked)
     equal = sum(not problems for problems in found.values())
     seconds = time.monotonic() - start
     print(f"{kernel.name}: {equal} of {len(found)} equal, {seconds:.0f} s; transcripts in {place}")

@@ -208,6 +208,11 @@ def _make(row: str, arch: str, place: Path, *targets: str, log: Path | None = No
         raise OracleError(f"`make {' '.join(targets)}` of {row} for {arch} failed: see {log}")
 
 
+def _is_known(config: str) -> bool:
+    """Whether it is one of ``tests/oracle/config``, or several with ``+`` between them."""
+    return all((CONFIG / part).exists() for part in config.split("+"))
+
+
 def _fragments(row: str, arch: str, config: str) -> Iterator[Path]:
     """The files that make a configuration, each on top of the one before."""
     names = ["guest", f"guest-{arch}"]
@@ -218,8 +223,8 @@ def _fragments(row: str, arch: str, config: str) -> Iterator[Path]:
         fragment = place / "fragment"
         fragment.write_text("\n".join([*config_lines((place / ".config").read_text()), ""]))
         yield fragment
-    elif (CONFIG / config).exists():
-        names += [config, f"{config}-{arch}"]
+    elif _is_known(config):
+        names += [name for part in config.split("+") for name in (part, f"{part}-{arch}")]
     else:
         yield Path(config)
     yield from (CONFIG / name for name in names if (CONFIG / name).exists())
@@ -260,9 +265,9 @@ def kernel(row: str, arch: str, config: str = "tiny") -> Kernel:
         raise OracleError(f"no architecture {arch}: one of {', '.join(ARCHS)}")
     if config.startswith("debian-"):
         return packaged(row, arch, config)
-    if config != "defconfig" and not (CONFIG / config).exists() and not Path(config).is_file():
+    if config != "defconfig" and not _is_known(config) and not Path(config).is_file():
         raise OracleError(
-            f"no configuration {config}: tiny, defconfig, a file, or one of {', '.join(IMAGES)}"
+            f"no configuration {config}: tiny, tiny+heaps, defconfig, a file, or one of {', '.join(IMAGES)}"
         )
     require(arch)
     name = f"{row}-{arch}-{config_name(config)}"

@@ -62,6 +62,7 @@ class Boot:
     state: list[str] = field(default_factory=list)
     outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)
     dmesg: list[str] = field(default_factory=list)
+    program: list[str] = field(default_factory=list)
     seconds: int | None = None
     console: str = ""
 
@@ -89,10 +90,11 @@ def cpio(entries: Sequence[tuple[str, int, bytes, int]]) -> bytes:
     return out
 
 
-def initramfs(arch: str, case: bytes) -> bytes:
-    """The recorder and its case."""
+def initramfs(arch: str, case: bytes, program: bytes = b"") -> bytes:
+    """The recorder, its case, and a program that it is to run."""
     files = [("dev", 0o40755, b"", 0), ("dev/console", 0o20600, b"", 5 << 8 | 1)]
-    archive = cpio([*files, ("init", 0o100755, recorder(arch), 0), ("case", 0o100644, case, 0)])
+    files += [("init", 0o100755, recorder(arch), 0), ("case", 0o100644, case, 0)]
+    archive = cpio([*files, *[("program", 0o100755, program, 0)] * bool(program)])
     assert len(archive) <= INITRD_BYTES, len(archive)
     return archive.ljust(INITRD_BYTES, b"\0")
 
@@ -186,6 +188,8 @@ def parse(line: str, boot: Boot) -> None:
             boot.log = [*(boot.log or []), _unstamped(value)]
         elif key == "script":
             boot.state.append(value)
+        elif key == "program":
+            boot.program.append(value)
         elif key == "dmesg":
             boot.dmesg.append(_unstamped(value))
         elif key in ("release", "seconds"):
@@ -230,21 +234,22 @@ def accelerator(kernel: Kernel) -> str:
     """KVM for a kernel of the host's architecture, if one boots in it: /dev/kvm alone says little."""
     if kernel.arch != platform.machine() or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    trial = _run(kernel, Guest(1 << 28), b"", "kvm", *TRIAL_SECONDS)
+    trial = _run(kernel, Guest(1 << 28), initramfs(kernel.arch, b""), "kvm", *TRIAL_SECONDS)
     return "kvm" if trial.complete else "tcg"
 
 
-def run(kernel: Kernel, guest: Guest, case: bytes = b"") -> Boot:
-    """Boot a kernel and let the recorder do a case."""
-    return _run(kernel, guest, case, accelerator(kernel), CPU_SECONDS, ALL_SECONDS)
+def run(kernel: Kernel, guest: Guest, case: bytes = b"", program: bytes = b"") -> Boot:
+    """Boot a kernel and let the recorder do a case, and run a program."""
+    initrd = initramfs(kernel.arch, case, program)
+    return _run(kernel, guest, initrd, accelerator(kernel), CPU_SECONDS, ALL_SECONDS)
 
 
 def _run(
-    kernel: Kernel, guest: Guest, case: bytes, accelerator: str, cpu_seconds: float, all_seconds: float
+    kernel: Kernel, guest: Guest, initrd: bytes, accelerator: str, cpu_seconds: float, all_seconds: float
 ) -> Boot:
     with tempfile.TemporaryDirectory(prefix="cmafs-oracle-") as name:
         place = Path(name)
-        (place / "initrd").write_bytes(initramfs(kernel.arch, case))
+        (place / "initrd").write_bytes(initrd)
         command = qemu(kernel, guest, place, accelerator)
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

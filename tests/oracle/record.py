@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import replay
 from oracle import guest
 from oracle.build import Kernel
-from oracle.compare import compare
 from oracle.operations import Operation, encode, inputs
 
 from cmafs.replay.compare import filtered
@@ -143,7 +142,13 @@ def cases(arch: str, config: str, sets: tuple[str, ...] = ()) -> Iterator[Case]:
                 yield case
 
 
-def record_all(kernel: Kernel, wanted: list[Case], place: Path) -> dict[str, list[str]]:
+def record_all(
+    kernel: Kernel,
+    wanted: list[Case],
+    place: Path,
+    record: Callable[[Kernel, Case, str], Transcript],
+    compare: Callable[[Transcript], list[str]],
+) -> dict[str, list[str]]:
     """Record every case below a directory, one line each; differences by name."""
     found = {}
     for case in wanted:

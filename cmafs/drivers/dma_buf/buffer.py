@@ -64,12 +64,24 @@ class DmaBuf:
         if flags & ~_SYNC_VALID or not flags & _SYNC_RW:
             raise OSError(errno.EINVAL, "sync flags")
 
-    def set_name(self, text: bytes) -> None:
-        """``dma_buf_set_name()``: ``text`` as it stands in memory, DMA_BUF_NAME_LEN bytes of it.
+    def maps_privately(self, abi: DmaBufAbi, start: int, pages: int) -> bool:
+        """``->mmap()``: whether so many pages from a page on can be mapped other than MAP_SHARED."""
+        if isinstance(self.origin, Cma) or abi.exporter:  # only there is a helper, which refuses that too
+            return False
+        for _, order in self.blocks if abi.maps_blocks else ():
+            if start < 1 << order:
+                return start + pages <= 1 << order
+            start -= 1 << order
+        return pages == 1
 
-        Raises OSError EINVAL where it does not end in these.
+    def set_name(self, text: bytes) -> None:
+        """``dma_buf_set_name()``: ``text`` as it stands in memory: DMA_BUF_NAME_LEN bytes, or what there is.
+
+        Raises OSError EINVAL where it does not end in these, EFAULT where there are fewer.
         """
         if b"\0" not in text[:DMA_BUF_NAME_LEN]:
+            if len(text) < DMA_BUF_NAME_LEN:
+                raise OSError(errno.EFAULT, "the name's end cannot be read")
             raise OSError(errno.EINVAL, "name too long")
         self.name = text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
