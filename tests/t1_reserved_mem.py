@@ -404,7 +404,7 @@ def test_kernel_memory_given_back_kills(kernel: str) -> None:
     scraps boot has no use for does not, nor does an area.
     """
     with pytest.raises(
-        KernelPanic, match=r"/reserved-memory/p: 0x40200000-.* the kernel stands there"
+        KernelPanic, match=r"/reserved-memory/p: 0x40200000-.* the kernel stands there$"
     ) as caught:
         boot(tree_of(node("p", f"{POOL} {reg(0x40000000, 129 * M)}")), kernel, "cma=16M")
     assert caught.value.events[-1].reason == "kernel-given-back"

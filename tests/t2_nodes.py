@@ -53,6 +53,24 @@ def test_zones_belong_to_nodes() -> None:
     assert names(two_nodes(first=2 * G)) == [(0, "DMA"), (1, "DMA"), (1, "Normal")]
 
 
+@pytest.mark.parametrize(
+    ("core", "starts"),
+    [
+        ("kernelcore=512M", {0: G + 256 * M, 1: 2 * G + 256 * M}),
+        ("kernelcore=2560M", {1: 2 * G + 1536 * M}),  # all of node 0 and more
+        ("kernelcore=4K", {0: G, 1: 2 * G}),
+        ("movablecore=1G", {1: 3 * G}),  # all of node 0, to the page
+        ("kernelcore=3G", {}),
+    ],
+)
+def test_where_the_movable_zone_begins(core: str, starts: dict[int, int]) -> None:
+    """Spread evenly over a node of 1 GiB and one of 2, in whole blocks; all memory is ZONE_DMA's."""
+    machine = two_nodes(core, first=G, second=2 * G)
+    log = machine.log.dmesg()
+    found = re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M)
+    assert {int(nid): int(start, 16) for nid, start in found} == starts
+
+
 def test_the_nearer_node_comes_first() -> None:
     memory = two_nodes().memory
 

@@ -78,9 +78,9 @@ def states(said: str) -> Iterator[tuple[str, list[int], dict[str, int]]]:
 def test_figures_are_exact_after_each_step(programs: Path) -> None:
     """For an ordinary user as for root."""
     words = ["run", *MACHINE, "--kernel", ",".join(KERNELS), "--", str(programs / "heap_steps")]
-    said = cmafs(*words, encoding="latin-1").stdout
+    said = cmafs(*words, encoding="latin-1", timeout=300).stdout
     with ordinary_user() as command:
-        done = subprocess.run([*command, *words], capture_output=True, timeout=60, cwd="/")
+        done = subprocess.run([*command, *words], capture_output=True, timeout=300, cwd="/")
     assert done.stdout.decode("latin-1") == said
     steps = list(states(said))
     assert len(steps) > 100

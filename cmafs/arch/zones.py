@@ -178,7 +178,9 @@ def build_all_zonelists(boot: EarlyBoot) -> None:
     nodes = len(boot.nodes())
     boot.log.printk(f"Built {nodes} zonelists, mobility grouping {grouping}.  Total pages: {total}")
     if boot.config.on("NUMA"):
-        highest = max((name for name, _, _, _ in zones if name != "Movable"), key=lambda n: ZONE_RANKS[n])
+        lowest, *_ = (name for name, _, _ in zone_ranges(boot))  # policy_zone is 0 where none is found
+        names = (name for name, _, _, _ in zones if name != "Movable")
+        highest = max(names, key=lambda name: ZONE_RANKS[name], default=lowest)
         boot.log.printk(f"Policy zone: {highest}")
 
 

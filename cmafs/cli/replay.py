@@ -114,7 +114,7 @@ def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geom
     if found := capture.survey.geometries() or _from_log(capture):
         return kernel, found
     raise CommandFailed(
-        f"{args.capture}: a log without pfns does not say how large the area is; name the machine (--dts, "
+        f"{capture.path}: a log without pfns does not say how large the area is; name the machine (--dts, "
         "--cmdline), or add the log's boot lines"
     )
 

@@ -73,9 +73,14 @@ class Holes:
         for bucket in range(first, len(self._firsts)):
             if self._at_most[bucket] < nr:
                 continue
-            for low, length in zip(self._starts[bucket], self._lengths[bucket], strict=True):
-                if length >= nr and low + length > start:
-                    yield low, low + length
+            lengths, found = self._lengths[bucket], False
+            for low, length in zip(self._starts[bucket], lengths, strict=True):
+                if length >= nr:
+                    found = True
+                    if low + length > start:
+                        yield low, low + length
+            if not found:
+                self._at_most[bucket] = max(lengths, default=0)
 
     def take(self, start: int, nr: int) -> None:
         """``nr`` clear bits from ``start``, all inside one hole, become set."""

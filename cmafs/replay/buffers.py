@@ -34,7 +34,7 @@ BITS = {
 _ITEM = re.compile(r"(?P<what>\S+)(?:\s+(?!x\s*\d)(?P<format>[a-zA-Z]\w*))?(?:\s+x\s*(?P<times>\d+))?\Z")
 _SIZE = re.compile(r"(\d+)x(\d+)\Z")
 #: Buffers of one list.
-MAX_BUFFERS = 100_000
+MAX_BUFFERS = 10_000
 
 
 class BadList(ValueError):
