@@ -15,12 +15,12 @@ ARCHITECTURES = ("arm", "arm64", "x86_64")
 PROFILES = ("v1", "v2", "v3", "v4", "vendor", "meizu")
 
 
-class BadOption(ValueError):
-    """An option of a machine that cannot be used: one line for the user."""
-
-
 #: The largest number that an option can be: snapshots and messages have its digits.
 MAX_BITS = 4096
+
+
+class BadOption(ValueError):
+    """An option of a machine that cannot be used: one line for the user."""
 
 
 def memory_size(text: str | int | None) -> int | None:
