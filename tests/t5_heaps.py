@@ -286,15 +286,14 @@ print(open(f"{tracing}/trace").read().count("cma_alloc_finish"), open(f"{mount}/
 """
 
 
-def test_a_run_whose_heaps_are_used_is_saved_and_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: None
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_whose_heaps_are_used_is_saved_and_loaded(tmp_path: Path) -> None:
     used = f"cat {AREA}/used"
     before = int(run(used).stdout)
-    done = cmafs("run", *MACHINE, "--", "/usr/bin/python3", "-c", HOLD)
+    done = cmafs("run", *MACHINE, "--", "/usr/bin/python3", "-c", HOLD, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 \n", "")
-    loaded = cmafs("run", "--load", "snap", "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}')
+    loaded = cmafs(
+        "run", "--load", "snap", "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}', cwd=tmp_path
+    )
     lines = loaded.stdout.splitlines()
     assert (int(lines[0]), lines[2:], loaded.stderr) == (before + 5, ["ok"], "")
     assert "cma_release: name=reserved" in lines[1]  # the buffer of a process that is no more
