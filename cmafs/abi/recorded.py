@@ -69,4 +69,5 @@ RECORDINGS = (
     _whole("7.2", "7.2.13", "x86_64", "tiny", 29),
     _whole("7.2-heaps", "7.2.13", "x86_64", "tiny+heaps", 1),
     _whole("7.2-arm64", "7.2.13", "arm64", "tiny", 19),
+    _whole("7.2-arm64-heaps", "7.2.13", "arm64", "tiny+heaps", 1),
 )

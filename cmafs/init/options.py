@@ -25,6 +25,8 @@ class BadOption(ValueError):
 
 def memory_size(text: str | int | None) -> int | None:
     """``memory`` in bytes. Raises BadOption."""
+    if isinstance(text, int) and abs(text) >> 64:
+        raise BadOption(f"memory: {text:#x} is no size: more than 64 bits")
     if text is None or isinstance(text, int):
         return text
     value, rest = memparse(text)
