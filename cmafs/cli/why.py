@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cmafs.cli.map import add_root, root_of
+from cmafs.cli.map import add_root, root_is_read, root_of
 from cmafs.cli.options import CommandFailed, Commands
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ def main(args: argparse.Namespace) -> int:
         raise CommandFailed(f"why: either {'--load FILE' if args.load else 'ROOT'} or --dmesg FILE", 2)
     if args.last < 1:
         raise CommandFailed("why: --last must be 1 or more", 2)
-    for line in _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last):
-        print(line)
+    with root_is_read():
+        for line in (
+            _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last)
+        ):
+            print(line)
     return 0
 
 
