@@ -144,6 +144,8 @@ Fault: TypeAlias = "Callable[[random.Random, str, dict[str, str]], None]"
 
 def _misaligned(rng: random.Random, name: str, props: dict[str, str]) -> None:
     key = "reg" if "reg" in props else "size"
+    if key not in props:
+        return
     props[key] = re.sub(r"(0x[0-9a-f]*)00000>", rf"\g<1>{rng.choice(('10', '81', 'ff'))}000>", props[key])
 
 

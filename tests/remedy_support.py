@@ -17,7 +17,6 @@ _LATER, _APART, _GOES = (
     ", without the other remedies",
     "goes with the remedy of ",
 )
-_CELLS = {"#address-cells": b"\0\0\0\1", "#size-cells": b"\0\0\0\1"}
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,9 @@ class User:
 
     def _to_node(self, node: DeviceNode, problem: Problem, step: str, quoted: list[str]) -> None:
         was = node.path
-        if match := re.match(r"move the node to (/\S+?)(?:, and (.*))?$", step):
-            self._move(node, match[1])
+        if match := re.match(r"move the node to (/[\w-]+)(, which is to be made with )?", step):
+            self._move(node, match[1], quoted[:3] if match[2] else [])
+            quoted = quoted[3:] if match[2] else quoted
         elif step.startswith("call the node "):
             rename(node, quoted[0])
         elif step.startswith("drop "):
@@ -127,13 +127,12 @@ class User:
             words = [*(one for one in words if not one.startswith(name)), word]
         self.options = replace(self.options, cmdline=" ".join(words))
 
-    def _move(self, node: DeviceNode, path: str) -> None:
-        parent = self.tree.find_node_by_path(path)
-        if parent is None:
-            root = self.tree.root
-            cells = {name: root.props.get(name, data) for name, data in _CELLS.items()}
-            parent = DeviceNode(path[1:], {**cells, "ranges": b""})
-            root.append(parent)
+    def _move(self, node: DeviceNode, path: str, made_with: list[str]) -> None:
+        if made_with:
+            self.tree.root.append(DeviceNode(path[1:], {}))
+        parent = self._there(path)
+        for text in made_with:
+            put(parent, text)
         assert node.parent is not None
         node.parent.children = {k: child for k, child in node.parent.children.items() if child is not node}
         parent.append(node)

@@ -153,6 +153,7 @@ REFUSED = {
     ("size", "--load", "used.snap", "--seed", "0", "1M"): "leave out --seed",
     ("replay", "--load", "used.snap", "--overlay", "x", "board.tar"): "no allocation and no release",
     ("learn", "exhaust", "--load", "none", "--check", "/dev/null"): "none: No such file or directory",
+    ("size", "--kernel", "2010", "1M"): "the framework of 2010 has no pool of this kind",
     ("check", "--load", "t3_load.py"): "not a snapshot of cmafs, and no tar of `cmafs record`",
 }
 

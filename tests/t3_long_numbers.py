@@ -115,7 +115,7 @@ def test_nodes_of_the_command_line_wrap() -> None:
     [
         ({"config": [f"CMA_SIZE_MBYTES={NINES}"]}, api.ConfigError, "CONFIG_CMA_SIZE_MBYTES is from 0 to"),
         ({"config": [f"CMA_AREAS=0x{NINES}"]}, api.ConfigError, "CONFIG_CMA_AREAS is from 1 to"),
-        ({"memory": NINES}, api.DtError, "memory spans"),
+        ({"memory": NINES}, api.DtError, "TiB; at most 16 can be simulated"),
         ({"kernel": f"6.{NINES}"}, api.UnknownKernel, "unknown kernel '6.999"),
         ({"kernel": f"{NINES}.1"}, api.UnknownKernel, "unknown kernel '999"),
         ({"kernel": f"6.12.{NINES}"}, api.UnknownKernel, "unknown kernel '6.12.999"),

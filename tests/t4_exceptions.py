@@ -115,3 +115,15 @@ def test_a_plain_mount_hands_out_no_descriptors(machine: Path) -> None:
             fcntl.ioctl(fd, command, bytearray(24))
         assert caught.value.errno == code
     os.close(fd)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64", "arm"])
+def test_pages_of_4_4_stand_where_x86_64_has_them(arch: str) -> None:
+    machine = Machine.boot(kernel="4.4", arch=arch, cmdline="cma=16M")
+    area, tracing = "/sys/kernel/debug/cma/cma-0", "/sys/kernel/debug/tracing"
+    machine.write(f"{tracing}/events/cma/enable", b"1")
+    machine.write(f"{area}/alloc", b"1")
+    pfn = int(machine.read_text(f"{area}/base_pfn")) + int(machine.read_text(f"{area}/used")) - 1
+    assert f"pfn={pfn:x} page={0xFFFFEA0000000000 + pfn * 64:x} count=1" in machine.read_text(
+        f"{tracing}/trace"
+    )

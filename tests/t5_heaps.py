@@ -22,6 +22,7 @@ from soak_support import SOAK
 KERNELS = ("5.10", "6.12", "7.2")
 RECORDED = sorted(replay.TRANSCRIPTS.glob("*/heaps-*"))
 HEAP = "/dev/dma_heap/reserved"
+TRACE = "/sys/kernel/tracing/trace"
 AREA = "/sys/kernel/debug/cma/*reserved"  # cma-reserved up to 5.10
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 SOUND = 'cat "$CMAFS_MOUNT/sim/verify" "$CMAFS_MOUNT/sim/log"'
@@ -77,9 +78,9 @@ def states(said: str) -> Iterator[tuple[str, list[int], dict[str, int]]]:
 def test_figures_are_exact_after_each_step(programs: Path) -> None:
     """For an ordinary user as for root."""
     words = ["run", *MACHINE, "--kernel", ",".join(KERNELS), "--", str(programs / "heap_steps")]
-    said = cmafs(*words, encoding="latin-1").stdout
+    said = cmafs(*words, encoding="latin-1", timeout=300).stdout
     with ordinary_user() as command:
-        done = subprocess.run([*command, *words], capture_output=True, timeout=60, cwd="/")
+        done = subprocess.run([*command, *words], capture_output=True, timeout=300, cwd="/")
     assert done.stdout.decode("latin-1") == said
     steps = list(states(said))
     assert len(steps) > 100
@@ -270,3 +271,30 @@ def test_the_file_of_a_buffer_is_as_the_exceptions_say() -> None:
     done = cmafs("run", *MACHINE, "--", "python3", "-c", FILE_OF_A_BUFFER)
     shown = "/memfd:dmabuf (deleted) b'\\x00\\x00\\x00' 7\n0x8002 4096\n25\n25\n1\n00000001\n"
     assert (done.stdout, done.stderr) == (shown, "")
+
+
+HOLD = """
+import fcntl, os, struct
+heap = os.open("/dev/dma_heap/reserved", os.O_RDONLY)
+request = struct.pack("=QIIQ", 1 << 20, 0, os.O_RDWR | os.O_CLOEXEC, 0)
+tracing, mount = "/sys/kernel/tracing", os.environ["CMAFS_MOUNT"]
+open(f"{tracing}/events/cma/enable", "w").write("1\\n")
+fcntl.ioctl(heap, 0xC0184800, bytearray(request))
+open("/sys/kernel/debug/cma/reserved/alloc", "w").write("5\\n")
+open("snap", "wb").write(open(f"{mount}/sim/snapshot", "rb").read())
+print(open(f"{tracing}/trace").read().count("cma_alloc_finish"), open(f"{mount}/sim/log").read())
+"""
+
+
+def test_a_run_whose_heaps_are_used_is_saved_and_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    used = f"cat {AREA}/used"
+    before = int(run(used).stdout)
+    done = cmafs("run", *MACHINE, "--", "/usr/bin/python3", "-c", HOLD)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 \n", "")
+    loaded = cmafs("run", "--load", "snap", "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}')
+    lines = loaded.stdout.splitlines()
+    assert (int(lines[0]), lines[2:], loaded.stderr) == (before + 5, ["ok"], "")
+    assert "cma_release: name=reserved" in lines[1]  # the buffer of a process that is no more

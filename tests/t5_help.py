@@ -111,7 +111,9 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "copied-files").mkdir()
     done = bash(f"cmafs run --dts board.dts -- sh fetch.sh {place}", place)
     assert done.returncode == 0, done.stderr
+    (place / "machine").mkdir()
     for command in (
+        "cmafs mount machine && cmafs save machine fragmented.snap; cmafs umount machine",
         "tar xf board.tar -C copied-files",
         "mv copied-files/walk.jsonl .",
         "cp trace.txt t.txt",

@@ -45,6 +45,7 @@ RECORDINGS = (
     _whole("5.15", "5.15.0", "x86_64", "tiny", 18),
     _whole("6.1", "6.1.192", "x86_64", "tiny", 29),
     _whole("6.1-amd64-debcloud", "6.1.0-50-cloud-amd64", "x86_64", "debian-6.1-amd64-cloud", 2),
+    _whole("6.1-arm-heaps", "6.1.192", "arm", "tiny+heaps", 1),
     _whole("6.1-arm64-debcloud", "6.1.0-50-cloud-arm64", "arm64", "debian-6.1-arm64-cloud", 10),
     _whole("6.1-arm64-defconfig", "6.1.192", "arm64", "defconfig", 31),
     _whole("6.1-armmp", "6.1.0-50-armmp", "arm", "debian-6.1-armmp", 10),

@@ -267,17 +267,19 @@ def shorten_name(trial: Trial) -> Iterator[str]:
         yield f"call the node `{trial.node.name}`"
 
 
+def _parent_props(trial: Trial) -> dict[str, bytes]:
+    """What /reserved-memory must have: the root's cells and ``ranges``."""
+    address, size = trial.cells
+    return {"#address-cells": encode(1, address), "#size-cells": encode(1, size), "ranges": b""}
+
+
 def mend_parent(trial: Trial) -> Iterator[str]:
     """/reserved-memory with the root's cells and ``ranges``."""
     parent = reserved_memory(trial.tree)
     if parent is None:
         return
-    wanted = {
-        "#address-cells": encode(1, trial.cells[0]),
-        "#size-cells": encode(1, trial.cells[1]),
-        "ranges": b"",
-    }
-    said = [_set(parent, name, data) for name, data in wanted.items() if parent.props.get(name) != data]
+    wanted = _parent_props(trial).items()
+    said = [_set(parent, name, data) for name, data in wanted if parent.props.get(name) != data]
     if said:
         yield f"give {parent.path} {' '.join(said)}"
 
@@ -287,20 +289,22 @@ def move_up(trial: Trial) -> Iterator[str]:
     node, root = trial.node, trial.tree.root
     if node is None or node.parent is None:
         return
-    parent = reserved_memory(trial.tree)
+    parent, made = reserved_memory(trial.tree), ""
     if parent is None:
-        cells = {"#address-cells": encode(1, trial.cells[0]), "#size-cells": encode(1, trial.cells[1])}
-        parent = DeviceNode(RESERVED_MEMORY, {**cells, "ranges": b""})
+        parent = DeviceNode(RESERVED_MEMORY, {})
         root.append(parent)
+        words = (_set(parent, name, data) for name, data in _parent_props(trial).items())
+        made = f", which is to be made with {' '.join(words)}"
     old = node.parent
     old.children = {key: child for key, child in old.children.items() if child is not node}
     parent.append(node)
-    yield f"move the node to {parent.path}"
+    moved = f"move the node to {parent.path}{made}"
+    yield moved
     for name in ("reg", "size", "alignment"):
         if name in node.props:
             trial.prop = name
             for said in in_root_cells(trial):
-                yield f"move the node to {parent.path}, and {said}"
+                yield f"{moved}, and {said}"
 
 
 def into_reach(trial: Trial) -> Iterator[str]:

@@ -87,10 +87,14 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
 }
 
 
-#: How many errors that a remedy brings to light are mended with it, one behind the other.
-_DEEPEST = 4
+#: How many errors that a remedy brings to light are mended with it, and how many levels of such errors.
+_LONGEST = 64
+_DEEPEST = 2
 #: How many edits that bring errors to light are followed up.
 _WIDEST = 2
+
+#: Behind a remedy that helps alone, and not where those of other findings are done.
+_APART = ", without the other remedies"
 
 #: A finding, wherever it is met again: node, code, property or parameter, severity.
 Key: TypeAlias = "tuple[str | None, str, str, str]"
@@ -129,7 +133,11 @@ class _State:
         moved = dict(self.moved)
         if was and path and was != path:
             moved = {old: path if new == was else new for old, new in moved.items()} | {was: path}
-        return _State(replace(trial, tree=copy_of(trial.tree)), report, moved)
+        return _State(trial, report, moved)
+
+    def kept(self) -> _State:
+        """The same where the board is still to be changed."""
+        return replace(self, board=replace(self.board, tree=copy_of(self.board.tree)))
 
     def no_worse(self, before: _State) -> bool:
         """Whether there are no more errors than in an earlier state, which died if this one does."""
@@ -182,11 +190,15 @@ class Search:
     def with_remedies(self, problems: Sequence[Problem]) -> list[Problem]:
         """These findings of the report, each with what to do about it, as far as something helps.
 
-        Errors go first: what mends a note must leave them mended.
+        Errors go first: what mends a note must leave them mended. What only helps alone is looked at once
+        more behind all others: it may have gone with them.
         """
         states, said = [(_State(self.board, self.report), "")], dict.fromkeys(map(_key, problems), "")
-        for problem in sorted(problems, key=lambda problem: problem.severity != ERROR):
+        queue = sorted(problems, key=lambda problem: problem.severity != ERROR)
+        for problem in queue:  # which may grow
             text, state = self._remedy(problem, states)
+            if text.endswith(_APART) and not said[_key(problem)]:
+                queue.append(problem)
             said[_key(problem)] = text
             states.append((state, problem.node or problem.prop))
         return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
@@ -208,7 +220,7 @@ class Search:
             return ", or ".join(cure.text for cure in both), both[0].state
         if together:
             return f"when the other remedies are done, {together[0].text}", together[0].state
-        return f"{alone[0].text}, without the other remedies" if alone else "", state
+        return f"{alone[0].text}{_APART}" if alone else "", state
 
     def _cures(self, problem: Problem, state: _State, depth: int = _DEEPEST) -> Iterator[_Cure]:
         """One of each alternative that has an edit which helps."""
@@ -222,12 +234,13 @@ class Search:
         One that brings no error to light goes before one after which others must be mended, and that before
         one after which they cannot.
         """
-        further = []
+        further: list[tuple[_Step, _State]] = []
         for step, after in self._tried(problem, tries, state):
             if not after.brought(state):
                 return _Cure((step,), after)
-            further.append((step, after))
-        cures = [self._followed(problem, step, after, state, depth) for step, after in further[:_WIDEST]]
+            if len(further) < _WIDEST:
+                further.append((step, after.kept()))
+        cures = [self._followed(problem, step, after, state, depth) for step, after in further]
         helping = (cure for cure in cures if cure and (not cure.left or cure.state.no_worse(state)))
         return min(helping, key=lambda cure: len(cure.left), default=None)
 
@@ -250,13 +263,14 @@ class Search:
         self, problem: Problem, step: _Step, after: _State, state: _State, depth: int
     ) -> _Cure | None:
         """An edit, and what mends the errors that it brought to light; None if the finding comes back."""
-        steps = [step]
-        while depth and (brought := after.brought(state)):
-            depth -= 1
-            found = (next(self._cures(other, after, depth), None) for other in brought)
+        steps, seen = [step], set()
+        for _ in range(_LONGEST if depth else 0):
+            brought = after.brought(state)
+            found = (next(self._cures(other, after, depth - 1), None) for other in brought)
             cure = next(filter(None, found), None)
-            if cure is None:
+            if cure is None or (keys := frozenset(map(_key, brought))) in seen:
                 break
+            seen.add(keys)
             steps += cure.steps
             after = cure.state
         return None if after.find(_key(problem)) else _Cure(tuple(steps), after, tuple(after.brought(state)))

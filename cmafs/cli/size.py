@@ -113,6 +113,8 @@ def _place(args: argparse.Namespace) -> Place:
     if args.page_size:
         args.config = [*args.config, _PAGE_CONFIG[args.page_size]]
     machine = boot_from(args, clock=ManualClock())
+    if machine.booted.cma2010 is not None:
+        raise CommandFailed("the framework of 2010 has no pool of this kind: name a release from 4.4 on")
     shift = machine.booted.config.page_shift
     try:
         unit = memory_size(args.unit) or machine.booted.config.cma_min_alignment_bytes()

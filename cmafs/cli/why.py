@@ -47,10 +47,9 @@ def main(args: argparse.Namespace) -> int:
     if args.last < 1:
         raise CommandFailed("why: --last must be 1 or more", 2)
     with root_is_read():
-        for line in (
-            _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last)
-        ):
-            print(line)
+        told = _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last)
+        lines = list(told)
+    print(*lines, sep="\n")
     return 0
 
 

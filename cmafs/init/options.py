@@ -15,6 +15,10 @@ ARCHITECTURES = ("arm", "arm64", "x86_64")
 PROFILES = ("v1", "v2", "v3", "v4", "vendor", "meizu")
 
 
+#: The largest number that an option can be: snapshots and messages have its digits.
+MAX_BITS = 4096
+
+
 class BadOption(ValueError):
     """An option of a machine that cannot be used: one line for the user."""
 
@@ -34,7 +38,7 @@ def memory_size(text: str | int | None) -> int | None:
 def seed(text: str) -> int:
     """The value of ``--seed``, also as 0x… . Raises ValueError."""
     number = int(text, 0)
-    if abs(number) >> 64:
+    if number.bit_length() > MAX_BITS:
         raise ValueError
     return number
 
@@ -73,8 +77,8 @@ def _expect(option: Field[Any], value: Any) -> None:
     parts = value if isinstance(value, tuple) else ()
     if not isinstance(value, kind) or not all(isinstance(part, str) for part in parts):
         raise BadOption(f"{name}: wanted is {wanted}, not {value!r:.60}")
-    if isinstance(value, int) and abs(value) >> 64:
-        raise BadOption(f"{name}: a number of more than 64 bits")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise BadOption(f"{name}: a number of more than {MAX_BITS} bits")
 
 
 @dataclass(frozen=True, kw_only=True)

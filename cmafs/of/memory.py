@@ -6,6 +6,7 @@ from cmafs.mm.memblock import Memblock
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
 
 _SZ_1G = 1 << 30
+_SZ_1T = 1 << 40
 
 #: A byte a page block is kept from the first to the last address (docs/memory.md): more would not be small.
 LARGEST_SPAN = 1 << 44
@@ -84,7 +85,8 @@ def early_init_dt_scan_memory(
     if span > LARGEST_SPAN:
         where = tree.source or "the device tree"
         raise DtError(
-            f"{where}: memory spans {span:#x} bytes; at most {LARGEST_SPAN:#x} (16 TiB) can be simulated"
+            f"{where}: memory spans {span / _SZ_1T:.1f} TiB; "
+            f"at most {LARGEST_SPAN // _SZ_1T} can be simulated"
         )
     return bool(nids)
 

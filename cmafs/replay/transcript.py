@@ -137,8 +137,8 @@ def machine_options(header: dict[str, Any]) -> dict[str, str]:
     """Kernel, architecture and command line of a recorded boot."""
     arch = ARCHES.get(header["arch"], header["arch"])
     found = RELEASE.search(header["kernel"])  # sometimes inside the name of an image
-    assert found
-    return {"kernel": found[0], "arch": arch, "cmdline": header["cmdline"]}
+    kernel = found[0] if found else header["kernel"]  # that of --kernel may be a dialect
+    return {"kernel": kernel, "arch": arch, "cmdline": header["cmdline"]}
 
 
 def header_config(header: dict[str, Any]) -> list[str]:

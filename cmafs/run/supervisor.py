@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import struct
 import threading
@@ -88,6 +89,22 @@ def _file_of(pid: int, fd: int) -> os.stat_result:
         return os.stat(f"{pid}/fd/{fd}")
     except OSError:
         raise _NotOurs from None
+
+
+_FLAGS = re.compile(rb"^flags:\t(\d+)", re.MULTILINE)
+
+
+def _check_open(pid: int, fd: int) -> None:
+    """Raises OSError EBADF for a descriptor that is a path only (O_PATH), of which no call asks the file."""
+    try:
+        if os.lstat(f"{pid}/fd/{fd}").st_mode & 0o600:  # open for reading or writing
+            return
+        with open(f"{pid}/fdinfo/{fd}", "rb") as file:
+            flags = _FLAGS.search(file.read())
+    except OSError:
+        raise _NotOurs from None
+    if flags and int(flags[1], 8) & os.O_PATH:
+        raise OSError(errno.EBADF, "a path only")
 
 
 class Supervisor:
@@ -187,18 +204,21 @@ class Supervisor:
 
     def _ioctl(self, listener: int, call: _Call) -> None:
         file = _file_of(call.pid, call.fd)
-        if buffer := self._buffer_of(file):
-            self._buffer_ioctl(listener, call, buffer)
-        elif heap := self._known_heaps().get((file.st_dev, file.st_ino)):
-            self._allocate(listener, call, heap)
-        else:
+        buffer, heap = self._buffer_of(file), self._known_heaps().get((file.st_dev, file.st_ino))
+        if buffer is None and heap is None:
             raise _NotOurs
+        _check_open(call.pid, call.fd)
+        if buffer is not None:
+            self._buffer_ioctl(listener, call, buffer)
+        elif heap is not None:
+            self._allocate(listener, call, heap)
 
     def _map(self, pid: int, fd: int, offset: int, length: int) -> None:
         """Raises OSError EINVAL for a private mapping that a buffer refuses, _NotOurs for any other."""
         buffer = self._buffer_of(_file_of(pid, fd & 0xFFFFFFFF))
         if buffer is None or buffer.flags & os.O_ACCMODE == os.O_WRONLY or not length:
             raise _NotOurs
+        _check_open(pid, fd & 0xFFFFFFFF)
         booted = self._machine.booted
         shift = booted.config.page_shift
         if buffer.maps_privately(booted.abi.dma_buf, offset >> shift, -(-length >> shift)):

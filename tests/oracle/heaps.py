@@ -25,7 +25,7 @@ _TREE = """/dts-v1/;
 memory@40000000 { device_type = "memory"; reg = <0x0 0x40000000 0x0 0x10000000>; };
 reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges;
 linux,cma { compatible = "shared-dma-pool"; reusable; size = <0x0 0x1000000>; linux,cma-default; };
-camera@48000000 { compatible = "shared-dma-pool"; reusable; reg = <0x0 0x48000000 0x0 0x800000>; };
+camera@4c000000 { compatible = "shared-dma-pool"; reusable; reg = <0x0 0x4c000000 0x0 0x800000>; };
 };
 chosen { };
 };

@@ -7,12 +7,14 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -395,6 +397,37 @@ static void references(const char *path)
 	}
 }
 
+/* descriptors that are not what they seem */
+static void descriptors(const char *place)
+{
+	uint64_t flags = DMA_BUF_SYNC_RW;
+	char link[32];
+	int own = heap, fd = allocate(PAGE, RW, 0);
+	struct pollfd events = { .fd = fd, .events = POLLIN | POLLOUT };
+	static const int ways[] = { O_RDONLY, O_WRONLY, O_ACCMODE, O_PATH, O_RDWR | O_TRUNC | O_APPEND };
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		heap = open(place, ways[i] | O_CLOEXEC);
+		int answer = allocate(PAGE, RW, 0);
+		say("open", "%#x: %d, %d", ways[i], heap, answer);
+		close(answer);
+		close(heap);
+	}
+	say("open", "closed: %d", allocate(PAGE, RW, 0));
+	heap = own;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	int path = open(link, O_PATH | O_CLOEXEC);
+	say("open", "a buffer's path: %d, sync %d, name %d", path, SAID(ioctl(path, DMA_BUF_IOCTL_SYNC, &flags)),
+	    SAID(ioctl(path, DMA_BUF_SET_NAME, "path")));
+	close(path);
+	int ready = poll(&events, 1, 0);
+	say("poll", "%d %d", ready, events.revents);
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	say("file", "epoll %d", SAID(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){ .events = EPOLLIN })));
+	close(epoll);
+	close(fd);
+	say_state("closed");
+}
+
 static void no_descriptor(void)
 {
 	struct rlimit before, few = { 0, 0 };
@@ -452,6 +485,7 @@ static void heap_steps(const char *path)
 	close(more);
 	say_buffers();
 	references(path);
+	descriptors(place);
 	no_descriptor();
 	if (is_area)
 		exhaust();
