@@ -348,7 +348,6 @@ COMMENTS = (
     b"/* cmafs: ignore reg-misaligned */", b"// cmafs: ignore ", b"/* cmafs:ignore", b"*/", b"/*",
     b"cmafs: ", b"ignore",
     b"\n", b"\\\n", b"\r", "\u2028".encode(), b"no-such-code", b", ,",
-    b'# 1 "/nothing" 2\n',
     b"a: b: ", b"&a { };", b"/delete-node/ &a;", b"reusable;", b"reg = <1>;", b"no-map;",
 )  # fmt: skip
 DOT_CONFIG = b"""\
