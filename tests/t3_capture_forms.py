@@ -47,7 +47,7 @@ TRACE_FORMS = {
     "no-irq-info": r" \1-\2 [\3] \5: \6: \7",
     "function_graph": r" 0)               |  /* \6: \7 */",
     "colours": " \\1-\\2 [\\3] \\4 \\5: \x1b[1m\\6\x1b[0m: \\7\x1b[0m",
-    "a serial line": r" \1-\2 [\3] \4 \5: \6: \7\r\r",
+    "a serial line": " \\1-\\2 [\\3] \\4 \\5: \\6: \\7\r\r",
     "stamped by a terminal": r"[18:00:01.123] \1-\2 [\3] \4 \5: \6: \7",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -183,3 +184,26 @@ def test_damaged_tars_are_one_line(used: Path, tmp_path: Path, capsys: pytest.Ca
         else:
             assert status in (0, 1) or (out, err.count("\n")) == ("", 1)
             assert "Traceback" not in err
+
+
+def test_a_tar_with_a_damaged_figure_is_one_line(
+    used: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.tar"
+    with tarfile.open(used / "board.tar") as whole, tarfile.open(file, "w") as tar:
+        for member in whole:
+            data = whole.extractfile(member).read()  # type: ignore[union-attr]
+            data = b"many\n" if member.name.endswith("reserved/count") else data
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    for command in ("map", "why", "top"):
+        status, out, err = run(capsys, command, str(file))
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"cmafs: {file}: ") and "count: not a number: b'many" in err
+
+
+def test_a_packed_tar_is_read_as_well(used: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "board.tar.gz"
+    file.write_bytes(gzip.compress((used / "board.tar").read_bytes()))
+    assert areas(capsys, "--load", str(file)) == areas(capsys, "--load", str(used / "board.tar"))
+    assert run(capsys, "map", str(file))[1] == run(capsys, "map", str(used / "board.tar"))[1]

@@ -281,7 +281,7 @@ tracing, mount = "/sys/kernel/tracing", os.environ["CMAFS_MOUNT"]
 open(f"{tracing}/events/cma/enable", "w").write("1\\n")
 fcntl.ioctl(heap, 0xC0184800, bytearray(request))
 open("/sys/kernel/debug/cma/reserved/alloc", "w").write("5\\n")
-open("snap", "wb").write(open(f"{mount}/sim/snapshot", "rb").read())
+open(os.environ["SNAP"], "wb").write(open(f"{mount}/sim/snapshot", "rb").read())
 print(open(f"{tracing}/trace").read().count("cma_alloc_finish"), open(f"{mount}/sim/log").read())
 """
 
@@ -289,12 +289,13 @@ print(open(f"{tracing}/trace").read().count("cma_alloc_finish"), open(f"{mount}/
 def test_a_run_whose_heaps_are_used_is_saved_and_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    snap = tmp_path / "snap"
+    monkeypatch.setenv("SNAP", str(snap))
     used = f"cat {AREA}/used"
     before = int(run(used).stdout)
     done = cmafs("run", *MACHINE, "--", "/usr/bin/python3", "-c", HOLD)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 \n", "")
-    loaded = cmafs("run", "--load", "snap", "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}')
+    loaded = cmafs("run", "--load", str(snap), "--", "sh", "-c", f'{used}; tail -n 1 "{TRACE}"; {SOUND}')
     lines = loaded.stdout.splitlines()
     assert (int(lines[0]), lines[2:], loaded.stderr) == (before + 5, ["ok"], "")
     assert "cma_release: name=reserved" in lines[1]  # the buffer of a process that is no more

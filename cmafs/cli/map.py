@@ -27,7 +27,7 @@ examples:
   sudo cmafs map                              # this machine
   cmafs map copied-files/ --area linux,cma
   cmafs map board.tar --svg board.svg         # what `cmafs record` saved
-  cmafs map --load fragmented.snap            # what `cmafs save` wrote
+  cmafs save /mnt/m m.snap && cmafs map --load m.snap
 """
 ROOT_HELP = "a mount point, / of a machine (default), a directory of copied files, or a tar of `cmafs record`"
 

@@ -165,7 +165,7 @@ class Reader:
                 continue
             if "\x1b" in line:
                 line = _COLOUR.sub("", line)
-            if "\0" in line:
+            if "\0" in line.strip("\0\r\n"):  # around a line a serial line leaves some
                 raise ValueError(f"line {number}: not text")
             if unfinished:  # areas that boot left without a name have one that ends in a newline
                 line, unfinished = f"{unfinished} {line}", ""
