@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 import subprocess
 from pathlib import Path
 
@@ -317,6 +318,36 @@ class TestPlaces:
             os.mkfifo(tmp_path / "sim" / name)
         assert "is not a file" in complained(cmafs("ctl", str(tmp_path), "kill", "x", timeout=20), 1)
         assert "is not a file" in complained(cmafs("dmesg", str(tmp_path), timeout=20), 1)
+
+    @pytest.mark.parametrize("words", ["map {}", "why {}", "top {} --count 1", "why --dmesg {}", "size {}"])
+    def test_nor_where_a_board_or_its_log_was_meant(self, tmp_path: Path, words: str) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        inside = tmp_path / "copy/sys/kernel/debug/cma/x"
+        inside.mkdir(parents=True)
+        os.mkfifo(inside / "count")
+        for path in (tmp_path / "fifo", tmp_path / "copy"):
+            if path.is_dir() and ("{} " not in f"{words} " or words.startswith(("size", "why --dmesg"))):
+                continue
+            done = cmafs(*words.format(path).split(), timeout=20)
+            assert str(path) in complained(done, 2 if words.startswith("size") else 1)
+
+    def test_what_is_no_file_is_written_to_and_never_replaced(self, tmp_path: Path) -> None:
+        device, fifo, link = tmp_path / "null", tmp_path / "fifo", tmp_path / "link"
+        device.symlink_to("/dev/null")
+        os.mkfifo(fifo)
+        (tmp_path / "file").write_text("old")
+        link.symlink_to("file")
+        export = cmafs("export", "--cmdline", "cma=4M", str(tmp_path / "copy"))
+        assert export.returncode == 0, export.stderr
+        draw = ["map", str(tmp_path / "copy"), "--svg"]
+        assert cmafs(*draw, str(device)).returncode == 0
+        assert device.is_symlink() and stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+        assert "nobody reads this FIFO" in complained(cmafs(*draw, str(fifo), timeout=20), 1)
+        assert stat.S_ISFIFO(fifo.lstat().st_mode)
+        assert cmafs(*draw, str(link)).returncode == 0
+        assert link.is_symlink() and "<svg" in (tmp_path / "file").read_text()
+        assert "Is a directory" in complained(cmafs(*draw, str(tmp_path)), 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "fifo", "file", "link", "null"]
 
     def test_a_pipe_of_the_shells_is_read(self) -> None:
         done = limited("""exec bash -c '"$@" check --dts <(cat dts/rpi4.dts)' bash "$@" """)

@@ -31,7 +31,7 @@ SECONDS = soak_seconds(0.3) if SOAK else 8.0
 #: What a server may grow by while everything is done to it (KiB), and the threads that it may have.
 GROWTH, THREADS = (24 << 10), 2
 
-#: Any operation on any name; only traffic with a dead or a full mount may end one early.
+#: Any operation on any name; only traffic with a dead, a full or a starved mount may end one early.
 WORKER = r"""
 import errno, os, random, sys
 place, seed = sys.argv[1], int(sys.argv[2])
@@ -42,7 +42,7 @@ names += [f"{instances}/{n}{f}" for n in "abcd" for f in ("", "/trace", "/tracin
 texts = [b"1\n", b"0\n", b"4", b"nonsense", b"x" * 5000, b"\xff\0",
          b"spawn t%d anon 64K\n" % seed, b"kill t%d\n" % seed,
          b'name ~ "*a*"', b"file mm/cma.c +p", b"cma:*", b"clear", b"64"]
-gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+gone = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOMEM)
 fds = []
 def one():
     path, op = rng.choice(names), rng.randrange(14)
@@ -186,6 +186,29 @@ def starved(mounted: Mounted, rng: random.Random) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
 
 
+def short(mounted: Mounted, rng: random.Random) -> None:
+    """No more memory for the server: it answers rightly, or ends and leaves nothing; nothing is half done."""
+    pid = mounted.server()
+    size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    with contextlib.suppress(ProcessLookupError):  # the work may have been enough
+        resource.prlimit(pid, resource.RLIMIT_AS, (size + rng.randrange(1 << 21), resource.RLIM_INFINITY))
+    control = mounted.place / "sim/control"
+    with contextlib.suppress(OSError):  # ENOMEM, and then there is no such file
+        for number in range(400):
+            control.write_text(f"spawn m{number} anon 1M\nkill m{number}\n")
+    mounted.rest()
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    deadline = time.monotonic() + 10
+    while not os.path.ismount(mounted.place) and os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline  # on its way out
+        time.sleep(0.05)
+    if not os.path.ismount(mounted.place):
+        assert list(mounted.place.iterdir()) == []
+        mounted.mount()
+    mounted.sound()
+
+
 def filled(mounted: Mounted, rng: random.Random) -> None:
     """The log of a machine on a full disk: what is refused is refused for its own reason."""
     mounted.rest()
@@ -225,6 +248,7 @@ FAULTS: tuple[Callable[[Mounted, random.Random], None], ...] = (
     lazy,
     raced,
     starved,
+    short,
     filled,
     late,
 )

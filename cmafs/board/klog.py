@@ -13,6 +13,8 @@ from cmafs.lib.kstrtox import simple_strtoll, simple_strtoull
 
 #: Lines after a failure among which the one who asked may complain.
 NEARBY = 12
+#: Characters of a line that are looked at: many times what a kernel prints in one.
+MAX_LINE = 1 << 14
 
 _STAMP = re.compile(r"\[\s*(\d+\.\d+)\]")
 #: Who printed a line (CONFIG_PRINTKCALLER): a task or a CPU.
@@ -177,7 +179,7 @@ class _Reader:
 
 def read_log(text: str) -> LogReport:
     """What a log says; lines are counted from 1."""
-    lines = text.splitlines()
+    lines = [line[:MAX_LINE] for line in text.splitlines()]
     reader = _Reader()
     for number, line in enumerate(lines, 1):
         reader.line(number, line)
@@ -197,6 +199,6 @@ def _who(lines: Sequence[str], failure: LogFailure) -> str:
         if found := _COMM.search(line):
             pid = f", pid {found['pid']}" if found["pid"] else ""
             return f"{found['comm'] or found['only']}{pid}"
-        if not said and _COMPLAINT.search(line) and "cma: " not in line and not _PFNS_BUSY.search(line):
+        if not said and _COMPLAINT.match(line) and "cma: " not in line and not _PFNS_BUSY.search(line):
             said = f"the log goes on: {CALLER.sub('', _STAMP.split(line)[-1]).strip()!r}"
     return said

@@ -11,6 +11,7 @@ import lzma
 import os
 import posixpath
 import shutil
+import stat
 import tarfile
 import tempfile
 import weakref
@@ -62,8 +63,13 @@ class DirectoryRoot:
     def read(self, path: str) -> bytes | None:
         """See Root."""
         try:
-            with Path(self.name, path).open("rb", buffering=0) as file:
-                return _read_all(file.fileno())
+            file = os.open(Path(self.name, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if stat.S_ISFIFO(os.fstat(file).st_mode):
+                    raise RootError(f"{posixpath.join(self.name, path)}: is a FIFO; a file is wanted")
+                return _read_all(file)
+            finally:
+                os.close(file)
         except OSError as error:
             self._absent(path, error)
             return None
@@ -193,12 +199,14 @@ def open_root(name: str) -> Root:
     try:
         if path.is_dir():
             return DirectoryRoot(name)
-        path.stat()
+        why = "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
     except OSError as error:
+        why = error.strerror or str(error)
+    if why:
         raise RootError(
-            f"{name}: {error.strerror}; wanted is a mount point, / of a machine, a directory with copies of "
+            f"{name}: {why}; wanted is a mount point, / of a machine, a directory with copies of "
             "sys/kernel/debug/cma and proc, or a tar of `cmafs record`"
-        ) from None
+        )
     return TarRoot(name)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -63,15 +65,35 @@ def write_out(name: str, text: str) -> None:
 
 
 def write_whole(name: str, data: bytes) -> None:
-    """Write a file whole or not at all. Raises CommandFailed."""
-    path = Path(name)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file whole or not at all; what is there and no file, as a device, is never replaced.
+
+    Raises CommandFailed.
+    """
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        if Path(name).exists() and not Path(name).is_file():
+            _write_at(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), data)
+            return
+        path = Path(os.path.realpath(name))
+        part = path.with_name(
+            f".cmafs-{os.getpid()}-{time.monotonic_ns()}"
+        )  # nobody can have made it: O_EXCL
+        try:
+            _write_at(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), data)
+            part.replace(path)
+        except FileExistsError:
+            raise
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CommandFailed(f"{name}: {error.strerror}") from None
+        why = "nobody reads this FIFO" if error.errno == errno.ENXIO else error.strerror
+        raise CommandFailed(f"{name}: {why}") from None
+
+
+def _write_at(descriptor: int, data: bytes) -> None:
+    with open(descriptor, "wb") as file:
+        os.set_blocking(descriptor, True)
+        file.write(data)
 
 
 def machine_options(server_log: bool = True) -> argparse.ArgumentParser:

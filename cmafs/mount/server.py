@@ -245,7 +245,7 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
                 os.write(writer, _READY)
             except BrokenPipeError:  # who asked for the mount was killed, and does not know of it
                 os.kill(os.getpid(), signal.SIGTERM)
-            os.close(writer)
+            os.dup2(1, writer, inheritable=False)  # whatever is said from here on: nobody listens
 
         try:
             serve(machine, place, start.options, log=start.log, on_ready=ready, beside=start.beside)

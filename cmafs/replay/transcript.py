@@ -63,7 +63,7 @@ def parse(lines: Iterable[str], name: str) -> Transcript:
             transcript.logged |= "dmesg" in one
             transcript.dmesg += [line for line in one.get("dmesg", []) if not MEMORY_REPORT.match(line)]
             transcript.script_output += one.get("script_output", [])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             damaged = isinstance(error, (json.JSONDecodeError, RecursionError))
             what = "not JSON" if damaged else f"{error!r:.80}"
             raise BadTranscript(
