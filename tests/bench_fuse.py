@@ -3,8 +3,8 @@
 Open-read-close of `used` and open-write-close of `alloc` and `free` (one page), against the same calls on a C
 program of constants (bench/constfs.c) with the same mount options, in the same run: small batches in turn,
 minimum and median. What counts is processor time, of the caller and of the server, which share one CPU: what
-else the machine does is not in it, nor how long a CPU takes to wake up. Beside it what a caller waits for
-where the scheduler is free to use every CPU, which pays for waking them.
+else the machine does is not in it, nor how long a CPU takes to wake up. Beside it what a caller waits for if
+the server has another CPU, as on an idle machine: left alone, the scheduler takes either way by chance.
 """
 
 from __future__ import annotations
@@ -144,20 +144,24 @@ def compare(
     budget: float,
     clock: Clock = processor_time,
 ) -> bool:
-    """Print the ratio of what both take; whether it is within the budget."""
+    """Print the ratio of what both take; whether it is within the budget.
+
+    How long one waits depends on how deep the other CPU sleeps: there the least says nothing.
+    """
     (ours, theirs), (server, its) = map(makes, places), map(server_of, places)
     mine: list[float] = []
     constant_: list[float] = []
     for _ in range(BATCHES):
         constant_.append(clock(theirs, its) / per_call)
         mine.append(clock(ours, server) / per_call)
-    least, median = min(mine) / min(constant_), statistics.median(mine) / statistics.median(constant_)
+    median = statistics.median(mine) / statistics.median(constant_)
+    least = median if clock is waiting_time else min(mine) / min(constant_)
     against = f"C: {min(constant_):.1f} us, ours {min(mine):.1f} us"
     return ratio(what, least, median, "x C", budget, against)
 
 
 def main() -> int:
-    """Measure on one CPU, then on all."""
+    """Measure on one CPU, then on two."""
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cpus)})
     with tempfile.TemporaryDirectory(prefix="cmafs-bench-") as name:
@@ -170,14 +174,12 @@ def main() -> int:
             ]
             compare("constants from Python, read", 1, read_used, (least, theirs), 0)
             compare("constants from Python, write", 2, write_alloc_free, (least, theirs), 0)
-            for pid in (0, *map(server_of, places)):
-                os.sched_setaffinity(pid, cpus)
+            for server in map(server_of, places):
+                os.sched_setaffinity(server, {min(cpus)})
             within += [
+                compare("open-read-close of used, waited for", 1, read_used, places, WAITS, waiting_time),
                 compare(
-                    "open-read-close of used, waited for, any CPU", 1, read_used, places, WAITS, waiting_time
-                ),
-                compare(
-                    "open-write-close of alloc, free, waited for, any CPU",
+                    "open-write-close of alloc, free, waited for",
                     2,
                     write_alloc_free,
                     places,
