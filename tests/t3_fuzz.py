@@ -10,8 +10,8 @@ from fuzz_support import ANYWHERE, Target, fuzz, mutated
 from soak_support import SOAK, soak_seconds
 
 TARGETS = targets()
-#: Seconds of each in the suite: twenty in all.
-SECONDS = soak_seconds(0.5) / len(TARGETS) if SOAK else 20 / len(TARGETS)
+#: Seconds of each target: as many as the suite can spare, or a share of a soak.
+SECONDS = soak_seconds(0.5) / len(TARGETS) if SOAK else 3.0
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

@@ -106,7 +106,7 @@ def _table(now: Sample, before: Sample | None, state: State) -> list[Line]:
 
 def _cells(cells: Sequence[object]) -> str:
     name, *rest = cells
-    return f"{name!s:<16.16}" + "".join(
+    return f"{name!s:<15.15}" + "".join(
         f" {cell!s:>{width}}" for cell, width in zip(rest, (8, 8, 3, 8, 8, 5, 5, 6, 4), strict=True)
     )
 
