@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import kstrtoull
+from cmafs.of.memory import LARGEST_SPAN
 from cmafs.replay.capture import ALLOC, RELEASE, Event
 
 #: Bits of a pixel, all planes together, as V4L2 and DRM name the formats.
@@ -60,6 +61,11 @@ def items(text: str) -> list[Item]:
         raise BadList("no buffers: wanted is a list such as '1920x1080 nv12 x4 + 16M x2'")
     if sum(item.times for item in found) > MAX_BUFFERS:
         raise BadList(f"more than {MAX_BUFFERS} buffers")
+    total = sum(item.size * item.times for item in found if item.start)
+    if total > LARGEST_SPAN:
+        raise BadList(
+            f"{total / (1 << 40):.1f} TiB of buffers; at most {LARGEST_SPAN >> 40} can be simulated"
+        )
     return found
 
 
