@@ -131,7 +131,7 @@ def test_the_node_passes_the_check(
         (["1M", "x3", "x4"], "wanted is WIDTHxHEIGHT FORMAT xN, or SIZE xN"),
         (["1M", "-", "2M"], "stops more buffers than were started"),
         (["1M", "x200000"], "more than 10000 buffers"),
-        (["1T", "x20"], "20.0 TiB of buffers; at most 16"),
+        (["1T", "x20"], "buffers of 20.0 TiB: no more than a machine has"),
         (["1M", "x" + "9" * 30], "a number of more than 64 bits"),
         (["9" * 30 + "x1", "rgba"], "a number of more than 64 bits"),
         (["8E x2"], "16 TiB) can be simulated"),

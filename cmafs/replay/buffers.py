@@ -63,9 +63,8 @@ def items(text: str) -> list[Item]:
         raise BadList(f"more than {MAX_BUFFERS} buffers")
     total = sum(item.size * item.times for item in found if item.start)
     if total > LARGEST_SPAN:
-        raise BadList(
-            f"{total / (1 << 40):.1f} TiB of buffers; at most {LARGEST_SPAN >> 40} can be simulated"
-        )
+        most = f"no more than a machine has ({LARGEST_SPAN >> 40} TiB) can be simulated"
+        raise BadList(f"buffers of {total / (1 << 40):.1f} TiB: {most}")
     return found
 
 
