@@ -7,13 +7,17 @@ from __future__ import annotations
 import json
 import lzma
 import re
+from collections import Counter
 
 import pytest
+from boot_support import boot, tree_of
 from mm_support import Booted, Recorded, names, recorded
 from replay import TRANSCRIPTS
 
+from cmafs.mm.boot_pages import settle
 from cmafs.mm.cma import cma_alloc, cma_release
-from cmafs.mm.vmscan import drop_caches
+from cmafs.mm.mmzone import MIGRATE_CMA, ZONE_RANKS
+from cmafs.mm.vmscan import drop_caches, try_to_free_pages
 from cmafs.sim.workload import grow, kill, spawn
 
 STEP = re.compile(r"(\w+) MemFree=(\d+) CmaFree=(\d+) used=(\d+)")
@@ -127,3 +131,19 @@ def test_drop_caches_gives_the_cache_back() -> None:
     drop_caches(machine.memory, 1)
     assert machine.free() - before == 3552 // 4
     machine.check()
+
+
+def test_the_cache_comes_back_to_where_it_was() -> None:
+    """Of a machine at the line of the half rule, whose cache lies in CMA and out of it."""
+    memory = boot(tree_of(), "6.12", "cma=496M", memory=1040896 << 10).memory
+    assert memory.cache is not None
+
+    def places() -> Counter[bool]:
+        return Counter(memory.pageblock_migratetype(pfn) == MIGRATE_CMA for pfn in memory.cache.pfns())
+
+    before = places()
+    assert 0 < before[True] != before[False] > 0
+    try_to_free_pages(memory, ZONE_RANKS["Normal"], 100)
+    assert places().total() == before.total() - 100
+    settle(memory)
+    assert places() == before

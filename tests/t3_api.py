@@ -118,6 +118,22 @@ def test_what_cannot_be_booted(options: dict[str, object], error: type[Exception
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"memory": 1.5}, "memory: wanted is a text or a number, not 1.5"),
+        ({"kernel": 6.12}, "kernel: wanted is a text, not 6.12"),
+        ({"config": ["CMA=y", 7]}, "config: wanted is a list of texts, not "),
+        ({"seed": "7"}, "seed: wanted is a number, not '7'"),
+        ({"strict_quirks": 1}, "strict_quirks: wanted is true or false, not 1"),
+    ],
+)
+def test_what_an_option_can_be_is_said(options: dict[str, object], said: str) -> None:
+    with pytest.raises(api.BadOption) as refused:
+        api.boot(**options)  # type: ignore[arg-type]
+    assert str(refused.value).startswith(said)
+
+
 def test_two_machines_do_not_meet() -> None:
     first, second = boot(), boot()
     first.write(f"{AREA}/alloc", "100\n")
