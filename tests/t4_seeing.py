@@ -128,6 +128,7 @@ def drive(
     pid, terminal = pty.fork()
     if not pid:
         os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
         os.chdir(REPOSITORY)
         os.execvp(CMAFS[0], [*CMAFS, "top", str(place), "--interval", "0.2"])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
