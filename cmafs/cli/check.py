@@ -126,10 +126,9 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
         known = ", ".join(board.name for board in bundled())
         raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}")
     kernels = _kernels(args.kernel or MachineOptions.kernel)
-    config = _config(args.config)
-    files = tuple(item for item in args.config if "=" not in item)
+    config, files, ignore = _config(args.config), _config_files(args.config), _codes(args)
     return [
-        _Job(board, MachineOptions.chosen(args, dts=board, kernel=kernel, config=config), _codes(args), files)
+        _Job(board, MachineOptions.chosen(args, dts=board, kernel=kernel, config=config), ignore, files)
         for board in boards
         for kernel in kernels
     ]
@@ -147,10 +146,9 @@ def _jobs_of_loaded(args: argparse.Namespace) -> list[_Job]:
     except ValueError as error:  # BadSnapshot, BadOption, DtError
         raise CommandFailed(str(error)) from None
     kernels = _kernels(args.kernel or options.kernel)
-    files = tuple(item for item in args.config if "=" not in item)
+    files, ignore = _config_files(args.config), _codes(args)
     return [
-        _Job(args.load, replace(options, kernel=kernel), _codes(args), files, loaded=True)
-        for kernel in kernels
+        _Job(args.load, replace(options, kernel=kernel), ignore, files, loaded=True) for kernel in kernels
     ]
 
 
@@ -163,6 +161,11 @@ def _kernels(text: str) -> list[str]:
     except ValueError as error:  # UnknownKernel
         raise CommandFailed(str(error)) from None
     return kernels
+
+
+def _config_files(given: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``--config`` that are files or names, not lines."""
+    return tuple(item for item in given if "=" not in item)
 
 
 def _config(given: Sequence[str]) -> tuple[str, ...]:

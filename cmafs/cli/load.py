@@ -23,7 +23,7 @@ from cmafs.fs.cma_debug import directory_name
 from cmafs.fs.sim.snapshot import MAGIC, MAX_FILE, parse
 from cmafs.init.options import MachineOptions
 from cmafs.of.base import DtError
-from cmafs.of.fdt import load, open_named, unflatten
+from cmafs.of.fdt import load, read_named, unflatten
 from cmafs.replay.board import board_options, board_tree
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def tree_of(file: str, overlays: Sequence[str]) -> DeviceTree:
 
 def _snapshot(file: str) -> Loaded:
     try:
-        with open_named(file) as opened:
-            found = parse(opened.read(MAX_FILE))
+        found = parse(read_named(file, MAX_FILE))
     except ValueError as error:
         raise api.BadSnapshot(f"{file}: {error}") from None
     return Loaded(found.options, unflatten(found.source, found.tree))
@@ -84,9 +83,8 @@ def _is_snapshot(file: str) -> bool:
     if Path(file).is_dir() or is_tar(file):
         return False
     try:
-        with open_named(file) as opened:
-            if opened.read(len(MAGIC)) == MAGIC:
-                return True
+        if read_named(file, len(MAGIC)) == MAGIC:
+            return True
     except OSError as error:
         raise api.BadSnapshot(f"{file}: {error.strerror}") from None
     raise api.BadSnapshot(f"{file}: not a snapshot of cmafs, and no tar of `cmafs record`")
