@@ -104,8 +104,11 @@ def ctl_main(args: argparse.Namespace) -> int:
 
 def dmesg_main(args: argparse.Namespace) -> int:
     """Print the records of the machine's dev/kmsg."""
-    from cmafs.run.dmesg import main
+    from cmafs.run.dmesg import LEVELS, main
 
+    for level in args.level.split(",") if args.level else ():
+        if level not in LEVELS:
+            raise CommandFailed(f"dmesg: unknown level '{level}': known are {', '.join(LEVELS)}", 2)
     file = door(args.mountpoint, "dmesg")
     booted = file.stat().st_mtime
     options = [f"--{name}" for name in ("read-clear", "follow", "ctime", "human", "decode")]

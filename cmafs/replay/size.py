@@ -68,6 +68,11 @@ class Requests:
         return Trial(pool.count, tried.refused, pool.available_count, pool.maxchunk(), tried.peak, reach)
 
     @property
+    def allocations(self) -> int:
+        """How many requests there are."""
+        return sum(event.kind == ALLOC for event in self.events)
+
+    @property
     def largest(self) -> int:
         """Pages of the largest request."""
         return max((event.pages or 0 for event in self.events if event.kind == ALLOC), default=0)
