@@ -52,6 +52,14 @@ class Area:
         return [hole for one in self.ranges for hole in one.holes()]
 
 
+def is_directory_of(directory: str, area: str) -> bool:
+    """Whether debugfs calls an area so: by its name, up to 5.15 with ``cma-`` before it in 15 bytes.
+
+    Source: ``mm/cma_debug.c:cma_debugfs_add_one()@v5.10``.
+    """
+    return directory in (area, f"cma-{area}"[:15])
+
+
 def read_areas(root: Root) -> list[Area]:
     """The areas of a board, by name. Raises RootError, also if it shows none."""
     for place in PLACES:
