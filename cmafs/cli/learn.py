@@ -152,10 +152,10 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     from cmafs.init.options import BadOption, MachineOptions
 
     try:
-        MachineOptions.named(**dict(lesson.machine))
+        MachineOptions.named(**lesson.machine)
     except BadOption as error:
         raise CommandFailed(f"{path}: machine: {error}") from None
-    for option, value in dict(lesson.machine).items():
+    for option, value in lesson.machine.items():
         if args.load is None and getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:
