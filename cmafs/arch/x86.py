@@ -26,8 +26,8 @@ def reserve(boot: EarlyBoot) -> int:
     at the top).
     """
     memblock = boot.memblock
-    for value in filter(None, boot.params.values("mem")):
-        limit, _ = memparse(value)
+    limits = [memparse(value)[0] for value in boot.params.values("mem") if value]
+    for limit in limits:
         memblock.remove(limit, (1 << 64) - 1 - limit)  # parse_memopt(): an address, not an amount
     boot.scan_reserved_mem()
     if boot.scan.parent() is not None:
@@ -35,7 +35,23 @@ def reserve(boot: EarlyBoot) -> int:
     numa_emulation(boot, _SZ_4G)
     end = memblock.end_of_dram()
     memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
+    if limits:
+        _relocate_initrd(boot)
     return _PAGE_OFFSET
+
+
+def _relocate_initrd(boot: EarlyBoot) -> None:
+    """``relocate_initrd()``: what ``mem=`` leaves without memory moves to the top of the memory that is left.
+
+    The tree does not say which of its reservations is the initrd; nothing else lies so high, since boot
+    loaders put it there. Source: ``arch/x86/kernel/setup.c:reserve_initrd()@v6.12``.
+    """
+    memblock = boot.memblock
+    end = memblock.end_of_dram()
+    for beyond in [region for region in memblock.reserved if region.end > end]:
+        size = -(-beyond.size // _PAGE_SIZE) * _PAGE_SIZE
+        if memblock.phys_alloc_range(size, _PAGE_SIZE, 0, end):
+            memblock.phys_free(beyond.base, beyond.size)
 
 
 def dma_phys_limit(boot: EarlyBoot) -> int:
