@@ -25,7 +25,7 @@ def cma_request(
     magic: int = CMA_MAGIC,
     v1: bool = False,
 ) -> bytes:
-    """``struct cma_alloc_request`` as programs fill it in; v1 has a field for the device, one for the kind."""
+    """``struct cma_alloc_request`` as programs fill it in; v1 has a field for device and one for kind."""
     if v1:
         name, _, kind = spec.partition(b"/")
         return struct.pack("<I17s17sHQQQ", magic, name, kind, 0, size, alignment, 0)

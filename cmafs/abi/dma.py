@@ -23,6 +23,8 @@ class DmaAbi:
     (``arch/arm/mm/dma-mapping.c:__alloc_from_contiguous()@v5.10``, V; ae626eb97376, P).
     ``zones_by_mask``: a fallback page out of the device's reach is sought again in a lower zone (4.16, M).
     ``pool_grows``: the atomic pool doubles once less than its first size is free (5.8, V 5.10 ``pool.c``).
+    ``knows_noncoherent``: ``dma-noncoherent`` undoes what a bus says (not in 5.10, V 6.1
+    ``drivers/of/address.c:of_dma_is_coherent()``).
     ``four_arguments``: dma_alloc_from_contiguous() takes (dev, size, dma_handle, gfp): only seeds/000.
     """
 
@@ -31,6 +33,7 @@ class DmaAbi:
     falls_back: frozenset[str] = frozenset({"x86_64"})
     zones_by_mask: bool = False
     pool_grows: bool = False
+    knows_noncoherent: bool = False
     four_arguments: bool = False
 
 
@@ -40,7 +43,7 @@ ROWS = rows_from(
         "4.19": {"falls_back": frozenset({"x86_64", "arm64"}), "zones_by_mask": True},
         "5.4": {"default_area_serves_single_pages": False},
         "5.10": {"node_areas": ("pernuma",), "pool_grows": True},
-        "6.1": {"falls_back": frozenset({"x86_64", "arm64", "arm"})},
+        "6.1": {"falls_back": frozenset({"x86_64", "arm64", "arm"}), "knows_noncoherent": True},
         "6.6": {"node_areas": ("pernuma", "numa")},
         "7.2": {"node_areas": ("numa",)},
         "article": {"four_arguments": True},

@@ -90,16 +90,20 @@ def ctl_main(args: argparse.Namespace) -> int:
     verb = line.split(maxsplit=1)[0] if line.strip() else ""
     if not verb:
         raise CommandFailed("ctl: a verb is wanted, for example: spawn NAME anon SIZE", status=2)
+    before = _lines(log)
     try:
-        before = log.read_bytes().count(b"\n")
         with control.open("wb", buffering=0) as file:
             file.write(f"{line}\n".encode(errors="surrogateescape"))
     except OSError as error:
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        added = lines[before:] or lines[-1:]  # a full ring has as many lines as before
+        after = _lines(log)
+        added = after[len(before) :] or after[-1:]  # a full ring has as many lines as before
         reasons = [reason for reason in added if verb in reason.partition(": ")[0]]
         raise CommandFailed(reasons[-1] if reasons else f"{verb}: {error.strerror}") from None
     return 0
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").split("\n")[:-1] if log.exists() else []
 
 
 def dmesg_main(args: argparse.Namespace) -> int:
