@@ -228,6 +228,14 @@ def test_what_if_the_pool_were_smaller(tmp_path: Path, capsys: pytest.CaptureFix
     assert "laid out otherwise" in str(replayed(capsys, tmp_path, BODY, "--order", "4")["diverged"])
 
 
+def test_the_framework_of_2010_is_another_allocator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "capture").write_text("\n".join(BODY))
+    status, out, err = run(capsys, str(file), "--kernel", "2010")
+    assert (status, out) == (2, "") and "the framework of 2010 has no pool of this kind" in err
+
+
 def test_what_if_counts_in_pages_of_the_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """512 MiB are 8192 pages of 64 KiB: as many as a request of the capture asks for, and no more."""
     machine = ("--config", "CONFIG_ARM64_64K_PAGES=y", "--memory", "4G", "--cmdline", "cma=512M")

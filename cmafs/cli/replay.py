@@ -45,6 +45,7 @@ examples:
 """
 
 
+NOT_OF_2010 = "the framework of 2010 has no pool of this kind: name a release from 4.4 on"
 #: log2 of the pages that kernels can have.
 PAGE_SHIFTS = (12, 14, 16)
 
@@ -104,10 +105,12 @@ def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:
 
 def made(capture: Capture, areas: Areas) -> CmaAreas:
     """The areas by themselves. Raises CommandFailed."""
-    from cmafs.abi import UnknownKernel
+    from cmafs.abi import UnknownKernel, kernel_abi
     from cmafs.replay.machine import TooLarge, bare_areas
 
     try:
+        if kernel_abi(areas.kernel).boot.framework_2010:
+            raise CommandFailed(NOT_OF_2010)
         return bare_areas(areas.kernel, areas.geometries)
     except UnknownKernel as error:
         raise CommandFailed(str(error)) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.cli.options import CommandFailed, Commands, boot_from, size_given
-from cmafs.cli.replay import placed
+from cmafs.cli.replay import NOT_OF_2010, placed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -109,7 +109,7 @@ def _place(args: argparse.Namespace) -> Place:
         args.config = [*args.config, _PAGE_CONFIG[args.page_size]]
     machine = boot_from(args, runs=False)
     if machine.booted.cma2010 is not None:
-        raise CommandFailed("the framework of 2010 has no pool of this kind: name a release from 4.4 on")
+        raise CommandFailed(NOT_OF_2010)
     shift = machine.booted.config.page_shift
     unit = size_given(args.unit, "--unit") or machine.booted.config.cma_min_alignment_bytes()
     if unit & (unit - 1) or not unit >> shift:
