@@ -22,7 +22,7 @@ from cmafs.init.task import Task
 from cmafs.mm.mmzone import RepeatedEvent
 from cmafs.mm.walk import migrate_pages_event
 from cmafs.trace.filter import FilterError, parse_filter
-from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
+from cmafs.trace.ring_buffer import RingBuffer
 from cmafs.trace.tracer import Tracer
 
 TRACING = "/sys/kernel/tracing"
@@ -338,13 +338,15 @@ def test_enable_files(traced: Traced) -> None:
 
 
 def test_set_event(traced: Traced) -> None:
-    assert traced.read("available_events").split()[:4] == [
-        f"cma:cma_{name}" for name in ("alloc_busy_retry", "alloc_finish", "alloc_start", "release")
+    assert traced.read("available_events").split() == [
+        "migrate:mm_migrate_pages",
+        "page_isolation:test_pages_isolated",
+        *(f"cma:cma_{name}" for name in ("alloc_busy_retry", "alloc_finish", "alloc_start", "release")),
     ]
     traced.write("set_event", "cma:cma_release\n")
     assert traced.read("set_event") == "cma:cma_release\n"
     traced.append("set_event", "migrate\n")
-    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+    assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
     traced.append("set_event", "!migrate:*\n")
     assert traced.read("set_event") == "cma:cma_release\n"
     refused_with(errno.EINVAL, traced.append, "set_event", "nosuch\n")
@@ -397,7 +399,8 @@ def test_marker_and_tracing_on(traced: Traced) -> None:
     assert traced.read("tracing_on") == "1\n"
     refused_with(errno.EINVAL, traced.write, "tracing_on", "x")
     refused_with(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
-    assert traced.write("trace_marker", "x" * 3000) == 1024
+    assert traced.write("trace_marker", "x" * 3000) == 3000
+    assert traced.write("trace_marker", "x" * 5000) == 4054  # T 6.12
     marker = traced.calls.open(f"{TRACING}/trace_marker", os.O_WRONLY)
     refused_with(errno.ESPIPE, traced.calls.lseek, marker, 0)
 
@@ -468,7 +471,7 @@ def test_buffer_size(kernel: str, sizes: tuple[str, str]) -> None:
 def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
     traced.write("buffer_size_kb", "1")  # two pages
     record = 16 + 3 + 2  # struct print_entry, the text, newline and zero
-    per_page = BUF_PAGE_SIZE // (-(-record // 4) * 4 + 4)
+    per_page = 4080 // (-(-record // 4) * 4 + 4)
     for index in range(3 * per_page + 1):
         traced.write("trace_marker", f"{index:03}")
     left = per_page + 1
@@ -482,7 +485,7 @@ def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
 @pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 40_009])
 @pytest.mark.parametrize("before", [0, 1, 300])
 def test_many_records_at_once_are_as_one_by_one(lengths: list[int], count: int, before: int) -> None:
-    one, many = RingBuffer[int](5 * BUF_PAGE_SIZE), RingBuffer[int](5 * BUF_PAGE_SIZE)
+    one, many = RingBuffer[int](5 * 4080), RingBuffer[int](5 * 4080)
     for ring in (one, many):
         for index in range(before):
             ring.write(0, 50, -index)
@@ -597,7 +600,7 @@ def test_modes_and_the_second_place(traced: Traced) -> None:
 
 def test_events_from_the_command_line() -> None:
     traced = Traced("6.12", "cma=16M trace_event=cma:cma_release,migrate")
-    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+    assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
 
 
 @pytest.mark.parametrize("kernel", list(RELEASES))
