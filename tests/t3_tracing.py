@@ -32,8 +32,8 @@ ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
 class Traced(Files):
     """A booted machine and its tracing directory."""
 
-    def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M") -> None:
-        super().__init__(boot(tree_of(), kernel, cmdline), TRACING)
+    def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M", *config: str) -> None:
+        super().__init__(boot(tree_of(), kernel, cmdline, config=config), TRACING)
 
     def alloc(self, pages: int) -> None:
         self.calls.write_file(ALLOC, f"{pages}\n".encode())
@@ -677,3 +677,48 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
         assert traced.write("current_tracer", text) == len(text)
     for text in ("function", "", "no", "nop x"):
         refused_with(errno.EINVAL, traced.write, "current_tracer", text)
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("5.10", False), ("6.1", True), ("6.12", True)])
+def test_blanks_before_the_name_of_a_tracer(kernel: str, taken: bool) -> None:
+    traced = Traced(kernel)
+    assert traced.write("current_tracer", "nop \n") == 5
+    if taken:
+        assert traced.write("current_tracer", " nop\n") == 5
+    else:
+        refused_with(errno.EINVAL, traced.write, "current_tracer", " nop\n")
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("6.1", 1024), ("6.6", 1024), ("6.12", 4054), ("7.2", 4054)])
+def test_what_a_marker_takes(kernel: str, taken: int) -> None:
+    traced = Traced(kernel)
+    assert traced.write("trace_marker", "x" * 5000) == taken
+    assert traced.read("trace").endswith(": " + "x" * taken + "\n")
+
+
+def test_a_marker_is_shown_up_to_its_nul_and_the_newline_with_it(traced: Traced) -> None:
+    traced.write("trace_marker", "a\0b\n")
+    traced.write("trace_marker", "c")
+    (line,) = traced.lines()
+    assert re.sub(r" +\S+ +\[000\] \S+ +0\.000000", " TASK", line) == (
+        " TASK: tracing_mark_write: a TASK: tracing_mark_write: c"
+    )
+
+
+def test_a_size_of_the_buffer_that_wraps(traced: Traced) -> None:
+    """T 6.12: the largest number is no number of pages any more, and two pages are the least."""
+    traced.write("buffer_size_kb", f"{(1 << 64) - 1}\n")
+    assert traced.read("buffer_size_kb") == "7\n"
+
+
+def test_an_error_without_words_of_its_own(traced: Traced) -> None:
+    with pytest.raises(OSError):
+        traced.write("events/cma/cma_release/filter", "count == 1 && == 2\n")
+    assert "event filter parse error: error: Error\n" in traced.read("error_log")
+
+
+def test_pages_of_64_kib_make_larger_pieces_of_the_buffer() -> None:
+    traced = Traced("6.12", "cma=512M", "CONFIG_ARM64_64K_PAGES=y")
+    for size, shown in (("1", 127), ("200", 255)):
+        traced.write("buffer_size_kb", size)
+        assert traced.read("buffer_size_kb") == f"{shown}\n"
