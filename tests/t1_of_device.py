@@ -88,3 +88,25 @@ def test_a_device_is_coherent_and_on_a_node_as_its_bus_is(tmp_path: Path, kernel
     names = ("1000.plain", "2000.apart", "3000.alone")
     assert [devices[name].dma_coherent for name in names] == [True, kept, False]
     assert [devices[name].numa_node for name in names] == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("buses", "reached"),
+    [
+        (("", ""), (False, False)),
+        (("", "dma-ranges;"), (False, False)),
+        (("dma-ranges;", ""), (False, True)),
+        (("dma-ranges;", "dma-ranges;"), (True, True)),
+    ],
+)
+def test_buses_on_the_way_to_dma_ranges(
+    tmp_path: Path, buses: tuple[str, str], reached: tuple[bool, bool]
+) -> None:
+    """of_dma_get_range(): above a device the first bus may lack them, before 5.10 none may."""
+    extra = 'leaf@1000 { compatible = "x"; reg = <0x1000 4>; };'
+    for name, ranges in (("c", buses[1]), ("b", buses[0]), ("a", "dma-ranges = <0 0 0x40000000>;")):
+        cells = "#address-cells = <1>; #size-cells = <1>; ranges;"
+        extra = f'{name} {{ compatible = "simple-bus"; {cells} {ranges} {extra} }};'
+    tree = write_tree(tmp_path, extra)
+    found = tuple(bool(boot(tree, kernel).devices["1000.leaf"].dma_range_map) for kernel in ("5.4", "6.12"))
+    assert found == reached

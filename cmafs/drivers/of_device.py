@@ -60,7 +60,8 @@ def _wants_memory(node: DeviceNode) -> bool:
 
 
 def _new_device(machine: DriverMachine, node: DeviceNode, name: str, index: int) -> Device:
-    regions = tuple(BusDmaRegion(*found) for found in of_dma_get_range(node))
+    ranges = of_dma_get_range(node, machine.abi.dma.bus_may_lack_dma_ranges)
+    regions = tuple(BusDmaRegion(*found) for found in ranges)
     device = Device(machine, name, of_node=node, region_index=index, dma_range_map=regions)
     if regions:
         device.bus_dma_limit = max(region.dma_start + region.size - 1 for region in regions)
