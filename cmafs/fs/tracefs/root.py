@@ -91,7 +91,8 @@ class TracingFiles:
         add_events(directory, self.machine, self.tracer, self.array, both, read)
 
     def _set_tracer(self, data: bytes) -> int:
-        """``tracing_set_trace_write()``: there is only nop."""
+        """``tracing_set_trace_write()``: there is only nop; also who fails gives the ring its size."""
+        self.array.expand()
         name = c_string(data[:MAX_TRACER_SIZE])
         if (name.strip(SPACE) if self.tracer.abi.strips_tracer else name.rstrip(SPACE)) != "nop":
             fail(errno.EINVAL)
@@ -225,6 +226,7 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
         if name.replace("-", "_") == "trace_buf_size":
             top.buf_size = memparse(value)[0] or top.buf_size
         elif name.replace("-", "_") == "trace_event":
+            top.expand()  # setup_trace_event()
             for event in value.split(","):
                 set_clr_event(tracer, top, event, True)
 
