@@ -743,6 +743,8 @@ def test_nobody_to_move_is_an_event_too(traced: Traced) -> None:
         ("6.12", "events/cma/cma_release/enable", "2", False),
         ("6.1", "events/cma/cma_release/enable", "2", True),
         ("6.12", "current_tracer", "foo", True),
+        ("6.12", "buffer_size_kb", "99999999999", True),
+        ("6.12", "buffer_size_kb", "0", False),
         ("6.12", "tracing_on", "0", False),
         ("6.12", "trace_marker", "x", False),
         ("6.12", "events/cma/cma_release/filter", "0", False),

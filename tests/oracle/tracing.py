@@ -94,9 +94,7 @@ def expression(rng: random.Random) -> str:
         )
     special = rng.random()
     if special < 0.08:
-        text = rng.choice(
-            ("0", "none", "", " ", "1", "\n", "0 ", "00", "()", "(", ")", "!", "a", "name", "name ==", "== 1")
-        )
+        text = rng.choice(_TEXTS)
     elif special < 0.12:
         place = rng.randrange(len(text) + 1)
         text = text[:place] + rng.choice("()!&|'\"~ =x0\t\0") + text[place:]

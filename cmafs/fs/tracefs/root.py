@@ -129,6 +129,8 @@ class TracingFiles:
             fail(errno.EINVAL)
         size = c_integer(kib << 10, bits, signed=False)
         ring = self.array.ring
+        if not self.array.expanded:  # also if there is no memory for it
+            self.array.resize(ring.size)
         need_memory(self.machine, self.tracer, ring.pages_of(size) * ring.capacity, self.array)
         self.array.resize(size)
         return len(data)
