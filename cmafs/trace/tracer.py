@@ -115,10 +115,12 @@ class Tracer:
         self.arrays.remove(array)
         self.on_change()
 
+    def update_buffers(self, array: TraceArray) -> None:
+        """``tracing_update_buffers()``: whoever is about to switch events gives the ring its size."""
+        (array if self.abi.expands_each else self.arrays[0]).expand()
+
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
-        if on:
-            array.expand()
+        """``__ftrace_set_clr_event()``: switch events."""
         for file in files:
             file.enabled = on
         self.on_change()
