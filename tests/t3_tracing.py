@@ -17,6 +17,7 @@ from trace_support import Shell, differences, transcripts
 
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
+from cmafs.api import Machine
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
@@ -678,6 +679,18 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
         assert traced.write("current_tracer", text) == len(text)
     for text in ("function", "", "no", "nop x"):
         refused_with(errno.EINVAL, traced.write, "current_tracer", text)
+
+
+@pytest.mark.parametrize(("arch", "digits"), [("arm", 8), ("arm64", 16)])
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12"])
+def test_a_pointer_is_as_wide_as_a_word(kernel: str, arch: str, digits: int) -> None:
+    """%p, whether it is hashed or not."""
+    machine = Machine.boot(kernel=kernel, arch=arch, cmdline="cma=16M")
+    machine.write("/sys/kernel/debug/tracing/events/cma/enable", "1")
+    (area,) = machine.listdir("/sys/kernel/debug/cma")
+    machine.write(f"/sys/kernel/debug/cma/{area}/alloc", "4")
+    pointer = re.search(r" page=(\w+) ", machine.read_text("/sys/kernel/debug/tracing/trace"))
+    assert pointer is not None and len(pointer[1]) == digits
 
 
 @pytest.mark.parametrize(("kernel", "taken"), [("5.10", False), ("6.1", True), ("6.12", True)])

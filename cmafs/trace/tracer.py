@@ -215,9 +215,11 @@ class Tracer:
         return f"{head}{entry.event.name}: {entry.event.text(values)}\n"
 
     def page_pointer(self, pfn: int) -> str:
-        """``%p`` of a page: as in the log, or plain; 0 is no page."""
-        address = page_address(pfn or None)
-        return self._hash_ptr(address) if self.abi.hashes_pointers or not address else f"{address:016x}"
+        """``%p`` of a page: as in the log, or plain, as wide as a word; 0 is no page."""
+        address, bits = page_address(pfn or None), self.word.bits
+        if self.abi.hashes_pointers or not address:
+            return self._hash_ptr(address)
+        return f"{address & ((1 << bits) - 1):0{bits // 4}x}"
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""
