@@ -768,3 +768,13 @@ def test_what_gives_the_buffer_its_size(kernel: str, path: str, text: str, expan
     with contextlib.suppress(OSError):
         traced.write(path, text)
     assert ("expanded" not in traced.read("buffer_size_kb")) is expanded
+
+
+def test_a_filter_is_read_at_once_or_in_part(traced: Traced) -> None:
+    """T 7.2: from elsewhere than the start there is nothing to read."""
+    for name in ("events/cma/filter", "events/cma/cma_release/filter"):
+        fd = traced.calls.open(f"{TRACING}/{name}", O_RDONLY)
+        whole = traced.read(name).encode()
+        assert traced.calls.pread(fd, 100, 1) == b""
+        assert (traced.calls.read(fd, 2), traced.calls.read(fd, 2)) == (whole[:2], b"")
+        traced.calls.close(fd)

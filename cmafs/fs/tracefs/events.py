@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
-from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.fs.seq_file import SeqFile, SeqOperations, truncates
 from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
 from cmafs.trace.filter import FilterError
@@ -56,6 +56,14 @@ def state(files: list[TraceEventFile]) -> bytes:
     """``enable``: 0, 1, or X where some are on and some are off."""
     states = {file.enabled for file in files}
     return b"X\n" if len(states) > 1 else b"1\n" if True in states else b"0\n"
+
+
+class FilterFile(SeqFile):
+    """An open ``filter``: a read from elsewhere than the start is at its end (``event_filter_read()``)."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """At most ``size`` bytes, if from the start."""
+        return b"" if offset else super().read(size, 0)
 
 
 @dataclass(eq=False)
@@ -117,7 +125,7 @@ class EventFiles:
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_filter, file))
 
-        return SeqOperations(show, store)
+        return SeqOperations(show, store, kind=FilterFile)
 
     def system_filter(self, system: Subsystem) -> SeqOperations:
         """The ``filter`` file of a group."""
@@ -125,7 +133,7 @@ class EventFiles:
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_subsystem_filter, system))
 
-        return SeqOperations(_SYSTEM_FILTER.encode, store)
+        return SeqOperations(_SYSTEM_FILTER.encode, store, kind=FilterFile)
 
     def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
         """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
