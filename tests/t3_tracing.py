@@ -457,7 +457,10 @@ def test_time_stamps(traced: Traced) -> None:
     assert "] .....  1234.567891: tracing" in traced.lines()[0]
 
 
-@pytest.mark.parametrize(("kernel", "sizes"), [("6.12", ("103", "4099")), ("6.1", ("100", "4096"))])
+@pytest.mark.parametrize(
+    ("kernel", "sizes"),
+    [("6.12", ("103", "4099")), ("6.1.192", ("103", "4099")), ("6.1.20", ("100", "4096"))],
+)
 def test_buffer_size(kernel: str, sizes: tuple[str, str]) -> None:
     traced = Traced(kernel, "cma=16M trace_buf_size=4M")
     assert traced.read("buffer_size_kb") == "7 (expanded: 4096)\n"
@@ -778,3 +781,13 @@ def test_a_filter_is_read_at_once_or_in_part(traced: Traced) -> None:
         assert traced.calls.pread(fd, 100, 1) == b""
         assert (traced.calls.read(fd, 2), traced.calls.read(fd, 2)) == (whole[:2], b"")
         traced.calls.close(fd)
+
+
+def test_the_error_log_of_old_kernels_has_fixed_lines() -> None:
+    """T 5.10: the command is cut, with its newline, and the caret's place is a byte."""
+    command = "count == 'x" + " " * 300
+    with pytest.raises(OSError):
+        (old := Traced("5.10")).write("events/cma/cma_release/filter", f"{command}'\n")
+    (line,) = old.read("error_log").splitlines()[1:]
+    assert line.startswith("  Command: count == 'x  ") and line.endswith(" ^") and "'\n" not in line
+    assert line.index("^") == 254 + len("  Command: ") + 10

@@ -172,13 +172,16 @@ class TraceAbi:
     ``counts_entries``: the header says how many entries there are; not in 4.15 (T 4.15.0, T 4.19.72).
     ``restricts_directories``: directories are 0750 (5.17, 49d67e445742, in the stable releases of November
     2021, P; T 5.4.286, not 5.15.0); those of events no more once eventfs has them (6.6, T).
-    ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.8, P; H).
+    ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.6, P 6d98a0f2ac3c; in stable
+    releases of October 2023, P; T 5.10.223, V 6.1.192).
     ``marker_bytes``: TRACE_MARKER_MAX_SIZE, what one write to trace_marker may bring (6.8, P 8ec90be7f15f; V
     6.12), before TRACE_BUF_SIZE (V 6.1).
     ``strips_tracer``: blanks before the name of a tracer are no part of it (V 6.1, not 5.10).
     ``expands_each``: what switches events gives the ring of their own array its size, else the top one's, and
     ``enable`` of one event only after its number was found good (6.7, P a1f157c7a3bb; V 6.12, not 6.1).
     ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
+    ``error_log_bytes``: MAX_FILTER_STR_VAL, what the command and its newlines are cut to there, and the place
+    is an u8 (T 5.10); 0: not cut (V 6.1).
     ``filter_globs``: ``~`` takes whole globs (4.10, P 60f1d5e3bac4; not in 4.9, V 4.18).
     ``filter_index``: after ``~`` what begins with a digit is no pattern (5.1, P f79b3f338564; not in 4.18,
     V 5.10.13).
@@ -200,6 +203,7 @@ class TraceAbi:
     strips_tracer: bool
     expands_each: bool
     error_log: bool
+    error_log_bytes: int
     filter_globs: bool
     filter_index: bool
 
@@ -237,6 +241,7 @@ ROWS = rows_from(
         strips_tracer=False,
         expands_each=False,
         error_log=False,
+        error_log_bytes=256,
         filter_globs=False,
         filter_index=False,
     ),
@@ -265,6 +270,7 @@ ROWS = rows_from(
             "hashes_pointers": False,
         },
         "5.10.80": _RESTRICTED,
+        "5.10.199": {"size_in_subbuffers": True},
         "5.15": {
             "events": _with_walk(_cma_from_5_13(231), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "hashes_pointers": True,
@@ -272,18 +278,22 @@ ROWS = rows_from(
             "column_heads": _HEADER_5_15,
         },
         "5.15.3": _RESTRICTED,
+        "5.15.136": {"size_in_subbuffers": True},
         "6.1": {
             "events": _with_walk(_cma_from_5_13(260), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "column_heads": _HEADER_5_15.replace("irqs-off", "irqs-off/BH-disabled"),
             **_RESTRICTED,
             "restricts_others": True,
             "strips_tracer": True,
+            "error_log_bytes": 0,
         },
+        "6.1.59": {"size_in_subbuffers": True},
         "6.6": {
             "events": _with_walk(
                 _cma_from_5_13(265, errorno=True), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")
             ),
             "char_signed": False,
+            "size_in_subbuffers": True,
             "restricts_event_directories": False,
         },
         "6.12": {
@@ -292,7 +302,6 @@ ROWS = rows_from(
                 _SUCCEEDED + _THP + _SPLIT,
                 (*_PINNED_REASON, "demotion", "damon"),
             ),
-            "size_in_subbuffers": True,
             "marker_bytes": 4096,
             "expands_each": True,
         },

@@ -197,6 +197,10 @@ _MASKS = (
     (re.compile(r"page=(\(_*ptrval_*\)|(0x)?[0-9a-f]+)"), "page=P"),
     (re.compile(r"^\[ *\d+\.\d{6}\] (?=event filter parse error: )", re.MULTILINE), "[TIME] "),
     (re.compile(r"^ID: \d+$", re.MULTILINE), "ID: N"),
+    # a page of the recorder's own may lie in an area
+    (re.compile(r"nr_succeeded=\d+"), "nr_succeeded=N"),
+    # how far the free block behind the range reaches: its end may rest on a per-CPU list (docs/exceptions.md)
+    (re.compile(r"fin_pfn=\S+ ret=success"), "fin_pfn=F ret=success"),
 )
 
 
