@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cmafs.replay.capture import ALLOC, Event
-from cmafs.replay.machine import MAX_SPAN, TooLarge, bare_areas
+from cmafs.replay.machine import MAX_PAGES, TooLarge, bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool
 from cmafs.replay.survey import Geometry, Unseen
 from cmafs.replay.whatif import WhatIf
@@ -93,8 +93,8 @@ def smallest_pool(
     Raises TooLarge.
     """
     unlimited = _unlimited(wanted)
-    if unlimited.reach > MAX_SPAN - unit:
-        raise TooLarge(unlimited.reach)
+    if unlimited.reach > MAX_PAGES - unit:
+        raise TooLarge("an area of", unlimited.reach, MAX_PAGES)
     low, high = -(-max(unlimited.peak, wanted.largest) // unit), -(-unlimited.reach // unit)
     low, high = max(low, 1), max(high, 1)
     total = high - low + 1
