@@ -76,9 +76,13 @@ class _Preceded:
 
 
 def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise."""
+    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise.
+
+    ctypes makes an ArgumentError of it, the interpreter a SystemError where it loses it; nothing else here
+    raises these.
+    """
     while error is not None:
-        if isinstance(error, MemoryError):
+        if isinstance(error, (MemoryError, SystemError, ctypes.ArgumentError)):
             return True
         error = error.__context__
     return False
