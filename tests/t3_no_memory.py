@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -150,3 +151,25 @@ def test_whole_or_not_at_all(handlers: Handlers, path: bytes, data: bytes) -> No
         for many in (1, MANY):
             wrong = in_a_fork(partial(short, number, many))
             assert not wrong, (number, many, wrong)
+
+
+@pytest.mark.parametrize("many", [1, 3, 10, 1000])
+def test_the_end_needs_no_memory(monkeypatch: pytest.MonkeyPatch, handlers: Handlers, many: int) -> None:
+    """A mount that has no memory to say so ends, too."""
+    killed: list[int] = [0]
+
+    def kill(_pid: int, number: int) -> None:
+        killed[0] = number
+
+    monkeypatch.setattr(os, "kill", kill)
+    for first in range(40):
+        mount = FuseMount(handlers.machine.root, handlers.machine.vfs, "/", lambda: None, str)
+        killed[0], error = 0, MemoryError()
+        _testcapi.set_nomemory(first, first + many)
+        try:
+            mount.failed(error)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        assert killed[0] == signal.SIGTERM, first
