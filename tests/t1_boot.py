@@ -88,23 +88,31 @@ def test_cma_without_text() -> None:
     assert areas(machine)[0][2] == 16 * M
 
 
-BIG_PC = pc((0x100000, 0xBFF00000), (4 * G, G))
+BIG_PC = pc((0x100000, 0xBFEE0000), (4 * G, G))
+#: All of its low memory is mapped by pages of 1 GiB and 2 MiB, whose tables the image has room for.
+EVEN_PC = pc((0x100000, 0xBFF00000), (4 * G, G))
+#: The range of the buffer for tables spans a hole, so that it may not be used for that range's own.
+HOLED_PC = pc((0x100000, 0x77700000), (0x7B800000, 0x447E0000))
 
 
 @pytest.mark.parametrize(
-    ("kernel", "cmdline", "base"),
+    ("tree", "kernel", "cmdline", "base"),
     [
-        ("5.10", "cma=64M", 5 * G - 68 * M),
-        ("6.1", "cma=64M", 4 * G),
-        ("6.12", "cma=64M", 4 * G),
-        ("7.2", "cma=64M", 4 * G),
-        ("6.12", "cma=64M@0-4G", 3 * G - 64 * M),
-        ("6.12", "cma=2G", G),
-        ("7.2", "cma=2G", G),
+        (BIG_PC, "5.10", "cma=64M", 5 * G - 68 * M),
+        (EVEN_PC, "5.10", "cma=64M", 5 * G - 64 * M),
+        (BIG_PC, "6.1", "cma=64M", 4 * G),
+        (BIG_PC, "6.12", "cma=64M", 4 * G),
+        (BIG_PC, "7.2", "cma=64M", 4 * G),
+        (BIG_PC, "6.12", "cma=64M@0-4G", 3 * G - 66 * M),
+        (EVEN_PC, "6.12", "cma=64M@0-4G", 3 * G - 64 * M),
+        (EVEN_PC, "6.12", "cma=2G", G),
+        (EVEN_PC, "7.2", "cma=2G", G),
+        (HOLED_PC, "7.2", "cma=16M", 0xBEC00000),
+        (pc((0x100000, 0xBFEE0000)), "7.2", "cma=16M", 0xBEE00000),
     ],
 )
-def test_above_4_gib(kernel: str, cmdline: str, base: int) -> None:
-    assert areas(boot(BIG_PC, kernel, cmdline, "x86_64"))[0][1] == base
+def test_page_tables_of_the_linear_map(tree: str, kernel: str, cmdline: str, base: int) -> None:
+    assert areas(boot(tree, kernel, cmdline, "x86_64"))[0][1] == base
 
 
 def test_pernuma_and_numa() -> None:
