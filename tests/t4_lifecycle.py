@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import Mount
 from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, eventually, gone, mounts, processes
-from soak_support import SOAK
+from soak_support import HOURS
 
 from cmafs.mount import presence
 from cmafs.mount.mounts import mounted_at
 
 #: of test_many_machines_at_once
-MACHINES = 100 if SOAK else 12
+MACHINES = 100 if HOURS >= 1 else 12
 
 USED = "sys/kernel/debug/cma/reserved/used"
 
@@ -317,6 +317,7 @@ def test_mounts_and_unmounts_that_race(tmp_path: Path, fuse_device: None) -> Non
     assert eventually(lambda: not processes(str(place)))
 
 
+@pytest.mark.soak(2)
 def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
     """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""
     places = [tmp_path / f"m{index}" for index in range(MACHINES)]
