@@ -20,8 +20,9 @@ HOURS = float(os.environ.get("CMAFS_SOAK") or 0)
 SOAK = HOURS > 0
 #: How much of the time is shared out: the rest goes by until the last test has come to its end.
 SHARED = 0.88
-#: How many examples there are of the suite's: fewer where a few are enough (mutants.py).
-FACTOR = float(os.environ.get("CMAFS_EXAMPLES", "1"))
+#: How many examples at a time, of the suite's: fewer where a few are enough (mutants.py), or where a test is
+#: repeated.
+FACTOR = 0.1 if SOAK else float(os.environ.get("CMAFS_EXAMPLES", "1"))
 
 
 def load_profile() -> None:
@@ -33,7 +34,7 @@ def load_profile() -> None:
 
 def examples(number: int) -> settings:
     """A decorator: so many examples at a time."""
-    return settings(max_examples=round(number * FACTOR))
+    return settings(max_examples=max(round(number * FACTOR), 1))
 
 
 def new_seed(suite: int) -> int:
@@ -71,9 +72,10 @@ def _weight(item: pytest.Item) -> float:
 
 def _repeated(once: Callable[[], None], seconds: float) -> Callable[[], None]:
     def runtest() -> None:
-        end = time.monotonic() + seconds
-        once()
-        while time.monotonic() < end:
+        now = time.monotonic()
+        end, took = now + seconds, 0.0
+        while not took or now + took < end:
             once()
+            took, now = time.monotonic() - now, time.monotonic()
 
     return runtest

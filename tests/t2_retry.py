@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pytest
 from cma_support import debug_all
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mm_support import Booted, Listener, boot, layout, small
+from soak_support import examples
 
 from cmafs.lib.printk import Printk
 from cmafs.mm import cma_retry
@@ -88,7 +89,7 @@ REQUESTS = st.lists(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
 @given(tasks=TASKS, pins=PINS, requests=REQUESTS)
 def test_one_step_leaves_what_each_window_leaves(
     kernel: str,

@@ -17,7 +17,7 @@ from functools import partial
 
 import fuse
 import pytest
-from soak_support import new_seed
+from soak_support import SOAK, new_seed
 
 from cmafs.api import Machine
 from cmafs.mount.fuse_ops import FuseMount
@@ -25,7 +25,7 @@ from cmafs.mount.fuse_ops import FuseMount
 _testcapi = pytest.importorskip("_testcapi")
 
 #: Of its allocations that fail in turn, of each request.
-TRIES = 15
+TRIES = 2 if SOAK else 15
 #: Allocations that fail one after the other: CPython 3.11 itself goes round for ever where all do.
 MANY = 50
 SIZE = 1 << 16

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
-from run_support import CMAFS, resident
+from run_support import CMAFS, resident, server_of_run
 
 SHELLS = 16
 ROUNDS = 100  # of a shell between two looks at the clock
@@ -44,12 +43,6 @@ rm $books
 """
 
 
-def _server(pid: int) -> int:
-    """The bigger of the servers: the other one has only the names in /proc."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return max((int(child) for child in children if os.getsid(int(child)) == int(child)), key=resident)
-
-
 @pytest.mark.soak(6, seconds=10)  # three minutes of an hour
 def test_sixteen_shells(seconds: float) -> None:
     each = str(round(seconds / 2))
@@ -62,7 +55,7 @@ def test_sixteen_shells(seconds: float) -> None:
         for half in ("first", "second"):
             name, held, used, verify = process.stdout.readline().split()
             assert (name, held, verify) == (half, used, "ok")
-            sizes.append(resident(_server(process.pid)))
+            sizes.append(resident(server_of_run(process.pid)))
             process.stdin.write("go\n")
             process.stdin.flush()
         answered = process.stderr.read().split()

@@ -47,6 +47,9 @@ OPTIONS: Mapping[str, str | bool] = {
 #: Handlers that do without the generic guard around them, which takes half a microsecond.
 _HOT = frozenset(("open", "read", "write", "release"))
 
+#: What a lack of memory is, what ctypes makes of it, and what the interpreter says where it lost it.
+_NO_MEMORY = (MemoryError, ctypes.ArgumentError, SystemError)
+
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
 
@@ -76,16 +79,10 @@ class _Preceded:
 
 
 def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise.
-
-    ctypes makes an ArgumentError of it, the interpreter a SystemError where it loses it; nothing else here
-    raises these.
-    """
-    while error is not None:
-        if isinstance(error, (MemoryError, SystemError, ctypes.ArgumentError)):
-            return True
+    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise."""
+    while error is not None and not isinstance(error, _NO_MEMORY):
         error = error.__context__
-    return False
+    return error is not None
 
 
 class FuseMount:
@@ -160,6 +157,7 @@ class FuseMount:
             signal.signal(signal.SIGINT, before)
             self.feeders.stop()
         if self._starved:
+            self._report(explain(MemoryError()))
             raise MemoryError
 
     def _operations(self) -> Any:
@@ -197,24 +195,20 @@ class FuseMount:
     def failed(self, error: BaseException) -> None:
         """What no kernel answers: reported as a bug of ours, or, without memory, the end of this mount.
 
-        What was under way when memory ran out may be half done: nobody is to see such a machine. So no
-        request is answered from then on, whatever else fails here for lack of memory.
+        What was under way then may be half done: nobody is to see such a machine, whatever else fails here.
         """
-        if not _lacks_memory(error):
-            try:
+        try:
+            if not _lacks_memory(error):
                 self._report("".join(traceback.format_exception(error)))
                 return
-            except MemoryError as short:
-                error = short
-        first, self._starved = not self._starved, True
+        except MemoryError:
+            pass
+        self._starved = True
         self._end()
-        if first:
-            with contextlib.suppress(MemoryError):
-                self._report(explain(MemoryError()))
 
     def _unraisable(self, failure: Any) -> None:
         """A handler that failed where it could not catch it: in the making of its arguments."""
-        if issubclass(failure.exc_type, MemoryError):
+        if issubclass(failure.exc_type, _NO_MEMORY):
             self.failed(MemoryError())
         else:
             sys.__unraisablehook__(failure)
