@@ -22,7 +22,7 @@ from cmafs.init.task import Task
 from cmafs.mm.mmzone import RepeatedEvent
 from cmafs.mm.walk import migrate_pages_event
 from cmafs.trace.filter import FilterError, parse_filter
-from cmafs.trace.ring_buffer import BUF_PAGE_SIZE, RingBuffer
+from cmafs.trace.ring_buffer import RingBuffer
 from cmafs.trace.tracer import Tracer
 
 TRACING = "/sys/kernel/tracing"
@@ -32,8 +32,8 @@ ALLOC = "/sys/kernel/debug/cma/reserved/alloc"
 class Traced(Files):
     """A booted machine and its tracing directory."""
 
-    def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M") -> None:
-        super().__init__(boot(tree_of(), kernel, cmdline), TRACING)
+    def __init__(self, kernel: str = "6.12", cmdline: str = "cma=16M", *config: str) -> None:
+        super().__init__(boot(tree_of(), kernel, cmdline, config=config), TRACING)
 
     def alloc(self, pages: int) -> None:
         self.calls.write_file(ALLOC, f"{pages}\n".encode())
@@ -338,13 +338,15 @@ def test_enable_files(traced: Traced) -> None:
 
 
 def test_set_event(traced: Traced) -> None:
-    assert traced.read("available_events").split()[:4] == [
-        f"cma:cma_{name}" for name in ("alloc_busy_retry", "alloc_finish", "alloc_start", "release")
+    assert traced.read("available_events").split() == [
+        "migrate:mm_migrate_pages",
+        "page_isolation:test_pages_isolated",
+        *(f"cma:cma_{name}" for name in ("alloc_busy_retry", "alloc_finish", "alloc_start", "release")),
     ]
     traced.write("set_event", "cma:cma_release\n")
     assert traced.read("set_event") == "cma:cma_release\n"
     traced.append("set_event", "migrate\n")
-    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+    assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
     traced.append("set_event", "!migrate:*\n")
     assert traced.read("set_event") == "cma:cma_release\n"
     refused_with(errno.EINVAL, traced.append, "set_event", "nosuch\n")
@@ -397,7 +399,8 @@ def test_marker_and_tracing_on(traced: Traced) -> None:
     assert traced.read("tracing_on") == "1\n"
     refused_with(errno.EINVAL, traced.write, "tracing_on", "x")
     refused_with(errno.EINVAL, traced.calls.read_file, f"{TRACING}/trace_marker")
-    assert traced.write("trace_marker", "x" * 3000) == 1024
+    assert traced.write("trace_marker", "x" * 3000) == 3000
+    assert traced.write("trace_marker", "x" * 5000) == 4054  # T 6.12
     marker = traced.calls.open(f"{TRACING}/trace_marker", os.O_WRONLY)
     refused_with(errno.ESPIPE, traced.calls.lseek, marker, 0)
 
@@ -468,7 +471,7 @@ def test_buffer_size(kernel: str, sizes: tuple[str, str]) -> None:
 def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
     traced.write("buffer_size_kb", "1")  # two pages
     record = 16 + 3 + 2  # struct print_entry, the text, newline and zero
-    per_page = BUF_PAGE_SIZE // (-(-record // 4) * 4 + 4)
+    per_page = 4080 // (-(-record // 4) * 4 + 4)
     for index in range(3 * per_page + 1):
         traced.write("trace_marker", f"{index:03}")
     left = per_page + 1
@@ -482,7 +485,7 @@ def test_the_oldest_page_is_overwritten(traced: Traced) -> None:
 @pytest.mark.parametrize("count", [0, 1, 102, 103, 5000, 40_009])
 @pytest.mark.parametrize("before", [0, 1, 300])
 def test_many_records_at_once_are_as_one_by_one(lengths: list[int], count: int, before: int) -> None:
-    one, many = RingBuffer[int](5 * BUF_PAGE_SIZE), RingBuffer[int](5 * BUF_PAGE_SIZE)
+    one, many = RingBuffer[int](5 * 4080), RingBuffer[int](5 * 4080)
     for ring in (one, many):
         for index in range(before):
             ring.write(0, 50, -index)
@@ -597,7 +600,7 @@ def test_modes_and_the_second_place(traced: Traced) -> None:
 
 def test_events_from_the_command_line() -> None:
     traced = Traced("6.12", "cma=16M trace_event=cma:cma_release,migrate")
-    assert traced.read("set_event").split() == ["cma:cma_release", "migrate:mm_migrate_pages"]
+    assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
 
 
 @pytest.mark.parametrize("kernel", list(RELEASES))
@@ -674,3 +677,48 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
         assert traced.write("current_tracer", text) == len(text)
     for text in ("function", "", "no", "nop x"):
         refused_with(errno.EINVAL, traced.write, "current_tracer", text)
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("5.10", False), ("6.1", True), ("6.12", True)])
+def test_blanks_before_the_name_of_a_tracer(kernel: str, taken: bool) -> None:
+    traced = Traced(kernel)
+    assert traced.write("current_tracer", "nop \n") == 5
+    if taken:
+        assert traced.write("current_tracer", " nop\n") == 5
+    else:
+        refused_with(errno.EINVAL, traced.write, "current_tracer", " nop\n")
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("6.1", 1024), ("6.6", 1024), ("6.12", 4054), ("7.2", 4054)])
+def test_what_a_marker_takes(kernel: str, taken: int) -> None:
+    traced = Traced(kernel)
+    assert traced.write("trace_marker", "x" * 5000) == taken
+    assert traced.read("trace").endswith(": " + "x" * taken + "\n")
+
+
+def test_a_marker_is_shown_up_to_its_nul_and_the_newline_with_it(traced: Traced) -> None:
+    traced.write("trace_marker", "a\0b\n")
+    traced.write("trace_marker", "c")
+    (line,) = traced.lines()
+    assert re.sub(r" +\S+ +\[000\] \S+ +0\.000000", " TASK", line) == (
+        " TASK: tracing_mark_write: a TASK: tracing_mark_write: c"
+    )
+
+
+def test_a_size_of_the_buffer_that_wraps(traced: Traced) -> None:
+    """T 6.12: the largest number is no number of pages any more, and two pages are the least."""
+    traced.write("buffer_size_kb", f"{(1 << 64) - 1}\n")
+    assert traced.read("buffer_size_kb") == "7\n"
+
+
+def test_an_error_without_words_of_its_own(traced: Traced) -> None:
+    with pytest.raises(OSError):
+        traced.write("events/cma/cma_release/filter", "count == 1 && == 2\n")
+    assert "event filter parse error: error: Error\n" in traced.read("error_log")
+
+
+def test_pages_of_64_kib_make_larger_pieces_of_the_buffer() -> None:
+    traced = Traced("6.12", "cma=512M", "CONFIG_ARM64_64K_PAGES=y")
+    for size, shown in (("1", 127), ("200", 255)):
+        traced.write("buffer_size_kb", size)
+        assert traced.read("buffer_size_kb") == f"{shown}\n"

@@ -81,6 +81,7 @@ class TraceArray:
 
     word: Word
     abi: TraceAbi
+    page_size: int = 4096
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
@@ -88,7 +89,9 @@ class TraceArray:
     error_log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_ERRS_MAX))
 
     def __post_init__(self) -> None:
-        self.ring: RingBuffer[TraceEntry] = RingBuffer(self.buf_size if self.expanded else 1)
+        self.ring: RingBuffer[TraceEntry] = RingBuffer(
+            self.buf_size if self.expanded else 1, self.page_size, self.word.bits
+        )
         self.files = {event.name: TraceEventFile(event, self.word) for event in self.abi.events}
         systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
@@ -143,7 +146,7 @@ class TraceArray:
         """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
         caret = " " * (len("  Command: ") + pos) + "^"
-        what = f"event filter parse error: error: {error.message or 'Errno'}"
+        what = f"event filter parse error: error: {error.message or 'Error'}"
         self.error_log.append(f"[{stamp(ts)}] {what}\n  Command: {text}\n{caret}\n")
 
 

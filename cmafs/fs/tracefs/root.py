@@ -28,7 +28,7 @@ from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
-from cmafs.lib.kstrtox import c_integer, kstrtoul_from_user
+from cmafs.lib.kstrtox import c_integer, c_string, kstrtoul_from_user
 from cmafs.lib.printk import encode
 from cmafs.trace.array import TRACE_BUF_SIZE_DEFAULT, TraceArray
 from cmafs.trace.tracer import Tracer
@@ -41,8 +41,10 @@ TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
 #: Files that know the event alone, not the trace array (``trace_format_open()``, ``event_id_read()``).
 UNCOUNTED = ("/format", "/id")
 
-#: ``TRACE_BUF_SIZE``: what one write to trace_marker may bring, in bytes.
-TRACE_BUF_SIZE = 1024
+#: ``isspace()``: Latin-1, as ``lib/ctype.c@v6.12`` has it.
+SPACE = " \t\n\v\f\r\xa0"
+#: ``MAX_TRACER_SIZE``: characters of a tracer's name that are looked at.
+MAX_TRACER_SIZE = 100
 
 
 class TracePipe(File):
@@ -90,7 +92,8 @@ class TracingFiles:
 
     def _set_tracer(self, data: bytes) -> int:
         """``tracing_set_trace_write()``: there is only nop."""
-        if data.decode("latin-1").rstrip() != "nop":
+        name = c_string(data[:MAX_TRACER_SIZE])
+        if (name.strip(SPACE) if self.tracer.abi.strips_tracer else name.rstrip(SPACE)) != "nop":
             fail(errno.EINVAL)
         return len(data)
 
@@ -124,7 +127,8 @@ class TracingFiles:
         if not kib:
             fail(errno.EINVAL)
         size = c_integer(kib << 10, bits, signed=False)
-        need_memory(self.machine, self.tracer, size, self.array)
+        ring = self.array.ring
+        need_memory(self.machine, self.tracer, ring.pages_of(size) * ring.capacity, self.array)
         self.array.resize(size)
         return len(data)
 
@@ -132,9 +136,7 @@ class TracingFiles:
         """``tracing_mark_write()``: EBADF while tracing is off; a long text is taken in part."""
         if not self.array.tracing_on:
             fail(errno.EBADF)
-        data = data[:TRACE_BUF_SIZE]
-        self.tracer.mark(self.array, data)
-        return len(data)
+        return self.tracer.mark(self.array, data)
 
     def _tracing_on(self) -> bytes:
         return b"1\n" if self.array.tracing_on else b"0\n"
@@ -230,7 +232,9 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
 def tracing_directory(machine: BootedMachine) -> Directory:
     """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
     abi = machine.abi.trace
-    tracer = Tracer(abi, machine.arch, machine.log, lambda: machine.current(), machine.simlog.report)
+    page_size = 1 << machine.memory.layout.page_shift
+    report = machine.simlog.report
+    tracer = Tracer(abi, machine.arch, page_size, machine.log, lambda: machine.current(), report)
 
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
