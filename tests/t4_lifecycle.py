@@ -317,6 +317,20 @@ def test_mounts_and_unmounts_that_race(tmp_path: Path, fuse_device: None) -> Non
     assert eventually(lambda: not processes(str(place)))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount --bind needs root")
+def test_one_of_two_places_is_unmounted_alone(machine: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    pid = server_of(machine)
+    for below in ("", "sys/kernel/debug"):
+        subprocess.run(["mount", "--bind", str(machine / below), str(other)], check=True)
+        done = cmafs("umount", str(other))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not os.path.ismount(other)
+        assert (machine / "sim/verify").read_text() == "ok\n"
+        assert server_of(machine) == pid
+
+
 @pytest.mark.soak(2)
 def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
     """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""
