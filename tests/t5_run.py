@@ -205,6 +205,24 @@ def test_a_server_that_ends_before_the_command(fault: Callable[[int], None], sai
     assert process.returncode == 7
 
 
+def test_so_many_tasks_have_a_process() -> None:
+    """Whoever starts tasks without end does not fill the host's table of processes."""
+    code = """if True:
+        import os
+        from cmafs.run import tasks
+        tasks.MAX_PROCESSES = 3
+        reader, writer = os.pipe()
+        made = tasks.StandIns(reader, os.devnull)
+        os.write(writer, b"".join(b"spawn t%d\\n" % n for n in range(9)) + b"kill t0\\nspawn u\\nkill t8\\n")
+        made.news()
+        print(*made._pids)
+        for pid in made._pids.values():
+            os.kill(pid, 9)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("t1 t2 u\n", "")
+
+
 def test_sigpipe_is_as_the_shell_wants_it() -> None:
     done = run("yes | head -n 1; seq 1 100000 | true; echo ${PIPESTATUS}ok")
     assert (done.stdout, done.stderr) == ("y\nok\n", "")
