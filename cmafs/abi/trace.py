@@ -176,6 +176,8 @@ class TraceAbi:
     ``marker_bytes``: TRACE_MARKER_MAX_SIZE, what one write to trace_marker may bring (6.8, P 8ec90be7f15f; V
     6.12), before TRACE_BUF_SIZE (V 6.1).
     ``strips_tracer``: blanks before the name of a tracer are no part of it (V 6.1, not 5.10).
+    ``expands_each``: what switches events gives the ring of their own array its size, else the top one's, and
+    ``enable`` of one event only after its number was found good (6.7, P a1f157c7a3bb; V 6.12, not 6.1).
     ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
     ``filter_globs``: ``~`` takes whole globs (4.10, P 60f1d5e3bac4; not in 4.9, V 4.18).
     ``filter_index``: after ``~`` what begins with a digit is no pattern (5.1, P f79b3f338564; not in 4.18,
@@ -196,6 +198,7 @@ class TraceAbi:
     size_in_subbuffers: bool
     marker_bytes: int
     strips_tracer: bool
+    expands_each: bool
     error_log: bool
     filter_globs: bool
     filter_index: bool
@@ -232,6 +235,7 @@ ROWS = rows_from(
         size_in_subbuffers=False,
         marker_bytes=1024,
         strips_tracer=False,
+        expands_each=False,
         error_log=False,
         filter_globs=False,
         filter_index=False,
@@ -290,6 +294,7 @@ ROWS = rows_from(
             ),
             "size_in_subbuffers": True,
             "marker_bytes": 4096,
+            "expands_each": True,
         },
         "6.18": {
             "events": _with_walk(

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma_report import page_address
 from cmafs.mm.contig_alloc import (
-    COMPACT_CLUSTER_MAX,
     MIGRATE_TRIES,
     ContigBusy,
     isolated_range,
@@ -37,7 +36,7 @@ from cmafs.mm.contig_alloc import (
     scan_range,
     tested_pages,
 )
-from cmafs.mm.migrate import migration_fails
+from cmafs.mm.migrate import COMPACT_CLUSTER_MAX, migration_fails
 from cmafs.mm.mmzone import RepeatedEvent
 from cmafs.mm.page_alloc import OutOfMemory
 from cmafs.mm.walk import MR_CONTIG_RANGE, migrate_pages_event, step, test_pages_isolated_event
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from cmafs.mm.cma_areas import Cma
     from cmafs.mm.mmzone import Memory, TraceFields
 
+_NOBODY_MOVED = RepeatedEvent(*migrate_pages_event(0, 0, MR_CONTIG_RANGE), lambda _window: {})
 _MIGRATION_FAILED = RepeatedEvent(*migrate_pages_event(0, 1, MR_CONTIG_RANGE), lambda _window: {})
 
 
@@ -116,7 +116,7 @@ class Retries:
         """
         quiet = row if failing is None else self._ending_before(row, failing)
         failed = row[len(quiet) :]
-        self._leave_behind(quiet, [self._tested_event()])
+        self._leave_behind(quiet, [_NOBODY_MOVED, self._tested_event()])
         self._leave_behind(failed, [_MIGRATION_FAILED] * MIGRATE_TRIES + [self._tested_event()])
         self._memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES * len(failed))
 

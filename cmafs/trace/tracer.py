@@ -117,10 +117,12 @@ class Tracer:
         self.arrays.remove(array)
         self.on_change()
 
+    def update_buffers(self, array: TraceArray) -> None:
+        """``tracing_update_buffers()``: whoever is about to switch events gives the ring its size."""
+        (array if self.abi.expands_each else self.arrays[0]).expand()
+
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
-        if on:
-            array.expand()
+        """``__ftrace_set_clr_event()``: switch events."""
         for file in files:
             file.enabled = on
         self.on_change()
@@ -215,9 +217,11 @@ class Tracer:
         return f"{head}{entry.event.name}: {entry.event.text(values)}\n"
 
     def page_pointer(self, pfn: int) -> str:
-        """``%p`` of a page: as in the log, or plain; 0 is no page."""
-        address = page_address(pfn or None)
-        return self._hash_ptr(address) if self.abi.hashes_pointers or not address else f"{address:016x}"
+        """``%p`` of a page: as in the log, or plain, as wide as a word; 0 is no page."""
+        address, bits = page_address(pfn or None), self.word.bits
+        if self.abi.hashes_pointers or not address:
+            return self._hash_ptr(address)
+        return f"{address & ((1 << bits) - 1):0{bits // 4}x}"
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""

@@ -91,7 +91,8 @@ class TracingFiles:
         add_events(directory, self.machine, self.tracer, self.array, both, read)
 
     def _set_tracer(self, data: bytes) -> int:
-        """``tracing_set_trace_write()``: there is only nop."""
+        """``tracing_set_trace_write()``: there is only nop; also who fails gives the ring its size."""
+        self.array.expand()
         name = c_string(data[:MAX_TRACER_SIZE])
         if (name.strip(SPACE) if self.tracer.abi.strips_tracer else name.rstrip(SPACE)) != "nop":
             fail(errno.EINVAL)
@@ -128,6 +129,8 @@ class TracingFiles:
             fail(errno.EINVAL)
         size = c_integer(kib << 10, bits, signed=False)
         ring = self.array.ring
+        if not self.array.expanded:  # also if there is no memory for it
+            self.array.resize(ring.size)
         need_memory(self.machine, self.tracer, ring.pages_of(size) * ring.capacity, self.array)
         self.array.resize(size)
         return len(data)
@@ -225,6 +228,7 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
         if name.replace("-", "_") == "trace_buf_size":
             top.buf_size = memparse(value)[0] or top.buf_size
         elif name.replace("-", "_") == "trace_event":
+            top.expand()  # setup_trace_event()
             for event in value.split(","):
                 set_clr_event(tracer, top, event, True)
 
