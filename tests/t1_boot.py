@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from boot_support import areas, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
+from cmafs.api import config_lines
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
@@ -297,6 +301,22 @@ def test_of_a_choice_the_last_one_asked_for_counts() -> None:
 def test_bad_configuration(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config([line], "arm64", kernel_abi("6.12"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("CONFIG_CMA_SIZE_MBYTES=zz", "CONFIG_CMA_SIZE_MBYTES is a number, not 'zz'"),
+        ("CONFIG_CMA=yes", "CONFIG_CMA is y or n, not 'yes'"),
+        ("gibberish", "'gibberish' is no KEY=VALUE of a kernel configuration"),
+        ("GIBBERISH=y", "unknown option 'GIBBERISH'"),
+    ],
+)
+def test_a_mistake_in_a_file_has_its_place(line: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "board.config"
+    file.write_text(f"# mine\nCONFIG_CMA_AREAS=3\n\n{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{file}:4: {message}")):
+        parse_config(config_lines([str(file)]), "arm64", kernel_abi("6.12"))
 
 
 def test_options_of_other_kernels() -> None:

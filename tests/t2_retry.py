@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pytest
 from cma_support import debug_all
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mm_support import Booted, Listener, boot, layout, small
+from soak_support import examples
 
 from cmafs.lib.printk import Printk
 from cmafs.mm import cma_retry
@@ -97,7 +98,12 @@ REQUESTS = st.lists(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25)
+@examples(25)
+@example(  # windows that isolate other page blocks than the last of their row: found by a soak
+    tasks=[("tmpfs", 594, False), ("anon", 170, False), ("anon", 335, False)],
+    pins=[(195, 1), (1088, 1)],
+    requests=[(929, 5)],
+)
 @given(tasks=TASKS, pins=PINS, requests=REQUESTS)
 def test_one_step_leaves_what_each_window_leaves(
     kernel: str,

@@ -274,6 +274,7 @@ def test_a_kernel_answers_with_its_own_errno(tmp_path: Path, capsys: pytest.Capt
         (zlib.compress(b"text" * 9, wbits=31)[:12] + b"broken", "capture: "),
         (took(1, 0x10000, 4).encode() + b"\n" + took(1, 1 << 39, 4).encode(), "16 TiB) can be simulated"),
         (took(1, 0x10000, 1 << 40).encode(), "16 TiB) can be simulated"),
+        (took(1, 0, 1 << 32).encode(), "areas of 0x100000000 pages; at most 0x40000000 (4 TiB) can be"),
     ],
 )
 def test_what_is_no_capture_is_refused_in_one_line(

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO
@@ -31,7 +31,9 @@ from cmafs.mm.cma_report import page_address
 from cmafs.mm.contig_alloc import (
     MIGRATE_TRIES,
     ContigBusy,
+    isolated_range,
     migrate_contig_range,
+    scan_range,
     tested_pages,
 )
 from cmafs.mm.migrate import COMPACT_CLUSTER_MAX, migration_fails
@@ -69,6 +71,8 @@ class Retries:
         row = windows[1 : len(range(windows[0], _busy_until(self._memory, busy) + 1, windows.step))]
         if not row:
             return windows[0], errno.EBUSY
+        if scan_range(self._memory, row[-1], row[-1] + self._count, len(row)).pages:
+            row = self._moving_alike(row)
         step(self._memory, 0, f"cma_alloc(): {len(row)} more windows, up to {row[-1]:#x}, are busy as well")
         failing = busy.pfn if busy.failing else None
         try:
@@ -87,6 +91,19 @@ class Retries:
         """The lines of all tries, once the search is over."""
         newest_first = chain.from_iterable(lines for _, lines in reversed(self._lines))
         self._log.printk_many(sum(count for count, _ in self._lines), newest_first)
+
+    def _moving_alike(self, row: range) -> range:
+        """The first windows of a row that has pages to move, as far as they together do what each would.
+
+        Where pages move to follows from the page blocks that a window isolates. A window that reaches further
+        than the one before by a batch or more may leave pages behind where a page fails to migrate.
+        """
+        if row.step >= COMPACT_CLUSTER_MAX:
+            return row[:1]
+        zone = self._memory.zone_of(row[0])
+        blocks = (isolated_range(self._memory, zone, pfn, pfn + self._count) for pfn in row)
+        first = next(blocks)
+        return row[: 1 + len(list(takewhile(first.__eq__, blocks)))]
 
     def _ending_before(self, row: range, pfn: int) -> range:
         """The windows of a row that do not reach so far as a page."""

@@ -84,7 +84,7 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     if memory.pcp is not None:
         drain_all_pages(memory)
-    scan = _scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
+    scan = scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
     if scan.pages or memory.walk is not None:
         alloc_contig_range_slowly(memory, zone, start, end, scan)
     else:
@@ -98,7 +98,7 @@ def alloc_contig_range_slowly(
 ) -> None:
     """The definition of ``alloc_contig_range()``: every step, also where nobody moves."""
     with _isolated(memory, zone, start, end):
-        scan = scan or _scan_range(memory, start, end)
+        scan = scan or scan_range(memory, start, end)
         _account_calls(memory, end, scan, _migrate(memory, start, end, scan.pages))
         _take(memory, zone, start, end, scan)
 
@@ -108,7 +108,7 @@ def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Sc
 
     Raises OutOfMemory, which names the first page for which there was no room.
     """
-    scan = _scan_range(memory, start, end, tries)
+    scan = scan_range(memory, start, end, tries)
     if scan.pages:
         with _isolated(memory, memory.zone_of(start), start, end):
             moved = _migrate(memory, start, end, scan.pages)
@@ -119,7 +119,7 @@ def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Sc
 @contextmanager
 def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None]:
     """The page blocks of a range are MIGRATE_ISOLATE, and afterwards what they were."""
-    low, high = _isolated_range(memory, zone, start, end)
+    low, high = isolated_range(memory, zone, start, end)
     migratetype = memory.pageblock_migratetype(start)
     start_isolate_page_range(memory, zone, low, high)
     step_isolate(memory, "start", low, high, migratetype)
@@ -130,7 +130,7 @@ def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None
         undo_isolate_page_range(memory, zone, low, high, migratetype)
 
 
-def _isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
+def isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
     """The page blocks around a range, or on older kernels the blocks of the largest order."""
     unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
     unit = max(unit, memory.pageblock_order)
@@ -157,7 +157,7 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     It starts with the free block that the range begins in, and walks from block to block up to a page that is
     not free, or out of the range. Isolation cuts blocks at its own bounds.
     """
-    low, high = _isolated_range(memory, zone, start, end)
+    low, high = isolated_range(memory, zone, start, end)
     first = zone.find_free(start)
     pfn = start
     while pfn < end and (found := zone.find_free(pfn)) is not None:
@@ -224,7 +224,7 @@ def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
     return kept
 
 
-def _scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
+def scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
     """What of a range would move in so many tries, and what would not."""
     used = memory.owners.used_in(start, end)
     if memory.pins:

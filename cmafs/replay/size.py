@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cmafs.replay.capture import ALLOC, Event
-from cmafs.replay.machine import MAX_SPAN, TooLarge, bare_areas
+from cmafs.replay.machine import MAX_PAGES, TooLarge, bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool
 from cmafs.replay.survey import Geometry, Unseen
 from cmafs.replay.whatif import WhatIf
@@ -99,8 +99,8 @@ def smallest_pool(
     Raises TooLarge.
     """
     unlimited = _unlimited(wanted)
-    if unlimited.reach > MAX_SPAN - unit:
-        raise TooLarge(unlimited.reach)
+    if unlimited.reach > MAX_PAGES - unit:
+        raise TooLarge("an area of", unlimited.reach, MAX_PAGES)
     low = max(-(-max(unlimited.peak, wanted.largest) // unit), 1)
     high = max(-(-unlimited.reach // unit), 1)
     total = high - low + 1

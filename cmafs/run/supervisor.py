@@ -21,7 +21,6 @@ import re
 import select
 import struct
 import threading
-import traceback
 from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,8 +153,8 @@ class Supervisor:
                     self._listen(listener)
                 finally:
                     os.close(listener)  # whoever still asks gets ENOSYS
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as error:
+            self._mount.failed(error)
 
     def _receive(self) -> int | None:
         """The listener's descriptor; None where the run ends without one."""
@@ -212,8 +211,8 @@ class Supervisor:
             flags = _CONTINUE
         except OSError as failure:
             error = -(failure.errno or errno.EIO)
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as bug:
+            self._mount.failed(bug)
             error = -errno.EIO
         with contextlib.suppress(OSError):  # killed
             fcntl.ioctl(listener, _NOTIF_SEND, bytearray(_RESPONSE.pack(ident, 0, error, flags)))
@@ -369,8 +368,8 @@ class Supervisor:
                 self._events(os.read(self._inotify, 1 << 16))
         except BlockingIOError:
             return
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as error:
+            self._mount.failed(error)
 
     def _events(self, events: bytes) -> None:
         offset = 0

@@ -37,6 +37,8 @@ def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Conc
     def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(tracer, *args, **kwargs)
+        except MemoryError:
+            raise
         except Exception:
             tracer.report(traceback.format_exc())
 
