@@ -71,12 +71,14 @@ class Retries:
         row = windows[1 : len(range(windows[0], _busy_until(self._memory, busy) + 1, windows.step))]
         if not row:
             return windows[0], errno.EBUSY
-        if scan_range(self._memory, row[-1], row[-1] + self._count, len(row)).pages:
+        ahead = scan_range(self._memory, row[-1], row[-1] + self._count, len(row))
+        if ahead.pages:
             row = self._moving_alike(row)
         step(self._memory, 0, f"cma_alloc(): {len(row)} more windows, up to {row[-1]:#x}, are busy as well")
         failing = busy.pfn if busy.failing else None
         try:
-            ahead = migrate_contig_range(self._memory, row[-1], row[-1] + self._count, tries=len(row))
+            if ahead.pages:
+                ahead = migrate_contig_range(self._memory, row[-1], row[-1] + self._count, tries=len(row))
         except OutOfMemory as error:
             assert error.pfn is not None
             reached = self._ending_before(row, error.pfn)
