@@ -46,7 +46,7 @@ from mutants_plugin import Limits, Loaded, Recorder, key_of, wind
 
 ROOMS = ("mm", "init", "arch", "of", "fs", "lib")
 LAYERS = ("t0", "t1", "t2", "t3")
-NOT_ASKED = ("t0_layering.py", "t0_documents.py", "t3_fuzz.py")
+NOT_ASKED = ("t0_layering.py", "t3_fuzz.py")
 #: What tells nothing about tests of other files.
 OF_ITSELF = r"tests/(t\d_|mutants|bench/)"
 NEEDED = 0.9

@@ -79,9 +79,7 @@ def test_what_has_no_address() -> None:
         ("", "dma-ranges = <0 0x50000000 0x10 0x20 0x40000000 0x10>;", None, 0x5000000F),
     ],
 )
-def test_dma_ranges(
-    props: str, inner: str, ranges: list[tuple[int, int, int]] | None, last: int
-) -> None:
+def test_dma_ranges(props: str, inner: str, ranges: list[tuple[int, int, int]] | None, last: int) -> None:
     """drivers/of/address.c:of_dma_get_range(), of_dma_get_max_cpu_address()@v6.12"""
     tree = bus(props, inner)
     found = of_dma_get_range(device(tree))
@@ -171,7 +169,10 @@ def test_numa_nodes_of_memory(ids: tuple[int | None, ...], most: int, nodes: lis
     ("text", "base"),
     [
         (node("memory@60000000", "0 0x60000000 0 0") + node("memory@5", "0 0x50000000 0 0"), 0x50000000),
-        ("reserved-memory { a { reg = <0 0xbfffffff 0 1>; }; b { reg = <0 0xc0000000 0 1>; }; };", 0x80000000),
+        (
+            "reserved-memory { a { reg = <0 0xbfffffff 0 1>; }; b { reg = <0 0xc0000000 0 1>; }; };",
+            0x80000000,
+        ),
         ("reserved-memory { a { reg = <0 0xc0000000 0 1>; }; };", 0xC0000000),
         ("reserved-memory { a { reg = <0 0x3fffffff 0 1>; }; };", 0),
         ("", 0),

@@ -19,7 +19,9 @@ def told(kernel: str, cmdline: str, size: int = 1 << 30, arch: str = "arm64") ->
     mapped = [re.fullmatch(r"mapped \[mem (0x\w+)-(0x\w+)\] \((\d+)MB\)", text) for text in texts]
     spans = [(int(m[1], 16), int(m[2], 16), int(m[3])) for m in mapped if m]
     assert all(mib == end - start >> 20 for start, end, mib in spans) and len(spans) < 2
-    return [text for text in texts if not text.startswith("mapped")], sum(end - start for start, end, _ in spans)
+    return [text for text in texts if not text.startswith("mapped")], sum(
+        end - start for start, end, _ in spans
+    )
 
 
 def adjusted(mib: int) -> str:
