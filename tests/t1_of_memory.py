@@ -69,7 +69,7 @@ def test_what_has_no_address() -> None:
             [(0x40000000, 0, 0x10), (0x40000800, 0x10, 0x20)],
             0x4000081F,
         ),
-        (  # what the bus above does not translate is left out; for the limit it is the last address, which wraps
+        (  # what the bus above does not translate is left out; for the limit it wraps around
             "dma-ranges = <0x1000 0x40000000 0x1000>;",
             "dma-ranges = <0 0x1000 0x10 0x10 0x2000 0x20>;",
             [(0x40000000, 0, 0x10)],

@@ -259,6 +259,9 @@ def test_alignment_counts_from_pfn_zero() -> None:
     assert cma_alloc(cma, 3) == cma.base_pfn
     assert cma_alloc(cma, 3, align=4) == cma.base_pfn + 16
     assert cma_alloc(cma, 8, align=10) == 1024
+    wide = build_areas("6.12", [("wide", 2, 16, 2)])[0]  # four pages a bit
+    places = [cma_alloc(wide, 1, align=align) for align in (0, 2, 3, 4, 6)]
+    assert places == [512, 516, 520, 528, 576]
 
 
 def test_names_are_cut_and_an_area_without_one_has_a_newline() -> None:

@@ -11,7 +11,7 @@ START = 0x60000
 
 
 def machine(*words: str) -> Machine:
-    """An area of 4 MiB in one zone, in which the atomic pool has 32 pages, after some words to sim/control."""
+    """An area of 4 MiB in one zone, the atomic pool in its first 32 pages; then words to sim/control."""
     one_zone = ("ZONE_DMA=n", "ZONE_DMA32=n")
     made = Machine.boot(cmdline=f"cma=4M@{START << 12:#x} coherent_pool=128K", config=one_zone)
     for word in words:
