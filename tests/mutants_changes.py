@@ -1,7 +1,7 @@
 """The changes that tests/mutants.py can make to a module: one place at a time.
 
 Not changed, because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``,
-protocols, names of codecs, and what ``SPEED`` names.
+protocols, names of codecs, and what ``UNSEEN`` names.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from types import CodeType
 
 TOP = Path(__file__).resolve().parent.parent
 
-#: Names that only speed depends on, with the reason; a statement that assigns one is no mutant.
-SPEED = {
-    "_BUCKET": "how many holes a bucket of the index has",
-    "_SLICE_WORDS": "from which length on one way of setting words is faster than the other",
+#: Names whose value nobody can see, with the reason; a statement that assigns one is no mutant.
+UNSEEN = {
+    "_BUCKET": "how many holes a bucket of the index has: only speed",
+    "_SLICE_WORDS": "from which length on one way of setting words is faster than the other: only speed",
+    "_DONE": "an answer inside a module, compared with its own name and never printed; so the two beside it",
+    "KIND_PCP": "the kind of an owner that is in no list of tasks, compared with its own name",
 }
 
 COMPARISONS = {
@@ -194,7 +196,8 @@ class Places(ast.NodeVisitor):
             return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
         if isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            return isinstance(target, ast.Name) and target.id in ("__slots__", "__all__", *SPEED)
+            first = target.elts[0] if isinstance(target, ast.Tuple) else target
+            return isinstance(first, ast.Name) and first.id in ("__slots__", "__all__", *UNSEEN)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
             return node.test.id == "TYPE_CHECKING"
         if isinstance(node, ast.keyword):
