@@ -12,7 +12,15 @@ from cma_support import MIB, PAGE, build_areas, debug_all
 from mm_support import Listener
 
 from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
-from cmafs.mm.cma import Cma, CmaAreas, cma_alloc, cma_init_reserved_mem, cma_release
+from cmafs.mm.cma import (
+    Cma,
+    CmaAreas,
+    CmaMemrange,
+    cma_activate_area,
+    cma_alloc,
+    cma_init_reserved_mem,
+    cma_release,
+)
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
@@ -334,3 +342,17 @@ def test_random_requests_keep_every_count() -> None:
     taken = sorted((pfn, pfn + count) for _, pfn, count in held)
     assert all(end <= start for (_, end), (start, _) in pairwise(taken))
     assert [cma.ranges[0].bitmap.check() for cma in areas] == [[], []]
+
+
+def test_an_area_of_ranges_fails_as_a_whole() -> None:
+    """mm/cma.c:cma_activate_area()@7.2: each range lies in one zone, or none becomes usable."""
+    half = 512 * MIB // PAGE
+    zones = (("DMA32", 0, half), ("Normal", half, 2 * half))
+    for second, count in ((half - 1024, 0), (half, 1024 + 2048)):
+        areas = build_areas("7.2", [("parts", 256, 4, 0)], zones=zones)
+        cma = areas[0]
+        assert cma.count == 1024
+        parts = areas.cma_new_area("more", 1024 + 2048, 0)
+        parts.ranges += [CmaMemrange(half // 2, 1024), CmaMemrange(second, 2048)]
+        assert cma_activate_area(parts) is (count > 0)
+        assert parts.count == count
