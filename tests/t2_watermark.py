@@ -82,7 +82,7 @@ def test_reserves_against_requests_for_higher_zones() -> None:
 @pytest.mark.parametrize("mark", [WMARK_MIN, WMARK_LOW, WMARK_HIGH])
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_enough_is_one_page_above_the_mark(mark: int, order: int) -> None:
-    """__zone_watermark_ok(): what is free less all but one page of the block is more than mark and reserve."""
+    """__zone_watermark_ok(): free pages but for the rest of the block are more than the mark."""
     zone = small().memory.zones[0]
     nr_free = zone.nr_free
     limit = zone.watermark[mark] + (1 << order) - 1
