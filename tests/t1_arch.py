@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from boot_support import arm_tree, boot, parse_dts, tree_of
+from boot_support import arm_tree, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.arch.boot_alloc import allocated_kib, large_system_hash_bytes
 from cmafs.init.machine import BootedMachine
@@ -204,3 +204,45 @@ def test_where_qemu_puts_the_initramfs(mib: int, initrd: int) -> None:
     (ram,) = boot(tree_of(memory=f"<0 0x40000000 0 {mib << 20:#x}>"), "6.12", "cma=0").iomem
     taken = [(child.start, child.end) for child in ram.children if child.name == "reserved"]
     assert taken[:2] == [(initrd, initrd + 0x1A5FFF), (initrd + 2 * M, initrd + 2 * M + 0x8FFF)]
+
+
+@pytest.mark.parametrize("kib", [40000, 65536])
+def test_a_board_says_how_much_its_kernel_reserved(kib: int) -> None:
+    tree = tree_of()
+    tree.chosen.props["cmafs,boot-reserved-kib"] = cells(kib)
+    assert (
+        f" {kib}K reserved, 16384K cma-reserved" in lines_with(boot(tree, "6.12", "cma=16M"), "Memory: ")[0]
+    )
+    usual = lines_with(boot(tree_of(), "6.12", "cma=16M"), "Memory: ")[0]
+    tree.chosen.props["cmafs,boot-reserved-kib"] = cells(1)  # what is taken stays taken
+    assert lines_with(boot(tree, "6.12", "cma=16M"), "Memory: ") == [usual]
+
+
+@pytest.mark.parametrize(
+    ("arch", "cmdline", "end"),
+    [
+        ("x86_64", "mem=512M", 0x20000000),  # an address (arch/x86/kernel/e820.c:parse_memopt()@v6.12)
+        ("x86_64", "mem=768M mem=512M", 0x20000000),
+        ("x86_64", "mem=4G", 0x40000000),
+        ("x86_64", "mem mem=", 0x40000000),
+        ("arm64", "mem=512M", 0x20000000),  # an amount (arch/arm64/mm/init.c:early_mem()@v6.12)
+    ],
+)
+def test_less_memory_than_there_is(arch: str, cmdline: str, end: int) -> None:
+    base = 0x40000000 if arch == "arm64" else 0
+    tree = tree_of(memory=f"<0 {base:#x} 0 0x40000000>") if base else parse_dts(X86)
+    machine = boot(tree, "6.12", f"cma=0 {cmdline}", arch)
+    assert [(region.base, region.end) for region in machine.memblock.memory] == [(base, base + end)]
+    assert ("Memory limited to 512MB" in machine.log.lines()) == (arch == "arm64")
+
+
+def test_zones_of_x86() -> None:
+    """arch/x86/mm/init.c:zone_sizes_init()@v6.12: 16 MiB and 4 GiB."""
+    tree = tree_of(memory="<0 0x100000 0 0xbff00000>, <1 0 0 0x40000000>")
+    machine = boot(tree, "6.12", "cma=0", "x86_64", ("ZONE_DMA=y",))
+    assert lines_with(machine, "  DMA  ", "  DMA32  ", "  Normal  ") == [
+        "  DMA      [mem 0x0000000000100000-0x0000000000ffffff]",
+        "  DMA32    [mem 0x0000000001000000-0x00000000ffffffff]",
+        "  Normal   [mem 0x0000000100000000-0x000000013fffffff]",
+    ]
+    assert machine.zone_dma_limit == 0xFFFFFF
