@@ -114,6 +114,7 @@ class Jobs:
         if pid:
             return pid
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         status = 70
         try:
             tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / str(os.getpid()))
@@ -376,6 +377,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     os.chdir(TOP)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave nothing behind
     os.environ |= {"CMAFS_EXAMPLES": "0.25"}
     os.environ.pop("CMAFS_SOAK", None)
     with tempfile.TemporaryDirectory(prefix="cmafs-mutants-") as directory:
