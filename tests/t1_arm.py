@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from boot_support import areas, arm_tree, boot, lines_with, parse_dts
 
+from cmafs.lib.boot_event import BootEvent
+
 M, G = 1 << 20, 1 << 30
 HIGHMEM = "HIGHMEM=y"
 
@@ -109,3 +111,25 @@ def test_memory_of_the_command_line_takes_the_place_of_the_tree(
 ) -> None:
     """arch/arm/kernel/setup.c:early_mem()@v6.12"""
     assert regions(cmdline, HIGHMEM) == found
+
+
+@pytest.mark.parametrize(
+    ("base", "size", "reasons"),
+    [
+        (0x50000000, 2 * M, ["size-misaligned"]),
+        (0x50000000, M, ["remap-unmaps", "size-misaligned"]),
+        (0x50000000, 3 * M, ["remap-unmaps", "size-misaligned"]),
+        (0x50100000, M, ["remap-unmaps", "base-misaligned"]),
+        (0x50100000, 3 * M, ["remap-unmaps", "base-misaligned"]),
+        (0x5FE00000, 2 * M, ["base-misaligned"]),
+        (0x50000000, 4 * M, []),
+    ],
+)
+def test_what_remapping_in_steps_of_2_mib_leaves_unmapped(base: int, size: int, reasons: list[str]) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12 also meets areas that CMA then refuses (4 MiB units)."""
+    pool = f'a {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} {size:#x}>; }};'
+    events = boot(arm_tree(pool), "6.12", "cma=0", "arm").boot_events
+    assert [event.reason for event in events] == reasons
+    if reasons and reasons[0] == "remap-unmaps":
+        span = f"{base:#x}-{base + size - 1:#x}"
+        assert events[0] == BootEvent("/reserved-memory/a", "remap-unmaps", "note", "reg", span)
