@@ -126,7 +126,7 @@ def test_memory_of_the_command_line_takes_the_place_of_the_tree(
     ],
 )
 def test_what_remapping_in_steps_of_2_mib_leaves_unmapped(base: int, size: int, reasons: list[str]) -> None:
-    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12 also meets areas that CMA then refuses (4 MiB units)."""
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12: also areas that CMA then refuses."""
     pool = f'a {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} {size:#x}>; }};'
     events = boot(arm_tree(pool), "6.12", "cma=0", "arm").boot_events
     assert [event.reason for event in events] == reasons
