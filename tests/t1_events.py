@@ -100,6 +100,13 @@ def test_of_areas_across_two_zones(kernel: str) -> None:
     ]
 
 
+def test_of_the_default_area_across_two_zones() -> None:
+    """Only x86_64 lets it: there the limit is the end of memory."""
+    tree = tree_of(memory="<0 0x80000000 1 0>")
+    noted = boot(tree, "6.12", "cma=16M@0xff800000", "x86_64").boot_events
+    assert noted == [BootEvent(None, "not-activated", "refused", "cma=", "reserved")]
+
+
 @pytest.mark.parametrize(
     ("cmdline", "kernel", "note"),
     [
