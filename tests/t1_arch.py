@@ -197,7 +197,14 @@ def test_lines_of_zones_up_to_5_12() -> None:
 
 @pytest.mark.parametrize(
     ("mib", "initrd"),
-    [(64, 0x42000000), (128, 0x44000000), (254, 0x47F00000), (256, 0x48000000), (1024, 0x48000000)],
+    [
+        (14, 0x40800000),
+        (64, 0x42000000),
+        (128, 0x44000000),
+        (254, 0x47F00000),
+        (256, 0x48000000),
+        (1024, 0x48000000),
+    ],
 )
 def test_where_qemu_puts_the_initramfs(mib: int, initrd: int) -> None:
     """hw/arm/boot.c: half way up memory, at most 128 MiB in; the tree behind it at a multiple of 2 MiB."""

@@ -133,3 +133,21 @@ def test_what_remapping_in_steps_of_2_mib_leaves_unmapped(base: int, size: int, 
     if reasons and reasons[0] == "remap-unmaps":
         span = f"{base:#x}-{base + size - 1:#x}"
         assert events[0] == BootEvent("/reserved-memory/a", "remap-unmaps", "note", "reg", span)
+
+
+@pytest.mark.parametrize(
+    ("banks", "limit"),
+    [
+        (((0x40000000, 0x10000000), (0x58000000, 0x8000000)), 0x60000000),
+        (((0x40000000, 0x10100000), (0x58000000, 0x8100000)), 0x50000000),  # the first odd end counts
+        (((0x40000000, 0x10000000), (0x58000000, 0x8100000)), 0x60000000),
+        (((0x40000000, 0x10000000), (0x58100000, 0x8100000)), 0x58000000),  # or the first odd begin
+        (((0x40000000, 0x10000000), (0x80000000, 0x8100000)), 0x50000000),  # high memory does not
+        (((0x40000000, 0x40100000),), 0x70000000),
+    ],
+)
+def test_memblock_may_allocate_up_to_a_whole_pmd(banks: tuple[tuple[int, int], ...], limit: int) -> None:
+    """arch/arm/mm/mmu.c:adjust_lowmem_bounds()@v6.12: memblock_set_current_limit()."""
+    memory = " ".join(f"{base:#x} {size:#x}" for base, size in banks)
+    machine = boot(arm_tree(memory=memory), "6.12", "cma=0", "arm", (HIGHMEM,))
+    assert machine.memblock.current_limit == limit
