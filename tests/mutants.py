@@ -55,7 +55,9 @@ KEPT = TOP / ".mutants"
 #: Seconds and files of the tests that a mutant of a table meets first.
 QUICK, FEW = 2.0, 6
 #: Seconds of tests that a mutant meets at most: what many quick ones do not notice, slow ones seldom do.
-ENOUGH = 20.0
+ENOUGH = 40.0
+#: Seconds of a test that is worth asking before all quicker ones.
+AT_ONCE = 0.1
 #: Seconds to collect all tests.
 COLLECTING = 20.0
 #: A mutant may not eat the machine.
@@ -264,7 +266,7 @@ class Choice:
         yield [test for test in dict.fromkeys([*near, *far]) if test not in few]
 
     def _order(self, mutant: Mutant, functions: set[str]) -> list[str]:
-        """Tests that run a function: first those of files that name the module, the quickest first."""
+        """Tests that run a function: first quick ones of files that name the module, the quickest first."""
         found = {test for function in functions for test in self._recording.tests_of.get(function, ())}
         room, _, last = mutant.module.rpartition(".")
         near = {
@@ -273,7 +275,8 @@ class Choice:
             if mutant.module in text or f"from {room} import {last}" in text
         }
         seconds = self._recording.seconds
-        ordered = sorted(found, key=lambda test: (test.partition("::")[0] not in near, seconds[test], test))
+        first = {test for test in found if test.partition("::")[0] in near and seconds[test] < AT_ONCE}
+        ordered = sorted(found, key=lambda test: (test not in first, seconds[test], test))
         sums = accumulate(seconds[test] for test in ordered)
         return [test for test, sum_ in zip(ordered, sums, strict=True) if sum_ <= ENOUGH]
 
