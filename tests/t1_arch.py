@@ -253,3 +253,12 @@ def test_zones_of_x86() -> None:
         "  Normal   [mem 0x0000000100000000-0x000000013fffffff]",
     ]
     assert machine.zone_dma_limit == 0xFFFFFF
+
+
+@pytest.mark.parametrize(("mib", "word"), [(11, "off"), (12, "on"), (1024, "on")])
+def test_mobility_grouping_needs_a_page_block_of_each_kind(mib: int, word: str) -> None:
+    """mm/page_alloc.c:build_all_zonelists()@v6.12: six kinds, blocks of 2 MiB."""
+    machine = boot(tree_of(memory=f"<0 0x40000000 0 {mib << 20:#x}>"), "6.12", "cma=0")
+    assert lines_with(machine, "mobility") == [
+        f"Built 1 zonelists, mobility grouping {word}.  Total pages: {mib * 256}"
+    ]
