@@ -1,6 +1,6 @@
 """The changes that tests/mutants.py can make to a module: one place at a time.
 
-Not changed, because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``,
+Not changed, because they have no behaviour: docstrings, annotations and names of types, decorators, asserts, ``__slots__``,
 protocols, names of codecs, and what ``UNSEEN`` names.
 """
 
@@ -194,6 +194,8 @@ class Places(ast.NodeVisitor):
             return True
         if isinstance(node, ast.ClassDef):
             return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+        if isinstance(node, ast.AnnAssign) and getattr(node.annotation, "id", "") == "TypeAlias":
+            return True
         if isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             first = target.elts[0] if isinstance(target, ast.Tuple) else target
