@@ -53,7 +53,7 @@ test: lint
 	$(PYTEST) tests $(ARGS)
 
 soak: setup
-	CMAFS_SOAK=1 CMAFS_HOURS=$(HOURS) $(PYTEST) tests --timeout 3600 $(ARGS)
+	CMAFS_SOAK='$(HOURS)' $(PYTEST) --dist worksteal tests $(ARGS)
 
 mutants: setup
 	$(BIN)/python tests/mutants.py $(ARGS)

@@ -30,7 +30,7 @@ from cmafs.init.journal import BadSnapshot
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
-from cmafs.lib.kconfig import ConfigError, FileLine
+from cmafs.lib.kconfig import ConfigError, FileLine, Placed
 from cmafs.lib.printk import encode
 from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten
@@ -92,7 +92,7 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
     Raises BadOption.
     """
     for item in config:
-        if "=" in item or item in NAMES or isinstance(item, FileLine):
+        if "=" in item or item in NAMES or isinstance(item, Placed):
             yield item
             continue
         try:
@@ -105,8 +105,9 @@ def config_lines(config: Iterable[str]) -> Iterator[str]:
                 f"config: {item}: {why}; wanted is KEY=VALUE, a file of such lines, "
                 "or a named set (`cmafs boards --configs`)"
             ) from None
-        for line in lines:
-            yield FileLine(line) if line.lstrip("# ").startswith("CONFIG_") else line
+        for number, line in enumerate(lines, 1):
+            kind = FileLine if line.lstrip("# ").startswith("CONFIG_") else Placed
+            yield kind.at(line, f"{item}:{number}: ")
 
 
 def boot_tree(tree: DeviceTree, options: MachineOptions, clock: Clock | None = None) -> BootedMachine:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+
 from cmafs.drivers.cma2010.bestfit import BestFit
+from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import Word, find_profile
 from cmafs.drivers.cma2010.regions import CmaRegion
@@ -11,6 +14,22 @@ from cmafs.mm.memblock import Memblock
 M = 1 << 20
 K = 1 << 10
 BASE_A, BASE_B = 0x40000000, 0x41000000
+
+
+def cma_request(
+    spec: bytes,
+    size: int = 4096,
+    alignment: int = 0,
+    *,
+    type_: int = BY_DEVICE,
+    magic: int = CMA_MAGIC,
+    v1: bool = False,
+) -> bytes:
+    """``struct cma_alloc_request`` as programs fill it in; v1 has a field for device and one for kind."""
+    if v1:
+        name, _, kind = spec.partition(b"/")
+        return struct.pack("<I17s17sHQQQ", magic, name, kind, 0, size, alignment, 0)
+    return struct.pack("<IIQQQ32s", magic, type_, size, alignment, 0, spec)
 
 
 class ListLog:

@@ -8,11 +8,31 @@ from pathlib import Path
 
 import pytest
 from run_support import cmafs
-from soak_support import load_profile
+from soak_support import SOAK, load_profile, seconds_of, share_out
 
 Mount = Callable[..., Path]
 
 load_profile()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of what a soak runs: see soak_support.py."""
+    config.addinivalue_line("markers", "soak(weight, seconds=0): its share of a soak; seconds in the suite")
+
+
+@pytest.hookimpl(trylast=True)  # after Hypothesis has marked what is its own
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a soak: its tests alone."""
+    if SOAK:
+        chosen = share_out(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> float:
+    """How long a test that is marked ``soak`` may go on."""
+    return seconds_of(request.node)
 
 
 @pytest.fixture(scope="session")

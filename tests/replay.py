@@ -130,15 +130,23 @@ def perform_mounted(kernel: Kernel, op: Operation) -> Operation:
     return {**got, "ret": min(got["ret"], 0)} if "ret" in got else got
 
 
-def replay(transcript: Transcript, kernel: Kernel, mounted: bool = False) -> list[str]:
-    """Every difference between a transcript and a freshly booted machine."""
+def replay(
+    transcript: Transcript,
+    kernel: Kernel,
+    mounted: bool = False,
+    comparable: Callable[[Operation, Operation], Operation] = lambda op, outcome: outcome,
+) -> list[str]:
+    """Every difference between a transcript and a freshly booted machine.
+
+    ``comparable`` makes of an operation and our outcome what is compared.
+    """
     header = transcript.header
     prepare(kernel, header)
     kind = transcript.name.rpartition("/")[2]
     problems = replay_scripts.replay(kind, header, transcript.script_output, kernel)
-    outcome = partial(perform_mounted if mounted else perform, kernel)
+    performed = partial(perform_mounted if mounted else perform, kernel)
     lag = PARKED.get(transcript.name, header.get("parked", LAG))
-    problems += operation_differences(transcript, outcome, lag)
+    problems += operation_differences(transcript, lambda op: comparable(op, performed(op)), lag)
     if transcript.script_output[-1:] == ["Killed"]:  # with the script, before the log was read
         return problems
     return problems + compare_log(transcript.dmesg, read_log(kernel))

@@ -35,6 +35,12 @@ def run(script: str, *options: str, **process: object) -> subprocess.CompletedPr
     return cmafs("run", *MACHINE, *options, "--", "sh", "-c", script, **process)
 
 
+def server_of_run(pid: int) -> int:
+    """The pid of a run's server: the bigger one; the other has only the names in /proc."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return max((int(child) for child in children if os.getsid(int(child)) == int(child)), key=resident)
+
+
 @contextmanager
 def ordinary_user() -> Iterator[list[str]]:
     """The words that start cmafs as an ordinary user; /dev/fuse is as distributions set it meanwhile.

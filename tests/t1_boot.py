@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from boot_support import areas, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
+from cmafs.api import config_lines
 from cmafs.init.main import KernelPanic, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
@@ -88,23 +92,31 @@ def test_cma_without_text() -> None:
     assert areas(machine)[0][2] == 16 * M
 
 
-BIG_PC = pc((0x100000, 0xBFF00000), (4 * G, G))
+BIG_PC = pc((0x100000, 0xBFEE0000), (4 * G, G))
+#: All of its low memory is mapped by pages of 1 GiB and 2 MiB, whose tables the image has room for.
+EVEN_PC = pc((0x100000, 0xBFF00000), (4 * G, G))
+#: The range of the buffer for tables spans a hole, so that it may not be used for that range's own.
+HOLED_PC = pc((0x100000, 0x77700000), (0x7B800000, 0x447E0000))
 
 
 @pytest.mark.parametrize(
-    ("kernel", "cmdline", "base"),
+    ("tree", "kernel", "cmdline", "base"),
     [
-        ("5.10", "cma=64M", 5 * G - 68 * M),
-        ("6.1", "cma=64M", 4 * G),
-        ("6.12", "cma=64M", 4 * G),
-        ("7.2", "cma=64M", 4 * G),
-        ("6.12", "cma=64M@0-4G", 3 * G - 64 * M),
-        ("6.12", "cma=2G", G),
-        ("7.2", "cma=2G", G),
+        (BIG_PC, "5.10", "cma=64M", 5 * G - 68 * M),
+        (EVEN_PC, "5.10", "cma=64M", 5 * G - 64 * M),
+        (BIG_PC, "6.1", "cma=64M", 4 * G),
+        (BIG_PC, "6.12", "cma=64M", 4 * G),
+        (BIG_PC, "7.2", "cma=64M", 4 * G),
+        (BIG_PC, "6.12", "cma=64M@0-4G", 3 * G - 66 * M),
+        (EVEN_PC, "6.12", "cma=64M@0-4G", 3 * G - 64 * M),
+        (EVEN_PC, "6.12", "cma=2G", G),
+        (EVEN_PC, "7.2", "cma=2G", G),
+        (HOLED_PC, "7.2", "cma=16M", 0xBEC00000),
+        (pc((0x100000, 0xBFEE0000)), "7.2", "cma=16M", 0xBEE00000),
     ],
 )
-def test_above_4_gib(kernel: str, cmdline: str, base: int) -> None:
-    assert areas(boot(BIG_PC, kernel, cmdline, "x86_64"))[0][1] == base
+def test_page_tables_of_the_linear_map(tree: str, kernel: str, cmdline: str, base: int) -> None:
+    assert areas(boot(tree, kernel, cmdline, "x86_64"))[0][1] == base
 
 
 def test_pernuma_and_numa() -> None:
@@ -289,6 +301,22 @@ def test_of_a_choice_the_last_one_asked_for_counts() -> None:
 def test_bad_configuration(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config([line], "arm64", kernel_abi("6.12"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("CONFIG_CMA_SIZE_MBYTES=zz", "CONFIG_CMA_SIZE_MBYTES is a number, not 'zz'"),
+        ("CONFIG_CMA=yes", "CONFIG_CMA is y or n, not 'yes'"),
+        ("gibberish", "'gibberish' is no KEY=VALUE of a kernel configuration"),
+        ("GIBBERISH=y", "unknown option 'GIBBERISH'"),
+    ],
+)
+def test_a_mistake_in_a_file_has_its_place(line: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "board.config"
+    file.write_text(f"# mine\nCONFIG_CMA_AREAS=3\n\n{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{file}:4: {message}")):
+        parse_config(config_lines([str(file)]), "arm64", kernel_abi("6.12"))
 
 
 def test_options_of_other_kernels() -> None:

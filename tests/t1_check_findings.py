@@ -322,3 +322,18 @@ def test_no_remedy_is_said_that_does_not_help(tmp_path: Path) -> None:
     problem = only(report(tmp_path, dts.tree(dts.pool("a", "size = <0 0x80000000>"))))
     assert problem.code == "no-room"
     assert problem.remedy == "ask for less: `size = <0x0 0x20000000>;` finds room"
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "code", "remedy"),
+    [
+        ("cma=64MB", "text-ignored", "write `cma=64M` on the command line"),
+        ("cma=64MB cma_pernuma=16M", "text-ignored", "write `cma=64M` on the command line"),
+        ("cma=64M cma_pernuma=16M", "unknown-parameter", "drop `cma_pernuma=16M` from the command line"),
+        ("cma=64M cma-pernuma=16M", "unknown-parameter", "drop `cma-pernuma=16M` from the command line"),
+    ],
+)
+def test_a_remedy_is_of_its_own_parameter(tmp_path: Path, cmdline: str, code: str, remedy: str) -> None:
+    """``cma_pernuma`` begins as ``cma`` does, and is another one; dashes are underscores to the kernel."""
+    found = report(tmp_path, dts.tree(""), cmdline=cmdline)
+    assert {problem.code: problem.remedy for problem in found.problems}[code] == remedy

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from pathlib import Path
 
 import dts_support as dts
 import pytest
 from remedy_support import helps_alone, left_by_all
-from soak_support import SOAK
+from soak_support import new_seed
 
 from cmafs.abi import RELEASES
 from cmafs.check.examine import report_on
@@ -17,20 +16,22 @@ from cmafs.check.report import ERROR, Problem, located
 from cmafs.init.options import MachineOptions
 from cmafs.of import fdt
 
-#: In the suite the first trees, each on two kernels; in a soak 300 others on all of them.
-FIRST, TREES = (random.randrange(1 << 32), 300) if SOAK else (0, 60)
+#: In the suite the first trees, in a soak others each time; each on two kernels.
+TREES = 60
 GROUPS = 10
 
 
 def kernels_for(seed: int) -> list[str]:
     rows = list(RELEASES)
-    return rows if SOAK else [rows[seed % len(rows)], rows[(seed * 7 + 3) % len(rows)]]
+    return [rows[seed % len(rows)], rows[(seed * 7 + 3) % len(rows)]]
 
 
+@pytest.mark.soak(0.5)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_findings_have_places_and_remedies_help(tmp_path: Path, group: int) -> None:
     seen: Counter[str] = Counter()
-    for seed in range(FIRST + group, FIRST + TREES, GROUPS):
+    first = new_seed(0)
+    for seed in range(first + group, first + TREES, GROUPS):
         path = dts.write(tmp_path, f"{seed}.dts", dts.faulty_board(seed))
         tree = fdt.load(path)
         sources = fdt.source_map(tree)

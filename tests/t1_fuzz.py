@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import struct
 
 import dts_support as dts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from soak_support import FACTOR, SOAK, examples
+from soak_support import examples, new_seed
 
 from cmafs.abi import kernel_abi
 from cmafs.check.examine import report_on
@@ -23,7 +22,7 @@ from cmafs.of.base import DeviceTree
 KERNELS = ("4.15", "5.10", "6.1", "6.12", "7.2")
 EFFECTS = {EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_PANIC, EFFECT_REFUSED}
 #: Boards by number: the first ones in the suite, others each time in a soak.
-FIRST_BOARD, BOARDS = (random.randrange(1 << 32), round(300 * FACTOR)) if SOAK else (0, 300)
+BOARDS = 300
 GROUPS = 10
 #: Boards that a soak found wrong once.
 BOARD_CASES: tuple[int, ...] = ()
@@ -33,9 +32,11 @@ def tree_of(source: str) -> DeviceTree:
     return fdt._unflatten("board", fdt._checked("board", dts.dtc(source)))
 
 
+@pytest.mark.soak(0.5)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_boards_of_every_shape(group: int) -> None:
-    for seed in [*BOARD_CASES[group::GROUPS], *range(FIRST_BOARD + group, FIRST_BOARD + BOARDS, GROUPS)]:
+    first = new_seed(0)
+    for seed in [*BOARD_CASES[group::GROUPS], *range(first + group, first + BOARDS, GROUPS)]:
         board = dts.board(seed)
         kernel = KERNELS[seed // GROUPS % len(KERNELS)]
         report = report_on(tree_of(board.source), MachineOptions(kernel=kernel))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
+import pytest
+from dma_support import boot, write_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +71,42 @@ def test_any_properties_are_survived(na, ns, pna, pns, ranges, dma_ranges, reg):
     assert name.endswith((".dev", "dev@0"))
     assert all(size for _, _, size in of_dma_get_range(dev))
     assert 0 <= of_dma_get_max_cpu_address(root) < 1 << 64
+
+
+@pytest.mark.parametrize(("kernel", "kept"), [("5.10", True), ("6.1", False)])
+def test_a_device_is_coherent_and_on_a_node_as_its_bus_is(tmp_path: Path, kernel: str, kept: bool) -> None:
+    """of_dma_is_coherent(), of_node_to_nid(): the nearest node above that says so; later kernels undo it."""
+    extra = """
+        bus@0 {
+            compatible = "simple-bus"; dma-coherent; numa-node-id = <1>;
+            #address-cells = <1>; #size-cells = <1>; ranges;
+            plain@1000 { compatible = "x"; reg = <0x1000 4>; };
+            apart@2000 { compatible = "x"; reg = <0x2000 4>; dma-noncoherent; numa-node-id = <0>; };
+        };
+        alone@3000 { compatible = "x"; reg = <0x3000 4>; };"""
+    devices = boot(write_tree(tmp_path, extra), kernel).devices
+    names = ("1000.plain", "2000.apart", "3000.alone")
+    assert [devices[name].dma_coherent for name in names] == [True, kept, False]
+    assert [devices[name].numa_node for name in names] == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("buses", "reached"),
+    [
+        (("", ""), (False, False)),
+        (("", "dma-ranges;"), (False, False)),
+        (("dma-ranges;", ""), (False, True)),
+        (("dma-ranges;", "dma-ranges;"), (True, True)),
+    ],
+)
+def test_buses_on_the_way_to_dma_ranges(
+    tmp_path: Path, buses: tuple[str, str], reached: tuple[bool, bool]
+) -> None:
+    """of_dma_get_range(): above a device the first bus may lack them, before 5.10 none may."""
+    extra = 'leaf@1000 { compatible = "x"; reg = <0x1000 4>; };'
+    for name, ranges in (("c", buses[1]), ("b", buses[0]), ("a", "dma-ranges = <0 0 0x40000000>;")):
+        cells = "#address-cells = <1>; #size-cells = <1>; ranges;"
+        extra = f'{name} {{ compatible = "simple-bus"; {cells} {ranges} {extra} }};'
+    tree = write_tree(tmp_path, extra)
+    found = tuple(bool(boot(tree, kernel).devices["1000.leaf"].dma_range_map) for kernel in ("5.4", "6.12"))
+    assert found == reached

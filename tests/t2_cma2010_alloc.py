@@ -12,6 +12,7 @@ from cma2010_support import (
     K,
     M,
     boot_memory,
+    cma_request,
     framework,
     log_of,
     region,
@@ -28,7 +29,6 @@ from cmafs.drivers.cma2010.chardev import (
     CMA_MAGIC,
     IOCTL_CMA_ALLOC,
     CmaFile,
-    CmaRequest,
 )
 from cmafs.drivers.cma2010.profile import MissingInterface
 from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaInfo, CmaRegion
@@ -356,7 +356,7 @@ def test_calls_that_a_version_does_not_have(profile, call, args):
 def request(
     spec: bytes, size: int = 4096, type_: int = BY_DEVICE, magic: int = CMA_MAGIC, align: int = 0
 ) -> bytes:
-    return CmaRequest(magic, type_, size, align, spec).pack()
+    return cma_request(spec, size, align, type_=type_, magic=magic)
 
 
 def started(answer: bytes) -> int:
@@ -417,7 +417,7 @@ def test_ioctl_of_v1_has_its_own_layout():
     cma.set_map("foo/x=a")
     cma.cma_region_register(CmaRegion("a", BASE_A, M))
     file = CmaFile(with_bf(cma))
-    packed = CmaRequest(CMA_MAGIC, 0, 4096, 0, b"foo/x").pack_v1()
+    packed = cma_request(b"foo/x", v1=True)
     answer = file.ioctl(IOCTL_CMA_ALLOC, packed)
     assert (len(answer), struct.unpack_from("<Q", answer, 56)[0]) == (64, BASE_A)
     file.release()

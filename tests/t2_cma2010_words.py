@@ -10,7 +10,7 @@ import errno
 import struct
 
 import pytest
-from cma2010_support import K, M, boot_memory, framework, log_of, with_bf
+from cma2010_support import K, M, boot_memory, cma_request, framework, log_of, with_bf
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,10 +18,8 @@ import cmafs
 from cmafs.drivers.cma2010.chardev import (
     BY_DEVICE,
     BY_REGIONS,
-    CMA_MAGIC,
     IOCTL_CMA_ALLOC,
     CmaFile,
-    CmaRequest,
 )
 from cmafs.drivers.cma2010.framework import Cma2010
 from cmafs.drivers.cma2010.profile import PROFILES, KernelOops
@@ -43,10 +41,10 @@ def one_region(profile: str, strict: bool, bits: int, start: int = 0x40000000, s
 
 def ask(file: CmaFile, size: int, alignment: int = 0, by: int = BY_DEVICE) -> int | str:
     """The answer to an ioctl: where the chunk is in its region, or the errno's name, or the quirk's."""
-    v1 = file.cma.profile.table
-    request = CmaRequest(CMA_MAGIC, by, size, alignment, b"r" if by == BY_REGIONS else b"dev")
+    v1, spec = file.cma.profile.table, b"r" if by == BY_REGIONS else b"dev"
+    request = cma_request(spec, size, alignment, type_=by, v1=v1)
     try:
-        answer = file.ioctl(IOCTL_CMA_ALLOC, request.pack_v1() if v1 else request.pack())
+        answer = file.ioctl(IOCTL_CMA_ALLOC, request)
     except OSError as error:
         return errno.errorcode[error.errno]
     except KernelOops as oops:
@@ -75,8 +73,7 @@ def test_a_size_that_rounds_up_to_2_64_on_a_machine(profile):
         machine.write("/sys/kernel/mm/contiguous/map", "foo=a")
 
     def grant(size: int, alignment: int) -> tuple[int, str]:
-        request = CmaRequest(CMA_MAGIC, BY_DEVICE, size, alignment, b"foo")
-        packed = bytearray(request.pack_v1() if profile == "v1" else request.pack())
+        packed = bytearray(cma_request(b"foo", size, alignment, v1=profile == "v1"))
         descriptor = calls.open("/dev/cma", 2)
         try:
             calls.ioctl(descriptor, IOCTL_CMA_ALLOC, packed)

@@ -481,3 +481,16 @@ def test_a_buffer_of_a_pool_outlives_the_attachment(machine):
     of_reserved_mem_device_release(dsp)
     dma_free_coherent(dsp, 3 * PAGE, buffer.cpu_addr, buffer.dma_handle)
     assert pool.bitmap.weight == 0
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+def test_the_area_of_a_node_is_for_masks_beyond_its_dma_zones(tmp_path, kernel):
+    """_areas_for(): not with GFP_DMA or GFP_DMA32, which a mask of 32 bits brings along."""
+    path = write_tree(tmp_path, 'near@1000 { compatible = "x,near"; reg = <0x1000 4>; numa-node-id = <0>; };')
+    machine = boot(path, kernel, cmdline="cma=16M cma_pernuma=8M", config=("NUMA=y", "DMA_PERNUMA_CMA=y"))
+    near = device(machine, "1000.near")
+    areas = []
+    for bits in (32, 64):
+        near.dma_set_coherent_mask(bits)
+        areas.append(dma_alloc_coherent(near, M).area)
+    assert areas == ["reserved", "pernuma0"]

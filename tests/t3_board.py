@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cmafs.api import Machine
-from cmafs.board.areas import Area, AreaRange, read_areas
+from cmafs.board.areas import PLACES, Area, AreaRange, read_areas
+from cmafs.board.memory import failed_pages
 from cmafs.board.root import RootError, open_root
+from cmafs.board.sample import take_sample
+from cmafs.cli.roots import MachineRoot
 from cmafs.mount.export import export
 
 AREA = "sys/kernel/debug/cma/reserved"
@@ -96,3 +100,17 @@ def test_a_tar_that_ends_early(tmp_path: Path, kind: str) -> None:
     for length in (1, len(data) // 3, len(data) // 2, end, *blocks):
         cut.write_bytes(data[:length])
         assert "not a whole tar file" in refused(cut), length
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "5.15", "6.1"])
+def test_failures_are_those_of_the_area_whatever_debugfs_calls_it(kernel: str) -> None:
+    """5.15 has cma-reserved in debugfs and reserved in sysfs; 5.10 counts nowhere but in the log."""
+    machine = Machine.boot(kernel=kernel, cmdline="cma=16M hugetlb_cma=1G", memory="4G")
+    root = MachineRoot(machine, "m")
+    (mine,) = (area.name for area in read_areas(root) if area.name.endswith("reserved"))
+    with suppress(OSError):
+        machine.write(f"/{PLACES[0]}/{mine}/alloc", "5000")
+    failed = {"5.10": None}.get(kernel, 5000)
+    assert failed_pages(root, mine) == failed
+    counted = {area.name: area.failed for area in take_sample(root, 0).areas}
+    assert counted == dict.fromkeys(counted, 0) | {mine: failed or 0}

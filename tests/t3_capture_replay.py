@@ -228,6 +228,36 @@ def test_what_if_the_pool_were_smaller(tmp_path: Path, capsys: pytest.CaptureFix
     assert "laid out otherwise" in str(replayed(capsys, tmp_path, BODY, "--order", "4")["diverged"])
 
 
+def test_the_framework_of_2010_is_another_allocator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "capture").write_text("\n".join(BODY))
+    status, out, err = run(capsys, str(file), "--kernel", "2010")
+    assert (status, out) == (2, "") and "the framework of 2010 has no pool of this kind" in err
+
+
+def test_what_if_counts_in_pages_of_the_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """512 MiB are 8192 pages of 64 KiB: as many as a request of the capture asks for, and no more."""
+    machine = ("--config", "CONFIG_ARM64_64K_PAGES=y", "--memory", "4G", "--cmdline", "cma=512M")
+    whole = [event(1, "alloc_finish", "pfn=0xe000 page=0001 count=8192 align=0 errorno=0")]
+    report = replayed(capsys, tmp_path, [*whole, took(1, 0xF000, 1)], *machine, "--size", "512M")
+    assert "no room for 1 pages in this pool: 0 pages are free" in str(report["diverged"])
+
+
+def test_a_log_tells_how_large_its_pages_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By an area that boot told in bytes, and a list of holes in pages: here of 64 KiB."""
+    file = tmp_path / "log"
+    file.write_text(
+        "[    0.000000] cma: Reserved 512 MiB at 0x00000000a0000000\n"
+        "[    9.000000] cma: __cma_alloc(cma 00000000d4d8e1b0, name: reserved, count 9000, align 0)\n"
+        "[    9.000001] cma: number of available pages: 8192@0=> 8192 free of 8192 total pages\n"
+        "[    9.000002] cma: __cma_alloc(): returned 0000000000000000\n"
+    )
+    status, out, _ = run(capsys, str(file))
+    assert "0xa000-0xbfff, 8192 pages" in out
+    assert (status, "reproduced: 1 of 1" in out) == (0, True)
+
+
 def test_a_kernel_answers_with_its_own_errno(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = replayed(capsys, tmp_path, BODY, "--kernel", "7.2")
     assert "failed (-12)" in str(report["diverged"]) and "failed (-16)" in str(report["diverged"])
@@ -244,6 +274,7 @@ def test_a_kernel_answers_with_its_own_errno(tmp_path: Path, capsys: pytest.Capt
         (zlib.compress(b"text" * 9, wbits=31)[:12] + b"broken", "capture: "),
         (took(1, 0x10000, 4).encode() + b"\n" + took(1, 1 << 39, 4).encode(), "16 TiB) can be simulated"),
         (took(1, 0x10000, 1 << 40).encode(), "16 TiB) can be simulated"),
+        (took(1, 0, 1 << 32).encode(), "areas of 0x100000000 pages; at most 0x40000000 (4 TiB) can be"),
     ],
 )
 def test_what_is_no_capture_is_refused_in_one_line(

@@ -6,14 +6,14 @@ import os
 import struct
 
 import pytest
-from cma2010_support import K, M
+from cma2010_support import K, M, cma_request
 from cma_support import refused
 from t2_cma2010_map import MX2
 
 import cmafs
 from cmafs.check.examine import report_on
 from cmafs.cli import options as cli_options
-from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, IOCTL_CMA_ALLOC, CmaRequest
+from cmafs.drivers.cma2010.chardev import CMA_MAGIC, IOCTL_CMA_ALLOC
 from cmafs.drivers.cma2010.profile import PROFILES, QUIRKS
 from cmafs.drivers.cma2010.regions import CmaRegion
 from cmafs.fs.cma2010 import populate
@@ -357,7 +357,7 @@ def opened(machine: BootedMachine):
 
 
 def packed(spec: bytes, size: int = 4096, magic: int = CMA_MAGIC) -> bytearray:
-    return bytearray(CmaRequest(magic, BY_DEVICE, size, 0, spec).pack())
+    return bytearray(cma_request(spec, size, magic=magic))
 
 
 def test_device_ioctl():

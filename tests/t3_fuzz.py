@@ -7,17 +7,15 @@ import random
 import pytest
 from fuzz import targets
 from fuzz_support import ANYWHERE, Target, fuzz, mutated
-from soak_support import SOAK, soak_seconds
+from soak_support import SOAK, new_seed
 
 TARGETS = targets()
-#: Seconds of each target: as many as the suite can spare, or a share of a soak.
-SECONDS = soak_seconds(0.5) / len(TARGETS) if SOAK else 3.0
 
 
+@pytest.mark.soak(3, seconds=3)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-@pytest.mark.timeout(SECONDS + 300)
-def test_fuzz(target: Target, record_property: pytest.RecordProperty) -> None:
-    done = fuzz(target, SECONDS, random.randrange(1 << 32) if SOAK else 1, keep=SOAK)
+def test_fuzz(target: Target, seconds: float, record_property: pytest.RecordProperty) -> None:
+    done = fuzz(target, seconds, new_seed(1), keep=SOAK)
     assert done.cases >= len(target.corpus())
     record_property("cases", done.cases)
     print(f"{target.name}: {done.cases} cases in {done.seconds:.1f} s")

@@ -135,6 +135,7 @@ def test_the_node_passes_the_check(
         (["1M", "x" + "9" * 30], "a number of more than 64 bits"),
         (["9" * 30 + "x1", "rgba"], "a number of more than 64 bits"),
         (["8E x2"], "16 TiB) can be simulated"),
+        (["8T"], "an area of 0x80000000 pages; at most 0x40000000 (4 TiB) can be simulated"),
         (["1M", "--align", "99"], "is no order from 0 to 20"),
         (["1M", "--unit", "3M"], "no power of two"),
         (["1M", "--unit", "x"], "--unit: 'x' is no size"),

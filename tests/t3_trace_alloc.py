@@ -115,6 +115,11 @@ def test_refusals(capsys, options):
     assert capsys.readouterr().err.startswith("cmafs: ")
 
 
+def test_a_kernel_without_debugfs_of_cma(capsys):
+    assert main(["trace-alloc", "--config", "CONFIG_CMA_DEBUGFS=n", "reserved", "1"]) == 1
+    assert capsys.readouterr().err == "cmafs: no area reserved: this kernel has no CONFIG_CMA_DEBUGFS\n"
+
+
 def test_watching_changes_nothing():
     """The watched way is the definition; the short cut for idle ranges leaves the same lists and counters."""
     states = []

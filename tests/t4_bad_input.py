@@ -319,6 +319,16 @@ class TestPlaces:
         assert "is not a file" in complained(cmafs("ctl", str(tmp_path), "kill", "x", timeout=20), 1)
         assert "is not a file" in complained(cmafs("dmesg", str(tmp_path), timeout=20), 1)
 
+    def test_an_unknown_level_starts_nothing(self, tmp_path: Path) -> None:
+        """Inside of a run the host's dmesg answers then, from beside the machine; here that may be any."""
+        program = tmp_path / "real" / "dmesg"
+        for file in (program, tmp_path / "m" / "sim" / "dmesg"):
+            file.parent.mkdir(parents=True)
+            file.write_text("#!/bin/sh\necho started\n")
+        program.chmod(0o755)
+        done = cmafs("dmesg", "-l", "err,bogus", str(tmp_path / "m"))
+        assert "unknown level 'bogus': known are emerg, " in complained(done, 2)
+
     @pytest.mark.parametrize("words", ["map {}", "why {}", "top {} --count 1", "why --dmesg {}", "size {}"])
     def test_nor_where_a_board_or_its_log_was_meant(self, tmp_path: Path, words: str) -> None:
         os.mkfifo(tmp_path / "fifo")

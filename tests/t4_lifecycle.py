@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import Mount
 from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, eventually, gone, mounts, processes
-from soak_support import SOAK
+from soak_support import HOURS
 
 from cmafs.mount import presence
 from cmafs.mount.mounts import mounted_at
 
 #: of test_many_machines_at_once
-MACHINES = 100 if SOAK else 12
+MACHINES = 100 if HOURS >= 1 else 12
 
 USED = "sys/kernel/debug/cma/reserved/used"
 
@@ -317,6 +317,21 @@ def test_mounts_and_unmounts_that_race(tmp_path: Path, fuse_device: None) -> Non
     assert eventually(lambda: not processes(str(place)))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount --bind needs root")
+def test_one_of_two_places_is_unmounted_alone(machine: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    pid = server_of(machine)
+    for below in ("", "sys/kernel/debug"):
+        subprocess.run(["mount", "--bind", str(machine / below), str(other)], check=True)
+        done = cmafs("umount", str(other))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not os.path.ismount(other)
+        assert (machine / "sim/verify").read_text() == "ok\n"
+        assert server_of(machine) == pid
+
+
+@pytest.mark.soak(2)
 def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
     """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""
     places = [tmp_path / f"m{index}" for index in range(MACHINES)]

@@ -20,14 +20,13 @@ from pathlib import Path
 
 import pytest
 from run_support import CMAFS, cmafs, resident
-from soak_support import SOAK, soak_seconds
+from soak_support import SOAK, new_seed
 
 from cmafs.mount.mounts import mounted_at
 from cmafs.mount.presence import server_of
 
 PROCESSES = 16
-SEED = int(os.environ.get("CMAFS_FAULTS_SEED", random.randrange(1 << 32) if SOAK else 1))
-SECONDS = soak_seconds(0.3) if SOAK else 8.0
+SEED = int(os.environ.get("CMAFS_FAULTS_SEED", new_seed(1)))
 #: What a server may grow by while everything is done to it (KiB), and the threads that it may have.
 GROWTH, THREADS = (24 << 10), 2
 
@@ -276,12 +275,12 @@ def mounted(fuse_device: None) -> Iterator[Mounted]:
             subprocess.run([*CMAFS, "umount", "-l", str(place)], check=False)
 
 
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.soak(14, seconds=8)
 @pytest.mark.skipif(os.geteuid() != 0, reason="some faults need root")
-def test_whatever_happens(mounted: Mounted) -> None:
+def test_whatever_happens(mounted: Mounted, seconds: float) -> None:
     print(f"CMAFS_FAULTS_SEED={SEED}")
     mounted.mount()
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     for number, (fault, seed) in enumerate(schedule(SEED)):
         if number >= len(FAULTS) and time.monotonic() > end:
             break
@@ -293,16 +292,16 @@ def test_whatever_happens(mounted: Mounted) -> None:
     mounted.umount()
 
 
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.soak(10, seconds=8)
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads what a server has open")
-def test_a_server_stays_as_it_is(mounted: Mounted) -> None:
+def test_a_server_stays_as_it_is(mounted: Mounted, seconds: float) -> None:
     """Memory, descriptors and threads are flat while sixteen processes do anything at all."""
     pid = mounted.mount()
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     sizes = []
     for half in range(2):
         mounted.work(SEED + half)
-        time.sleep(SECONDS / 2)
+        time.sleep(seconds / 2)
         mounted.rest()
         sizes.append(resident(pid))
         mounted.sound()

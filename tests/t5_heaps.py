@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 import replay
 from oracle import heaps
 from run_support import CMAFS, MACHINE, REPOSITORY, SCRIPTS, cmafs, ordinary_user, run
-from soak_support import SOAK
+from soak_support import SOAK, new_seed
 
 KERNELS = ("5.10", "6.12", "7.2")
 RECORDED = sorted(replay.TRANSCRIPTS.glob("*/heaps-*"))
@@ -169,12 +170,32 @@ def test_a_thousand_buffers_of_sixteen_processes() -> None:
     assert (after, verdict, done.stderr) == (before, "ok", "")
 
 
+@pytest.mark.soak(4)
 def test_hostile_programs_do_no_harm(programs: Path) -> None:
-    """Some thousands of calls; in a soak a million."""
-    used, calls = f"cat {AREA}/used", 90000 if SOAK else 150
+    """Some thousands of calls, in a soak some more at a time."""
+    used, calls = f"cat {AREA}/used", 600 if SOAK else 150
     done = run(f"{used}; {programs}/heap_hostile {HEAP} {calls}; {used}; {SOUND}; {used}", timeout=3600)
     lines = done.stdout.split()
     assert lines == [lines[0], lines[0], "ok", lines[0]]
+
+
+#: What calls with any numbers in them may answer: the kernel's errnos, and other files' (EPERM: FIBMAP).
+CODES = "EINVAL ENOMEM EFAULT ENOTTY EBADF EACCES ENODEV EOVERFLOW EAGAIN EPERM"
+
+
+@pytest.mark.soak(2, seconds=4)
+def test_any_numbers_in_calls(seconds: float) -> None:
+    """Any ioctl, struct, pointer, mapping on the heap, its buffers and other descriptors: an errno each."""
+    used, script = (
+        f"cat {AREA}/used",
+        f"{sys.executable} {SCRIPTS}/heap_random.py {HEAP} {seconds} {new_seed(1)}",
+    )
+    done = run(f"{used}; {script}; {used}; {SOUND}", timeout=seconds + 60)
+    before, said, after, *rest = done.stdout.splitlines()
+    assert (after, rest, done.stderr, done.returncode) == (before, ["ok"], "", 0)
+    codes = {word.partition(":")[2] for word in said.split()}
+    assert codes <= set(CODES.split()), codes
+    assert {"EINVAL", "ENOTTY", "EFAULT"} <= codes
 
 
 def test_an_area_that_is_full(programs: Path) -> None:

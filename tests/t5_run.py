@@ -6,15 +6,17 @@ import contextlib
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, ordinary_user, processes, run
+from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, ordinary_user, processes, run, server_of_run
 
 PATHS = """
 cat /sys/kernel/debug/cma/reserved/count /d/cma/reserved/count /sys/kernel/mm/cma/reserved/alloc_pages_success
@@ -170,6 +172,55 @@ def test_a_signal_that_kills_the_command() -> None:
         process.stdout.readline()
         process.terminate()
         assert process.wait(30) == 143
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def _starve(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_AS, (4096, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (_kill, "killed by signal 9 (Killed)"),
+        (_starve, "out of memory: raise `ulimit -v`, or free some memory"),
+    ],
+)
+def test_a_server_that_ends_before_the_command(fault: Callable[[int], None], said: str) -> None:
+    script = (
+        "exec 2>/dev/null; echo ready; read go; cd $CMAFS_MOUNT/sim;"
+        "for n in $(seq 500); do echo spawn m$n anon 1M > control || exit 7; done; exit 7"
+    )
+    words = [*CMAFS, "run", "--", "sh", "-c", script]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        fault(server_of_run(process.pid))
+        _, err = process.communicate("go\n", timeout=60)
+    assert err == f"cmafs: the machine's server ended before the command: {said}\n"
+    assert process.returncode == 7
+
+
+def test_so_many_tasks_have_a_process() -> None:
+    """Whoever starts tasks without end does not fill the host's table of processes."""
+    code = """if True:
+        import os
+        from cmafs.run import tasks
+        tasks.MAX_PROCESSES = 3
+        reader, writer = os.pipe()
+        made = tasks.StandIns(reader, os.devnull)
+        os.write(writer, b"".join(b"spawn t%d\\n" % n for n in range(9)) + b"kill t0\\nspawn u\\nkill t8\\n")
+        made.news()
+        print(*made._pids)
+        for pid in made._pids.values():
+            os.kill(pid, 9)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("t1 t2 u\n", "")
 
 
 def test_sigpipe_is_as_the_shell_wants_it() -> None:

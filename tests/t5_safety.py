@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, eventually, mounts, ordinary_user
 
+from cmafs.run import root
 from cmafs.run.allowed import DEVICES, PROC, table
 
 #: every action of syslog(2) that reads, clears or measures the log (include/linux/syslog.h)
@@ -323,3 +324,11 @@ def test_what_processes_share_ends_with_the_run() -> None:
     assert not keys.exists() or eventually(lambda: f"cmafs-test-{mark}" not in keys.read_text())
     again = cmafs("run", "--", "python3", "-c", IPC.replace("MARK", mark))
     assert again.returncode == 0
+
+
+def test_places_of_mounts_have_their_blanks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The kernel writes them in octal; where mount_setattr(2) is missing each place is restricted by name."""
+    table = tmp_path / "mountinfo"
+    table.write_text("36 35 98:0 /a\\040b /mnt/my\\040disk\\134x rw - ext4 /dev/my\\040disk rw\n")
+    monkeypatch.setattr(root, "MOUNTINFO", str(table))
+    assert root.mount_table() == [("98:0", "/a\\040b", "/mnt/my disk\\x", "ext4")]

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cma2010_support import cma_request
 from run_support import cmafs
 
 import cmafs as package
-from cmafs.drivers.cma2010.chardev import BY_DEVICE, CMA_MAGIC, CmaRequest
 
 PTR = "([0-9a-f]{16})"
 ARTICLE = ("--dts", "article-2", "--kernel", "article")
@@ -160,7 +160,7 @@ def test_seed_001_files_and_messages():
 
 
 def test_seed_001_ioctl_through_the_mount():
-    request = CmaRequest(CMA_MAGIC, BY_DEVICE, 4096, 0, b"camera").pack()
+    request = cma_request(b"camera")
     program = f"""
 import errno, fcntl, struct
 request = bytearray({request!r})

@@ -22,7 +22,8 @@ class ArchAbi:
     ``image``: what the kernel image reserves, as (offset, end) in bytes from where the loader puts it;
     x86_64: none, its tree's /memreserve/ says it. ``image_align``: where that is: the first multiple of this
     above the start of memory.
-    ``page_tables``: pages taken from the top of memory for the linear map; ``maps_pages``: the linear map
+    ``page_tables``: pages taken from the top of memory for the linear map; on x86_64 those that the image has
+    room for (INIT_PGD_PAGE_COUNT: arch/x86/mm/init.c@v6.12, V 5.10, 6.1); ``maps_pages``: the linear map
     is in single pages unless ``rodata=`` says otherwise, one table for each 2 MiB besides (7.2); before,
     CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
     ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c); a section is never smaller
@@ -69,12 +70,13 @@ class ArchAbi:
 _X86 = rows_from(
     ArchAbi(
         kernel_sizes_kib=(6148, 1020, 1060, 764, 2268),
+        page_tables=6,
         other_kib=328,
     ),
     {
         "5.10": {"allocated_kib": ((15, 256),), "iomem_rodata": True},
         "5.15": {"swiotlb_slot_bytes": 24, "other_kib": 804},
-        "6.1": {"kernel_sizes_kib": (6147, 1090, 1236, 776, 2180)},
+        "6.1": {"kernel_sizes_kib": (6147, 1090, 1236, 776, 2180), "page_tables": 8},
         "6.12": {
             "kernel_sizes_kib": (6144, 1194, 1496, 836, 2008),
             "struct_page_bytes": 64,

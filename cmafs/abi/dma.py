@@ -23,6 +23,10 @@ class DmaAbi:
     (``arch/arm/mm/dma-mapping.c:__alloc_from_contiguous()@v5.10``, V; ae626eb97376, P).
     ``zones_by_mask``: a fallback page out of the device's reach is sought again in a lower zone (4.16, M).
     ``pool_grows``: the atomic pool doubles once less than its first size is free (5.8, V 5.10 ``pool.c``).
+    ``knows_noncoherent``: ``dma-noncoherent`` undoes what a bus says (not in 5.10, V 6.1
+    ``drivers/of/address.c:of_dma_is_coherent()``).
+    ``bus_may_lack_dma_ranges``: of the buses above a device the first need not have ``dma-ranges``
+    (``drivers/of/address.c:of_dma_get_range()``: V 5.10; 5.4, M).
     ``four_arguments``: dma_alloc_from_contiguous() takes (dev, size, dma_handle, gfp): only seeds/000.
     """
 
@@ -31,6 +35,8 @@ class DmaAbi:
     falls_back: frozenset[str] = frozenset({"x86_64"})
     zones_by_mask: bool = False
     pool_grows: bool = False
+    knows_noncoherent: bool = False
+    bus_may_lack_dma_ranges: bool = False
     four_arguments: bool = False
 
 
@@ -39,8 +45,8 @@ ROWS = rows_from(
     {
         "4.19": {"falls_back": frozenset({"x86_64", "arm64"}), "zones_by_mask": True},
         "5.4": {"default_area_serves_single_pages": False},
-        "5.10": {"node_areas": ("pernuma",), "pool_grows": True},
-        "6.1": {"falls_back": frozenset({"x86_64", "arm64", "arm"})},
+        "5.10": {"node_areas": ("pernuma",), "pool_grows": True, "bus_may_lack_dma_ranges": True},
+        "6.1": {"falls_back": frozenset({"x86_64", "arm64", "arm"}), "knows_noncoherent": True},
         "6.6": {"node_areas": ("pernuma", "numa")},
         "7.2": {"node_areas": ("numa",)},
         "article": {"four_arguments": True},

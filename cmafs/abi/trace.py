@@ -172,8 +172,16 @@ class TraceAbi:
     ``counts_entries``: the header says how many entries there are; not in 4.15 (T 4.15.0, T 4.19.72).
     ``restricts_directories``: directories are 0750 (5.17, 49d67e445742, in the stable releases of November
     2021, P; T 5.4.286, not 5.15.0); those of events no more once eventfs has them (6.6, T).
-    ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.8, P; H).
+    ``size_in_subbuffers``: buffer_size_kb shows whole sub-buffers of the ring (6.6, P 6d98a0f2ac3c; in stable
+    releases of October 2023, P; T 5.10.223, V 6.1.192).
+    ``marker_bytes``: TRACE_MARKER_MAX_SIZE, what one write to trace_marker may bring (6.8, P 8ec90be7f15f; V
+    6.12), before TRACE_BUF_SIZE (V 6.1).
+    ``strips_tracer``: blanks before the name of a tracer are no part of it (V 6.1, not 5.10).
+    ``expands_each``: what switches events gives the ring of their own array its size, else the top one's, and
+    ``enable`` of one event only after its number was found good (6.7, P a1f157c7a3bb; V 6.12, not 6.1).
     ``error_log``: the file ``error_log`` (5.2, P), and filters are parsed as since 4.17.
+    ``error_log_bytes``: MAX_FILTER_STR_VAL, what the command and its newlines are cut to there, and the place
+    is an u8 (T 5.10); 0: not cut (V 6.1).
     ``filter_globs``: ``~`` takes whole globs (4.10, P 60f1d5e3bac4; not in 4.9, V 4.18).
     ``filter_index``: after ``~`` what begins with a digit is no pattern (5.1, P f79b3f338564; not in 4.18,
     V 5.10.13).
@@ -191,16 +199,23 @@ class TraceAbi:
     restricts_event_directories: bool
     counts_entries: bool
     size_in_subbuffers: bool
+    marker_bytes: int
+    strips_tracer: bool
+    expands_each: bool
     error_log: bool
+    error_log_bytes: int
     filter_globs: bool
     filter_index: bool
 
 
-def _others(
-    first_id: int, counts: tuple[tuple[str, str], ...], reasons: tuple[str, ...]
+def _with_walk(
+    cma: tuple[TraceEvent, ...], counts: tuple[tuple[str, str], ...], reasons: tuple[str, ...]
 ) -> tuple[TraceEvent, ...]:
-    """The events around cma's that the walk of alloc_contig_range() shows; numbers of ours (D)."""
-    return (_migrate(first_id, counts, reasons), _page_isolation(first_id + 1))
+    """cma's events, and before them those that the walk of alloc_contig_range() shows, as mm/ is linked (T
+    6.12); the numbers of these are ours (D).
+    """
+    first = min(event.id for event in cma)
+    return (_migrate(first - 2, counts, reasons), _page_isolation(first - 1), *cma)
 
 
 _CMA_REASON = (*_REASONS, "cma")
@@ -210,7 +225,7 @@ _RESTRICTED = {"restricts_directories": True, "restricts_event_directories": Tru
 
 ROWS = rows_from(
     TraceAbi(
-        events=(*_cma_until_5_12(160), _migrate(162, _SUCCEEDED, _CMA_REASON)),
+        events=(_migrate(159, _SUCCEEDED, _CMA_REASON), *_cma_until_5_12(160)),
         hashes_pointers=False,
         char_signed=True,
         pid_width=5,
@@ -222,20 +237,24 @@ ROWS = rows_from(
         restricts_event_directories=False,
         counts_entries=True,
         size_in_subbuffers=False,
+        marker_bytes=1024,
+        strips_tracer=False,
+        expands_each=False,
         error_log=False,
+        error_log_bytes=256,
         filter_globs=False,
         filter_index=False,
     ),
     {
         "4.4.293": _RESTRICTED,
         "4.15": {
-            "events": _cma_until_5_12(227) + _others(229, _SUCCEEDED, _CMA_REASON),
+            "events": _with_walk(_cma_until_5_12(227), _SUCCEEDED, _CMA_REASON),
             "filter_globs": True,
             "counts_entries": False,
             "hashes_pointers": True,
         },
         "4.19": {
-            "events": _cma_until_5_12(223) + _others(225, _SUCCEEDED, _CONTIG_REASON),
+            "events": _with_walk(_cma_until_5_12(223), _SUCCEEDED, _CONTIG_REASON),
             "counts_entries": True,
         },
         "4.19.218": _RESTRICTED,
@@ -247,42 +266,59 @@ ROWS = rows_from(
         },
         "5.4.160": _RESTRICTED,
         "5.10": {
-            "events": _cma_until_5_12(232) + _others(234, _SUCCEEDED + _THP, _CONTIG_REASON),
+            "events": _with_walk(_cma_until_5_12(232), _SUCCEEDED + _THP, _CONTIG_REASON),
             "hashes_pointers": False,
         },
         "5.10.80": _RESTRICTED,
+        "5.10.199": {"size_in_subbuffers": True},
         "5.15": {
-            "events": _cma_from_5_13(231) + _others(235, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
+            "events": _with_walk(_cma_from_5_13(231), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "hashes_pointers": True,
             "migrate_disable_column": True,
             "column_heads": _HEADER_5_15,
         },
         "5.15.3": _RESTRICTED,
+        "5.15.136": {"size_in_subbuffers": True},
         "6.1": {
-            "events": _cma_from_5_13(260) + _others(264, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
+            "events": _with_walk(_cma_from_5_13(260), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
             "column_heads": _HEADER_5_15.replace("irqs-off", "irqs-off/BH-disabled"),
             **_RESTRICTED,
             "restricts_others": True,
+            "strips_tracer": True,
+            "error_log_bytes": 0,
         },
+        "6.1.59": {"size_in_subbuffers": True},
         "6.6": {
-            "events": _cma_from_5_13(265, errorno=True)
-            + _others(269, _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")),
+            "events": _with_walk(
+                _cma_from_5_13(265, errorno=True), _SUCCEEDED + _THP, (*_PINNED_REASON, "demotion")
+            ),
             "char_signed": False,
+            "size_in_subbuffers": True,
             "restricts_event_directories": False,
         },
         "6.12": {
-            "events": _cma_from_5_13(299, errorno=True)
-            + _others(303, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
-            "size_in_subbuffers": True,
+            "events": _with_walk(
+                _cma_from_5_13(299, errorno=True),
+                _SUCCEEDED + _THP + _SPLIT,
+                (*_PINNED_REASON, "demotion", "damon"),
+            ),
+            "marker_bytes": 4096,
+            "expands_each": True,
         },
         "6.18": {
-            "events": _cma_from_5_13(270, errorno=True, request_count=True)
-            + _others(274, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
+            "events": _with_walk(
+                _cma_from_5_13(270, errorno=True, request_count=True),
+                _SUCCEEDED + _THP + _SPLIT,
+                (*_PINNED_REASON, "demotion", "damon"),
+            ),
             "marker_preempt_count": 1,
         },
         "7.2": {
-            "events": _cma_from_5_13(287, errorno=True, request_count=True)
-            + _others(291, _SUCCEEDED + _THP + _SPLIT, (*_PINNED_REASON, "demotion", "damon")),
+            "events": _with_walk(
+                _cma_from_5_13(287, errorno=True, request_count=True),
+                _SUCCEEDED + _THP + _SPLIT,
+                (*_PINNED_REASON, "demotion", "damon"),
+            ),
         },
     },
 )

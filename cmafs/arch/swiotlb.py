@@ -16,7 +16,7 @@ _IO_TLB_MIN_SLABS = (1 << 20) >> _IO_TLB_SHIFT
 _SZ_1M = 1 << 20
 
 #: What its tables take besides the slots on x86_64 (T, 4 GiB guests).
-_EXTRA = 8 << 10
+_EXTRA = 4 << 10
 
 
 def _pr_info(boot: EarlyBoot, text: str) -> None:

@@ -8,23 +8,22 @@ from __future__ import annotations
 from cmafs.arch.numa import numa_emulation
 from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
+from cmafs.arch.x86_mapping import init_mem_mapping
 from cmafs.lib.cmdline import memparse
+from cmafs.mm.memblock import Memblock
 
 #: __PAGE_OFFSET with four-level page tables.
 _PAGE_OFFSET = 0xFFFF888000000000
 
 _PAGE_SIZE = 4096
+_SZ_1M = 1 << 20
+_SZ_2M = 1 << 21
 _SZ_16M = 1 << 24
 _SZ_4G = 1 << 32
 
 
 def reserve(boot: EarlyBoot) -> int:
-    """The tree's reservations; the offset of the linear map.
-
-    Above 4 GiB the linear map needs more tables than the six pages of the kernel image (INIT_PGD_PAGE_COUNT):
-    the next stands at the top of memory, before any area (D; T 5.10: ``hugetlb_cma=2G`` on 6 GiB does not end
-    at the top).
-    """
+    """The tree's reservations, and what ``setup_arch()`` takes besides; the offset of the linear map."""
     memblock = boot.memblock
     for value in filter(None, boot.params.values("mem")):
         limit, _ = memparse(value)
@@ -32,10 +31,31 @@ def reserve(boot: EarlyBoot) -> int:
     boot.scan_reserved_mem()
     if boot.scan.parent() is not None:
         boot.scan.fdt_scan_reserved_mem_reg_nodes()
+    init_mem_mapping(boot, _kernel_image(memblock))
+    _relocate_initrd(memblock)
     numa_emulation(boot, _SZ_4G)
-    end = memblock.end_of_dram()
-    memblock.phys_alloc_range(_PAGE_SIZE, _PAGE_SIZE, _SZ_4G, max(end, _SZ_4G))
     return _PAGE_OFFSET
+
+
+def _kernel_image(memblock: Memblock) -> int:
+    """Where the kernel is: what the tree reserves from a multiple of CONFIG_PHYSICAL_ALIGN on, or 16 MiB."""
+    return next((r.base for r in memblock.reserved if r.base and not r.base % _SZ_2M), _SZ_16M)
+
+
+def _relocate_initrd(memblock: Memblock) -> None:
+    """``relocate_initrd()``: where ``mem=`` or ``memmap=`` took its memory, it moves to the top of the rest.
+
+    The tree does not say which reservation is the initrd; but nothing else above the BIOS is whole pages and
+    no memory. Source: ``arch/x86/kernel/setup.c:reserve_initrd()@v6.12``.
+    """
+    for region in memblock.reserved:
+        in_pages = not (region.base | region.end) % _PAGE_SIZE and region.base >= _SZ_1M
+        if (
+            in_pages
+            and not memblock.covers(region.base, region.size)
+            and memblock.phys_alloc_range(region.size, _PAGE_SIZE, 0, memblock.end_of_dram())
+        ):
+            memblock.phys_free(region.base, region.size)
 
 
 def dma_phys_limit(boot: EarlyBoot) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cmafs.board import SYSFS
-from cmafs.board.areas import Area
+from cmafs.board.areas import Area, is_directory_of
 from cmafs.board.root import Root, read_text
 from cmafs.lib.kstrtox import simple_strtoull
 
@@ -73,7 +73,14 @@ def _zone_blocks(text: str) -> Iterator[ZoneBlocks]:
                 yield ZoneBlocks(f"{found[1]} {found[2]}", dict(zip(types, counts, strict=False)))
 
 
-def failed_pages(root: Root, area: str) -> int | None:
-    """Pages that an area could not give, as sysfs counts; None before 5.13 or without CONFIG_CMA_SYSFS."""
+def failed_pages(root: Root, directory: str) -> int | None:
+    """Pages that the area of a directory in debugfs could not give, as sysfs counts by its name.
+
+    None before 5.13 or without CONFIG_CMA_SYSFS.
+    """
+    areas = [area for area in root.names(SYSFS) if is_directory_of(directory, area)]
+    if not areas:
+        return None
+    area = directory if directory in areas else areas[0]
     data = root.read(f"{SYSFS}/{area}/alloc_pages_fail")
     return None if data is None else simple_strtoull(data.decode("latin-1"), 10)[0]

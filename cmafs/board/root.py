@@ -37,6 +37,11 @@ class RootError(Exception):
     """A root cannot be read: one line saying what is wrong, where, and what to do."""
 
 
+def reason(error: Exception) -> str:
+    """Why, without the file's name: in the host's words where it is the host that refuses."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class Root(Protocol):
     """The files of a board; ``name`` is what the user called it."""
 
@@ -149,8 +154,7 @@ class TarRoot:
         return "" if len(tops) != 1 or tops & {"sys", "proc"} else tops.pop()
 
     def _damaged(self, error: Exception) -> RootError:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        line = why.partition("\n")[0].rstrip(":")
+        line = reason(error).partition("\n")[0].rstrip(":")
         return RootError(f"{self.name}: not a whole tar file ({line}); wanted is one of `cmafs record`")
 
     def read(self, path: str) -> bytes | None:
@@ -201,7 +205,7 @@ def open_root(name: str) -> Root:
             return DirectoryRoot(name)
         why = "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
     except OSError as error:
-        why = error.strerror or str(error)
+        why = reason(error)
     if why:
         raise RootError(
             f"{name}: {why}; wanted is a mount point, / of a machine, a directory with copies of "

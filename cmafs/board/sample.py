@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cmafs.board.areas import Area, read_areas
+from cmafs.board.areas import Area, is_directory_of, read_areas
 from cmafs.board.extents import FREE, MAP, read_extents
 from cmafs.board.klog import read_log
 from cmafs.board.memory import failed_pages, meminfo, page_size, vmstat
@@ -58,10 +58,11 @@ def take_sample(root: Root, time: float) -> Sample:
     text = kernel_log(root) or ""
     counted = {area.name: failed_pages(root, area.name) for area in areas}
     if not any(pages is not None for pages in counted.values()) and text:
-        logged = Counter(failure.area for failure in read_log(text).failures)
-        if len(areas) == 1:
-            logged = Counter({areas[0].name: logged.total()})
-        counted = {area.name: logged[area.name] for area in areas}
+        failures = read_log(text).failures
+        counted = {
+            area.name: sum(len(areas) == 1 or is_directory_of(area.name, one.area) for one in failures)
+            for area in areas
+        }
     known = root.read(MAP) is not None
     return Sample(
         time,

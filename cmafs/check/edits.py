@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import wraps
+from itertools import chain, cycle
 from typing import TypeAlias
 
 from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
 from cmafs.init.options import MachineOptions
+from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import parse_integer
+from cmafs.mm.memblock import round_up
 from cmafs.of.address import of_dma_get_range
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -41,6 +45,16 @@ class Trial:
         """The root's, which regions are written in."""
         return self.tree.root.reg_cells()
 
+    def columns(self, name: str) -> tuple[int, ...]:
+        """Cells of the numbers in one entry of a region's property."""
+        address, size = self.cells
+        return {"size": (size,), "alignment": (address,)}.get(name, (address, size))
+
+    def write(self, node: DeviceNode, name: str, *numbers: int) -> str:
+        """Give a region's property these numbers; as a source has it."""
+        cells = zip(cycle(self.columns(name)), numbers, strict=False)
+        return _set(node, name, b"".join(_encode(width, number) for width, number in cells))
+
     def set_cmdline(self, words: list[str]) -> None:
         """Boot with these words."""
         self.cmdline = " ".join(words)
@@ -48,6 +62,16 @@ class Trial:
 
 
 Edit: TypeAlias = Callable[[Trial], Iterator[str]]
+
+
+def _of_node(edit: Callable[[Trial, DeviceNode], Iterator[str]]) -> Edit:
+    """An edit of the node that the finding is about; of a parameter there is none, and nothing to offer."""
+
+    @wraps(edit)
+    def tried(trial: Trial) -> Iterator[str]:
+        return iter(()) if trial.node is None else edit(trial, trial.node)
+
+    return tried
 
 
 def copy_of(tree: DeviceTree) -> DeviceTree:
@@ -66,12 +90,12 @@ def _copy(node: DeviceNode) -> DeviceNode:
 # words of a device tree source
 
 
-def encode(cells: int, value: int) -> bytes:
-    """A number of so many cells."""
+def _encode(cells: int, value: int) -> bytes:
+    """A number in so many cells."""
     return (value & ((1 << 32 * cells) - 1)).to_bytes(_CELL * cells, "big")
 
 
-def written(name: str, data: bytes) -> str:
+def _written(name: str, data: bytes) -> str:
     """A property of numbers, or without a value, as a source has it."""
     if not data:
         return f"`{name};`"
@@ -81,11 +105,7 @@ def written(name: str, data: bytes) -> str:
 
 def _set(node: DeviceNode, name: str, data: bytes) -> str:
     node.props[name] = data
-    return written(name, data)
-
-
-def _up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
+    return _written(name, data)
 
 
 # flags and strings
@@ -94,8 +114,9 @@ def _up(value: int, unit: int) -> int:
 def drop(name: str) -> Edit:
     """Without the property."""
 
-    def edit(trial: Trial) -> Iterator[str]:
-        if trial.node is not None and trial.node.props.pop(name, None) is not None:
+    @_of_node
+    def edit(trial: Trial, node: DeviceNode) -> Iterator[str]:
+        if node.props.pop(name, None) is not None:
             yield f"drop `{name}`"
 
     return edit
@@ -104,26 +125,25 @@ def drop(name: str) -> Edit:
 def add(name: str) -> Edit:
     """With the flag."""
 
-    def edit(trial: Trial) -> Iterator[str]:
-        if trial.node is not None:
-            yield f"add {_set(trial.node, name, b'')}"
+    @_of_node
+    def edit(trial: Trial, node: DeviceNode) -> Iterator[str]:
+        yield f"add {_set(node, name, b'')}"
 
     return edit
 
 
-def add_compatible(trial: Trial) -> Iterator[str]:
+@_of_node
+def add_compatible(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """With the compatible that the driver of areas knows."""
-    if trial.node is not None:
-        others = trial.node.property_read_strings("compatible")
-        trial.node.props["compatible"] = "".join(f"{text}\0" for text in (*others, POOL)).encode("latin-1")
-        yield f'add "{POOL}" to `compatible`' if others else f'add `compatible = "{POOL}";`'
+    others = node.property_read_strings("compatible")
+    node.props["compatible"] = "".join(f"{text}\0" for text in (*others, POOL)).encode("latin-1")
+    yield f'add "{POOL}" to `compatible`' if others else f'add `compatible = "{POOL}";`'
 
 
-def respell(trial: Trial) -> Iterator[str]:
+@_of_node
+def respell(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The name that was meant: ``detail`` is what ``check.spelling`` read it as."""
-    node, meant = trial.node, trial.detail.partition("'")[2].partition("'")[0]
-    if node is None:
-        return
+    meant = trial.detail.partition("'")[2].partition("'")[0]
     if trial.prop == "compatible":
         node.props["compatible"] = f"{meant}\0".encode()
         yield f'write `compatible = "{meant}";`'
@@ -131,119 +151,110 @@ def respell(trial: Trial) -> Iterator[str]:
         node.props[meant] = node.props.pop(trial.prop)
         yield f"write `{meant}`"
     elif node.parent is not None:
-        rename(node, meant)
+        _rename(node, meant)
         yield f"call the node `{meant}`"
 
 
 # numbers
 
 
-def align(trial: Trial) -> Iterator[str]:
-    """Base and size as multiples of the unit: moved, or around what was written if the size is wrong."""
-    node, unit = trial.node, trial.unit
-    pairs = node.entries("reg", *trial.cells, whole=True) if node is not None else []
-    if node is None:
+@_of_node
+def align(trial: Trial, node: DeviceNode) -> Iterator[str]:
+    """Base and size as multiples of the unit."""
+    if pairs := node.entries("reg", *trial.cells, whole=True):
+        (base, size), *others = pairs
+        for place in _aligned(base, size, trial.unit):
+            yield f"write {trial.write(node, 'reg', *chain(place, *others))}"
         return
-    if not pairs:
-        for (asked,) in node.entries("size", trial.cells[1])[:1]:
-            yield f"write {_set(node, 'size', encode(trial.cells[1], max(_up(asked, unit), unit)))}"
-        return
-    (base, size), others = (pairs[0][0], max(pairs[0][1], 1)), pairs[1:]
-    low, length = base // unit * unit, _up(size, unit)
-    around = (low, _up(base + size, unit) - low)
-    shifted = [(low, length), (_up(base, unit), length)]
-    tries = dict.fromkeys([*shifted, around] if size == length else [around, *reversed(shifted)])
-    for place in tries:
-        data = b"".join(encode(trial.cells[0], b) + encode(trial.cells[1], s) for b, s in (place, *others))
-        yield f"write {_set(node, 'reg', data)}"
+    for (asked,) in node.entries("size", trial.columns("size")[0])[:1]:
+        yield f"write {trial.write(node, 'size', max(round_up(asked, trial.unit), trial.unit))}"
 
 
-def in_root_cells(trial: Trial) -> Iterator[str]:
+def _aligned(base: int, size: int, unit: int) -> list[tuple[int, int]]:
+    """Aligned ranges instead of a given one: moved down or up; around it first if its size is wrong, too."""
+    size = max(size, 1)
+    low, length = base // unit * unit, round_up(size, unit)
+    around = low, round_up(base + size, unit) - low
+    down, up = (low, length), (round_up(base, unit), length)
+    return list(dict.fromkeys([down, up, around] if size == length else [around, up, down]))
+
+
+@_of_node
+def in_root_cells(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The property's numbers in the root's cells: as if they had been written in fewer or more."""
-    node, name = trial.node, trial.prop
-    if node is None or name not in node.props:
+    name = trial.prop
+    if name not in node.props:
         return
-    data, wide = node.props[name], _columns(trial, name)
+    data, wide = node.props[name], trial.columns(name)
     for cells in ((1,) * len(wide), (2, 1), (1, 2), (2, 2), (2,)):
         rows = node.entries(name, *cells, whole=True) if len(cells) == len(wide) and cells != wide else []
         if rows:
-            pieces = (encode(width, number) for row in rows for width, number in zip(wide, row, strict=True))
-            yield f"write {_set(node, name, b''.join(pieces))}"
+            yield f"write {trial.write(node, name, *chain(*rows))}"
             node.props[name] = data
     step = sum(wide) * _CELL
     if step and len(data) > step:
         yield f"write {_set(node, name, data[: len(data) // step * step])}"
 
 
-def _columns(trial: Trial, name: str) -> tuple[int, ...]:
-    address, size = trial.cells
-    return {"size": (size,), "alignment": (address,)}.get(name, (address, size))
-
-
-def give_size(trial: Trial) -> Iterator[str]:
+@_of_node
+def give_size(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """A size of one unit, for a region that has none."""
-    if trial.node is not None:
-        trial.node.props.pop("reg", None)
-        data = encode(trial.cells[1], trial.unit)
-        yield f"say how much, for instance {_set(trial.node, 'size', data)}"
+    node.props.pop("reg", None)
+    yield f"say how much, for instance {trial.write(node, 'size', trial.unit)}"
 
 
-def let_kernel_place(trial: Trial) -> Iterator[str]:
+@_of_node
+def let_kernel_place(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """``size`` instead of ``reg``: the kernel finds a free place."""
-    node = trial.node
-    pairs = node.entries("reg", *trial.cells, whole=True) if node is not None else []
-    if node is not None and pairs:
+    if pairs := node.entries("reg", *trial.cells, whole=True):
         del node.props["reg"]
-        data = encode(trial.cells[1], max(_up(pairs[0][1], trial.unit), trial.unit))
-        yield f"let the kernel find a place: {_set(node, 'size', data)} instead of `reg`"
+        written = trial.write(node, "size", max(round_up(pairs[0][1], trial.unit), trial.unit))
+        yield f"let the kernel find a place: {written} instead of `reg`"
 
 
-def smaller(trial: Trial) -> Iterator[str]:
+@_of_node
+def smaller(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """Half of the size, and half again, down to the unit."""
-    node = trial.node
-    found = node.entries("size", trial.cells[1]) if node is not None else []
-    size = found[0][0] if found else 0
-    while node is not None and size > trial.unit:
-        size = _up(size // 2, trial.unit)
-        yield f"ask for less: {_set(node, 'size', encode(trial.cells[1], size))} finds room"
+    for (size,) in node.entries("size", trial.columns("size")[0])[:1]:
+        while size > trial.unit:
+            size = round_up(size // 2, trial.unit)
+            yield f"ask for less: {trial.write(node, 'size', size)} finds room"
 
 
-def drop_mapping_flag(trial: Trial) -> Iterator[str]:
+@_of_node
+def drop_mapping_flag(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """What keeps the memory out of the kernel's map, or what asks for an area of it."""
     for name in ("no-map", "reusable"):
-        kept = trial.node.props.copy() if trial.node is not None else {}
+        kept = node.props.copy()
         yield from drop(name)(trial)
-        if trial.node is not None:
-            trial.node.props = kept
+        node.props = kept
 
 
-def raise_alignment(trial: Trial) -> Iterator[str]:
+@_of_node
+def raise_alignment(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The unit, which is what it becomes."""
-    if trial.node is not None:
-        yield f"write {_set(trial.node, 'alignment', encode(trial.cells[0], trial.unit))}"
+    yield f"write {trial.write(node, 'alignment', trial.unit)}"
 
 
-def split_reg(trial: Trial) -> Iterator[str]:
+@_of_node
+def split_reg(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """A node for each pair of ``reg``."""
-    node = trial.node
-    step = sum(trial.cells) * _CELL
-    if node is None or node.parent is None or not step:
+    pairs = node.entries("reg", *trial.cells)
+    if node.parent is None or not pairs:
         return
-    data = node.props["reg"]
-    pieces = [data[at : at + step] for at in range(0, len(data), step)]
     stem = node.name.partition("@")[0]
-    for piece in pieces[1:]:
-        base = int.from_bytes(piece[: trial.cells[0] * _CELL], "big")
-        props = {k: v for k, v in node.props.items() if k not in ("phandle", "linux,phandle", DEFAULT)}
-        node.parent.append(DeviceNode(f"{stem}@{base:x}", {**props, "reg": piece}))
-    node.props["reg"] = pieces[0]
-    yield f"write {written('reg', pieces[0])} here, and one node more for each other range"
+    kept = {k: v for k, v in node.props.items() if k not in ("phandle", "linux,phandle", DEFAULT)}
+    for pair in pairs[1:]:
+        other = DeviceNode(f"{stem}@{pair[0]:x}", dict(kept))
+        trial.write(other, "reg", *pair)
+        node.parent.append(other)
+    yield f"write {trial.write(node, 'reg', *pairs[0])} here, and one node more for each other range"
 
 
 # nodes
 
 
-def rename(node: DeviceNode, name: str) -> None:
+def _rename(node: DeviceNode, name: str) -> None:
     """Give a node another name, at its place among its siblings."""
     parent = node.parent
     assert parent is not None
@@ -253,24 +264,25 @@ def rename(node: DeviceNode, name: str) -> None:
         parent.append(child)
 
 
-def name_for_base(trial: Trial) -> Iterator[str]:
+@_of_node
+def name_for_base(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The unit address that the binding wants."""
-    if trial.node is not None and (pairs := trial.node.entries("reg", *trial.cells)):
-        rename(trial.node, f"{trial.node.name.partition('@')[0]}@{pairs[0][0]:x}")
-        yield f"call the node `{trial.node.name}`"
+    if pairs := node.entries("reg", *trial.cells):
+        _rename(node, f"{node.name.partition('@')[0]}@{pairs[0][0]:x}")
+        yield f"call the node `{node.name}`"
 
 
-def shorten_name(trial: Trial) -> Iterator[str]:
+@_of_node
+def shorten_name(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """As much of the name as is kept."""
-    if trial.node is not None:
-        rename(trial.node, trial.node.name[:63].rstrip("@,"))
-        yield f"call the node `{trial.node.name}`"
+    _rename(node, node.name[:63].rstrip("@,"))
+    yield f"call the node `{node.name}`"
 
 
 def _parent_props(trial: Trial) -> dict[str, bytes]:
     """What /reserved-memory must have: the root's cells and ``ranges``."""
     address, size = trial.cells
-    return {"#address-cells": encode(1, address), "#size-cells": encode(1, size), "ranges": b""}
+    return {"#address-cells": _encode(1, address), "#size-cells": _encode(1, size), "ranges": b""}
 
 
 def mend_parent(trial: Trial) -> Iterator[str]:
@@ -284,15 +296,15 @@ def mend_parent(trial: Trial) -> Iterator[str]:
         yield f"give {parent.path} {' '.join(said)}"
 
 
-def move_up(trial: Trial) -> Iterator[str]:
+@_of_node
+def move_up(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The node as a child of /reserved-memory, which is made where there is none."""
-    node, root = trial.node, trial.tree.root
-    if node is None or node.parent is None:
+    if node.parent is None:
         return
     parent, made = reserved_memory(trial.tree), ""
     if parent is None:
         parent = DeviceNode(RESERVED_MEMORY, {})
-        root.append(parent)
+        trial.tree.root.append(parent)
         words = (_set(parent, name, data) for name, data in _parent_props(trial).items())
         made = f", which is to be made with {' '.join(words)}"
     old = node.parent
@@ -301,25 +313,25 @@ def move_up(trial: Trial) -> Iterator[str]:
     moved = f"move the node to {parent.path}{made}"
     yield moved
     for name in ("reg", "size", "alignment"):
-        if name in node.props:
-            trial.prop = name
-            for said in in_root_cells(trial):
-                yield f"{moved}, and {said}"
+        trial.prop = name
+        for said in in_root_cells(trial):
+            yield f"{moved}, and {said}"
 
 
-def into_reach(trial: Trial) -> Iterator[str]:
+@_of_node
+def into_reach(trial: Trial, device: DeviceNode) -> Iterator[str]:
     """The device's region, which ``detail`` begins with, where the device can address it."""
-    device, region = trial.node, trial.tree.find_node_by_path(trial.detail.partition(" is ")[0])
-    if device is None or region is None:
+    region = trial.tree.find_node_by_path(trial.detail.partition(" is ")[0])
+    if region is None:
         return
-    address, length = trial.cells
+    length = trial.columns("size")[0]
     fixed = region.entries("reg", *trial.cells) or [(0, *row) for row in region.entries("size", length)]
     for low, _, size in of_dma_get_range(device) or [(0, 0, _FOUR_GIB)]:
         region.props.pop("reg", None)
         reach = min(size, (1 << 32 * length) - 1, max(_FOUR_GIB - low, 0) or size)
         words = [
-            _set(region, "size", encode(length, _up(fixed[0][1], trial.unit))),
-            _set(region, "alloc-ranges", encode(address, low) + encode(length, reach)),
+            trial.write(region, "size", round_up(fixed[0][1], trial.unit)),
+            trial.write(region, "alloc-ranges", low, reach),
         ]
         yield f"give {region.path} {' '.join(words)} instead of its place"
 
@@ -328,8 +340,9 @@ def into_reach(trial: Trial) -> Iterator[str]:
 
 
 def _words(trial: Trial) -> list[str]:
-    """The words of the parameter that the finding is about."""
-    return [word for word in trial.cmdline.split() if word.startswith(trial.prop.removesuffix("="))]
+    """The words of the parameter that the finding is about; dashes and underscores are the same."""
+    name = trial.prop.removesuffix("=")
+    return [word for word in trial.cmdline.split() if word.partition("=")[0].replace("-", "_") == name]
 
 
 def _instead(trial: Trial, old: str, new: str) -> str:
@@ -354,9 +367,10 @@ def drop_cma(trial: Trial) -> Iterator[str]:
 def size_alone(trial: Trial) -> Iterator[str]:
     """``cma=`` without what stands behind its size; then with its base alone."""
     for word in _words(trial)[-1:]:
-        size, _, place = word.partition("@")
-        base = place.partition("-")[0]
-        for new in (size.partition(",")[0], f"{size}@{base}"):
+        name, _, text = word.partition("=")
+        size = text.removesuffix(memparse(text)[1])
+        base = text.partition("@")[2].partition("-")[0]
+        for new in (f"{name}={size}", f"{name}={size}@{base}") if size else ():
             yield _instead(trial, word, new)
             word = new
 
@@ -382,7 +396,7 @@ def smaller_default(trial: Trial) -> Iterator[str]:
     size = parse_integer(trial.detail).value if trial.detail.startswith("0x") else 0
     word = next(iter(_words(trial)[-1:]), "")
     while size > trial.unit:
-        size = _up(size // 2, trial.unit)
+        size = round_up(size // 2, trial.unit)
         new = f"cma={size_text(size).replace(' MiB', 'M').replace(' KiB', 'K')}"
         if word:
             said = _instead(trial, word, new)

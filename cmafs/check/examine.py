@@ -16,7 +16,16 @@ from cmafs.check.reach import out_of_reach
 from cmafs.check.report import ERROR, NOTE, Area, Problem, Report
 from cmafs.check.rules import RULES
 from cmafs.check.spelling import follows_from, misspelt
-from cmafs.check.tree import claims_overlap, dangling, misplaced, notes, reserved_memory, wants_area
+from cmafs.check.tree import (
+    POOL,
+    claims_overlap,
+    dangling,
+    misplaced,
+    notes,
+    regions,
+    reserved_memory,
+    wants_area,
+)
 from cmafs.init.machine import BootedMachine
 from cmafs.init.main import KernelPanic, board_config, bootargs, start_kernel
 from cmafs.init.options import MachineOptions
@@ -84,7 +93,7 @@ def cured(shown: Report, report: Report, tree: DeviceTree, options: MachineOptio
 
 
 def boot_report(tree: DeviceTree, options: MachineOptions) -> Report:
-    """The same without remedies."""
+    """Boot a loaded tree and examine the outcome: the report without remedies. Raises as report_on()."""
     chosen = (options.arch, "--arch") if options.arch else machine_arch(tree)
     try:
         return examine(start_kernel(tree, options, ManualClock()), chosen[1])
@@ -120,9 +129,8 @@ class _Findings:
     def _severity(self, event: BootEvent) -> str | None:
         """``error``, ``note``, or None for what concerns no area."""
         node = self._node(event)
-        region = node is not None and node.parent is reserved_memory(self.tree) and node.parent is not None
-        if region and node is not None and not wants_area(node) and event.reason not in _ABOUT_ANY:
-            return NOTE if node.is_compatible("shared-dma-pool") and event.reason == "not-reusable" else None
+        if node in regions(self.tree) and not wants_area(node) and event.reason not in _ABOUT_ANY:
+            return NOTE if node.is_compatible(POOL) and event.reason == "not-reusable" else None
         if event.reason in _HARMFUL_NOTES:
             return ERROR
         if event.reason == "no-reg-no-size" and event.node in self.lost():
@@ -136,7 +144,7 @@ class _Findings:
         """
         if event.node is None:
             return tuple(line for line in self.log if _OF_CMA.search(line))
-        name = event.node.rsplit("/", 1)[-1] if event.node else ""
+        name = event.node.rpartition("/")[2]
         if event.reason == "overlap":
             return tuple(line for line in self.log if f" overlaps with {name} " in line)
         named = re.compile(rf"(?:node |'|bypass |reusable ){re.escape(name)}(?:,? |'|$)")
@@ -147,7 +155,7 @@ class _Findings:
 
     def lost(self) -> set[str]:
         """Paths of the nodes that some error names."""
-        return {p.node for p in self.problems if p.severity == ERROR and p.node is not None}
+        return {problem.node for problem in self.problems if problem.severity == ERROR and problem.node}
 
     def _problem(self, event: BootEvent, severity: str, said: tuple[str, ...]) -> Problem:
         rule = RULES[event.reason]
@@ -209,16 +217,9 @@ def _regions_2010(machine: BootedMachine) -> list[Area]:
     return [Area(r.label, r.start >> shift, r.size >> shift, 0, False, None) for r in regions]
 
 
-def _regions(tree: DeviceTree) -> list[DeviceNode]:
-    """The children of /reserved-memory that ask for an area."""
-    parent = reserved_memory(tree)
-    return [node for node in (parent.children.values() if parent else ()) if wants_area(node)]
-
-
 def _counted(report: Report, tree: DeviceTree) -> Report:
     """With how many children of /reserved-memory ask for an area, and how many do not; those that are on."""
-    parent = reserved_memory(tree)
-    there = [node for node in (parent.children.values() if parent else ()) if node.is_available()]
+    there = [node for node in regions(tree) if node.is_available()]
     asked = sum(map(wants_area, there))
     return replace(report, asked=asked, others=len(there) - asked)
 
@@ -231,7 +232,7 @@ def _unexplained(
     parent = reserved_memory(tree)
     if parent is not None and parent.path in named:
         reason = "parent-ignored"
-    for node in _regions(tree):
+    for node in filter(wants_area, regions(tree)):
         if node.path in made or node.path in named:
             continue
         if node.is_available():
@@ -252,7 +253,7 @@ def examine(machine: BootedMachine, why: str) -> Report:
     unknown = "no-area" if machine.cma2010 is None else "region-2010-ignored"
     found.add(_unexplained(tree, areas, {p.node for p in found.problems if p.node}, unknown))
     found.add(claims_overlap(tree))
-    for node in _regions(tree):
+    for node in filter(wants_area, regions(tree)):
         found.add(notes(node, tree, machine.cma.min_alignment, machine.abi.cma.name_max))
     found.add(cmdline_findings(machine))
     found.add(dangling(tree, found.lost() - made))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cmafs.check.report import ERROR, Problem, Report
@@ -26,42 +26,28 @@ class Unchecked:
     why: str
 
 
-def _areas(report: Report) -> list[dict[str, Any]]:
-    names = ("name", "base_pfn", "count", "order_per_bit", "default", "node")
-    return [{name: getattr(area, name) for name in names} for area in report.areas]
-
-
-def schema_1(report: Report) -> dict[str, Any]:
-    """The document of ``--json`` for one board and one kernel, as it was from the first on."""
+def _report(report: Report, problems: list[dict[str, Any]]) -> dict[str, Any]:
+    """What both schemas say of a board on a kernel."""
     return {
-        "schema": 1,
         "kernel": report.kernel,
         "arch": report.arch,
-        "areas": _areas(report),
-        "problems": [
-            {"node": p.node, "reason": p.reason, "effect": p.effect, "severity": p.severity}
-            for p in report.problems
-        ],
+        "areas": [asdict(area) for area in report.areas],
+        "problems": problems,
         "log": list(report.log),
     }
 
 
+def schema_1(report: Report) -> dict[str, Any]:
+    """The document of ``--json`` for one board and one kernel, as it was from the first on."""
+    names = ("node", "reason", "effect", "severity")
+    problems = [{name: getattr(problem, name) for name in names} for problem in report.problems]
+    return {"schema": 1, **_report(report, problems)}
+
+
 def schema_2(reports: Sequence[Report]) -> dict[str, Any]:
     """The document of ``--format json``: an entry for each board on each kernel."""
-    return {
-        "schema": 2,
-        "boards": [
-            {
-                "board": report.board,
-                "kernel": report.kernel,
-                "arch": report.arch,
-                "areas": _areas(report),
-                "problems": [_problem(problem) for problem in report.problems],
-                "log": list(report.log),
-            }
-            for report in reports
-        ],
-    }
+    boards = [{"board": one.board, **_report(one, list(map(_problem, one.problems)))} for one in reports]
+    return {"schema": 2, "boards": boards}
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
@@ -207,9 +193,8 @@ def to_junit(reports: Sequence[Report], unchecked: Sequence[Unchecked]) -> str:
 
 
 def _case(board: str, report: Report) -> list[str]:
-    errors = [problem for problem in report.problems if problem.severity == ERROR]
     lines = [f"    <testcase classname={_quoted(board)} name={_quoted(report.kernel)}>"]
-    for problem in errors:
+    for problem in report.errors:
         text = f"{finding(problem)}\n{_message(problem)}\nRule: {problem.rule}"
         words = f"message={_quoted(problem.text)} type={_quoted(problem.code)}"
         lines.append(f"      <failure {words}>{_escaped(text)}</failure>")

@@ -64,10 +64,8 @@ def _misses_default(machine: BootedMachine, device: Device) -> bool:
 
 def _bus(node: DeviceNode) -> DeviceNode:
     """The bus whose ``dma-ranges`` limits a device: the nearest above it that has some."""
-    step = node.parent or node
-    while step.parent is not None and not step.props.get("dma-ranges"):
-        step = step.parent
-    return step
+    above = list((node.parent or node).lineage())
+    return next((bus for bus in above if bus.props.get("dma-ranges")), above[-1])
 
 
 def _event(device: Device, node: DeviceNode, region: ReservedMem, reason: str) -> BootEvent:

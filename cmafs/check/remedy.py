@@ -139,15 +139,19 @@ class _State:
         """The same where the board is still to be changed."""
         return replace(self, board=replace(self.board, tree=copy_of(self.board.tree)))
 
+    @property
+    def dies(self) -> bool:
+        """Whether the machine does not survive its boot."""
+        return any(problem.effect == EFFECT_PANIC for problem in self.report.problems)
+
     def no_worse(self, before: _State) -> bool:
-        """Whether there are no more errors than in an earlier state, which died if this one does."""
-        was, is_now = (any(p.effect == EFFECT_PANIC for p in s.report.problems) for s in (before, self))
-        return was if is_now else was or self.report.errors <= before.report.errors
+        """Whether there are no more errors than in an earlier state; if that died, whatever came of it."""
+        return before.dies or (not self.dies and len(self.report.errors) <= len(before.report.errors))
 
     def brought(self, before: _State) -> list[Problem]:
         """The errors that an earlier state did not have."""
         known = {self.now(_key(problem)) for problem in before.report.problems}
-        return [p for p in self.report.problems if p.severity == ERROR and _key(p) not in known]
+        return [problem for problem in self.report.errors if _key(problem) not in known]
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,9 +80,9 @@ class Report:
     silenced: int = 0
 
     @property
-    def errors(self) -> int:
-        """How many findings make it fail."""
-        return sum(problem.severity == ERROR for problem in self.problems)
+    def errors(self) -> list[Problem]:
+        """The findings that make it fail."""
+        return [problem for problem in self.problems if problem.severity == ERROR]
 
     @property
     def ok(self) -> bool:
@@ -107,12 +107,11 @@ def _place(problem: Problem, sources: SourceMap, cmdline_is_the_trees: bool) -> 
     return sources.props.get(("/chosen", "bootargs"), sources.top()) if of_cmdline else sources.top()
 
 
-def without_ignored(report: Report, sources: SourceMap | None, codes: Collection[str]) -> Report:
+def without_ignored(report: Report, sources: SourceMap, codes: Collection[str]) -> Report:
     """The report without findings of these codes, and without those that a comment beside them silences."""
     kept = [
         problem
         for problem in report.problems
-        if problem.code not in codes
-        and not (sources and problem.code in sources.ignored(problem.node, problem.prop))
+        if problem.code not in codes and problem.code not in sources.ignored(problem.node, problem.prop)
     ]
     return replace(report, problems=kept, silenced=len(report.problems) - len(kept))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory
+from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, regions, reserved_memory
 from cmafs.lib.boot_event import EFFECT_IGNORED, BootEvent
 from cmafs.of.base import DeviceNode, DeviceTree
 
@@ -39,7 +39,7 @@ def misspelt(tree: DeviceTree) -> Iterator[BootEvent]:
         for node in tree.root.children.values():
             if "eserved" in node.name and (meant := _meant(node.name, (RESERVED_MEMORY,), _OTHER_CUTOFF)):
                 yield _event(node, None, meant)
-    for region in parent.children.values() if parent else ():
+    for region in regions(tree):
         yield from _in_region(region)
     for node in tree.walk():
         yield from _reference(node) if node.parent is not parent else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cmafs.check.report import ERROR, NOTE, Problem, Report
+from cmafs.check.report import NOTE, Problem, Report
 from cmafs.check.tree import size_text
 
 
@@ -15,9 +15,8 @@ def to_text(report: Report, log: bool) -> str:
     lines = [*report.log, ""] if log else []
     lines += [f"{head}Linux {report.kernel} on {report.arch} ({report.why})", ""]
     lines += _table(report) if report.areas else ["no areas"]
-    for problem in report.problems:
-        if problem.severity == ERROR:
-            lines += ["", *_paragraph(problem, report.kernel)]
+    for problem in report.errors:
+        lines += ["", *_paragraph(problem, report.kernel)]
     remarks = [line for p in report.problems if p.severity == NOTE for line in _remark(p)]
     return "\n".join([*lines, *([""] if remarks else []), *remarks, "", verdict(report), ""])
 
@@ -29,20 +28,19 @@ def _table(report: Report) -> list[str]:
         default = "default" if area.default else "-"
         numbers = (str(area.base_pfn), str(area.count), str(area.order_per_bit))
         rows.append((area.name, f"{base:#x}", size_text(size), *numbers, default, area.node or "-"))
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _paragraph(problem: Problem, kernel: str) -> list[str]:
-    lines = [
-        finding(problem),
-        f"  effect on {kernel}: {problem.effect}, {problem.consequence}",
-        f"  rule: {problem.rule}",
-    ]
-    lines += [f"  remedy: {problem.remedy}"] if problem.remedy else []
-    return lines + [f"  log: {line}" for line in problem.said]
+    head, *remedy = _remark(problem)
+    effect = f"  effect on {kernel}: {problem.effect}, {problem.consequence}"
+    return [head, effect, f"  rule: {problem.rule}", *remedy, *(f"  log: {line}" for line in problem.said)]
 
 
 def _remark(problem: Problem) -> list[str]:
@@ -59,11 +57,11 @@ def finding(problem: Problem, kernels: Sequence[str] = ()) -> str:
 
 def verdict(report: Report) -> str:
     """How many problems there are, and how many of the regions that ask for an area became one."""
-    made = sum(area.node is not None for area in report.areas)
-    said = [f"{report.errors} problem{'s' if report.errors > 1 else ''}"] if report.errors else []
+    made, errors = sum(area.node is not None for area in report.areas), len(report.errors)
+    said = [f"{errors} problem{'s' if errors > 1 else ''}"] if errors else []
     if report.asked:
         said.append(f"{made} of {report.asked} regions that ask for an area became one")
-    elif not report.errors:
+    elif not errors:
         said.append("no region asks for an area")
     if report.asked and report.others:
         said.append(

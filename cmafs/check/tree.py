@@ -33,6 +33,12 @@ def reserved_memory(tree: DeviceTree) -> DeviceNode | None:
     return None
 
 
+def regions(tree: DeviceTree) -> list[DeviceNode]:
+    """The children of that node."""
+    parent = reserved_memory(tree)
+    return list(parent.children.values()) if parent else []
+
+
 def wants_area(node: DeviceNode) -> bool:
     """Whether a region is written as if it should be CMA: a plain no-map pool is not."""
     if node.property_read_bool("reusable") or node.property_read_bool(DEFAULT):
@@ -76,9 +82,8 @@ def misplaced(tree: DeviceTree) -> Iterator[BootEvent]:
 
 def claims_overlap(tree: DeviceTree) -> Iterator[BootEvent]:
     """Areas at fixed places that /memreserve/ claims too: the kernel says nothing."""
-    parent = reserved_memory(tree)
-    for node in parent.children.values() if parent else ():
-        fixed = node.entries("reg", *tree.root.reg_cells(), whole=True) if wants_area(node) else []
+    for node in filter(wants_area, regions(tree)):
+        fixed = node.entries("reg", *tree.root.reg_cells(), whole=True)
         for base, size in fixed[:1]:
             for start, length in tree.memreserve:
                 if start < base + size and base < start + length:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from cmafs.check.text import columns
 from cmafs.cli.options import Commands
 
 #: What there is as data, and as lines.
@@ -44,11 +44,6 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
 def _boards() -> Table:
     """Name, architecture, memory, areas with their sizes, model."""
     from cmafs.check.tree import size_text
@@ -78,7 +73,7 @@ def _boards() -> Table:
     for one in found:
         named = ", ".join(f"{area['name']} {size_text(area['size'])}" for area in one["areas"])
         rows.append((one["name"], one["arch"], size_text(one["memory"]), named, one["model"]))
-    return found, _columns(rows)
+    return found, columns(rows)
 
 
 def _configs() -> Table:
@@ -90,7 +85,7 @@ def _configs() -> Table:
         ("tiny", "the first recordings' guests, built from tinyconfig"),
         *((name, f"{one.arch}, kernel {one.row}") for name, one in DISTRIBUTIONS.items()),
     ]
-    return [{"name": name, "machine": text} for name, text in rows], _columns(rows)
+    return [{"name": name, "machine": text} for name, text in rows], columns(rows)
 
 
 def _kernels() -> Table:
@@ -111,4 +106,4 @@ def _kernels() -> Table:
         "kernels": [{"name": name, "release": release, "dialect": text} for name, release, text in rows],
         "recorded": [asdict(one) for one in RECORDINGS],
     }
-    return data, [*_columns(rows), "", head, *recorded]
+    return data, [*columns(rows), "", head, *recorded]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cmafs.board.root import DAMAGED, is_tar
+from cmafs.board.root import DAMAGED, is_tar, reason
 from cmafs.cli.options import CommandFailed
 from cmafs.of.fdt import open_named
 from cmafs.replay.capture import LOST, Event, Facts, Reader
@@ -91,8 +91,7 @@ class Capture:
         try:
             yield from reader.events(self._lines(title))
         except (*DAMAGED, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise CommandFailed(f"{self.path}: {why}; {_WANTED}") from None
+            raise CommandFailed(f"{self.path}: {reason(error)}; {_WANTED}") from None
 
     def _lines(self, title: str) -> Iterator[str]:
         with contextlib.ExitStack() as stack:

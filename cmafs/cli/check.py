@@ -116,40 +116,42 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace) -> list[_Job]:
-    """Every board on every kernel, in the order asked. Raises CommandFailed."""
+    """Every board, or the machine of ``--load``, on every kernel, as ordered. Raises CommandFailed."""
+    config = _config(args.config)
     if args.load is not None:
-        return _jobs_of_loaded(args)
+        wanted = [(args.load, _loaded(args, config))]
+    else:
+        wanted = [(one, MachineOptions.chosen(args, dts=one, config=config)) for one in _boards(args)]
+    kernels = _kernels(args.kernel or wanted[0][1].kernel)
+    ignore, files = _codes(args), tuple(item for item in args.config if "=" not in item)
+    return [
+        _Job(board, replace(options, kernel=kernel), ignore, files, args.load is not None)
+        for board, options in wanted
+        for kernel in kernels
+    ]
+
+
+def _boards(args: argparse.Namespace) -> list[str]:
+    """The boards that the user names. Raises CommandFailed if there is none."""
     boards = [*args.boards, *([args.dts] if args.dts is not None else [])]
     if not boards:
         from cmafs.of.fdt import boards as bundled
 
         known = ", ".join(board.name for board in bundled())
         raise CommandFailed(f"no board to check: give a .dts or .dtb, or a bundled board: {known}")
-    kernels = _kernels(args.kernel or MachineOptions.kernel)
-    config, files, ignore = _config(args.config), _config_files(args.config), _codes(args)
-    return [
-        _Job(board, MachineOptions.chosen(args, dts=board, kernel=kernel, config=config), ignore, files)
-        for board in boards
-        for kernel in kernels
-    ]
+    return boards
 
 
-def _jobs_of_loaded(args: argparse.Namespace) -> list[_Job]:
-    """The machine of ``--load`` as it boots, on every kernel asked for. Raises CommandFailed."""
+def _loaded(args: argparse.Namespace, config: tuple[str, ...]) -> MachineOptions:
+    """The options of the machine of ``--load``. Raises CommandFailed."""
     from cmafs.cli.load import described
 
     if args.boards:
         raise CommandFailed(f"give either boards or --load {args.load}")
     try:
-        given = MachineOptions.given(args, config=_config(args.config))
-        options = described(args.load, given).options
+        return described(args.load, MachineOptions.given(args, config=config)).options
     except ValueError as error:  # BadSnapshot, BadOption, DtError
         raise CommandFailed(str(error)) from None
-    kernels = _kernels(args.kernel or options.kernel)
-    files, ignore = _config_files(args.config), _codes(args)
-    return [
-        _Job(args.load, replace(options, kernel=kernel), ignore, files, loaded=True) for kernel in kernels
-    ]
 
 
 def _kernels(text: str) -> list[str]:
@@ -161,11 +163,6 @@ def _kernels(text: str) -> list[str]:
     except ValueError as error:  # UnknownKernel
         raise CommandFailed(str(error)) from None
     return kernels
-
-
-def _config_files(given: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``--config`` that are files or names, not lines."""
-    return tuple(item for item in given if "=" not in item)
 
 
 def _config(given: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmafs.cli.map import in_colour
-from cmafs.cli.options import CommandFailed
+from cmafs.cli.options import CommandFailed, read_given, read_given_text
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
@@ -35,7 +35,6 @@ _LESSON, _SCRIPT, _START, _HINTS, _BIN = "lesson.toml", "script", "start.json", 
 def read_lesson(name: str, path: Path) -> Lesson:
     """A lesson's file. Raises CommandFailed, with its name."""
     from cmafs.learn.lesson import lesson_from
-    from cmafs.of.fdt import read_named
 
     if sys.version_info >= (3, 11):
         import tomllib
@@ -43,9 +42,7 @@ def read_lesson(name: str, path: Path) -> Lesson:
         import tomli as tomllib
 
     try:
-        return lesson_from(name, tomllib.loads(read_named(str(path)).decode()))
-    except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        return lesson_from(name, tomllib.loads(read_given(str(path)).decode()))
     except RecursionError:
         raise CommandFailed(f"{path}: nested too deeply") from None
     except ValueError as error:  # of its TOML, its encoding, a number without end; BadLesson
@@ -54,8 +51,6 @@ def read_lesson(name: str, path: Path) -> Lesson:
 
 def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> None:
     """Put a lesson's files where it takes place; ``script``: what to run instead of a shell."""
-    from cmafs.of.fdt import read_named
-
     desk = place / _DESK
     (desk / _BIN).mkdir(parents=True)
     shutil.copy(source, desk / _LESSON)
@@ -63,12 +58,7 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
     for name, text in lesson.files.items():
         (place / name).write_text(text)
     if script is not None:
-        try:
-            text = sys.stdin.read() if script == "-" else read_named(script).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not a text file"
-            raise CommandFailed(f"{script}: {why}") from None
-        (desk / _SCRIPT).write_text(text)
+        (desk / _SCRIPT).write_text(read_given_text(script))
     for command in COMMANDS:
         file = desk / _BIN / command
         file.write_text(

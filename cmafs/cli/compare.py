@@ -77,7 +77,7 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
     """The transcript of a file, and the board's own files if it is a tar."""
     import io
 
-    from cmafs.board.root import DAMAGED, RootError, is_tar, open_root
+    from cmafs.board.root import DAMAGED, RootError, is_tar, open_root, reason
     from cmafs.cli.capture import unpacked
     from cmafs.of.fdt import open_named
     from cmafs.replay.transcript import BadTranscript, parse
@@ -94,16 +94,15 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
         with open_named(file) as packed, io.TextIOWrapper(unpacked(packed), encoding="utf-8") as lines:
             return parse(lines, name), None
     except (BadTranscript, RootError, UnicodeDecodeError, *DAMAGED) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise CommandFailed(f"{file}: {why.removeprefix(f'{file}: ')}") from None
+        raise CommandFailed(f"{file}: {reason(error).removeprefix(f'{file}: ')}") from None
 
 
 def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -> Syscalls:
     """The machine: what the options say, else what the file describes."""
-    from cmafs.api import BadOption, ConfigError, DtError, KernelPanic, UnknownKernel
+    from cmafs import api
     from cmafs.board.root import RootError
-    from cmafs.lib.clock import ManualClock
     from cmafs.replay.board import adopt
+    from cmafs.replay.transcript import machine_options
 
     header = transcript.header
     for name in ("kernel", "arch", "cmdline"):
@@ -111,14 +110,15 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
             header[name] = value
     try:
         if args.load is not None:
-            machine = boot_from(args, clock=ManualClock())
+            machine = boot_from(args, runs=False)
         elif args.dts or args.config or args.memory or args.overlays:
-            machine = _chosen(args, header)
+            options = {"dts": args.dts or "virt", **machine_options(header)}
+            machine = api.boot(api.MachineOptions.chosen(args, **options))
         else:
             machine = boot_machine(header, root)
-    except KernelPanic as panic:
+    except api.KernelPanic as panic:
         raise CommandFailed(f"{args.file}: kernel panic at boot: {panic.reason}") from None
-    except (BadOption, ConfigError, DtError, RootError, UnknownKernel) as error:
+    except (*api.CANNOT_BOOT, RootError) as error:
         raise CommandFailed(f"{args.file}: {error}") from None
     if root is not None:
         try:
@@ -126,14 +126,6 @@ def _boot(args: argparse.Namespace, transcript: Transcript, root: Root | None) -
         except OSError:
             raise CommandFailed(f"{args.file}: {_WALK}: its first bitmap is none") from None
     return machine.syscalls
-
-
-def _chosen(args: argparse.Namespace, header: dict[str, Any]) -> Machine:
-    from cmafs import api
-    from cmafs.replay.transcript import machine_options
-
-    options = api.MachineOptions.chosen(args, dts=args.dts or "virt", **machine_options(header))
-    return api.boot(options)
 
 
 def boot_machine(header: dict[str, Any], root: Root | None = None) -> Machine:

@@ -90,22 +90,29 @@ def ctl_main(args: argparse.Namespace) -> int:
     verb = line.split(maxsplit=1)[0] if line.strip() else ""
     if not verb:
         raise CommandFailed("ctl: a verb is wanted, for example: spawn NAME anon SIZE", status=2)
+    before = _lines(log)
     try:
-        before = log.read_bytes().count(b"\n")
         with control.open("wb", buffering=0) as file:
             file.write(f"{line}\n".encode(errors="surrogateescape"))
     except OSError as error:
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        added = lines[before:] or lines[-1:]  # a full ring has as many lines as before
+        after = _lines(log)
+        added = after[len(before) :] or after[-1:]  # a full ring has as many lines as before
         reasons = [reason for reason in added if verb in reason.partition(": ")[0]]
         raise CommandFailed(reasons[-1] if reasons else f"{verb}: {error.strerror}") from None
     return 0
 
 
+def _lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").split("\n")[:-1] if log.exists() else []
+
+
 def dmesg_main(args: argparse.Namespace) -> int:
     """Print the records of the machine's dev/kmsg."""
-    from cmafs.run.dmesg import main
+    from cmafs.run.dmesg import LEVELS, main
 
+    for level in args.level.split(",") if args.level else ():
+        if level not in LEVELS:
+            raise CommandFailed(f"dmesg: unknown level '{level}': known are {', '.join(LEVELS)}", 2)
     file = door(args.mountpoint, "dmesg")
     booted = file.stat().st_mtime
     options = [f"--{name}" for name in ("read-clear", "follow", "ctime", "human", "decode")]

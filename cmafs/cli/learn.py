@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands
+from cmafs.cli.options import CommandFailed, Commands, read_given_text
 
 if TYPE_CHECKING:
     from cmafs.learn.lesson import Lesson
@@ -123,12 +123,10 @@ def _load() -> Progress:
     from cmafs.learn.progress import BadProgress, Progress
 
     file = _state_file()
-    try:
-        return Progress.parse(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return Progress()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"{file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    try:
+        return Progress.parse(read_given_text(str(file)))
     except BadProgress as error:
         raise CommandFailed(f"{file}: {error}") from None
 
@@ -154,10 +152,10 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     from cmafs.init.options import BadOption, MachineOptions
 
     try:
-        MachineOptions.named(**dict(lesson.machine))
+        MachineOptions.named(**lesson.machine)
     except BadOption as error:
         raise CommandFailed(f"{path}: machine: {error}") from None
-    for option, value in dict(lesson.machine).items():
+    for option, value in lesson.machine.items():
         if args.load is None and getattr(args, option) in (None, [], False):
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:

@@ -8,7 +8,6 @@ user go before them.
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmafs import api
 from cmafs.board.areas import read_areas
-from cmafs.board.root import ABSENT, Root, RootError, is_tar, open_root
+from cmafs.board.root import Root, RootError, is_tar, open_root
 from cmafs.fs.cma_debug import directory_name
 from cmafs.fs.sim.snapshot import MAGIC, MAX_FILE, parse
 from cmafs.init.options import MachineOptions
@@ -27,7 +26,6 @@ from cmafs.of.fdt import load, read_named, unflatten
 from cmafs.replay.board import board_options, board_tree
 
 if TYPE_CHECKING:
-    from cmafs.lib.clock import Clock
     from cmafs.of.base import DeviceTree
 
 
@@ -40,14 +38,14 @@ class Loaded:
     board: Root | None = None
 
 
-def booted(args: argparse.Namespace, clock: Clock | None, **changes: object) -> api.Machine:
-    """The machine of ``--load``; without ``clock`` in real time. Raises what boot() raises."""
+def booted(args: argparse.Namespace, clock: api.RealClock | None, **changes: object) -> api.Machine:
+    """The machine of ``--load``; without ``clock`` its time stands still. Raises what boot() raises."""
     given = MachineOptions.given(args, **changes)
     if _is_snapshot(args.load):
         _expect_none(args.load, given)
-        return api.Machine.load(args.load, clock=None if clock else api.RealClock())
+        return api.Machine.load(args.load, clock=clock)
     found = described(args.load, given)
-    machine = api.Machine(api.boot_tree(found.tree, found.options, clock or api.RealClock()))
+    machine = api.Machine(api.boot_tree(found.tree, found.options, clock))
     if found.board and not given:
         for line in _elsewhere(found.board, machine):
             print(f"cmafs: {args.load}: {line}", file=sys.stderr)
@@ -144,30 +142,3 @@ def _elsewhere(board: Root, machine: api.Machine) -> Iterator[str]:
 
 def _place(pfn: int, count: int) -> str:
     return f"{count} pages at pfn {pfn:#x}"
-
-
-class MachineRoot:
-    """The files of a machine in process, as the tools that look at a board read them."""
-
-    def __init__(self, machine: api.Machine, name: str) -> None:
-        self._machine, self.name = machine, name
-
-    def read(self, path: str) -> bytes | None:
-        """See Root."""
-        try:
-            return self._machine.read(f"/{path}")
-        except OSError as error:
-            self._absent(path, error)
-            return None
-
-    def names(self, path: str) -> list[str]:
-        """See Root."""
-        try:
-            return sorted(self._machine.listdir(f"/{path}"))
-        except OSError as error:
-            self._absent(path, error)
-            return []
-
-    def _absent(self, path: str, error: OSError) -> None:
-        if error.errno not in ABSENT:
-            raise RootError(f"{self.name}: {path}: {error.strerror or errno.errorcode[error.errno or 0]}")

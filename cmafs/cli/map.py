@@ -6,15 +6,12 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import LOAD_HELP, CommandFailed, Commands, boot_from, write_out
+from cmafs.cli.options import CommandFailed, Commands, add_root_options, write_out
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
-    from cmafs.board.root import Root
 
 _DESCRIPTION = """\
 Draw the CMA areas of a board: who has what, where the holes are, which is the largest; below them the page
@@ -29,7 +26,6 @@ examples:
   cmafs map board.tar --svg board.svg         # what `cmafs record` saved
   cmafs save /mnt/m m.snap && cmafs map --load m.snap
 """
-ROOT_HELP = "a mount point, / of a machine (default), a directory of copied files, or a tar of `cmafs record`"
 
 
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
@@ -40,7 +36,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    add_root(parser)
+    add_root_options(parser)
     parser.add_argument("--area", metavar="NAME", action="append", help="only this area; repeatable")
     parser.add_argument("--svg", metavar="FILE", help="write an SVG picture instead; - is standard output")
     parser.add_argument("--width", metavar="N", type=int, help="columns (default: those of the terminal)")
@@ -50,48 +46,12 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     parser.set_defaults(main=main)
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """``[ROOT]``, and ``--load FILE`` instead."""
-    parser.add_argument("root", metavar="ROOT", nargs="?", help=ROOT_HELP)
-    parser.add_argument("--load", metavar="FILE", help=f"instead of ROOT {LOAD_HELP}; it is not mounted")
-
-
-def root_of(args: argparse.Namespace) -> Root:
-    """The root that ROOT or ``--load`` names; without either ``/``. Raises RootError, CommandFailed."""
-    from cmafs.board.root import RootError, open_root
-
-    if args.load is None:
-        try:
-            return open_root(args.root or "/")
-        except RootError:
-            _expect_no_snapshot(args.root)
-            raise
-    if args.root is not None:
-        raise CommandFailed("give either ROOT or --load FILE", 2)
-    from cmafs.cli.load import MachineRoot
-    from cmafs.lib.clock import ManualClock
-
-    return MachineRoot(boot_from(args, clock=ManualClock()), args.load)
-
-
-def _expect_no_snapshot(file: str) -> None:
-    """What is no root may be what --load takes. Raises CommandFailed."""
-    from cmafs.fs.sim.snapshot import MAGIC
-    from cmafs.of.fdt import read_named
-
-    try:
-        found = read_named(file, len(MAGIC)) == MAGIC
-    except OSError:
-        return
-    if found:
-        raise CommandFailed(f"{file}: a machine that `cmafs save` wrote: give it as --load {file}")
-
-
 def main(args: argparse.Namespace) -> int:
     """Draw; 1 if the root cannot be read."""
     from cmafs.board.areas import read_areas
     from cmafs.board.extents import read_extents
     from cmafs.board.memory import page_size, release, zone_blocks
+    from cmafs.cli.roots import root_is_read, root_of
     from cmafs.view.picture import pictures_of
     from cmafs.view.svg import draw_svg
     from cmafs.view.text import MAX_WIDTH, MIN_WIDTH, draw
@@ -111,17 +71,6 @@ def main(args: argparse.Namespace) -> int:
     width = args.width or shutil.get_terminal_size().columns
     print(*draw(pictures, zones, size, width, in_colour(args.color)), sep="\n")
     return 0
-
-
-@contextmanager
-def root_is_read() -> Iterator[None]:
-    """What cannot be read of a root ends the command in one line."""
-    from cmafs.board.root import RootError
-
-    try:
-        yield
-    except RootError as error:
-        raise CommandFailed(str(error)) from None
 
 
 def _wanted(root: str, areas: list[Area], names: list[str] | None) -> list[Area]:

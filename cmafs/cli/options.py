@@ -16,7 +16,6 @@ from cmafs.mount.ending import FAILED, INTERRUPTED, Failed, OutputLost, complain
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
-    from cmafs.lib.clock import Clock
 
 #: What ``add_parser`` of a subcommand's module is given.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -28,6 +27,8 @@ LOAD_HELP = (
     "the machine that `cmafs save` wrote, as it was then; "
     "or one that boots as the board that `cmafs record` found"
 )
+#: What ``[ROOT]`` is.
+ROOT_HELP = "a mount point, / of a machine (default), a directory of copied files, or a tar of `cmafs record`"
 #: Lines of the log that a panic prints before its own.
 PANIC_LINES = 20
 
@@ -96,6 +97,24 @@ def _write_at(descriptor: int, data: bytes) -> None:
         file.write(data)
 
 
+def read_given(name: str) -> bytes:
+    """What a file that the user named holds; ``-`` is standard input. Raises CommandFailed."""
+    from cmafs.of.fdt import read_named
+
+    try:
+        return sys.stdin.buffer.read() if name == "-" else read_named(name)
+    except OSError as error:
+        raise CommandFailed(f"{name}: {error.strerror}") from None
+
+
+def read_given_text(name: str) -> str:
+    """The same as text. Raises CommandFailed."""
+    try:
+        return read_given(name).decode()
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{name}: not a text file") from None
+
+
 def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
     """A parent parser with the options that describe a machine; ``server_log``: also ``--log FILE``."""
     parser = argparse.ArgumentParser(add_help=False)
@@ -106,6 +125,22 @@ def machine_options(server_log: bool = True) -> argparse.ArgumentParser:
     if server_log:
         group.add_argument("--log", metavar="FILE", help="the server's own log, besides sim/log")
     return parser
+
+
+def add_root_options(parser: argparse.ArgumentParser) -> None:
+    """``[ROOT]``, and ``--load FILE`` instead."""
+    parser.add_argument("root", metavar="ROOT", nargs="?", help=ROOT_HELP)
+    parser.add_argument("--load", metavar="FILE", help=f"instead of ROOT {LOAD_HELP}; it is not mounted")
+
+
+def size_given(text: str | None, option: str) -> int | None:
+    """What an option says in bytes (K, M, G), None where it is not given. Raises CommandFailed."""
+    from cmafs.init.options import BadOption, memory_size
+
+    try:
+        return memory_size(text, option)
+    except BadOption as error:
+        raise CommandFailed(str(error)) from None
 
 
 # several boards, several kernels
@@ -180,27 +215,24 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def boot_from(
-    args: argparse.Namespace,
-    *,
-    clock: Clock | None = None,
-    panic_status: int | None = None,
-    **changes: object,
+    args: argparse.Namespace, *, runs: bool = True, panic_status: int | None = None, **changes: object
 ) -> Machine:
     """Boot the machine that the options describe.
 
-    Without ``clock`` it runs in real time from now; ``changes`` go before the options. Raises CommandFailed;
-    for a panic with ``panic_status``, and the end of the log is printed first.
+    It ``runs`` in real time from now, or its time stands still; ``changes`` go before the options. Raises
+    CommandFailed; for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
     from cmafs.init.main import KernelPanic
 
+    clock = api.RealClock() if runs else None
     try:
         if args.load is not None:
             from cmafs.cli.load import booted
 
             return booted(args, clock, **changes)
         options = MachineOptions.chosen(args, **changes)
-        machine = api.boot(options, clock=clock or api.RealClock())
+        machine = api.boot(options, clock=clock)
         say_rounding(options.kernel)
         return machine
     except KernelPanic as panic:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from
+from cmafs.cli.options import CommandFailed, Commands, boot_from, size_given
 from cmafs.init.options import MachineOptions
 
 if TYPE_CHECKING:
@@ -45,6 +45,20 @@ examples:
 """
 
 
+NOT_OF_2010 = "the framework of 2010 has no pool of this kind: name a release from 4.4 on"
+#: log2 of the pages that kernels can have.
+PAGE_SHIFTS = (12, 14, 16)
+
+
+@dataclass(frozen=True)
+class Areas:
+    """What a capture is replayed on: areas of a kernel, whose pages are of ``1 << page_shift`` bytes."""
+
+    kernel: str
+    geometries: list[Geometry]
+    page_shift: int = 12
+
+
 def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     """Add `replay` to the parser."""
     parser = commands.add_parser(
@@ -69,18 +83,14 @@ def run_replay(args: argparse.Namespace) -> int:
     from cmafs.replay.whatif import WhatIf
 
     with Capture(args.capture) as capture:
-        kernel, geometries = areas_of(args, capture)
-        what_if = args.size is not None or args.order is not None
-        if what_if:
-            geometries = [_changed(area, args) for area in geometries]
-        areas = made(capture, kernel, geometries)
-        if what_if:
-            outcome = WhatIf([KernelPool(cma) for cma in areas], capture.survey.unseen).run(
-                placed(args, capture)
-            )
+        areas = areas_of(args, capture)
+        if args.size is None and args.order is None:
+            outcome = Replay(made(capture, areas), capture.survey.unseen).run(capture.events())
         else:
-            outcome = Replay(areas, capture.survey.unseen).run(capture.events())
-        print(_json(outcome) if args.json else _text(capture, kernel, geometries, outcome), end="")
+            areas = _changed(areas, args)
+            pools = [KernelPool(cma) for cma in made(capture, areas)]
+            outcome = WhatIf(pools, capture.survey.unseen).run(placed(args, capture))
+        print(_json(outcome) if args.json else _text(capture, areas, outcome), end="")
         return 0 if outcome.reproduced == outcome.events else 1
 
 
@@ -90,78 +100,91 @@ def placed(args: argparse.Namespace, capture: Capture) -> Iterator[Event]:
 
     if capture.facts.traced:
         return capture.events()
-    return Replay(made(capture, *areas_of(args, capture))).placed(capture.events())
+    return Replay(made(capture, areas_of(args, capture))).placed(capture.events())
 
 
-def made(capture: Capture, kernel: str, geometries: list[Geometry]) -> CmaAreas:
+def made(capture: Capture, areas: Areas) -> CmaAreas:
     """The areas by themselves. Raises CommandFailed."""
-    from cmafs.abi import UnknownKernel
+    from cmafs.abi import UnknownKernel, kernel_abi
     from cmafs.replay.machine import TooLarge, bare_areas
 
     try:
-        return bare_areas(kernel, geometries)
+        if kernel_abi(areas.kernel).boot.framework_2010:
+            raise CommandFailed(NOT_OF_2010)
+        return bare_areas(areas.kernel, areas.geometries)
     except UnknownKernel as error:
         raise CommandFailed(str(error)) from None
     except TooLarge as error:
         raise CommandFailed(f"{capture.path}: {error}") from None
 
 
-def areas_of(args: argparse.Namespace, capture: Capture) -> tuple[str, list[Geometry]]:
-    """The kernel, and the areas of the machine that the options describe, else of the capture itself."""
+def areas_of(args: argparse.Namespace, capture: Capture) -> Areas:
+    """The areas of the machine that the options describe, else of the capture itself."""
     kernel = args.kernel or capture.release or capture.survey.kernel(capture.facts)
     if args.load is not None or MachineOptions.given(args, kernel=None, seed=None):
         return _booted(args, kernel)
-    if found := capture.survey.geometries() or _from_log(capture):
-        return kernel, found
+    if found := capture.survey.geometries():
+        return Areas(kernel, found)
+    shift = _page_shift(capture)
+    if found := _from_log(capture, shift):
+        return Areas(kernel, found, shift)
     raise CommandFailed(
         f"{capture.path}: a log without pfns does not say how large the area is; name the machine (--dts, "
         "--cmdline), or add the log's boot lines"
     )
 
 
-def _booted(args: argparse.Namespace, kernel: str) -> tuple[str, list[Geometry]]:
+def _booted(args: argparse.Namespace, kernel: str) -> Areas:
     """Those of the machine: of ``kernel``, unless it is loaded with its own."""
-    from cmafs.lib.clock import ManualClock
     from cmafs.replay.machine import geometry
 
-    machine = boot_from(args, clock=ManualClock(), kernel=args.kernel if args.load else kernel)
+    machine = boot_from(args, runs=False, kernel=args.kernel if args.load else kernel)
     if found := [geometry(cma) for cma in machine.booted.cma if cma.count]:
-        return machine.booted.options.kernel, found
+        return Areas(machine.booted.options.kernel, found, machine.booted.config.page_shift)
     raise CommandFailed("this machine has no CMA area; `cmafs check` with the same options says why")
 
 
-def _from_log(capture: Capture) -> list[Geometry]:
+def _page_shift(capture: Capture) -> int:
+    """log2 of a page: an area that boot told in bytes is listed in pages where its holes are."""
+    sizes = [size for _, size in capture.facts.pools]
+    totals = {capture.facts.total, *capture.survey.totals.values()}
+    return next((shift for shift in PAGE_SHIFTS if any(size >> shift in totals for size in sizes)), 12)
+
+
+def _from_log(capture: Capture, shift: int) -> list[Geometry]:
+    """The areas that the boot told, else one as large as a list of holes says."""
     from cmafs.replay.survey import whole_areas
 
-    pools = [(base >> 12, (base + size) >> 12, None) for base, size in capture.facts.pools if size >> 12]
+    pools = [(base >> shift, (base + size) >> shift, None) for base, size in capture.facts.pools]
+    if pools := [pool for pool in pools if pool[0] < pool[1]]:
+        return [_named(pool, capture, shift) for pool in whole_areas(pools)]
     total = capture.facts.total
-    if pools:
-        return [_named(pool, capture) for pool in whole_areas(pools)]
     return whole_areas([(1 << 16, (1 << 16) + total, None)] if total else [])
 
 
-def _named(pool: Geometry, capture: Capture) -> Geometry:
+def _named(pool: Geometry, capture: Capture, shift: int) -> Geometry:
     """An area of the boot log with the name that a list of holes has, of as many pages as no other has."""
-    sizes = [size >> 12 for _, size in capture.facts.pools]
+    sizes = [size >> shift for _, size in capture.facts.pools]
     names = [name for name, total in capture.survey.totals.items() if total == pool.count]
     alone = len(sizes) > 1 and len(names) == 1 and sizes.count(pool.count) == 1
     return replace(pool, name=names[0]) if alone else pool
 
 
-def _changed(area: Geometry, args: argparse.Namespace) -> Geometry:
-    """The area that --size and --order ask for."""
-    from cmafs.init.options import BadOption, memory_size
-
-    order = area.order_per_bit
+def _changed(areas: Areas, args: argparse.Namespace) -> Areas:
+    """The areas that --size and --order ask for."""
     try:
-        size = memory_size(args.size)
-        if args.order is not None:
-            order = int(args.order)
-    except BadOption as error:
-        raise CommandFailed(str(error).replace("memory:", "--size:")) from None
+        order = None if args.order is None else int(args.order)
     except ValueError:
         raise CommandFailed(f"--order: '{args.order}' is no number") from None
-    count = area.count if size is None else size >> 12
+    size = size_given(args.size, "--size")
+    pages = None if size is None else size >> areas.page_shift
+    return replace(areas, geometries=[_resized(area, pages, order) for area in areas.geometries])
+
+
+def _resized(area: Geometry, pages: int | None, order: int | None) -> Geometry:
+    """An area of so many pages, of so large bits; None: as they are. Raises CommandFailed."""
+    count = area.count if pages is None else pages
+    order = area.order_per_bit if order is None else order
     if not 0 <= order <= 20 or count >> order << order != count or not count:
         raise CommandFailed(f"{count} pages cannot be divided into bits of 2^{order} pages")
     return replace(area, count=count, order_per_bit=order, used=())
@@ -181,11 +204,11 @@ def _json(outcome: Outcome) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
-def _text(capture: Capture, kernel: str, geometries: list[Geometry], outcome: Outcome) -> str:
+def _text(capture: Capture, areas: Areas, outcome: Outcome) -> str:
     facts = capture.facts
     source = f"{facts.traced} lines of ftrace" if facts.traced else f"{facts.logged} lines of the kernel log"
-    lines = [f"{capture.path}: {source}; kernel {kernel}"]
-    for area in geometries:
+    lines = [f"{capture.path}: {source}; kernel {areas.kernel}"]
+    for area in areas.geometries:
         name = area.name or "(no name)"
         lines.append(f"area {name}: 0x{area.base_pfn:x}-0x{area.end_pfn - 1:x}, {area.count} pages")
     if facts.gaps:

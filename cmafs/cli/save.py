@@ -26,7 +26,6 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         help="write a mounted machine to a file, for --load",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the machine is mounted")
     parser.add_argument("file", metavar="FILE", help="what to write")

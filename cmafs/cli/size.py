@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cmafs.cli.options import CommandFailed, Commands, boot_from
-from cmafs.cli.replay import placed
+from cmafs.cli.options import CommandFailed, Commands, boot_from, size_given
+from cmafs.cli.replay import NOT_OF_2010, placed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from cmafs.api import Machine
-    from cmafs.replay.capture import Event
     from cmafs.replay.size import Requests, Size, Trial
 
 _PAGE_CONFIG = {
@@ -84,14 +83,13 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def run_size(args: argparse.Namespace) -> int:
     """Search and report."""
     from cmafs.replay.machine import TooLarge
-    from cmafs.replay.size import Requests, smallest_pool
+    from cmafs.replay.size import smallest_pool
     from cmafs.run.progress import Bar
 
     place = _place(args)
-    events, unseen = _wanted(args, place)
-    if not any(event.pages and event.kind == "alloc" for event in events):
+    wanted = _wanted(args, place)
+    if not wanted.largest:
         raise CommandFailed(f"{' '.join(args.wanted)}: nothing is allocated")
-    wanted = Requests(events, unseen, place.release)
     bar = Bar("trying")
     workers = len(os.sched_getaffinity(0))
     try:
@@ -105,21 +103,15 @@ def run_size(args: argparse.Namespace) -> int:
 
 
 def _place(args: argparse.Namespace) -> Place:
-    from cmafs.init.options import BadOption, memory_size
-    from cmafs.lib.clock import ManualClock
-
     if args.page_size and args.load:
         raise CommandFailed(f"--load: {args.load} says how large a page is; leave out --page-size")
     if args.page_size:
         args.config = [*args.config, _PAGE_CONFIG[args.page_size]]
-    machine = boot_from(args, clock=ManualClock())
+    machine = boot_from(args, runs=False)
     if machine.booted.cma2010 is not None:
-        raise CommandFailed("the framework of 2010 has no pool of this kind: name a release from 4.4 on")
+        raise CommandFailed(NOT_OF_2010)
     shift = machine.booted.config.page_shift
-    try:
-        unit = memory_size(args.unit) or machine.booted.config.cma_min_alignment_bytes()
-    except BadOption as error:
-        raise CommandFailed(str(error).replace("memory:", "--unit:")) from None
+    unit = size_given(args.unit, "--unit") or machine.booted.config.cma_min_alignment_bytes()
     if unit & (unit - 1) or not unit >> shift:
         raise CommandFailed(f"--unit: {unit} bytes are no power of two of at least a page")
     order = machine.booted.config.number("CMA_ALIGNMENT")
@@ -138,24 +130,33 @@ def _is_capture(wanted: str) -> bool:
         return False
 
 
-def _wanted(args: argparse.Namespace, place: Place) -> tuple[list[Event], list]:  # type: ignore[type-arg]
+def _wanted(args: argparse.Namespace, place: Place) -> Requests:
+    """What the capture, or the list of buffers, asks for. Raises CommandFailed."""
     from cmafs.cli.capture import Capture
     from cmafs.replay.buffers import BadList, items, requests
+    from cmafs.replay.size import Requests
 
     if len(args.wanted) == 1 and _is_capture(args.wanted[0]):
         with Capture(args.wanted[0]) as capture:
-            return list(placed(args, capture)), capture.survey.unseen
+            return Requests(list(placed(args, capture)), capture.survey.unseen, place.release)
+    align = None if args.align is None else _order(args.align)
     try:
-        align = None if args.align is None else int(args.align)
-        if align is not None and not 0 <= align <= 20:
-            raise ValueError
-    except ValueError:
-        raise CommandFailed(f"--align: '{args.align}' is no order from 0 to 20") from None
-    try:
-        return list(requests(items(" ".join(args.wanted)), place.page_shift, align, place.max_order)), []
+        events = list(requests(items(" ".join(args.wanted)), place.page_shift, align, place.max_order))
     except BadList as error:
         no_file = " (and there is no such file)" if len(args.wanted) == 1 else ""
         raise CommandFailed(f"{error}{no_file}") from None
+    return Requests(events, [], place.release)
+
+
+def _order(text: str) -> int:
+    """What --align says. Raises CommandFailed."""
+    try:
+        order = int(text)
+    except ValueError:
+        order = -1
+    if not 0 <= order <= 20:
+        raise CommandFailed(f"--align: '{text}' is no order from 0 to 20")
+    return order
 
 
 def in_parallel(jobs: Sequence[Callable[[], Trial]]) -> list[Trial]:
@@ -187,51 +188,52 @@ def _work(job: Callable[[], Trial], there: Connection) -> None:
 
 
 def _report(place: Place, wanted: Requests, size: Size) -> dict[str, object]:
-    below = size.below
-    refused = below.refused if below else None
-    report: dict[str, object] = {
+    return {
         "kernel": place.release,
         "page_size": 1 << place.page_shift,
         "unit": place.unit << place.page_shift,
-        "allocations": sum(event.kind == "alloc" for event in wanted.events),
+        "allocations": wanted.allocations,
         "largest_pages": wanted.largest,
         "peak_pages": size.unlimited.peak,
         "smallest": size.smallest.pages << place.page_shift,
-        "below": None,
+        "below": _below(place, size.below),
+        "node": _node(place, size),
     }
-    if below and refused:
-        report["below"] = {
-            "size": below.pages << place.page_shift,
-            "line": refused.line,
-            "pages": refused.pages,
-            "free_pages": below.free,
-            "longest_hole": below.longest,
-        }
-    return report
+
+
+def _below(place: Place, tried: Trial | None) -> dict[str, object] | None:
+    """What happens one unit below."""
+    if tried is None or tried.refused is None:
+        return None
+    return {
+        "size": tried.pages << place.page_shift,
+        "line": tried.refused.line,
+        "pages": tried.refused.pages,
+        "free_pages": tried.free,
+        "longest_hole": tried.longest,
+    }
 
 
 def _node(place: Place, size: Size) -> str:
     from cmafs.replay.size import node
 
-    return node(
-        "linux,cma", size.smallest.pages << place.page_shift, place.unit << place.page_shift, place.cells
-    )
+    pages, unit = (count << place.page_shift for count in (size.smallest.pages, place.unit))
+    return node("linux,cma", pages, unit, place.cells)
 
 
 def _json(place: Place, wanted: Requests, size: Size) -> str:
     import json
 
-    return json.dumps({**_report(place, wanted, size), "node": _node(place, size)}, indent=2) + "\n"
+    return json.dumps(_report(place, wanted, size), indent=2) + "\n"
 
 
 def _text(place: Place, wanted: Requests, size: Size) -> str:
     kib = (1 << place.page_shift) >> 10
-    count = sum(event.kind == "alloc" for event in wanted.events)
     peak = size.unlimited.peak
     lines = [
         f"kernel {place.release}, pages of {kib} KiB; areas come in units of {place.mib(place.unit)}",
-        f"{count} allocations, the largest of {wanted.largest} pages; at most {peak} pages in use at once "
-        f"({place.mib(peak)})",
+        f"{wanted.allocations} allocations, the largest of {wanted.largest} pages; "
+        f"at most {peak} pages in use at once ({place.mib(peak)})",
         f"smallest pool: {place.mib(size.smallest.pages)} ({size.smallest.pages} pages)",
     ]
     if size.below is None:

@@ -15,8 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cmafs.cli.map import add_root, root_is_read, root_of
-from cmafs.cli.options import CommandFailed, Commands
+from cmafs.cli.options import CommandFailed, Commands, add_root_options
 
 if TYPE_CHECKING:
     from cmafs.board.root import Root
@@ -51,7 +50,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    add_root(parser)
+    add_root_options(parser)
     parser.add_argument("--interval", metavar="SECONDS", type=float, default=1.0, help="default: 1")
     parser.add_argument("--count", metavar="N", type=int, help="end after so many samples")
     parser.set_defaults(main=main)
@@ -60,6 +59,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Show until q, a signal, the end of the mount or of --count; 1 if there is nothing to show."""
     from cmafs.board.sample import take_sample
+    from cmafs.cli.roots import root_is_read, root_of
     from cmafs.view.table import State
 
     if not 0.1 <= args.interval <= 3600 or (args.count is not None and args.count < 1):

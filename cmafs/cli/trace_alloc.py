@@ -10,7 +10,7 @@ from cmafs.cli.options import CommandFailed, Commands, boot_from, write_out
 
 if TYPE_CHECKING:
     from cmafs.api import Machine
-
+    from cmafs.mm.cma_areas import Cma
 
 _EXAMPLES = """\
 examples:
@@ -40,25 +40,24 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def run_trace_alloc(args: argparse.Namespace) -> int:
     """Print the steps and the log lines; status 1 if the kernel refused."""
-    from cmafs.lib.clock import ManualClock
-
-    machine = boot_from(args, clock=ManualClock())
+    machine = boot_from(args, runs=False)
     for line in args.do:
         try:
             machine.control(line)
         except OSError as error:
             raise CommandFailed(error.strerror or str(error)) from None
+    cma = _area(machine, args.area)
     drawn = _Walk(machine) if args.svg else None
     steps = machine.booted.memory.walk = [] if drawn is None else drawn
     seq = machine.booted.log.next_seq
     refused = _alloc(machine, args.area, args.pages)
     title = f"{machine.booted.abi.cma.sites.entry.function}({args.area}, {args.pages} pages)"
-    answer = f"= {os.strerror(refused.errno or 0) + _reason(machine, args.area) if refused else 'done'}"
+    answer = f"= {os.strerror(refused.errno or 0) + _reason(cma) if refused else 'done'}"
     log = [record.text for record in machine.booted.log.records(seq)]
     if args.svg != "-":
         print(*[title, *steps, answer, *log], sep="\n")
     if drawn is not None:
-        write_out(args.svg, drawn.picture(title, args.area, [answer, *log]))
+        write_out(args.svg, drawn.picture(title, cma, [answer, *log]))
     return 1 if refused else 0
 
 
@@ -78,34 +77,39 @@ class _Walk(list[str]):
         super().append(line)
         self._maps.append(self._show(self._machine.booted))
 
-    def picture(self, title: str, area: str, result: list[str]) -> str:
+    def picture(self, title: str, cma: Cma, result: list[str]) -> str:
         """The SVG of the steps."""
         from cmafs.board.extents import extents_of
-        from cmafs.fs.cma_debug import directory_name
         from cmafs.view.steps import Step, draw_steps
 
-        cma = next(cma for cma in self._machine.booted.cma if directory_name(cma) == area)
         spans = [(cmr.base_pfn, cmr.end_pfn) for cmr in cma.ranges]
         before, *then = [extents_of(data, spans) for data in self._maps]
         return draw_steps(title, list(map(Step, self, then)), before, result)
 
 
-def _reason(machine: Machine, area: str) -> str:
+def _reason(cma: Cma) -> str:
     """Why the area's search found nothing; nothing where the number was not even accepted."""
-    from cmafs.fs.cma_debug import directory_name
-
-    cma = next(cma for cma in machine.booted.cma if directory_name(cma) == area)
     return f": {cma.failures[0].reason}" if cma.failures else ""
 
 
+def _area(machine: Machine, name: str) -> Cma:
+    """The area of a directory in debugfs. Raises CommandFailed where there is none."""
+    from cmafs.board.areas import PLACES
+    from cmafs.fs.cma_debug import directory_name
+
+    areas = {directory_name(cma): cma for cma in machine.booted.cma}
+    if areas and not machine.booted.config.on("CMA_DEBUGFS"):
+        raise CommandFailed(f"no area {name}: this kernel has no CONFIG_CMA_DEBUGFS")
+    shown = [directory for directory in (machine.listdir(PLACES[0]) if areas else ()) if directory in areas]
+    if name not in shown:
+        raise CommandFailed(f"no area {name}: there are {', '.join(shown) or 'none'}")
+    return areas[name]
+
+
 def _alloc(machine: Machine, area: str, pages: str) -> OSError | None:
-    """Write to the area's alloc; what the kernel answered. Raises CommandFailed without such an area."""
+    """Write to the area's alloc; what the kernel answered."""
     from cmafs.board.areas import PLACES
 
-    areas = machine.listdir(PLACES[0]) if machine.booted.cma2010 is None else []
-    if area not in areas:
-        known = ", ".join(areas) or "none"
-        raise CommandFailed(f"no area {area}: there are {known}")
     try:
         machine.write(f"/{PLACES[0]}/{area}/alloc", pages)
     except OSError as error:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cmafs.cli.map import add_root, root_is_read, root_of
-from cmafs.cli.options import CommandFailed, Commands
+from cmafs.cli.options import CommandFailed, Commands, add_root_options, read_given
 
 if TYPE_CHECKING:
     from cmafs.board.root import Root
@@ -34,7 +32,7 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    add_root(parser)
+    add_root_options(parser)
     parser.add_argument("--dmesg", metavar="FILE", help="explain this kernel log; - is standard input")
     parser.add_argument("--last", metavar="N", type=int, default=5, help="failures of a log (default: 5)")
     parser.set_defaults(main=main)
@@ -42,26 +40,19 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the explanation; 1 if there is nothing to read."""
+    from cmafs.cli.roots import root_is_read, root_of
+
     if args.dmesg is not None and (args.root is not None or args.load is not None):
         raise CommandFailed(f"why: either {'--load FILE' if args.load else 'ROOT'} or --dmesg FILE", 2)
     if args.last < 1:
         raise CommandFailed("why: --last must be 1 or more", 2)
     with root_is_read():
-        told = _of_log(_read(args.dmesg), args.last) if args.dmesg else _of_root(root_of(args), args.last)
-        lines = list(told)
+        if args.dmesg:
+            lines = list(_of_log(read_given(args.dmesg).decode("utf-8", "replace"), args.last))
+        else:
+            lines = list(_of_root(root_of(args), args.last))
     print(*lines, sep="\n")
     return 0
-
-
-def _read(name: str) -> str:
-    """A log, whatever bytes are in it. Raises CommandFailed."""
-    from cmafs.of.fdt import read_named
-
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else read_named(name)
-    except OSError as error:
-        raise CommandFailed(f"{name}: {error.strerror}") from None
-    return data.decode("utf-8", "replace")
 
 
 def _of_log(text: str, last: int, release: str = "") -> Iterator[str]:

@@ -165,6 +165,15 @@ class Device:
                 return phys - region.cpu_start + region.dma_start
         return None
 
+    def dma_to_phys(self, address: int) -> int | None:
+        """``dma_to_phys()``: the physical address of a bus address; None where ``dma-ranges`` has none."""
+        if not self.dma_range_map:
+            return address
+        for region in self.dma_range_map:
+            if region.dma_start <= address < region.dma_start + region.size:
+                return address - region.dma_start + region.cpu_start
+        return None
+
     @property
     def reach(self) -> str:
         """What it can address, for people."""

@@ -54,25 +54,38 @@ def _populate(root: DeviceNode) -> Iterator[DeviceNode]:
 
 
 def _wants_memory(node: DeviceNode) -> bool:
-    ancestors, step = [node], node
-    while step.parent is not None:
-        step = step.parent
-        ancestors.append(step)
     return "memory-region" in node.props and all(
-        a.is_available() and a.name not in _NO_DEVICES for a in ancestors
+        above.is_available() and above.name not in _NO_DEVICES for above in node.lineage()
     )
 
 
 def _new_device(machine: DriverMachine, node: DeviceNode, name: str, index: int) -> Device:
-    regions = tuple(BusDmaRegion(*found) for found in of_dma_get_range(node))
+    ranges = of_dma_get_range(node, machine.abi.dma.bus_may_lack_dma_ranges)
+    regions = tuple(BusDmaRegion(*found) for found in ranges)
     device = Device(machine, name, of_node=node, region_index=index, dma_range_map=regions)
     if regions:
         device.bus_dma_limit = max(region.dma_start + region.size - 1 for region in regions)
         device.coherent_dma_mask &= dma_bit_mask(device.bus_dma_limit.bit_length())
-    device.dma_coherent = machine.arch == "x86_64" or "dma-coherent" in node.props
-    nid = node.property_read_u32("numa-node-id")
-    device.numa_node = -1 if nid is None else nid
+    device.dma_coherent = machine.arch == "x86_64" or of_dma_is_coherent(machine, node)
+    device.numa_node = of_node_to_nid(node)
     return device
+
+
+def of_dma_is_coherent(machine: DriverMachine, node: DeviceNode) -> bool:
+    """``of_dma_is_coherent()``: what the device says, or the nearest bus above it."""
+    for step in node.lineage():
+        if "dma-coherent" in step.props:
+            return True
+        if "dma-noncoherent" in step.props and machine.abi.dma.knows_noncoherent:
+            return False
+    return False
+
+
+def of_node_to_nid(node: DeviceNode) -> int:
+    """``of_node_to_nid()``: the node that the device, or the nearest one above it, is on; -1 for none."""
+    named = (step for step in node.lineage() if "numa-node-id" in step.props)
+    nid = next((step.property_read_u32("numa-node-id") for step in named), None)
+    return -1 if nid is None else nid
 
 
 def of_device_make_bus_id(node: DeviceNode) -> str:

@@ -58,7 +58,7 @@ class SeqOperations:
 
     ``missing``: what a read or write without an operation answers: EINVAL, on procfs EIO. ``nonseekable``:
     lseek, pread and pwrite answer ESPIPE. ``snapshot``: the text is made at open. ``needs_mode``: as
-    need_mode().
+    need_mode(). ``kind``: what an open file is.
     """
 
     show: Show | None = None
@@ -68,6 +68,7 @@ class SeqOperations:
     nonseekable: bool = False
     snapshot: bool = False
     needs_mode: bool = False
+    kind: type[SeqFile] = SeqFile
 
     def open(self, inode: Inode, flags: int) -> File:
         """Raises OSError where ``on_open`` or the mode refuses."""
@@ -78,7 +79,7 @@ class SeqOperations:
         show = self.show
         if self.snapshot and show is not None:
             show = partial(bytes, show())  # that text, whenever it is read
-        return SeqFile(show, self.store, self.missing, self.nonseekable)
+        return self.kind(show, self.store, self.missing, self.nonseekable)
 
 
 def need_mode(inode: Inode, flags: int) -> None:

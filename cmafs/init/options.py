@@ -23,17 +23,17 @@ class BadOption(ValueError):
     """An option of a machine that cannot be used: one line for the user."""
 
 
-def memory_size(text: str | int | None) -> int | None:
-    """``memory`` in bytes. Raises BadOption."""
+def memory_size(text: str | int | None, option: str = "memory") -> int | None:
+    """What an option says in bytes. Raises BadOption, with its name."""
     if isinstance(text, int) and abs(text) >> 64:
-        raise BadOption(f"memory: {text:#x} is no size: more than 64 bits")
+        raise BadOption(f"{option}: {text:#x} is no size: more than 64 bits")
     if text is None or isinstance(text, int):
         return text
     value, rest = memparse(text)
     if rest or not value:
         known = value and rest.lower() in ("b", "ib", "byte", "bytes")
         meant = f"; did you mean {text[: len(text) - len(rest)]}?" if known else ""
-        raise BadOption(f"memory: '{text}' is no size: a number of bytes, or one with K, M or G{meant}")
+        raise BadOption(f"{option}: '{text}' is no size: a number of bytes, or one with K, M or G{meant}")
     return value
 
 

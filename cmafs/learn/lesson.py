@@ -29,11 +29,11 @@ class Lesson:
     solution: str
     remember: str
     goals: tuple[Goal, ...]
-    hints: tuple[str, ...] = ()
-    prepare: str = ""
-    machine: Mapping[str, Any] = ()  # type: ignore[assignment]
-    files: Mapping[str, str] = ()  # type: ignore[assignment]
-    needs: tuple[str, ...] = ()
+    hints: tuple[str, ...]
+    prepare: str
+    machine: Mapping[str, Any]
+    files: Mapping[str, str]
+    needs: tuple[str, ...]
 
 
 def lesson_from(name: str, data: Mapping[str, Any]) -> Lesson:

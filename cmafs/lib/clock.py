@@ -1,6 +1,6 @@
 """Time, given to a machine and never asked of the host below the edges.
 
-A mounted machine gets a real clock (``mount.server``); Python API, replays and tests have a manual one.
+A mounted machine has a real one (``api.RealClock``); Python API, replays and tests have a manual one.
 """
 
 from __future__ import annotations

@@ -32,8 +32,25 @@ class ConfigError(ValueError):
     """``--config`` names an unknown option or gives it a value it cannot have: one line for the user."""
 
 
-class FileLine(str):
+class Placed(str):
+    """A line of a file, or the value in it. ``where``: ``FILE:LINE: ``, put before what is wrong with it."""
+
+    where = ""
+
+    @classmethod
+    def at(cls, text: str, where: str) -> Placed:
+        """The text, from there."""
+        made = cls(text)
+        made.where = where
+        return made
+
+
+class FileLine(Placed):
     """A line of a file of KEY=VALUE lines: what is not modelled in it is a note and not a mistake."""
+
+
+def _where(text: str) -> str:
+    return text.where if isinstance(text, Placed) else ""
 
 
 @dataclass(frozen=True)
@@ -131,16 +148,17 @@ def _line(name: str, value: Value) -> str:
 # what is asked for
 
 
-def _parse(text: str) -> tuple[str, str] | None:
-    """One line: (symbol, value); None for blanks and comments."""
+def _parse(line: str) -> tuple[str, str] | None:
+    """One line: (symbol, value); None for blanks and comments. Raises ConfigError."""
+    text, where = line.strip(), _where(line)
     if match := _NOT_SET.match(text):
         return match[1], "n"
     if not text or text.startswith("#"):
         return None
     match = _ASSIGNMENT.match(text)
     if not match:
-        raise ConfigError(f"'{text}' is no KEY=VALUE of a kernel configuration")
-    return match[1], match[2].strip().strip('"')
+        raise ConfigError(f"{where}'{text}' is no KEY=VALUE of a kernel configuration")
+    return match[1], Placed.at(match[2].strip().strip('"'), where)
 
 
 def _words(words: str) -> Iterator[tuple[str, str]]:
@@ -210,15 +228,16 @@ def _default(symbol: Symbol, values: Mapping[str, Value]) -> Value:
 
 def _typed(symbol: Symbol, text: str) -> Value:
     """A value as its symbol has it. Raises ConfigError."""
+    subject = f"{_where(text)}CONFIG_{symbol.name}"
     if symbol.high is None:
         if text not in ("y", "n", "m"):
-            raise ConfigError(f"CONFIG_{symbol.name} is y or n, not '{text}'")
+            raise ConfigError(f"{subject} is y or n, not '{text}'")
         return text != "n"
     number = parse_integer(text, 16 if text.startswith("0x") else 10)
     if number.rest or not number.digits:
-        raise ConfigError(f"CONFIG_{symbol.name} is a number, not '{text}'")
+        raise ConfigError(f"{subject} is a number, not '{text}'")
     if number.overflow or not symbol.low <= number.value <= symbol.high:
-        raise ConfigError(f"CONFIG_{symbol.name} is from {symbol.low} to {symbol.high}, not {text}")
+        raise ConfigError(f"{subject} is from {symbol.low} to {symbol.high}, not {text}")
     return number.value
 
 
@@ -278,7 +297,7 @@ def parse_config(lines: Iterable[str], arch: str, abi: KernelAbi, board: Sequenc
     elsewhere = {symbol.name for symbol in SYMBOLS}
     dropped, unmodelled = [], []
     for line in lines:
-        parsed = None if line in NAMES else _parse(line.strip())
+        parsed = None if line in NAMES else _parse(line)
         if parsed is None:
             continue
         name, value = parsed
@@ -290,9 +309,9 @@ def parse_config(lines: Iterable[str], arch: str, abi: KernelAbi, board: Sequenc
         elif isinstance(line, FileLine):
             unmodelled += [name] if value != "n" else []
         else:
-            raise ConfigError(_unknown(name, here))
+            raise ConfigError(_where(line) + _unknown(name, here))
     values, vain = _resolve(arch, symbols, asked, base.complete)
-    said = {parsed[0] for line in lines if line not in NAMES and (parsed := _parse(line.strip()))}
+    said = {parsed[0] for line in lines if line not in NAMES and (parsed := _parse(line))}
     return Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled))
 
 
@@ -301,4 +320,4 @@ def _unknown(name: str, here: Iterable[str]) -> str:
     return f"unknown option '{name}' on this kernel and architecture: known are {known}"
 
 
-__all__ = ["DEFAULT_SET", "ConfigError", "FileLine", "Kconfig", "parse_config"]
+__all__ = ["DEFAULT_SET", "ConfigError", "FileLine", "Kconfig", "Placed", "parse_config"]

@@ -23,19 +23,20 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma_report import page_address
 from cmafs.mm.contig_alloc import (
-    COMPACT_CLUSTER_MAX,
     MIGRATE_TRIES,
     ContigBusy,
+    isolated_range,
     migrate_contig_range,
+    scan_range,
     tested_pages,
 )
-from cmafs.mm.migrate import migration_fails
+from cmafs.mm.migrate import COMPACT_CLUSTER_MAX, migration_fails
 from cmafs.mm.mmzone import RepeatedEvent
 from cmafs.mm.page_alloc import OutOfMemory
 from cmafs.mm.walk import MR_CONTIG_RANGE, migrate_pages_event, step, test_pages_isolated_event
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from cmafs.mm.cma_areas import Cma
     from cmafs.mm.mmzone import Memory, TraceFields
 
+_NOBODY_MOVED = RepeatedEvent(*migrate_pages_event(0, 0, MR_CONTIG_RANGE), lambda _window: {})
 _MIGRATION_FAILED = RepeatedEvent(*migrate_pages_event(0, 1, MR_CONTIG_RANGE), lambda _window: {})
 
 
@@ -69,6 +71,8 @@ class Retries:
         row = windows[1 : len(range(windows[0], _busy_until(self._memory, busy) + 1, windows.step))]
         if not row:
             return windows[0], errno.EBUSY
+        if scan_range(self._memory, row[-1], row[-1] + self._count, len(row)).pages:
+            row = self._moving_alike(row)
         step(self._memory, 0, f"cma_alloc(): {len(row)} more windows, up to {row[-1]:#x}, are busy as well")
         failing = busy.pfn if busy.failing else None
         try:
@@ -88,6 +92,19 @@ class Retries:
         newest_first = chain.from_iterable(lines for _, lines in reversed(self._lines))
         self._log.printk_many(sum(count for count, _ in self._lines), newest_first)
 
+    def _moving_alike(self, row: range) -> range:
+        """The first windows of a row that has pages to move, as far as they together do what each would.
+
+        Where pages move to follows from the page blocks that a window isolates. A window that reaches further
+        than the one before by a batch or more may leave pages behind where a page fails to migrate.
+        """
+        if row.step >= COMPACT_CLUSTER_MAX:
+            return row[:1]
+        zone = self._memory.zone_of(row[0])
+        blocks = (isolated_range(self._memory, zone, pfn, pfn + self._count) for pfn in row)
+        first = next(blocks)
+        return row[: 1 + len(list(takewhile(first.__eq__, blocks)))]
+
     def _ending_before(self, row: range, pfn: int) -> range:
         """The windows of a row that do not reach so far as a page."""
         return row[: len(range(row.start, pfn - self._count + 1, row.step))]
@@ -99,7 +116,7 @@ class Retries:
         """
         quiet = row if failing is None else self._ending_before(row, failing)
         failed = row[len(quiet) :]
-        self._leave_behind(quiet, [self._tested_event()])
+        self._leave_behind(quiet, [_NOBODY_MOVED, self._tested_event()])
         self._leave_behind(failed, [_MIGRATION_FAILED] * MIGRATE_TRIES + [self._tested_event()])
         self._memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES * len(failed))
 

@@ -13,7 +13,15 @@ from typing import NamedTuple
 from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve, free_contiguous, free_unref_pages
 from cmafs.mm.gfp import GFP_MOVABLE_BIT, GFP_USER
-from cmafs.mm.migrate import LOCKED, MOVABLE, SKIPPED, all_movable, movability, move_pages
+from cmafs.mm.migrate import (
+    COMPACT_CLUSTER_MAX,
+    LOCKED,
+    MOVABLE,
+    SKIPPED,
+    all_movable,
+    movability,
+    move_pages,
+)
 from cmafs.mm.mmzone import Memory, Zone
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages_bulk
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
@@ -29,8 +37,6 @@ from cmafs.mm.walk import (
     trace_migrate_pages,
 )
 
-#: Pages that are isolated and migrated together (COMPACT_CLUSTER_MAX).
-COMPACT_CLUSTER_MAX = 32
 #: How often ``__alloc_contig_migrate_range()`` tries a batch that does not move.
 MIGRATE_TRIES = 5
 
@@ -78,12 +84,12 @@ def alloc_contig_range(memory: Memory, start: int, end: int) -> None:
         step(memory, 0, f"alloc_contig_range({start:#x}, {end:#x})")
     if memory.pcp is not None:
         drain_all_pages(memory)
-    scan = _scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
+    scan = scan_range(memory, start, end) if memory.owners.any_in(start, end) else _NOBODY
     if scan.pages or memory.walk is not None:
         alloc_contig_range_slowly(memory, zone, start, end, scan)
     else:
-        if scan.failing is not None:
-            _count_failing(memory)
+        if memory.trace is not None or scan.failing is not None:
+            _account_calls(memory, end, scan, ())
         _take(memory, zone, start, end, scan)
 
 
@@ -92,10 +98,8 @@ def alloc_contig_range_slowly(
 ) -> None:
     """The definition of ``alloc_contig_range()``: every step, also where nobody moves."""
     with _isolated(memory, zone, start, end):
-        scan = scan or _scan_range(memory, start, end)
-        _migrate(memory, start, end, scan.pages)
-        if scan.failing is not None:
-            _count_failing(memory)
+        scan = scan or scan_range(memory, start, end)
+        _account_calls(memory, end, scan, _migrate(memory, start, end, scan.pages))
         _take(memory, zone, start, end, scan)
 
 
@@ -104,17 +108,18 @@ def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Sc
 
     Raises OutOfMemory, which names the first page for which there was no room.
     """
-    scan = _scan_range(memory, start, end, tries)
+    scan = scan_range(memory, start, end, tries)
     if scan.pages:
         with _isolated(memory, memory.zone_of(start), start, end):
-            _migrate(memory, start, end, scan.pages)
+            moved = _migrate(memory, start, end, scan.pages)
+            trace_migrate_pages(memory, _batches(scan.pages, moved), MR_CONTIG_RANGE)
     return scan
 
 
 @contextmanager
 def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None]:
     """The page blocks of a range are MIGRATE_ISOLATE, and afterwards what they were."""
-    low, high = _isolated_range(memory, zone, start, end)
+    low, high = isolated_range(memory, zone, start, end)
     migratetype = memory.pageblock_migratetype(start)
     start_isolate_page_range(memory, zone, low, high)
     step_isolate(memory, "start", low, high, migratetype)
@@ -125,7 +130,7 @@ def _isolated(memory: Memory, zone: Zone, start: int, end: int) -> Iterator[None
         undo_isolate_page_range(memory, zone, low, high, migratetype)
 
 
-def _isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
+def isolated_range(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int, int]:
     """The page blocks around a range, or on older kernels the blocks of the largest order."""
     unit = memory.layout.max_page_order if memory.abi.isolates_max_order else memory.pageblock_order
     unit = max(unit, memory.pageblock_order)
@@ -152,7 +157,7 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     It starts with the free block that the range begins in, and walks from block to block up to a page that is
     not free, or out of the range. Isolation cuts blocks at its own bounds.
     """
-    low, high = _isolated_range(memory, zone, start, end)
+    low, high = isolated_range(memory, zone, start, end)
     first = zone.find_free(start)
     pfn = start
     while pfn < end and (found := zone.find_free(pfn)) is not None:
@@ -162,9 +167,9 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     return max(first[0], low) if first else start, end, pfn
 
 
-def _migrate(memory: Memory, start: int, end: int, pages: Sequence[Page]) -> None:
-    """``__alloc_contig_migrate_range()``, for the pages that move. Raises OutOfMemory."""
-    pages = _drop_clean(memory, pages)
+def _migrate(memory: Memory, start: int, end: int, isolated: Sequence[Page]) -> Sequence[Page]:
+    """``__alloc_contig_migrate_range()``, for the pages that move; those that did. Raises OutOfMemory."""
+    pages = _drop_clean(memory, isolated)
     reclaimed = memory.vmstat.events.get("pgsteal_file", 0)
     segments = alloc_pages_bulk(memory, GFP_USER | GFP_MOVABLE_BIT, len(pages), partial=True)
     got = sum(n for _, _, _, n in segments)
@@ -174,19 +179,40 @@ def _migrate(memory: Memory, start: int, end: int, pages: Sequence[Page]) -> Non
         step_migrate(memory, (start, end), moving, segments, reclaimed)
     move_pages(memory, moving, pfns_of(segments, got))
     free_unref_pages(memory, [pfn for pfn, _ in moving])
-    trace_migrate_pages(memory, got, 0, MR_CONTIG_RANGE)
     if memory.on_migrate is not None:
         memory.on_migrate(got)
     if got < len(pages):
+        trace_migrate_pages(memory, _batches(isolated, moving), MR_CONTIG_RANGE)
         tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
         memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))
         raise OutOfMemory(f"{len(pages)} pages to move, room for {got}", pages[got][0])
+    return pages
 
 
-def _count_failing(memory: Memory) -> None:
-    """What ``migrate_pages()`` leaves behind where it fails on a page."""
-    trace_migrate_pages(memory, 0, MIGRATE_TRIES, MR_CONTIG_RANGE)
-    memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
+def _batches(isolated: Sequence[Page], moved: Sequence[Page]) -> Iterator[tuple[int, int]]:
+    """Of the pages that are isolated together, how many moved; none stayed."""
+    went = set(moved)
+    for at in range(0, len(isolated) if went else 0, COMPACT_CLUSTER_MAX):
+        yield sum(page in went for page in isolated[at : at + COMPACT_CLUSTER_MAX]), 0
+
+
+def _account_calls(memory: Memory, end: int, scan: Scan, moved: Sequence[Page]) -> None:
+    """What the ``migrate_pages()`` calls of a range leave behind.
+
+    One is made for the end of the range, even if nobody is there (T 6.12). The batch in which a page fails is
+    tried five times.
+    """
+    if scan.failing is not None:
+        memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
+    if memory.trace is None:
+        return
+    calls, full = list(_batches(scan.pages, moved)), len(scan.pages) % COMPACT_CLUSTER_MAX == 0
+    if scan.failing is not None:
+        with_it = 0 if full or not calls else calls.pop()[0]
+        calls += [(with_it, 1), *[(0, 1)] * (MIGRATE_TRIES - 1)]
+    elif full and (not scan.pages or scan.pages[-1][0] != end - 1):
+        calls.append((0, 0))
+    trace_migrate_pages(memory, calls, MR_CONTIG_RANGE)
 
 
 def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
@@ -198,7 +224,7 @@ def _drop_clean(memory: Memory, pages: Sequence[Page]) -> Sequence[Page]:
     return kept
 
 
-def _scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
+def scan_range(memory: Memory, start: int, end: int, tries: int = 1) -> Scan:
     """What of a range would move in so many tries, and what would not."""
     used = memory.owners.used_in(start, end)
     if memory.pins:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from cmafs.mm.mmzone import Memory
 from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
 
+#: Pages that are isolated and migrated together.
+COMPACT_CLUSTER_MAX = 32
+
 MOVABLE = 0  # moves
 SKIPPED = 1  # not even isolated: the range stays busy, the pages behind it still move
 FAILING = 2  # isolated, and then migrate_pages() fails on it: the scan ends there

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 MR_COMPACTION, MR_CONTIG_RANGE = 0, 6
 #: ``enum migrate_mode``
 MIGRATE_SYNC = 2
-#: Pages that one call of migrate_pages() gets (COMPACT_CLUSTER_MAX).
-_BATCH = 32
-
 #: How many runs of frames a line names.
 _RUNS = 4
 
@@ -70,13 +67,11 @@ def _runs(pfns: list[int]) -> str:
     return ",".join(runs[:_RUNS]) + (f",+{more}" if more > 0 else "")
 
 
-def trace_migrate_pages(memory: Memory, succeeded: int, failed: int, reason: int) -> None:
-    """The event of each migrate_pages() call: its batches moved, then the tries of a page that does not."""
-    if memory.trace is None:
-        return
-    batches = [min(_BATCH, succeeded - done) for done in range(0, succeeded, _BATCH)]
-    for moved, left in [*((batch, 0) for batch in batches), *[(0, 1)] * failed]:
-        memory.trace(*migrate_pages_event(moved, left, reason))
+def trace_migrate_pages(memory: Memory, calls: Iterable[tuple[int, int]], reason: int) -> None:
+    """The event of each migrate_pages() call, as (pages that moved, pages that did not)."""
+    if memory.trace is not None:
+        for moved, left in calls:
+            memory.trace(*migrate_pages_event(moved, left, reason))
 
 
 def migrate_pages_event(succeeded: int, failed: int, reason: int) -> Event:

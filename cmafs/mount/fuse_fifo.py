@@ -119,21 +119,27 @@ class FifoFeeders:
     # the thread
 
     def _run(self) -> None:
-        while not self._stopping:
-            with self._lock:
-                fifos = list(self._fifos.values())
-            looks = time.monotonic() >= self._next_look
-            for fifo in [fifo for fifo in fifos if looks or fifo.pipe >= 0]:
-                try:
-                    self._look_at(fifo)
-                except Exception as error:
-                    self._failed(error)
-                    self._close(fifo)
-            if looks:
-                self._next_look = time.monotonic() + self._period
-                self.asleep = self._period > 2 * PERIOD
-                self._period = min(self._period * _SLOWER, LONGEST_PERIOD)
-            self._wait([fifo for fifo in fifos if fifo.pipe >= 0])
+        try:
+            while not self._stopping:
+                self._round()
+        except Exception as error:
+            self._failed(error)
+
+    def _round(self) -> None:
+        with self._lock:
+            fifos = list(self._fifos.values())
+        looks = time.monotonic() >= self._next_look
+        for fifo in [fifo for fifo in fifos if looks or fifo.pipe >= 0]:
+            try:
+                self._look_at(fifo)
+            except Exception as error:
+                self._failed(error)
+                self._close(fifo)
+        if looks:
+            self._next_look = time.monotonic() + self._period
+            self.asleep = self._period > 2 * PERIOD
+            self._period = min(self._period * _SLOWER, LONGEST_PERIOD)
+        self._wait([fifo for fifo in fifos if fifo.pipe >= 0])
 
     def _wait(self, read: list[_Fifo]) -> None:
         """Until it is time for the next look, or a FIFO that somebody reads has room again."""

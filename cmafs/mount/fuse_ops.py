@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from ctypes import memmove, string_at
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,6 +47,9 @@ OPTIONS: Mapping[str, str | bool] = {
 #: Handlers that do without the generic guard around them, which takes half a microsecond.
 _HOT = frozenset(("open", "read", "write", "release"))
 
+#: What a lack of memory is, what ctypes makes of it, and what the interpreter says where it lost it.
+_NO_MEMORY = (MemoryError, ctypes.ArgumentError, SystemError)
+
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
 
@@ -64,10 +68,21 @@ class _Preceded:
 
     def __enter__(self) -> None:
         self._enter()
-        self._action()
+        try:
+            self._action()
+        except BaseException:
+            self.__exit(None, None, None)
+            raise
 
     def __exit__(self, *error: Any) -> None:
         self.__exit(*error)
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise."""
+    while error is not None and not isinstance(error, _NO_MEMORY):
+        error = error.__context__
+    return error is not None
 
 
 class FuseMount:
@@ -107,6 +122,7 @@ class FuseMount:
         lock = threading.Lock()
         self._lock: contextlib.AbstractContextManager[object] = lock
         self._starved = False
+        self._end = partial(os.kill, os.getpid(), signal.SIGTERM)  # made now: later there may be no memory
         self.feeders = FifoFeeders(mountpoint, vfs, lock, self.failed)
 
     @property
@@ -141,6 +157,7 @@ class FuseMount:
             signal.signal(signal.SIGINT, before)
             self.feeders.stop()
         if self._starved:
+            self._report(explain(MemoryError()))
             raise MemoryError
 
     def _operations(self) -> Any:
@@ -158,17 +175,19 @@ class FuseMount:
         def call(*args: Any) -> int:
             if self.feeders.asleep:
                 self.feeders.kick()
-            try:
-                with self._lock:
+            with self._lock:
+                try:
+                    if self._starved:
+                        raise MemoryError
                     return handler(*args) or 0
-            except BaseException as error:
-                return self._failed(error)
+                except BaseException as error:
+                    return self._failed(error)
 
         return call
 
     def _failed(self, error: BaseException) -> int:
         """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
-        if isinstance(error, OSError) and error.errno:
+        if isinstance(error, OSError) and error.errno and not _lacks_memory(error):
             return -error.errno
         self.failed(error)
         return -errno.ENOMEM if self._starved else -errno.EIO
@@ -176,19 +195,20 @@ class FuseMount:
     def failed(self, error: BaseException) -> None:
         """What no kernel answers: reported as a bug of ours, or, without memory, the end of this mount.
 
-        What was under way when memory ran out may be half done: nobody is to see such a machine.
+        What was under way then may be half done: nobody is to see such a machine, whatever else fails here.
         """
-        if not isinstance(error, MemoryError):
-            self._report("".join(traceback.format_exception(error)))
-        elif not self._starved:
-            self._starved = True
-            with contextlib.suppress(MemoryError):
-                self._report(explain(error))
-            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            if not _lacks_memory(error):
+                self._report("".join(traceback.format_exception(error)))
+                return
+        except MemoryError:
+            pass
+        self._starved = True
+        self._end()
 
     def _unraisable(self, failure: Any) -> None:
         """A handler that failed where it could not catch it: in the making of its arguments."""
-        if issubclass(failure.exc_type, MemoryError):
+        if issubclass(failure.exc_type, _NO_MEMORY):
             self.failed(MemoryError())
         else:
             sys.__unraisablehook__(failure)
@@ -293,8 +313,10 @@ class FuseMount:
         """open(2) of a regular file that exists; O_TRUNC takes effect after the file agreed to be opened."""
         if self.feeders.asleep:
             self.feeders.kick()
-        try:
-            with self._lock:
+        with self._lock:
+            try:
+                if self._starved:
+                    raise MemoryError
                 inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
                 assert isinstance(inode, RegularFile)
                 file = self._vfs.open(path, inode, fi.flags)
@@ -304,28 +326,32 @@ class FuseMount:
                 self._last_fh = fi.fh = fh = self._last_fh + 1
                 self._files[fh] = file, inode
                 return 0
-        except BaseException as error:
-            return self._failed(error)
+            except BaseException as error:
+                return self._failed(error)
 
     def read(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         """read(2), pread(2): at most 128 KiB arrive at a time."""
-        try:
-            with self._lock:
+        with self._lock:
+            try:
+                if self._starved:
+                    raise MemoryError
                 data = self._files[fip.contents.fh][0].read(size, offset)
                 length = len(data)
                 assert length <= size, (length, size)
                 memmove(buf, data, length)
                 return length
-        except BaseException as error:
-            return self._failed(error)
+            except BaseException as error:
+                return self._failed(error)
 
     def write(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         """write(2), pwrite(2): at most 128 KiB arrive at a time, and never nothing."""
-        try:
-            with self._lock:
+        with self._lock:
+            try:
+                if self._starved:
+                    raise MemoryError
                 return self._files[fip.contents.fh][0].write(string_at(buf, size), offset)
-        except BaseException as error:
-            return self._failed(error)
+            except BaseException as error:
+                return self._failed(error)
 
     def ioctl(self, path: bytes | None, cmd: int, arg: Any, fip: Any, flags: int, data: int | None) -> int:
         """ioctl(2) with the argument that the command's number describes, copied in and back."""
@@ -338,12 +364,14 @@ class FuseMount:
 
     def release(self, path: bytes | None, fip: Any) -> int:
         """The last descriptor is closed."""
-        try:
-            with self._lock:
+        with self._lock:
+            try:
+                if self._starved:
+                    raise MemoryError
                 self._files.pop(fip.contents.fh)[0].release()
                 return 0
-        except BaseException as error:
-            return self._failed(error)
+            except BaseException as error:
+                return self._failed(error)
 
     # directories
 

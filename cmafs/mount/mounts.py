@@ -132,7 +132,8 @@ def _references(process: Path) -> Iterator[str]:
 def unmount(path: str, lazy: bool = False) -> None:
     """Take a mount of ours away and wait for its server to be gone; clears the mount of a killed server too.
 
-    ``lazy``: at once, even if it is in use; the server then ends with the last user. Raises MountFailed.
+    ``lazy``: at once, even if it is in use; the server then ends with the last user. One of several places
+    (mount --bind) is taken away alone. Raises MountFailed.
     """
     mount = mounted_at(path)
     if mount is None:
@@ -142,7 +143,8 @@ def unmount(path: str, lazy: bool = False) -> None:
     with server_of(mount.device, mount.owner) as server:
         busy = holders(mount) if lazy else []
         _take_away(path, mount, lazy)
-        if server and not busy:
+        elsewhere = any(other.device == mount.device for other in _mounts())
+        if server and not busy and not elsewhere:
             _wait_for_end(path, server)
 
 

@@ -31,6 +31,9 @@ Options = Mapping[str, str | bool]
 
 _READY = b"ready"
 
+#: The exit status of a background process that had no memory to go on with.
+OUT_OF_MEMORY = errno.ENOMEM
+
 #: What begins /proc/PID/status, and the last of a process's pids, its own namespace's; bytes of the file.
 _STATUS_NAME = re.compile(rb"Name:\t(.*)\n")
 _STATUS_NSPID = re.compile(rb"\nNSpid:[\t0-9]*\t([0-9]+)\n")
@@ -253,6 +256,7 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
         except MountFailed as failure:
             os.write(writer, _reason(str(failure), errors).encode(errors="surrogateescape"))
     except BaseException as error:  # a forked process must not run on into the caller's code
+        status = OUT_OF_MEMORY if isinstance(error, MemoryError) else status
         with contextlib.suppress(OSError):
             os.write(writer, f"{start.mountpoint}: {explain(error)}".encode(errors="surrogateescape"))
     finally:

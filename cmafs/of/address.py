@@ -47,11 +47,16 @@ def _ranges(bus: DeviceNode, prop: str) -> list[tuple[int, ...]]:
     return bus.entries(prop, bus.address_cells(), bus.parent.address_cells(), bus.size_cells())
 
 
-def of_dma_get_range(node: DeviceNode) -> list[tuple[int, int, int]]:
-    """``of_dma_get_range()``: (CPU address, bus address, bytes) of the nearest ``dma-ranges`` above."""
+def of_dma_get_range(node: DeviceNode, may_lack: bool = True) -> list[tuple[int, int, int]]:
+    """``of_dma_get_range()``: (CPU address, bus address, bytes) of the nearest ``dma-ranges`` above.
+
+    On the way there each bus has at least an empty one; ``may_lack``: the device's own need not.
+    """
     bus = node.parent
-    while bus is not None and bus.parent is not None and not bus.props.get("dma-ranges"):
-        bus = bus.parent
+    while bus is not None and not bus.props.get("dma-ranges"):
+        if "dma-ranges" not in bus.props and not may_lack:
+            return []
+        bus, may_lack = bus.parent, False
     if bus is None or bus.parent is None:
         return []
     found = ((_to_cpu(bus.parent, address), dma, size) for dma, address, size in _ranges(bus, "dma-ranges"))

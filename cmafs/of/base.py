@@ -57,6 +57,13 @@ class DeviceNode:
             node = node.parent
         return "/" + "/".join(reversed(names))
 
+    def lineage(self) -> Iterator[DeviceNode]:
+        """The node, its parent and so on, up to the root."""
+        node: DeviceNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
     def append(self, child: DeviceNode) -> None:
         """Make a node the last child; a taken name is changed as ``drivers/of/kobj.c:safe_name()`` does."""
         key, number = child.name, self.repeats.get(child.name, 0)

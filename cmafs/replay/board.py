@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from cmafs.board.areas import set_runs
+from cmafs.board.areas import is_directory_of, set_runs
 from cmafs.board.memory import release
 from cmafs.board.root import Root, RootError, read_text
 from cmafs.init.options import ARCHITECTURES
@@ -137,7 +137,7 @@ def adopt(areas: CmaAreas, transcript: Transcript) -> None:
 def _area(areas: CmaAreas, path: str) -> Cma | None:
     """The area that a directory of debugfs stands for, by its name with or without ``cma-``."""
     directory = path.partition("/cma/")[2].partition("/")[0]
-    return next((cma for cma in areas if directory in (cma.name, f"cma-{cma.name}"[:15])), None)
+    return next((cma for cma in areas if is_directory_of(directory, cma.name)), None)
 
 
 def _become(cma: Cma, words: bytes) -> None:

@@ -31,20 +31,25 @@ MAX_PASSED_BY = 1 << 14
 
 #: Pages from the first to the last area: 16 TiB, as of a machine that is booted.
 MAX_SPAN = 1 << 32
+#: Pages of all areas together: 4 TiB, since each of them is a bit of a bitmap.
+MAX_PAGES = 1 << 30
 
 
 class TooLarge(ValueError):
     """More than can be simulated: one line for the user."""
 
-    def __init__(self, pages: int) -> None:
-        super().__init__(f"areas over {pages:#x} pages; at most {MAX_SPAN:#x} (16 TiB) can be simulated")
+    def __init__(self, areas: str, pages: int, most: int) -> None:
+        most_shown = f"{most:#x} ({most >> 28} TiB)"
+        super().__init__(f"{areas} {pages:#x} pages; at most {most_shown} can be simulated")
 
 
 def bare_areas(kernel: str, geometries: Iterable[Geometry]) -> CmaAreas:
     """Areas of a kernel, activated, with their used pages in use. Raises UnknownKernel, TooLarge."""
     wanted = sorted(geometries, key=lambda area: area.base_pfn)
-    if (pages := wanted[-1].end_pfn - wanted[0].base_pfn) > MAX_SPAN:
-        raise TooLarge(pages)
+    if (span := wanted[-1].end_pfn - wanted[0].base_pfn) > MAX_SPAN:
+        raise TooLarge("areas that span", span, MAX_SPAN)
+    if (pages := sum(area.count for area in wanted)) > MAX_PAGES:
+        raise TooLarge("areas of", pages, MAX_PAGES)
     abi = kernel_abi(kernel)
     areas = CmaAreas(Printk(ManualClock(), abi=abi.printk), abi.cma, max_areas=len(wanted), min_alignment=1)
     for area in wanted:

@@ -166,6 +166,13 @@ class Replay:
         with pinned(cma, known), passed_by(cma, event.pages, event.align, len(busy) - len(known)):
             return cma_alloc(cma, event.pages, event.align, no_warn=True)
 
+    def _place_now(self, cma: Cma, event: Event) -> int | None:
+        """Where the simulation would put it, and does not."""
+        pfn = self._simulate(cma, event)
+        if pfn is not None:
+            cma_release(cma, pfn, event.pages or 0)
+        return pfn
+
     def _drop(self, task: str) -> None:
         if task in self._tentative:
             cma, pfn, count = self._tentative.pop(task)
@@ -181,8 +188,10 @@ class Replay:
         """An allocation ended: as the simulation has it, or for a reason that the capture hides, or else."""
         first: int | None = None
         for attempt, how in enumerate(self._explanations(cma, event)):
-            pfn = self._first(cma, event) if not attempt else self._simulate(cma, event)
-            first = pfn if not attempt else first
+            if attempt:
+                pfn = self._simulate(cma, event)
+            else:
+                pfn = first = self._first(cma, event)
             if self._agrees(cma, event, pfn):
                 self._reproduced(event, pfn, how)
                 break
@@ -204,7 +213,7 @@ class Replay:
         return self._simulate(cma, event) if pfn is None else pfn
 
     def _explanations(self, cma: Cma, event: Event) -> Iterator[str]:
-        """What may have been so, while each is; undone when the next one is asked for."""
+        """What may have been so; it is while the explanation is looked at, and undone for the next one."""
         yield ""
         if event.task:
             yield ORDER  # it took its bits later than it began
@@ -231,19 +240,16 @@ class Replay:
             for _ in self._unsaid.kept(cma):
                 yield UNSAID
             return
-        while event.pfn is not None and (pfn := self._simulate(cma, event)) is not None:
-            cma_release(cma, pfn, event.pages or 0)
+        while event.pfn is not None and (pfn := self._place_now(cma, event)) is not None:
             if pfn >= event.pfn or not self._unsaid.before(cma, pfn, event.pages or 0, event.pfn):
                 break
             yield UNSAID
         for _ in self._unsaid.gone(cma):
             yield UNSAID
-        pfn = self._simulate(cma, event)
-        if pfn is not None:
-            cma_release(cma, pfn, event.pages or 0)
-            if self._unsaid.doubts(cma, pfn, pfn + (event.pages or 0)):
-                self._addresses.relabelled(event, pfn)
-                yield UNSAID
+        pfn = self._place_now(cma, event)
+        if pfn is not None and self._unsaid.doubts(cma, pfn, pfn + (event.pages or 0)):
+            self._addresses.relabelled(event, pfn)
+            yield UNSAID
 
     def _believed(self, cma: Cma, event: Event) -> list[tuple[int, int]]:
         """Pages that an earlier difference made us believe in use, and that this allocation takes."""

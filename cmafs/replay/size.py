@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cmafs.replay.capture import ALLOC, Event
-from cmafs.replay.machine import MAX_SPAN, TooLarge, bare_areas
+from cmafs.replay.machine import MAX_PAGES, TooLarge, bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool
 from cmafs.replay.survey import Geometry, Unseen
 from cmafs.replay.whatif import WhatIf
@@ -68,6 +69,11 @@ class Requests:
         return Trial(pool.count, tried.refused, pool.available_count, pool.maxchunk(), tried.peak, reach)
 
     @property
+    def allocations(self) -> int:
+        """How many requests there are."""
+        return sum(event.kind == ALLOC for event in self.events)
+
+    @property
     def largest(self) -> int:
         """Pages of the largest request."""
         return max((event.pages or 0 for event in self.events if event.kind == ALLOC), default=0)
@@ -93,30 +99,33 @@ def smallest_pool(
     Raises TooLarge.
     """
     unlimited = _unlimited(wanted)
-    if unlimited.reach > MAX_SPAN - unit:
-        raise TooLarge(unlimited.reach)
-    low, high = -(-max(unlimited.peak, wanted.largest) // unit), -(-unlimited.reach // unit)
-    low, high = max(low, 1), max(high, 1)
+    if unlimited.reach > MAX_PAGES - unit:
+        raise TooLarge("an area of", unlimited.reach, MAX_PAGES)
+    low = max(-(-max(unlimited.peak, wanted.largest) // unit), 1)
+    high = max(-(-unlimited.reach // unit), 1)
     total = high - low + 1
+
+    def that_serve(sizes: Sequence[int]) -> list[int]:
+        """Those of the sizes in which everything finds room, by the bitmap alone."""
+        trials = parallel([partial(wanted.bitmap_trial, size * unit) for size in sizes])
+        return [size for size, trial in zip(sizes, trials, strict=True) if trial.refused is None]
+
     while high - low > MANY:
         step = max((high - low) // (workers + 1), 1)
         probes = [low + step * (number + 1) for number in range(workers)]
-        trials = parallel([_job(wanted.bitmap_trial, probe * unit) for probe in probes])
-        served = [probe for probe, trial in zip(probes, trials, strict=True) if trial.refused is None]
-        refused = [probe for probe, trial in zip(probes, trials, strict=True) if trial.refused is not None]
+        served = that_serve(probes)
         high = min([high, *served])
-        low = max([low, *(probe + 1 for probe in refused if probe < high)])
+        low = max([low, *(probe + 1 for probe in probes if probe not in served and probe < high)])
         progress(total - (high - low), total)
     found = high
     for first in range(low, high, workers):
-        batch = range(first, min(first + workers, high))
-        trials = parallel([_job(wanted.bitmap_trial, size * unit) for size in batch])
+        served = that_serve(range(first, min(first + workers, high)))
         progress(total - (high - first), total)
-        if good := [size for size, trial in zip(batch, trials, strict=True) if trial.refused is None]:
-            found = good[0]
+        if served:
+            found = served[0]
             break
     sizes = [found * unit] + ([(found - 1) * unit] if found > 1 else [])
-    smallest, *below = parallel([_job(wanted.kernel_trial, pages) for pages in sizes])
+    smallest, *below = parallel([partial(wanted.kernel_trial, pages) for pages in sizes])
     return Size(unit, smallest, below[0] if below else None, unlimited)
 
 
@@ -126,10 +135,6 @@ def _unlimited(wanted: Requests) -> Trial:
     while (trial := wanted.bitmap_trial(pages)).refused is not None:
         pages *= 4
     return trial
-
-
-def _job(trial: Callable[[int], Trial], pages: int) -> Callable[[], Trial]:
-    return lambda: trial(pages)
 
 
 def node(name: str, size: int, alignment: int, cells: tuple[int, int] = (2, 2)) -> str:

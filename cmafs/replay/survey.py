@@ -19,6 +19,7 @@ from typing import TypeAlias
 from cmafs.abi import UnknownKernel, kernel_abi
 from cmafs.lib.bitmap import Holes
 from cmafs.lib.intervals import Interval
+from cmafs.mm.memblock import round_up
 from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Facts
 
 #: Pages between two pfns of one unnamed area, at most: 64 MiB with pages of 4 KiB.
@@ -116,7 +117,7 @@ def whole_areas(
         floor = made[-1].end_pfn if made else 0
         ceiling = apart[index + 1][0] & -BLOCK if index + 1 < len(apart) else _ALL
         base = max(low & -unit, floor)
-        last = min(max(-(-end // unit) * unit, base + -(-totals.get(name, 0) // BLOCK) * BLOCK), ceiling)
+        last = min(max(round_up(end, unit), base + round_up(totals.get(name, 0), BLOCK)), ceiling)
         outside = tuple((start, stop) for start, stop in ((base, low), (end, last)) if start < stop)
         made.append(Geometry(name, base, last - base, 0, outside))
     return made
@@ -126,7 +127,7 @@ def _apart(spans: Iterable[Span]) -> Iterator[Span]:
     """Spans by address; those that have a block in common are one, by its first name."""
     low, end, name = -1, -1, None
     for start, stop, called in sorted(spans, key=lambda span: span[:2]):
-        if start < -(-end // BLOCK) * BLOCK:
+        if start < round_up(end, BLOCK):
             end = max(end, stop)
             continue
         if low >= 0:
@@ -141,22 +142,38 @@ class _Occupancy:
 
     def __init__(self) -> None:
         self._free, self._never = Holes(_ALL), Holes(_ALL)
+        self._gap: int | None = None
 
-    def take(self, start: int, end: int) -> None:
+    def add(self, event: Event) -> list[Unseen]:
+        """Follow an event; what a release tells of pages whose allocation is missing."""
+        unseen: list[Unseen] = []
+        if event.kind == LOST:
+            self._gap = event.line
+        elif event.counts and event.pfn is not None and event.pages:
+            if event.kind == RELEASE:
+                unseen += self._unseen(event.pfn, event.pfn + event.pages, event.line)
+            self._take(event.pfn, event.pfn + event.pages)
+            if event.kind == RELEASE:
+                self._free.give(event.pfn, event.pages)
+        return unseen
+
+    def _unseen(self, start: int, end: int, line: int) -> Iterator[Unseen]:
+        """Pages that go back and are not in use: they were since the last gap, or since before the capture.
+
+        Of pages that were in use once, in a capture without a gap, it tells nothing: they went back twice.
+        """
+        for low, high in list(_pieces(self._free, start, end)):
+            never = next(_pieces(self._never, low, high), None) == (low, high)
+            if self._gap is not None:
+                yield Unseen(low, high, self._gap, line)
+            elif never:
+                yield Unseen(low, high, -1, line)
+
+    def _take(self, start: int, end: int) -> None:
         """Pages come into use; some may be already, their release being lost."""
         for holes in (self._free, self._never):
             for low, high in list(_pieces(holes, start, end)):
                 holes.take(low, high - low)
-
-    def give(self, start: int, end: int) -> list[tuple[int, int, bool]]:
-        """Pages go out of use: of those that were not in use (start, end, whether they ever were)."""
-        unseen = [
-            (low, high, next(_pieces(self._never, low, high), None) != (low, high))
-            for low, high in _pieces(self._free, start, end)
-        ]
-        self.take(start, end)
-        self._free.give(start, end - start)
-        return unseen
 
 
 def _pieces(holes: Holes, start: int, end: int) -> Iterator[Interval]:
@@ -169,36 +186,24 @@ def _pieces(holes: Holes, start: int, end: int) -> Iterator[Interval]:
 def survey(events: Iterable[Event]) -> Survey:
     """Go through the events of a capture once."""
     found, real = Survey(), _Occupancy()
-    gap, retried = -1, False
+    retried = False
     for event in events:
         found.events += event.counts
-        if event.kind == LOST:
-            gap = event.line
-        elif event.kind == BUSY:
-            retried = True
         if event.total and event.area:
             found.totals[event.area] = event.total
-        if not event.counts:
-            continue
-        if event.kind == ALLOC and event.failed:
+        if event.counts and event.pfn is not None and event.pages:
+            _widen(found, event.area, event.pfn, event.pfn + event.pages)
+        if event.kind == BUSY:
+            retried = True
+        elif event.kind == ALLOC:
             found.busy_without_retry |= event.error == -errno.EBUSY and not retried
-        if event.kind == ALLOC:
             retried = False
-        if event.pfn is None or not event.pages:
-            continue
-        start, end = event.pfn, event.pfn + event.pages
-        _widen(found, event.area, start, end)
-        if event.kind == RELEASE:
-            for low, high, seen in real.give(start, end):
-                since = gap if gap >= 0 else -1 if not seen else None
-                if since is not None and len(found.unseen) < MAX_UNSEEN:
-                    found.unseen.append(Unseen(low, high, since, event.line))
-        else:
-            real.take(start, end)
+        found.unseen += real.add(event)[: MAX_UNSEEN - len(found.unseen)]
     return found
 
 
 def _widen(found: Survey, area: str | None, start: int, end: int) -> None:
+    """The span of an area, or what carries no name, as far as these pages."""
     if area is None:
         found.points[start] = max(found.points.get(start, 0), end)
         return

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-_LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+#: Levels, by their numbers.
+LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 _FACILITIES = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news")
 _HEX = re.compile(rb"\\x([0-9a-f]{2})")
 _POLL = 0.05  # seconds between looks at the log while following it
@@ -31,7 +32,7 @@ class Record(NamedTuple):
     @property
     def level(self) -> str:
         """Its level's name."""
-        return _LEVELS[self.priority & 7]
+        return LEVELS[self.priority & 7]
 
     @property
     def facility(self) -> str:
@@ -157,7 +158,7 @@ def _is_for_the_real(args: argparse.Namespace, unknown: list[str]) -> bool:
     """Whether the host's dmesg is to answer: it reads the machine's /dev/kmsg, and cannot clear it."""
     if args.show_delta or args.time_format == "delta":
         return True
-    return bool(unknown) or any(level not in _LEVELS for level in (args.level or "info").split(","))
+    return bool(unknown) or any(level not in LEVELS for level in (args.level or "info").split(","))
 
 
 def main(arguments: list[str]) -> int:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw
+from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw, explain
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig
+from cmafs.mount.server import OUT_OF_MEMORY
 from cmafs.run import proc, programs, root, syscalls
 from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
 from cmafs.run.signals import Signals, take_terminal, terminal_given_back, wait_for
@@ -107,13 +108,24 @@ class Server:
         self._pidfd = os.pidfd_open(pid)
 
     def end(self) -> None:
-        """Kill it; nothing of it outlives its namespace."""
+        """Kill it; nothing of it outlives its namespace. That it had ended before is said."""
         if not self.own:
             return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                complain_raw(Failed(f"the machine's server ended before the command: {_ending(status)}"))
+                return
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+
+
+def _ending(status: int) -> str:
+    """Why a server has ended, from what waitpid(2) says of it."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"killed by signal {-code} ({signal.strsignal(-code)})"
+    return explain(MemoryError()) if code == OUT_OF_MEMORY else f"it was told to, or failed (status {code})"
 
 
 def shares_superblock() -> bool:

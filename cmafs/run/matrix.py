@@ -18,6 +18,7 @@ from typing import NoReturn
 from cmafs.mount.ending import CANNOT_RUN
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run.progress import Progress
+from cmafs.run.signals import exit_status
 
 _CHUNK = 65536  # bytes read at a time
 
@@ -121,11 +122,10 @@ class _Run:
             os.close(descriptor)
 
     def end(self) -> int:
-        """The exit status, 128+N after signal N."""
+        """Its exit status, as of a shell."""
         if self.feed:
             self.feed.close()
-        code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
-        return code if code >= 0 else 128 - code
+        return exit_status(os.waitpid(self.child, 0)[1])
 
 
 def run_each(kernels: Sequence[str], run: Callable[[str], int], jobs: int) -> int:

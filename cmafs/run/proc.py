@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 
-from cmafs.mount.mounts import MOUNTINFO
 from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
-from cmafs.run.root import PRIVATE, PROCFS, SEALED, TREE, Graft, fits, restrict, seal, tmpfs, touch
+from cmafs.run.root import (
+    PRIVATE,
+    PROCFS,
+    SEALED,
+    TREE,
+    Graft,
+    fits,
+    mount_table,
+    restrict,
+    seal,
+    tmpfs,
+    touch,
+)
 from cmafs.run.syscalls import (
     MS_NODEV,
     MS_NOEXEC,
@@ -128,13 +138,9 @@ def _bind_directories() -> None:
 
 def _host_mounts() -> Iterator[tuple[str, str]]:
     """Mount point and type of the mounts in sight that show a file system with a log or sysctls in it."""
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.split() for line in file]
-    for fields in lines:
-        device, root, place, fstype = *fields[2:5], fields[fields.index("-") + 1]
-        if fstype not in _REVEALING or (fstype == "devtmpfs" and (root != "/" or place == f"{PRIVATE}/dev")):
+    for device, root, path, fstype in mount_table():
+        if fstype not in _REVEALING or (fstype == "devtmpfs" and (root != "/" or path == f"{PRIVATE}/dev")):
             continue
-        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
         with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
             found = os.stat(path).st_dev
             if f"{os.major(found)}:{os.minor(found)}" == device:

@@ -82,6 +82,12 @@ def take_terminal() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def exit_status(wait_status: int) -> int:
+    """What a shell makes of the end of a process: its exit status, 128+N after signal N."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else 128 - code
+
+
 def wait_for(pid: int, *, others: bool, tasks: StandIns | None = None) -> int:
     """Wait until a child has ended, passing signals on to it: its exit status, 128+N after signal N.
 
@@ -103,5 +109,4 @@ def wait_for(pid: int, *, others: bool, tasks: StandIns | None = None) -> int:
             if tasks:
                 tasks.ended(ended[0])
             if ended[0] == pid:
-                code = os.waitstatus_to_exitcode(ended[1])
-                return code if code >= 0 else 128 - code
+                return exit_status(ended[1])

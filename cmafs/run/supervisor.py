@@ -21,7 +21,6 @@ import re
 import select
 import struct
 import threading
-import traceback
 from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,13 +69,29 @@ def hand_over(supervisor: socket, listener: int) -> None:
 
 @dataclass(frozen=True)
 class _Call:
-    """An ioctl(2) of a program: which notification, which thread, descriptor, number, argument."""
+    """An ioctl(2) of a program: who was asked, which notification, thread, descriptor, number, argument."""
 
+    listener: int
     ident: int
     pid: int
     fd: int
     cmd: int
     arg: int
+
+    def expect_caller(self) -> None:
+        """Raises OSError ENOENT if the caller is gone, and another thread may have its pid."""
+        fcntl.ioctl(self.listener, _NOTIF_ID_VALID, struct.pack("=Q", self.ident))
+
+    def copy_from_user(self, size: int) -> bytes:
+        """Memory of the caller, who is then known to have been there still. Raises OSError EFAULT, ENOENT."""
+        data = syscalls.read_memory(self.pid, self.arg, size)
+        self.expect_caller()
+        return data
+
+    def copy_to_user(self, data: bytes) -> None:
+        """Memory of the caller, who is still there. Raises OSError EFAULT, ENOENT."""
+        self.expect_caller()
+        syscalls.write_memory(self.pid, self.arg, data)
 
 
 class _NotOurs(Exception):
@@ -138,8 +153,8 @@ class Supervisor:
                     self._listen(listener)
                 finally:
                     os.close(listener)  # whoever still asks gets ENOSYS
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as error:
+            self._mount.failed(error)
 
     def _receive(self) -> int | None:
         """The listener's descriptor; None where the run ends without one."""
@@ -191,27 +206,27 @@ class Supervisor:
                 self._map(pid, *mapping)
             else:
                 fd, cmd, arg, *_ = arguments
-                self._ioctl(listener, _Call(ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg))
+                self._ioctl(_Call(listener, ident, pid, fd & 0xFFFFFFFF, cmd & 0xFFFFFFFF, arg))
         except _NotOurs:
             flags = _CONTINUE
         except OSError as failure:
             error = -(failure.errno or errno.EIO)
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as bug:
+            self._mount.failed(bug)
             error = -errno.EIO
         with contextlib.suppress(OSError):  # killed
             fcntl.ioctl(listener, _NOTIF_SEND, bytearray(_RESPONSE.pack(ident, 0, error, flags)))
 
-    def _ioctl(self, listener: int, call: _Call) -> None:
+    def _ioctl(self, call: _Call) -> None:
         file = _file_of(call.pid, call.fd)
         buffer, heap = self._buffer_of(file), self._known_heaps().get((file.st_dev, file.st_ino))
         if buffer is None and heap is None:
             raise _NotOurs
         _check_open(call.pid, call.fd)
         if buffer is not None:
-            self._buffer_ioctl(listener, call, buffer)
+            self._buffer_ioctl(call, buffer)
         elif heap is not None:
-            self._allocate(listener, call, heap)
+            self._allocate(call, heap)
 
     def _map(self, pid: int, fd: int, offset: int, length: int) -> None:
         """Raises OSError EINVAL for a private mapping that a buffer refuses, _NotOurs for any other."""
@@ -236,25 +251,14 @@ class Supervisor:
                 self._heaps[file.st_dev, file.st_ino] = heap
         return self._heaps
 
-    def _copy_from_user(self, listener: int, call: _Call, size: int) -> bytes:
-        """Memory of the caller, who is then known to have been there still. Raises OSError EFAULT, ENOENT."""
-        data = syscalls.read_memory(call.pid, call.arg, size)
-        fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
-        return data
-
-    def _copy_to_user(self, listener: int, call: _Call, data: bytes) -> None:
-        """Memory of the caller, who is still there. Raises OSError EFAULT, ENOENT."""
-        fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
-        syscalls.write_memory(call.pid, call.arg, data)
-
-    def _buffer_ioctl(self, listener: int, call: _Call, buffer: DmaBuf) -> None:
+    def _buffer_ioctl(self, call: _Call, buffer: DmaBuf) -> None:
         """``dma_buf_ioctl()``."""
         if call.cmd == DMA_BUF_IOCTL_SYNC:
-            (flags,) = struct.unpack("=Q", self._copy_from_user(listener, call, 8))
+            (flags,) = struct.unpack("=Q", call.copy_from_user(8))
             buffer.sync(flags)
         elif call.cmd in (DMA_BUF_SET_NAME_A, DMA_BUF_SET_NAME_B):
             text = syscalls.read_memory_string(call.pid, call.arg, DMA_BUF_NAME_LEN)
-            fcntl.ioctl(listener, _NOTIF_ID_VALID, struct.pack("=Q", call.ident))
+            call.expect_caller()
             with self._mount.machine_lock:
                 self._made.set_name(buffer.ino, text)
         else:
@@ -262,24 +266,24 @@ class Supervisor:
 
     # allocation
 
-    def _allocate(self, listener: int, call: _Call, heap: DmaHeap) -> None:
+    def _allocate(self, call: _Call, heap: DmaHeap) -> None:
         """``dma_heap_ioctl()``: what can fail does so before the program has the descriptor."""
         ioctl = AllocIoctl.of(call.cmd)
-        argument = self._copy_from_user(listener, call, ioctl.in_size)
+        argument = call.copy_from_user(ioctl.in_size)
         copies_first = self._machine.booted.abi.dma_buf.copies_back_first
         try:
             request = ioctl.request(argument)
             file = self._buffer(call, heap, request)
             try:
                 if not copies_first:  # whether it could be written, before there is a descriptor to leak
-                    self._copy_to_user(listener, call, ioctl.answer(argument))
+                    call.copy_to_user(ioctl.answer(argument))
                 addfd = bytearray(_ADDFD.pack(call.ident, 0, file, 0, request.fd_flags & O_CLOEXEC))
-                number = fcntl.ioctl(listener, _NOTIF_ADDFD, addfd)
+                number = fcntl.ioctl(call.listener, _NOTIF_ADDFD, addfd)
             finally:
                 os.close(file)  # if nobody else has it, the buffer is released
         except OSError:
             if copies_first:
-                self._copy_to_user(listener, call, ioctl.answer(argument))
+                call.copy_to_user(ioctl.answer(argument))
             raise
         syscalls.write_memory(call.pid, call.arg, ioctl.answer(argument, number))  # who has got it is there
 
@@ -364,8 +368,8 @@ class Supervisor:
                 self._events(os.read(self._inotify, 1 << 16))
         except BlockingIOError:
             return
-        except Exception:
-            self._machine.simlog.report(traceback.format_exc())
+        except Exception as error:
+            self._mount.failed(error)
 
     def _events(self, events: bytes) -> None:
         offset = 0

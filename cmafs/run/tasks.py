@@ -18,6 +18,9 @@ from cmafs.mount.prctl import PR_SET_NAME, prctl, set_pdeathsig
 #: What init gets when the pipe has something to read; no program of a run is sent it.
 NEWS = signal.SIGRTMIN + 7
 
+#: How many tasks have a process at a time; the others are in sim/tasks alone.
+MAX_PROCESSES = 512
+
 _ARG_START, _ARG_END = 45, 46  # of /proc/PID/stat, counted behind the name in parentheses
 
 
@@ -56,7 +59,12 @@ class StandIns:
                     self._spawn(name) if verb == "spawn" else self._kill(name)
 
     def _spawn(self, name: str) -> None:
-        pid = os.fork()
+        if len(self._pids) >= MAX_PROCESSES:
+            return
+        try:
+            pid = os.fork()
+        except OSError:  # the host has no more
+            return
         if pid == 0:
             _be(name)
         self._pids[name] = pid

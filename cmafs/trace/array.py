@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
+from cmafs.lib.kstrtox import c_integer
 from cmafs.lib.printk import encode
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
@@ -81,6 +82,7 @@ class TraceArray:
 
     word: Word
     abi: TraceAbi
+    page_size: int = 4096
     buf_size: int = TRACE_BUF_SIZE_DEFAULT
     expanded: bool = False
     tracing_on: bool = True
@@ -88,7 +90,9 @@ class TraceArray:
     error_log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_ERRS_MAX))
 
     def __post_init__(self) -> None:
-        self.ring: RingBuffer[TraceEntry] = RingBuffer(self.buf_size if self.expanded else 1)
+        self.ring: RingBuffer[TraceEntry] = RingBuffer(
+            self.buf_size if self.expanded else 1, self.page_size, self.word.bits
+        )
         self.files = {event.name: TraceEventFile(event, self.word) for event in self.abi.events}
         systems = dict.fromkeys(event.system for event in self.abi.events)
         self.subsystems = [
@@ -142,9 +146,14 @@ class TraceArray:
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
         """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
+        if self.abi.error_log_bytes:
+            pos = c_integer(pos, 8, signed=False)
         caret = " " * (len("  Command: ") + pos) + "^"
-        what = f"event filter parse error: error: {error.message or 'Errno'}"
-        self.error_log.append(f"[{stamp(ts)}] {what}\n  Command: {text}\n{caret}\n")
+        what = f"event filter parse error: error: {error.message or 'Error'}"
+        command = f"\n  Command: {text}\n"
+        if self.abi.error_log_bytes:
+            command = command[: self.abi.error_log_bytes - 1]
+        self.error_log.append(f"[{stamp(ts)}] {what}{command}{caret}\n")
 
 
 def _is_clear(text: str) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-#: Bytes of a sub-buffer that hold records: a page of 4 KiB less its header (``ring_buffer.c:BUF_PAGE_SIZE``).
-BUF_PAGE_SIZE = 4080
+#: Bytes of a page that hold no records (``struct buffer_data_page``).
+_PAGE_HEADER = 16
 #: ``RINGBUF_TYPE_DATA_TYPE_LEN_MAX``: a longer record needs a word of its own for the length (bytes).
 LEN_MAX = 28 * 4
 #: Nanoseconds that fit the time delta of a record (``TS_SHIFT``); beyond it stands a time extend of 8 bytes.
@@ -35,25 +35,33 @@ def record_length(length: int) -> int:
 class RingBuffer(Generic[T]):
     """``struct trace_buffer`` of one CPU; ``size`` in bytes, rounded up to pages, at least two.
 
-    ``overrun`` counts the records that were overwritten.
+    ``overrun`` counts the records that were overwritten; ``capacity``: bytes of a page that hold records
+    (``BUF_PAGE_SIZE``, ``rb_subbuf_capacity()@v6.12``); ``bits`` of an ``unsigned long``.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, page_size: int = 4096, bits: int = 64) -> None:
+        self.capacity = page_size - _PAGE_HEADER
+        self._mask = (1 << bits) - 1
         self.overrun = 0
         self._lost = 0
         self._entries = 0
         self._last_ts = 0
         self._pages: deque[_Page[T]] = deque([_Page()])
-        self.nr_pages = self._pages_of(size)
+        self.nr_pages = self.pages_of(size)
 
-    @staticmethod
-    def _pages_of(size: int) -> int:
-        return max(2, -(-size // BUF_PAGE_SIZE))
+    def pages_of(self, size: int) -> int:
+        """Pages for so many bytes; DIV_ROUND_UP() wraps."""
+        return max(2, (size + self.capacity - 1 & self._mask) // self.capacity)
+
+    @property
+    def max_event_size(self) -> int:
+        """``ring_buffer_max_event_size()``: bytes of the longest record."""
+        return self.capacity - 2 * HEADER
 
     @property
     def size(self) -> int:
         """Bytes that records can take: whole pages."""
-        return self.nr_pages * BUF_PAGE_SIZE
+        return self.nr_pages * self.capacity
 
     def __len__(self) -> int:
         return self._entries
@@ -71,7 +79,7 @@ class RingBuffer(Generic[T]):
         one = sum(record_length(length) for length, _ in group(0)) if count else 0
         if not one:
             return
-        last = (self.nr_pages + 1) * BUF_PAGE_SIZE // one + 1
+        last = (self.nr_pages + 1) * self.capacity // one + 1
         began: dict[int, int] = {}
         index = 0
         while index < count:
@@ -92,7 +100,7 @@ class RingBuffer(Generic[T]):
         page = self._pages[-1]
         if page.used and ts - self._last_ts > TS_MASK:
             length += TIME_EXTEND
-        if page.used + length > BUF_PAGE_SIZE:
+        if page.used + length > self.capacity:
             page = self._next_page()
         page.records.append(record)
         page.used += length
@@ -114,7 +122,7 @@ class RingBuffer(Generic[T]):
 
     def resize(self, size: int) -> None:
         """``ring_buffer_resize()``: to ``size`` bytes, keeping the newest records."""
-        self.nr_pages = self._pages_of(size)
+        self.nr_pages = self.pages_of(size)
         self._drop_beyond(self.nr_pages)
 
     def reset(self) -> None:

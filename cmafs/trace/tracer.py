@@ -37,6 +37,8 @@ def _tracepoint(method: Callable[Concatenate[Tracer, P], None]) -> Callable[Conc
     def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(tracer, *args, **kwargs)
+        except MemoryError:
+            raise
         except Exception:
             tracer.report(traceback.format_exc())
 
@@ -86,6 +88,7 @@ class Tracer:
         self,
         abi: TraceAbi,
         arch: str,
+        page_size: int,
         log: Printk,
         current: Callable[[], Task],
         report: Callable[[str], None],
@@ -96,13 +99,14 @@ class Tracer:
         self.report = report
         self.word = Word(4 if arch == "arm" else 8, abi.char_signed and arch == "x86_64")
         self._hash_ptr = log.hash_ptr
-        self.arrays: list[TraceArray] = [TraceArray(self.word, abi)]
+        self._page_size = page_size
+        self.arrays: list[TraceArray] = [TraceArray(self.word, abi, page_size)]
         self.saved_cmdlines = SavedCmdlines()
         self.on_change: Callable[[], None] = lambda: None
 
     def instance(self) -> TraceArray:
         """``trace_array_create()``: a further array; its ring has its size at once."""
-        array = TraceArray(self.word, self.abi, expanded=True)
+        array = TraceArray(self.word, self.abi, self._page_size, expanded=True)
         self.arrays.append(array)
         return array
 
@@ -113,10 +117,12 @@ class Tracer:
         self.arrays.remove(array)
         self.on_change()
 
+    def update_buffers(self, array: TraceArray) -> None:
+        """``tracing_update_buffers()``: whoever is about to switch events gives the ring its size."""
+        (array if self.abi.expands_each else self.arrays[0]).expand()
+
     def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
-        """``__ftrace_set_clr_event()``: switch events; the first one switched on gives the ring its size."""
-        if on:
-            array.expand()
+        """``__ftrace_set_clr_event()``: switch events."""
         for file in files:
             file.enabled = on
         self.on_change()
@@ -176,14 +182,20 @@ class Tracer:
             recorded[field.name] = value
         return recorded
 
-    def mark(self, array: TraceArray, data: bytes) -> None:
-        """``tracing_mark_write()``: a line of a user's own; shown up to its first NUL."""
-        text = data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    def mark(self, array: TraceArray, data: bytes) -> int:
+        """``tracing_mark_write()``: as much of a user's own line as a record takes, in bytes.
+
+        It is shown up to its first NUL, behind which its newline may stand.
+        """
+        data = data[: min(self.abi.marker_bytes, array.ring.max_event_size - PRINT_ENTRY - 2)]
+        line = data if data.endswith(b"\n") else data + b"\n"
+        text = line.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         task = self.current()
         entry = TraceEntry(self.clock.now(), task.pid, self.abi.marker_preempt_count, None, {}, text)
         array.ring.write(entry.ts, PRINT_ENTRY + len(data) + 2, entry)
         if self.enabled():
             self.saved_cmdlines.save(task.pid, task.comm)
+        return len(data)
 
     def header(self, array: TraceArray) -> str:
         """``print_trace_header()`` of the nop tracer."""
@@ -198,16 +210,18 @@ class Tracer:
         flags = f"...{depth}" + ("." if self.abi.migrate_disable_column else "")
         head = f"{comm:>16}-{entry.pid:<{self.abi.pid_width}} [000] {flags} {stamp(entry.ts)}: "
         if entry.event is None:
-            return f"{head}tracing_mark_write: {entry.text}" + ("" if entry.text.endswith("\n") else "\n")
+            return f"{head}tracing_mark_write: {entry.text}"
         values = entry.values
         if "page" in values:
             values = {**values, "page": self.page_pointer(int(values["page"]))}
         return f"{head}{entry.event.name}: {entry.event.text(values)}\n"
 
     def page_pointer(self, pfn: int) -> str:
-        """``%p`` of a page: as in the log, or plain; 0 is no page."""
-        address = page_address(pfn or None)
-        return self._hash_ptr(address) if self.abi.hashes_pointers or not address else f"{address:016x}"
+        """``%p`` of a page: as in the log, or plain, as wide as a word; 0 is no page."""
+        address, bits = page_address(pfn or None), self.word.bits
+        if self.abi.hashes_pointers or not address:
+            return self._hash_ptr(address)
+        return f"{address & ((1 << bits) - 1):0{bits // 4}x}"
 
     def text(self, array: TraceArray) -> str:
         """What ``trace`` reads."""

@@ -27,14 +27,14 @@ PALETTES = {
     FREE: (("#eeeeee", 250), ("#cfe8cf", 114)),
 }
 #: The same for migrate types.
-BLOCK_COLOURS = {
+_BLOCK_COLOURS = {
     "Unmovable": ("#777777", 243),
     "Movable": ("#5b9bd5", 74),
     "Reclaimable": ("#8f6bb3", 97),
     "CMA": ("#d9822b", 172),
     "Isolate": ("#e0002b", 160),
 }
-OTHER_BLOCKS = ("#bbbbbb", 247)
+_OTHER_BLOCKS = ("#bbbbbb", 247)
 
 Colour = tuple[str, int]
 #: How the pages of a state and an owner are drawn: a letter and a colour.
@@ -60,12 +60,13 @@ class Strip:
 
 @dataclass(frozen=True)
 class AreaPicture:
-    """An area: a heading, facts in words, strips of cells of ``scale`` pages, the legend."""
+    """An area: a heading, facts in words, strips of cells of ``scale`` pages, that in words, the legend."""
 
     name: str
     heading: str
     facts: list[str]
     scale: int
+    scale_text: str
     strips: list[Strip]
     keys: list[Key]
     glyphs: Glyphs = field(repr=False)
@@ -102,8 +103,9 @@ def _picture(area: Area, extents: Sequence[Extent], glyphs: Glyphs, page_size: i
     ]
     at = f" at {area.ranges[0].base_pfn * page_size:#x}" if area.ranges else ""
     heading = f"{area.name}: {size(area.count, page_size)}{at}, {area.count} pages"
+    cell = f"a cell is {size(scale, page_size)}, {scale} page{'s' * (scale != 1)}"
     keys = [*_owners(extents, glyphs), *_marks([cell for strip in strips for cell in strip.cells])]
-    return AreaPicture(area.name, heading, _facts(area, hole, page_size), scale, strips, keys, glyphs)
+    return AreaPicture(area.name, heading, _facts(area, hole, page_size), scale, cell, strips, keys, glyphs)
 
 
 def _owners(extents: Sequence[Extent], glyphs: Glyphs) -> Iterator[Key]:
@@ -167,6 +169,11 @@ def glyphs_of(extents: Sequence[Extent]) -> Glyphs:
         for index, key in enumerate(owners):
             glyphs[key] = letters.get(key, UNNAMED[state]), palette[index % len(palette)]
     return glyphs
+
+
+def block_key(name: str) -> Key:
+    """How page blocks of a migrate type are drawn."""
+    return Key(name[0], _BLOCK_COLOURS.get(name, _OTHER_BLOCKS), name)
 
 
 def block_share(zone: ZoneBlocks, width: int) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from cmafs.board.memory import ZoneBlocks
 from cmafs.view.cells import Cell
-from cmafs.view.picture import BLOCK_COLOURS, OTHER_BLOCKS, AreaPicture, Key, block_share, size
+from cmafs.view.picture import AreaPicture, Key, block_key, block_share
 
 #: Pixels: of the drawing, of its margin, of a row and the space behind one, of a line of text.
 WIDTH, LEFT, ROW, GAP, LINE = 860, 118, 20, 4, 19
@@ -80,9 +80,7 @@ def draw_svg(areas: Sequence[AreaPicture], zones: Sequence[ZoneBlocks], page_siz
             runs = list(_runs(area, strip.cells))
             underline(drawing, strip.cells)
             strip_rows(drawing, runs, partial(_address, strip.start, area.scale, page_size))
-        pages = f"{area.scale} page{'s' * (area.scale != 1)}"
-        scale = f"a cell is {size(area.scale, page_size)}, {pages}"
-        for fact in [*area.facts, *[scale] * bool(area.strips)]:
+        for fact in [*area.facts, *[area.scale_text] * bool(area.strips)]:
             drawing.y += LINE
             drawing.text(LEFT, fact)
         legend(drawing, area.keys)
@@ -133,10 +131,6 @@ def _address(start: int, scale: int, page_size: int, cell: int) -> str:
     return hex((start + cell * scale) * page_size)
 
 
-def _named(name: str, cell: int) -> str:
-    return name
-
-
 def legend(drawing: Drawing, keys: Sequence[Key]) -> None:
     """Coloured squares with their words, as many in a row as fit."""
     x = float(drawing.width)
@@ -158,9 +152,9 @@ def _zones(drawing: Drawing, zones: Sequence[ZoneBlocks]) -> None:
     for zone in zones:
         share = block_share(zone, PER_ROW)
         for name, _ in share:
-            seen[name] = Key(name[0], BLOCK_COLOURS.get(name, OTHER_BLOCKS), name)
+            seen[name] = block_key(name)
         runs = [(n, seen[name].colour[0], f"{name} {zone.blocks[name]}") for name, n in share]
-        strip_rows(drawing, runs, partial(_named, zone.zone))
+        strip_rows(drawing, runs, lambda _, name=zone.zone: name)  # type: ignore[misc]
         drawing.y += LINE - 6
         drawing.text(LEFT, ", ".join(f"{name} {zone.blocks[name]}" for name, _ in share))
         drawing.y += 6

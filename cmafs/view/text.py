@@ -8,7 +8,7 @@ from textwrap import wrap
 from cmafs.board.extents import FREE
 from cmafs.board.memory import ZoneBlocks
 from cmafs.view.cells import Cell
-from cmafs.view.picture import BLOCK_COLOURS, OTHER_BLOCKS, AreaPicture, Colour, Key, block_share, size
+from cmafs.view.picture import AreaPicture, Colour, Key, block_key, block_share
 
 #: Columns in front of a strip, for addresses.
 MARGIN = 13
@@ -64,8 +64,7 @@ def _area(area: AreaPicture, page_size: int, width: int, colour: bool) -> Iterat
     for fact in area.facts:
         yield from wrap(fact, max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="    ")
     if area.strips:
-        pages = f"{area.scale} page{'s' * (area.scale != 1)}"
-        yield f"  a cell is {size(area.scale, page_size)}, {pages}"
+        yield f"  {area.scale_text}"
         yield from _legend(area.keys, width, colour)
 
 
@@ -98,8 +97,8 @@ def _zones(zones: Sequence[ZoneBlocks], width: int, colour: bool) -> Iterator[st
     per_row = columns(width)
     for zone in zones:
         share = block_share(zone, per_row)
-        cells = [(name[0], BLOCK_COLOURS.get(name, OTHER_BLOCKS)) for name, n in share for _ in range(n)]
-        yield f"{zone.zone:>{MARGIN - 1}} |{_row(cells, colour)}|"
+        keys = [block_key(name) for name, n in share for _ in range(n)]
+        yield f"{zone.zone:>{MARGIN - 1}} |{_row([(key.glyph, key.colour) for key in keys], colour)}|"
         counts = ", ".join(f"{name[0]} {name} {zone.blocks[name]}" for name, _ in share)
         indent = " " * (MARGIN + 1)
         yield from wrap(counts, max(width, MIN_WIDTH), initial_indent=indent, subsequent_indent=indent)

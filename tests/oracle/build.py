@@ -267,7 +267,8 @@ def kernel(row: str, arch: str, config: str = "tiny") -> Kernel:
         return packaged(row, arch, config)
     if config != "defconfig" and not _is_known(config) and not Path(config).is_file():
         raise OracleError(
-            f"no configuration {config}: tiny, tiny+heaps, defconfig, a file, or one of {', '.join(IMAGES)}"
+            f"no configuration {config}: tiny, tiny+heaps, tiny+tracing, defconfig, a file, or one of"
+            f" {', '.join(IMAGES)}"
         )
     require(arch)
     name = f"{row}-{arch}-{config_name(config)}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 import boot_support
 import replay
 from boot_compare import state_differences
+from oracle import tracing
 
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
@@ -57,9 +58,11 @@ def log_differences(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[str]
 
 def operation_differences(transcript: Transcript, calls: Syscalls) -> list[str]:
     """Operations, and what they logged if they were done before a rate limit let lines through again."""
+    operations = [tracing.comparable(op, op) for op in transcript.operations]
+    transcript = replace(transcript, operations=operations)
     if transcript.header["seconds"] <= RATELIMIT_SECONDS:
-        return replay.replay(transcript, calls)
-    problems = replay.replay(replace(transcript, dmesg=[]), calls)
+        return replay.replay(transcript, calls, comparable=tracing.comparable)
+    problems = replay.replay(replace(transcript, dmesg=[]), calls, comparable=tracing.comparable)
     return [problem for problem in problems if not problem.startswith("log")]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oracle import record
+from oracle import record, tracing
 from oracle.build import Kernel
 from oracle.compare import compare, signature
 from oracle.generate import Machine, machine
@@ -58,7 +58,9 @@ def run(kernels: Sequence[Kernel], seeds: Sequence[int], place: Path, operations
     campaign, start = Campaign(), time.monotonic()
     for seed in seeds:
         kernel = kernels[seed % len(kernels)]
-        one = machine(seed, kernel.arch, kernel.config, operations)
+        one = machine(
+            seed, kernel.arch, kernel.config, operations, tracing.FRAGMENT in kernel.name.split("-")
+        )
         path = place / f"{kernel.name}-{seed}.jsonl"
         recorded = answers(kernel, one, path)
         problems = compare(recorded)

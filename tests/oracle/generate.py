@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oracle.guest import INITRD_BYTES, RAM, SZ_2M, SZ_128M, Guest
-from oracle.operations import Operation, generate
+from oracle.operations import KINDS, TRACED, Operation, generate
 from oracle.record import Case
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -294,8 +294,12 @@ def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -
     return (*words, "memblock=debug") if arch == "x86_64" else tuple(words)
 
 
-def machine(seed: int, arch: str, config: Iterable[str] = (), operations: int = 80) -> Machine:
-    """The machine of a number; ``config``: the lines of the kernel's configuration."""
+def machine(
+    seed: int, arch: str, config: Iterable[str] = (), operations: int = 80, traced: bool = False
+) -> Machine:
+    """The machine of a number; ``config``: the lines of the kernel's configuration; ``traced``: it has the
+    tracer, and is asked about that.
+    """
     rng = random.Random(seed)
     on = frozenset(line[len("CONFIG_") :].split("=")[0] for line in config if line.startswith("CONFIG_"))
     banks: tuple[Bank, ...] = ()
@@ -309,4 +313,5 @@ def machine(seed: int, arch: str, config: Iterable[str] = (), operations: int = 
         )
     children = _children(rng, banks) if banks else ()
     words = _words(rng, arch, total, on)
-    return Machine(memory, banks, children, words, tuple(generate(rng, operations)))
+    makers = TRACED if traced else KINDS
+    return Machine(memory, banks, children, words, tuple(generate(rng, operations, makers)))

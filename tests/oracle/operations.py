@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
-Operation = dict[str, Any]
+from oracle import tracing
+
+from cmafs.replay.transcript import Operation
 
 #: Kind -> its inputs after the path (tests/transcripts/FORMAT.md).
 FIELDS = {
@@ -129,18 +130,26 @@ def _directory(rng: random.Random, area: str) -> list[Operation]:
     return [{"op": rng.choice("LLSMDU"), "path": path + rng.choice(("", "", "/new"))}]
 
 
-_KINDS: tuple[tuple[int, Callable[[random.Random, str], list[Operation]]], ...] = (
+def _trace(rng: random.Random, _area: str) -> list[Operation]:
+    return tracing.operations(rng)
+
+
+#: How often, and what makes them.
+Kinds = tuple[tuple[int, Callable[[random.Random, str], list[Operation]]], ...]
+KINDS: Kinds = (
     (60, _write),
     (12, _parse),
     (8, _counter),
     (16, _file),
     (4, _directory),
 )
+#: Of a kernel that has the tracer.
+TRACED: Kinds = ((25, _write), (75, _trace))
 
 
-def generate(rng: random.Random, count: int) -> list[Operation]:
+def generate(rng: random.Random, count: int, kinds: Kinds = KINDS) -> list[Operation]:
     """At least ``count`` random operations on the areas of a machine."""
-    weights, makers = zip(*_KINDS, strict=True)
+    weights, makers = zip(*kinds, strict=True)
     found: list[Operation] = []
     while len(found) < count:
         found += rng.choices(makers, weights)[0](rng, f"@{rng.choice((0, 0, 0, 1, 2, 3))}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 
 from cmafs.drivers.cma2010.framework import Cma2010
 
@@ -16,33 +15,10 @@ IOCTL_CMA_ALLOC = 0xC0407000
 REQUEST_BYTES = 64
 BY_DEVICE, BY_REGIONS = 0, 1
 
-_REQUEST = struct.Struct("<IIQQQ32s")  # magic, type, size, alignment, start, spec
-_REQUEST_V1 = struct.Struct("<I17s17sHQQQ")  # magic, name, kind, pad, size, alignment, start
-
-
-@dataclass(frozen=True)
-class CmaRequest:
-    """``struct cma_alloc_request``, what a program hands to the ioctl: sizes and addresses in bytes.
-
-    With ``type`` BY_DEVICE ``spec`` is ``device[/kind]``, with BY_REGIONS a region list; v1 knows only the
-    former. ``start``: the address that comes back.
-    """
-
-    magic: int
-    type: int
-    size: int
-    alignment: int
-    spec: bytes
-    start: int = 0
-
-    def pack(self) -> bytes:
-        """The 64 bytes of v2 to vendor."""
-        return _REQUEST.pack(self.magic, self.type, self.size, self.alignment, self.start, self.spec)
-
-    def pack_v1(self) -> bytes:
-        """The 64 bytes of v1: device and kind have fields of their own."""
-        name, _, kind = self.spec.partition(b"/")
-        return _REQUEST_V1.pack(self.magic, name, kind, 0, self.size, self.alignment, self.start)
+#: ``struct cma_alloc_request``: magic, type, size, alignment, start, spec: ``device[/kind]`` by device, or a
+#: region list; v1: magic, name, kind, padding, size, alignment, start. Bytes; ``start`` is what comes back.
+_REQUEST = struct.Struct("<IIQQQ32s")
+_REQUEST_V1 = struct.Struct("<I17s17sHQQQ")
 
 
 class CmaFile:

@@ -6,6 +6,8 @@ for arm and arm64, in ``arch/*/mm/dma-mapping.c``. What differs by kernel is in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, Origin, dma_bit_mask
 from cmafs.drivers.dma.contiguous import (
     dma_alloc_contiguous,
@@ -59,11 +61,18 @@ def dma_direct_free(buffer: DmaBuffer) -> None:
 
 
 def dma_direct_optimal_gfp_mask(device: Device) -> int:
-    """``dma_direct_optimal_gfp_mask()``: the zone that is sure to be in the device's reach."""
-    limit = device.dma_limit
-    if limit <= dma_bit_mask(24):
-        return GFP_DMA
-    return GFP_DMA32 if limit <= dma_bit_mask(32) and device.machine.arch == "x86_64" else 0
+    """``dma_direct_optimal_gfp_mask()``: the zone that is sure to be in the device's reach.
+
+    arm has a rule of its own (``arch/arm/mm/dma-mapping.c:__dma_alloc()@v6.12``).
+    """
+    machine = device.machine
+    if machine.arch == "arm":
+        return GFP_DMA if device.dma_limit < dma_bit_mask(32) else 0
+    limit = device.dma_to_phys(device.dma_limit)
+    zone_dma_limit = machine.zone_dma_limit if machine.config.on("ZONE_DMA") else dma_bit_mask(24)
+    if limit is None or limit > max(zone_dma_limit, dma_bit_mask(32)):
+        return 0
+    return GFP_DMA if limit <= zone_dma_limit else GFP_DMA32
 
 
 def dma_coherent_ok(device: Device, pfn: int, size: int) -> bool:
@@ -84,19 +93,18 @@ def _falls_back(device: Device) -> bool:
 
 
 def _alloc_pages(device: Device, size: int, gfp: int) -> Occupant | None:
-    """The page allocator, in lower and lower zones until the device can address what it gives.
+    """The page allocator, in lower and lower zones while the device cannot address what it gives.
 
     The result is the occupant that stands for the device.
     """
     machine = device.machine
     order = get_order(size, machine.config.page_shift)
-    lower = [gfp, gfp | GFP_DMA32, (gfp & ~GFP_DMA32) | GFP_DMA]
-    for flags in lower if machine.abi.dma.zones_by_mask else lower[:1]:
+    for flags in _lower_zones(device, gfp):
         if order > machine.memory.layout.max_page_order:
             largest = 1 << machine.memory.layout.max_page_order
             device.refusals.append(f"page allocator: {1 << order} pages, more than its {largest} in a piece")
             return None
-        source = f"page allocator, {_zone_asked(flags)}"
+        source = f"page allocator, {_zone_asked(machine, flags)}"
         try:
             pfn = alloc_pages(machine.memory, flags, order)
         except OutOfMemory:
@@ -111,9 +119,23 @@ def _alloc_pages(device: Device, size: int, gfp: int) -> Occupant | None:
     return None
 
 
-def _zone_asked(gfp: int) -> str:
-    """The highest zone that a request may be answered from."""
-    return "ZONE_DMA" if gfp & GFP_DMA else "ZONE_DMA32" if gfp & GFP_DMA32 else "any zone"
+def _lower_zones(device: Device, gfp: int) -> Iterator[int]:
+    """What ``dma_direct_alloc_pages()`` asks for, one after the other, while what it gets is out of reach."""
+    config = device.machine.config
+    yield gfp
+    if not device.machine.abi.dma.zones_by_mask:
+        return
+    if config.on("ZONE_DMA32") and device.dma_limit < dma_bit_mask(64) and not gfp & (GFP_DMA32 | GFP_DMA):
+        gfp |= GFP_DMA32
+        yield gfp
+    if config.on("ZONE_DMA") and not gfp & GFP_DMA:
+        yield (gfp & ~GFP_DMA32) | GFP_DMA
+
+
+def _zone_asked(machine: DriverMachine, gfp: int) -> str:
+    """The highest zone that a request may be answered from: flags of zones that are not there do nothing."""
+    zones = ((GFP_DMA, "ZONE_DMA"), (GFP_DMA32, "ZONE_DMA32"))
+    return next((zone for flag, zone in zones if gfp & flag and machine.config.on(zone)), "any zone")
 
 
 def _free_pages(machine: DriverMachine, occupant: Occupant, order: int) -> None:

@@ -74,6 +74,8 @@ class Verify:
             wrong = validate(machine.memory, list(machine.cma), self._before)
             wrong += validate_buffers(machine) + validate_2010(machine.cma2010)
             self._before = dict(machine.memory.vmstat.events)
+        except MemoryError:  # of the host: says nothing about this machine
+            raise
         except Exception:
             machine.simlog.report(traceback.format_exc())
         if machine.simlog.internal_errors:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
-from cmafs.fs.seq_file import SeqOperations, truncates
+from cmafs.fs.seq_file import SeqFile, SeqOperations, truncates
 from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
 from cmafs.trace.filter import FilterError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 PAGE_SIZE = 4096
-_WORD = re.compile(rb"\s*(\S*)\s?")
+#: ``trace_get_user()``: blanks, a word, and the blank or NUL that ends it.
+_WORD = re.compile(rb"[\s\xa0]*([^\s\xa0\0]*)[\s\xa0\0]?")
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
 _SYSTEM_FILTER = """\
 ### global filter ###
@@ -57,6 +58,14 @@ def state(files: list[TraceEventFile]) -> bytes:
     return b"X\n" if len(states) > 1 else b"1\n" if True in states else b"0\n"
 
 
+class FilterFile(SeqFile):
+    """An open ``filter``: a read from elsewhere than the start is at its end (``event_filter_read()``)."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """At most ``size`` bytes, if from the start."""
+        return b"" if offset else super().read(size, 0)
+
+
 @dataclass(eq=False)
 class EventFiles:
     """``available_events``, ``set_event`` and ``events/`` of one trace array."""
@@ -81,6 +90,8 @@ class EventFiles:
 
     def store_set_event(self, data: bytes) -> int:
         """``ftrace_event_write()``: one name; what follows is left to the next write. Raises EINVAL."""
+        if data:
+            self.tracer.update_buffers(self.array)
         match = _WORD.match(data)
         assert match
         word = match[1].decode("latin-1")
@@ -88,13 +99,15 @@ class EventFiles:
             name = word.removeprefix("!")
             if not name or not set_clr_event(self.tracer, self.array, name, name == word):
                 fail(errno.EINVAL)
-        return match.end() if word else len(data)
+        return match.end()
 
-    def enable(self, files: Callable[[], list[TraceEventFile]]) -> SeqOperations:
-        """The ``enable`` file of some events."""
+    def enable(self, files: Callable[[], list[TraceEventFile]], single: bool = False) -> SeqOperations:
+        """The ``enable`` file of some events, or of a ``single`` one."""
 
         def store(data: bytes) -> int:
             value = kstrtoul_from_user(data, 10, self.tracer.word.bits)
+            if value <= 1 or not (single and self.tracer.abi.expands_each):
+                self.tracer.update_buffers(self.array)
             if value > 1:
                 fail(errno.EINVAL)
             self.tracer.enable(self.array, files(), value == 1)
@@ -112,7 +125,7 @@ class EventFiles:
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_filter, file))
 
-        return SeqOperations(show, store)
+        return SeqOperations(show, store, kind=FilterFile)
 
     def system_filter(self, system: Subsystem) -> SeqOperations:
         """The ``filter`` file of a group."""
@@ -120,7 +133,7 @@ class EventFiles:
         def store(data: bytes) -> int:
             return self._set_filter(data, partial(self.array.set_subsystem_filter, system))
 
-        return SeqOperations(_SYSTEM_FILTER.encode, store)
+        return SeqOperations(_SYSTEM_FILTER.encode, store, kind=FilterFile)
 
     def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
         """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
@@ -151,7 +164,7 @@ def add_events(
         group.file("filter", both, files.system_filter(system))
         for file in sorted(system.files, key=lambda file: file.event.name):
             event = group.subdir(file.event.name, mode)
-            event.file("enable", both, files.enable(partial(list, [file])))
+            event.file("enable", both, files.enable(partial(list, [file]), single=True))
             event.file("filter", both, files.filter(file))
             event.file("format", read, SeqOperations(partial(_format, tracer, file)))
             event.file("id", read, SeqOperations(partial(_id, file)))

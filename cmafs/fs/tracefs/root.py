@@ -28,7 +28,7 @@ from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
-from cmafs.lib.kstrtox import c_integer, kstrtoul_from_user
+from cmafs.lib.kstrtox import c_integer, c_string, kstrtoul_from_user
 from cmafs.lib.printk import encode
 from cmafs.trace.array import TRACE_BUF_SIZE_DEFAULT, TraceArray
 from cmafs.trace.tracer import Tracer
@@ -41,8 +41,10 @@ TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
 #: Files that know the event alone, not the trace array (``trace_format_open()``, ``event_id_read()``).
 UNCOUNTED = ("/format", "/id")
 
-#: ``TRACE_BUF_SIZE``: what one write to trace_marker may bring, in bytes.
-TRACE_BUF_SIZE = 1024
+#: ``isspace()``: Latin-1, as ``lib/ctype.c@v6.12`` has it.
+SPACE = " \t\n\v\f\r\xa0"
+#: ``MAX_TRACER_SIZE``: characters of a tracer's name that are looked at.
+MAX_TRACER_SIZE = 100
 
 
 class TracePipe(File):
@@ -89,8 +91,10 @@ class TracingFiles:
         add_events(directory, self.machine, self.tracer, self.array, both, read)
 
     def _set_tracer(self, data: bytes) -> int:
-        """``tracing_set_trace_write()``: there is only nop."""
-        if data.decode("latin-1").rstrip() != "nop":
+        """``tracing_set_trace_write()``: there is only nop; also who fails gives the ring its size."""
+        self.array.expand()
+        name = c_string(data[:MAX_TRACER_SIZE])
+        if (name.strip(SPACE) if self.tracer.abi.strips_tracer else name.rstrip(SPACE)) != "nop":
             fail(errno.EINVAL)
         return len(data)
 
@@ -124,7 +128,10 @@ class TracingFiles:
         if not kib:
             fail(errno.EINVAL)
         size = c_integer(kib << 10, bits, signed=False)
-        need_memory(self.machine, self.tracer, size, self.array)
+        ring = self.array.ring
+        if not self.array.expanded:  # also if there is no memory for it
+            self.array.resize(ring.size)
+        need_memory(self.machine, self.tracer, ring.pages_of(size) * ring.capacity, self.array)
         self.array.resize(size)
         return len(data)
 
@@ -132,9 +139,7 @@ class TracingFiles:
         """``tracing_mark_write()``: EBADF while tracing is off; a long text is taken in part."""
         if not self.array.tracing_on:
             fail(errno.EBADF)
-        data = data[:TRACE_BUF_SIZE]
-        self.tracer.mark(self.array, data)
-        return len(data)
+        return self.tracer.mark(self.array, data)
 
     def _tracing_on(self) -> bytes:
         return b"1\n" if self.array.tracing_on else b"0\n"
@@ -223,6 +228,7 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
         if name.replace("-", "_") == "trace_buf_size":
             top.buf_size = memparse(value)[0] or top.buf_size
         elif name.replace("-", "_") == "trace_event":
+            top.expand()  # setup_trace_event()
             for event in value.split(","):
                 set_clr_event(tracer, top, event, True)
 
@@ -230,7 +236,9 @@ def _boot_parameters(machine: BootedMachine, tracer: Tracer) -> None:
 def tracing_directory(machine: BootedMachine) -> Directory:
     """The tracer's directory: one object, to be put wherever tracefs is mounted; hooks the tracepoints."""
     abi = machine.abi.trace
-    tracer = Tracer(abi, machine.arch, machine.log, lambda: machine.current(), machine.simlog.report)
+    page_size = 1 << machine.memory.layout.page_shift
+    report = machine.simlog.report
+    tracer = Tracer(abi, machine.arch, page_size, machine.log, lambda: machine.current(), report)
 
     def rehook() -> None:
         walks = tracer.enabled("migrate") or tracer.enabled("page_isolation")
