@@ -1,7 +1,7 @@
 """The changes that tests/mutants.py can make to a module: one place at a time.
 
-Not changed, because they have no behaviour: docstrings, annotations and names of types, decorators, asserts, ``__slots__``,
-protocols, names of codecs, and what ``UNSEEN`` names.
+Not changed, because they have no behaviour: docstrings, annotations and names of types, decorators, asserts,
+``__slots__``, protocols, names of codecs, and what ``UNSEEN`` names.
 """
 
 from __future__ import annotations
