@@ -89,6 +89,17 @@ def tree_of(
     )
 
 
+def arm_tree(
+    reserved: str = "", memory: str = "0x40000000 0x20000000", root: str = "linux,dummy-virt"
+) -> DeviceTree:
+    """A 32-bit machine, addresses of one cell."""
+    return parse_dts(
+        f"""/dts-v1/; / {{ #address-cells = <1>; #size-cells = <1>; compatible = "{root}";
+        memory@40000000 {{ device_type = "memory"; reg = <{memory}>; }};
+        reserved-memory {{ #address-cells = <1>; #size-cells = <1>; ranges; {reserved} }}; }};"""
+    )
+
+
 def boot(
     tree: DeviceTree,
     kernel: str = "6.12",

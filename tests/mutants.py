@@ -2,468 +2,328 @@
 
     python tests/mutants.py [--seed N] [--count N] [--jobs N] [PATH[:LINE]...]
 
-Takes a sample of all changes that ``CHANGES`` can make to the rooms below (or to PATH), prints each mutant
-that no test killed, and exits 1 if fewer than nine of ten died. The seed is printed: with it a sample can be
-taken again.
+Takes a sample of all changes that mutants_changes.py can make to the rooms below (or to PATH), prints each
+mutant that no test killed, and exits 1 if fewer than nine of ten died. The seed is printed: with it a sample
+can be taken again.
 
 Why a script of our own: mutmut wants to own the test run and puts trampolines into modules; cosmic-ray runs
-one command for all mutants, and our fast layers take 40 s. What makes a sample affordable here is small: each
-test file says once which functions it runs, and a mutant meets only the files that run its function, the
-quickest tests first, up to the first failure.
+one command for all mutants, and our fast layers take a minute. What makes a sample affordable here is small.
+It is recorded once which test runs which functions (kept in ``.mutants``, by the content of the tree), and a
+mutant meets only the tests that run its function, the quickest first, up to the first failure. The tests are
+collected once: each mutant gets a fork of that process, in which the changed function takes the place of the
+imported one. Only what importing a module runs (tables, defaults) needs a process of its own.
 
-Everything happens in copies of the tree, one a job. A mutant that does not end in time is dead. Not mutated,
-because they have no behaviour: docstrings, annotations, decorators, asserts, ``__slots__``, protocols, names
-of codecs, and what ``SPEED`` names. ``t0_layering.py`` and ``t0_documents.py`` judge the text, and are not
-asked.
+A mutant that does not end in time is dead. Not asked are tests that judge the text of the program, or that
+run for a time and not a number of cases.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import gc
+import hashlib
 import json
 import os
-import queue
 import random
+import re
 import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
+from types import CodeType
 
-TOP = Path(__file__).resolve().parent.parent
+import mutants_plugin
+import pytest
+from mutants_changes import TOP, Mutant, compiled, everywhere, mutate
+from mutants_plugin import Limits, Loaded, Recorder, key_of, wind
+
 ROOMS = ("mm", "init", "arch", "of", "fs", "lib")
 LAYERS = ("t0", "t1", "t2", "t3")
-JUDGES_OF_TEXT = ("t0_layering.py", "t0_documents.py")
+NOT_ASKED = ("t0_layering.py", "t3_fuzz.py")
+#: What tells nothing about tests of other files.
+OF_ITSELF = r"tests/(t\d_|mutants|bench/)"
 NEEDED = 0.9
+KEPT = TOP / ".mutants"
 
-#: Names that only speed depends on, with the reason; a statement that assigns one is no mutant.
-SPEED = {
-    "_BUCKET": "how many holes a bucket of the index has",
-    "_SLICE_WORDS": "from which length on one way of setting words is faster than the other",
-}
-
-#: Seconds for quick files before the rest is asked; seconds beyond what tests take until a mutant is hung.
-QUICK, PATIENCE = 4.0, 20.0
+#: Seconds and files of the tests that a mutant of a table meets first.
+QUICK, FEW = 2.0, 6
+#: Seconds of tests that a mutant meets at most: what many quick ones do not notice, slow ones seldom do.
+ENOUGH = 40.0
+#: Seconds of a test that is worth asking before all quicker ones.
+AT_ONCE = 0.1
+#: Seconds to collect all tests.
+COLLECTING = 20.0
 #: A mutant may not eat the machine.
 MAX_BYTES = 4 << 30
-PLUGINS = ("-pmutants_plugin", "-pno:cacheprovider", "-pno:xdist")
-
-
-# changes
-
-COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
-OPERATORS = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv,
-    ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    ast.BitXor: ast.BitOr,
-}  # fmt: skip
-NAMES = {
-    "min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list", "reversed": "list",
-    "bisect_left": "bisect_right", "bisect_right": "bisect_left",
-}  # fmt: skip
-
-Change = Callable[[], None]
-
-
-def change_field(node: ast.AST, name: str, value: object) -> Change:
-    """``setattr()``, later."""
-    return lambda: setattr(node, name, value)
-
-
-def changes_of_comparison(node: ast.AST) -> Iterator[Change]:
-    """``<`` becomes ``<=``, ``in`` becomes ``not in``."""
-    if isinstance(node, ast.Compare):
-        for i, op in enumerate(node.ops):
-            yield change_field(node, "ops", [*node.ops[:i], COMPARISONS[type(op)](), *node.ops[i + 1 :]])
-
-
-def is_text(node: ast.AST) -> bool:
-    """Whether an operand is text: other operators on it fail at once, which teaches nothing."""
-    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
-
-
-def changes_of_operator(node: ast.AST) -> Iterator[Change]:
-    """``+`` becomes ``-``, ``<<`` becomes ``>>``, ``and`` becomes ``or``, ``not x`` becomes ``x``."""
-    operands = [getattr(node, name, node) for name in ("left", "right", "value")]
-    if isinstance(node, ast.BinOp | ast.AugAssign) and not any(map(is_text, operands)):
-        other = OPERATORS.get(type(node.op))
-    elif isinstance(node, ast.BoolOp):
-        other = ast.Or if isinstance(node.op, ast.And) else ast.And
-    else:
-        return
-    if other:
-        yield change_field(node, "op", other())
-
-
-def changes_of_constant(node: ast.AST) -> Iterator[Change]:
-    """A number one higher, text with a character more, the other truth."""
-    if not isinstance(node, ast.Constant):
-        return
-    value = node.value
-    if isinstance(value, bool):
-        yield change_field(node, "value", not value)
-    elif isinstance(value, int):
-        yield change_field(node, "value", value + 1)
-    elif isinstance(value, str):
-        yield change_field(node, "value", value + "~")
-    elif isinstance(value, bytes):
-        yield change_field(node, "value", value + b"~")
-
-
-def changes_of_condition(node: ast.AST) -> Iterator[Change]:
-    """A condition that is no comparison, negated."""
-    if isinstance(node, ast.If | ast.While | ast.IfExp):
-        test = node.test
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            yield change_field(node, "test", test.operand)
-        elif not isinstance(test, ast.Compare | ast.BoolOp | ast.Constant):
-            yield change_field(node, "test", ast.UnaryOp(ast.Not(), test))
-    if isinstance(node, ast.comprehension):
-        for i in range(len(node.ifs)):
-            yield change_field(node, "ifs", [*node.ifs[:i], *node.ifs[i + 1 :]])
-
-
-def changes_of_call(node: ast.AST) -> Iterator[Change]:
-    """``min`` becomes ``max``; a slice loses an end."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in NAMES:
-        if node.func.id not in ("sorted", "reversed") or not node.keywords:
-            yield change_field(node.func, "id", NAMES[node.func.id])
-        else:
-            yield change_field(node, "keywords", [])
-    if isinstance(node, ast.Slice):
-        yield from (change_field(node, end, None) for end in ("lower", "upper") if getattr(node, end))
-
-
-def changes_of_statement(body: list[ast.stmt], i: int) -> Iterator[Change]:
-    """A statement that is left out; ``continue`` and ``break`` changed for each other."""
-    node = body[i]
-    done = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    kept = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute | ast.Subscript)
-    if done or kept or isinstance(node, ast.AugAssign | ast.Raise | ast.Delete):
-        yield lambda: body.__setitem__(i, ast.copy_location(ast.Pass(), node))
-    if isinstance(node, ast.Continue | ast.Break):
-        other = ast.Break if isinstance(node, ast.Continue) else ast.Continue
-        yield lambda: body.__setitem__(i, ast.copy_location(other(), node))
-
-
-CHANGES = (
-    changes_of_comparison, changes_of_operator, changes_of_constant, changes_of_condition, changes_of_call,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Place:
-    """A change at its place: the statement around it, and the first line of its function (0: none)."""
-
-    change: Change
-    statement: ast.stmt
-    function: int
-
-
-#: Fields of nodes that are not mutated (``keywords``: those of a class).
-SKIPPED_FIELDS = ("annotation", "returns", "decorator_list", "bases", "keywords", "format_spec")
-COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.FunctionDef, ast.ClassDef, ast.Try)
-
-
-class Places(ast.NodeVisitor):
-    """All changes of a module, in an order that is always the same."""
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.found: list[Place] = []
-        self._statements: list[ast.stmt] = []
-        self._functions = [0]
-        self.visit(tree)
-
-    def visit(self, node: ast.AST) -> None:
-        """Skip what has no behaviour; note the changes of a node and of what it consists of."""
-        if self._without_behaviour(node):
-            return
-        inside = isinstance(node, ast.stmt)
-        if inside:
-            self._statements.append(node)
-        function = self._first_line(node)
-        if function:
-            self._functions.append(function)
-        for changes in CHANGES if self._statements else ():
-            self._add(changes(node))
-        for name, value in ast.iter_fields(node):
-            if name not in SKIPPED_FIELDS or (name == "keywords" and isinstance(node, ast.Call)):
-                self._visit_field(value)
-        if function:
-            self._functions.pop()
-        if inside:
-            self._statements.pop()
-
-    def _visit_field(self, value: object) -> None:
-        if isinstance(value, ast.AST):
-            self.visit(value)
-        for i, part in enumerate(value if isinstance(value, list) else ()):
-            if isinstance(part, ast.stmt):
-                self._statements.append(part)
-                self._add(changes_of_statement(value, i))
-                self._statements.pop()
-            if isinstance(part, ast.AST):
-                self.visit(part)
-
-    def _add(self, changes: Iterator[Change]) -> None:
-        self.found += [Place(change, self._statements[-1], self._functions[-1]) for change in changes]
-
-    @staticmethod
-    def _first_line(node: ast.AST) -> int:
-        """As code objects have it: that of the first decorator."""
-        if isinstance(node, ast.FunctionDef | ast.Lambda):
-            return min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", ()))])
-        return 0
-
-    @staticmethod
-    def _without_behaviour(node: ast.AST) -> bool:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return True
-        if isinstance(node, ast.ClassDef):
-            return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            return isinstance(target, ast.Name) and target.id in ("__slots__", "__all__", *SPEED)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
-            return node.test.id == "TYPE_CHECKING"
-        if isinstance(node, ast.keyword):
-            return node.arg == "strict"  # of zip(): an assertion
-        if isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            return name == "TypeVar" or (name in ("encode", "decode") and len(node.args) > 0)
-        return isinstance(node, ast.Assert | ast.Import | ast.ImportFrom)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """Change ``index`` of a module."""
-
-    path: str
-    index: int
-    line: int
-    function: int
-    before: str
-    after: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.before}  ->  {self.after}"
-
-
-def places(path: str) -> tuple[ast.Module, list[Place]]:
-    """A module and its changes."""
-    tree = ast.parse((TOP / path).read_text(encoding="utf-8"))
-    return tree, Places(tree).found
-
-
-def head(statement: ast.stmt) -> str:
-    """A statement in one line, without the body of a compound one."""
-    text = ast.unparse(statement)
-    if isinstance(statement, COMPOUND):
-        text = next(line for line in text.splitlines() if not line.startswith("@"))
-    return " ".join(text.split())
-
-
-def cut(text: str, around: int, width: int = 90) -> str:
-    """The part of a long line around a column."""
-    start = max(0, min(around - width // 2, len(text) - width))
-    return ("…" if start else "") + text[start : start + width] + ("…" if start + width < len(text) else "")
-
-
-def difference(before: str, after: str) -> tuple[str, str]:
-    """The first line that two texts differ in, of both, cut around the place."""
-    lines = zip(before.splitlines(), after.splitlines(), strict=False)
-    old, new = next(((a.strip(), b.strip()) for a, b in lines if a != b), ("", ""))
-    place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(old))
-    return cut(old, place), cut(new, place)
-
-
-def mutate(path: str, index: int) -> Mutant:
-    """Make a mutant."""
-    tree, found = places(path)
-    place, whole = found[index], ast.unparse(tree)
-    line = place.statement.lineno
-    place.change()
-    text = ast.unparse(ast.fix_missing_locations(tree))
-    assert text != whole, (path, index)
-    return Mutant(path, index, line, place.function, *difference(whole, text), text)
-
-
-def everywhere(wanted: list[str]) -> list[tuple[str, int]]:
-    """(path, index) of every mutant, or of those at ``PATH`` or ``PATH:LINE``."""
-    found = []
-    for path in sorted(
-        str(p.relative_to(TOP)) for room in ROOMS for p in (TOP / "cmafs" / room).rglob("*.py")
-    ):
-        asked = [want for want in wanted if path.startswith(want.partition(":")[0])]
-        if wanted and not asked:
-            continue
-        lines = {int(want.partition(":")[2]) for want in asked if ":" in want}
-        for index, place in enumerate(places(path)[1]):
-            if not lines or place.statement.lineno in lines:
-                found.append((path, index))
-    return found
-
-
-# tests
-
-
-@dataclass
-class TestFile:
-    """A test file: seconds of its tests, by test what it runs, and what it runs at all."""
-
-    name: str
-    seconds: dict[str, float]
-    functions: dict[str, set[str]]
-
-    def runs(self, mutant: Mutant) -> bool:
-        """Whether anything in this file runs the mutated function, or the module if none holds the mutant."""
-        if mutant.function:
-            key = f"{mutant.path}:{mutant.function}"
-            return any(key in found for found in self.functions.values())
-        return any(key.startswith(f"{mutant.path}:") for found in self.functions.values() for key in found)
-
-    def order(self, mutant: Mutant) -> dict[str, float]:
-        """Seconds of the tests that run the mutated function themselves."""
-        key = f"{mutant.path}:{mutant.function}"
-        return {test: self.seconds[test] for test, found in self.functions.items() if test and key in found}
-
-    @property
-    def cost(self) -> float:
-        """Seconds for all its tests."""
-        return sum(self.seconds.values())
-
-
-class Copy:
-    """A copy of the tree in which tests run."""
-
-    def __init__(self, directory: Path) -> None:
-        self.top = directory
-        ignored = shutil.ignore_patterns(
-            ".git", ".venv", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache"
-        )
-        shutil.copytree(TOP, directory, symlinks=True, ignore=ignored)
-
-    def pytest(self, files: list[str], limit: float, **variables: str) -> tuple[int, str]:
-        """Exit status (124: hung) and output of a run of some test files, up to the first failure."""
-        paths = f"{self.top}{os.pathsep}{self.top / 'tests'}"
-        scratch = self.top.with_suffix(".tmp")
-        scratch.mkdir(exist_ok=True)
-        environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(scratch), **variables}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "CMAFS_EXAMPLES": "0.25"}
-        environment.pop("CMAFS_SOAK", None)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "mutants_plugin",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += ["-p", "no:xdist", "--tb=line", "--timeout", "0", *(f"tests/{name}" for name in files)]
-        with subprocess.Popen(
-            command, cwd=self.top, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, preexec_fn=limit_memory,
-        ) as process:  # fmt: skip
-            try:
-                output = process.communicate(timeout=limit)[0]
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                return 124, ""
-        return process.returncode, output
-
-    def examine(self, name: str) -> TestFile:
-        """What a test file runs, and how long its tests take."""
-        record = self.top / f"{name}.json"
-        status, output = self.pytest([name], 600, MUTANTS_RECORD=str(record))
-        if status:
-            raise SystemExit(f"mutants: {name} fails without any mutant:\n{output}")
-        found = json.loads(record.read_text())
-        functions = {test: set(keys) for test, keys in found["functions"].items()}
-        return TestFile(name, found["seconds"], functions)
-
-    def kills(self, mutant: Mutant, files: list[TestFile]) -> bool:
-        """Whether a test fails, or does not end, with a mutant in place."""
-        path, order = self.top / mutant.path, self.top / "order.json"
-        original = path.read_text(encoding="utf-8")
-        path.write_text(mutant.text, encoding="utf-8")
-        try:
-            for stage in stages([found for found in files if found.runs(mutant)]):
-                first = {test: s for found in stage for test, s in found.order(mutant).items()}
-                order.write_text(json.dumps(first))
-                limit = PATIENCE + 4 * sum(found.cost for found in stage)
-                status, _ = self.pytest([found.name for found in stage], limit, MUTANTS_ORDER=str(order))
-                if status:
-                    return True
-            return False
-        finally:
-            path.write_text(original, encoding="utf-8")
-
-
-def limit_memory() -> None:
-    """In the child: a mutant that takes more memory than a machine has fails instead."""
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
-
-
-def stages(files: list[TestFile]) -> Iterator[list[TestFile]]:
-    """Quick files first, then the rest."""
-    quick: list[TestFile] = []
-    rest = sorted(files, key=lambda found: found.cost)
-    while rest and sum(found.cost for found in quick) + rest[0].cost <= QUICK and len(quick) < 6:
-        quick.append(rest.pop(0))
-    yield from (stage for stage in (quick, rest) if stage)
+OPTIONS = (
+    "-x",
+    "-s",
+    "-o",
+    "addopts=--strict-markers",
+    "-p",
+    "no:terminal",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+)
 
 
 def fast_layers() -> list[str]:
     """The test files that are asked."""
     names = [path.name for layer in LAYERS for path in sorted((TOP / "tests").glob(f"{layer}_*.py"))]
-    return [name for name in names if name not in JUDGES_OF_TEXT]
+    return [f"tests/{name}" for name in names if name not in NOT_ASKED]
+
+
+# processes
+
+
+class Jobs:
+    """Forks of this process, some at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def run(self, tasks: Sequence[Callable[[], int]]) -> Iterator[int]:
+        """The exit statuses of tasks (negative: the signal that ended it), in their order."""
+        running: dict[int, int] = {}
+        ended: dict[int, int] = {}
+        following = 0
+        try:
+            for wanted in range(len(tasks)):
+                while wanted not in ended:
+                    while following < len(tasks) and len(running) < self._count:
+                        running[self._start(tasks[following])] = following
+                        following += 1
+                    pid, status = os.wait()
+                    self._clean(pid)
+                    ended[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+                yield ended.pop(wanted)
+        finally:
+            for pid in running:
+                self._clean(pid)
+
+    def _start(self, task: Callable[[], int]) -> int:
+        scratch = Path(tempfile.gettempdir())
+        pid = os.fork()
+        if pid:
+            return pid
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        status = 70
+        try:
+            tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / str(os.getpid()))
+            os.mkdir(tempfile.tempdir)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):
+                os.dup2(nothing, standard)
+            status = task()
+        finally:
+            os._exit(status)
+
+    @staticmethod
+    def _clean(pid: int) -> None:
+        """End what a process has left behind."""
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        shutil.rmtree(Path(tempfile.gettempdir()) / str(pid), ignore_errors=True)
+
+
+class Tests:
+    """All tests as collected, run in forks of this process or in processes of their own."""
+
+    def __init__(self, items: list[pytest.Item]) -> None:
+        self._items = {item.nodeid: item for item in items}
+
+    def run(self, tests: Sequence[str], until: Callable[[], bool]) -> None:
+        """Run some tests, in order, until something holds."""
+        items = [self._items[test] for test in tests]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if until():
+                return
+
+    def in_file(self, name: str) -> list[str]:
+        """The tests of a file."""
+        return [test for test in self._items if test.startswith(f"{name}::")]
+
+    def register(self, plugin: object) -> None:
+        """Let a plugin take part in what follows."""
+        next(iter(self._items.values())).config.pluginmanager.register(plugin)
+
+
+# what tests run
+
+
+class Recording:
+    """Which test runs which functions, and how long it takes."""
+
+    def __init__(self, tests: Tests, jobs: Jobs) -> None:
+        self.seconds: dict[str, float] = {}
+        self.tests_of: dict[str, list[str]] = defaultdict(list)
+        KEPT.mkdir(exist_ok=True)
+        files = {name: KEPT / f"{key}.json" for name, key in self._keys().items()}
+        missing = [name for name, path in files.items() if not path.exists()]
+        tasks = [lambda name=name: self._record(tests, name, files[name]) for name in missing]
+        for name, status in zip(missing, jobs.run(tasks), strict=True):
+            if status:
+                raise SystemExit(f"mutants: {name} fails without any mutant")
+        for stale in set(KEPT.iterdir()) - set(files.values()):
+            stale.unlink()
+        for path in files.values():
+            self._add(json.loads(path.read_text()))
+
+    @staticmethod
+    def _keys() -> dict[str, str]:
+        """By test file: what it and all that it may use consist of."""
+        common = hashlib.sha256()
+        names = fast_layers()
+        for top in (TOP / "cmafs", TOP / "tests"):
+            for path in sorted(top.rglob("*")):
+                name = str(path.relative_to(TOP))
+                if path.is_file() and "__pycache__" not in name and not re.match(OF_ITSELF, name):
+                    common.update(name.encode() + b"\0" + path.read_bytes())
+        return {
+            name: hashlib.sha256(common.digest() + name.encode() + (TOP / name).read_bytes()).hexdigest()
+            for name in names
+        }
+
+    @staticmethod
+    def _record(tests: Tests, name: str, path: Path) -> int:
+        with Recorder() as recorder:
+            tests.register(recorder)
+            tests.run(tests.in_file(name), lambda: False)
+        if not recorder.failed:
+            functions = {test: sorted(found) for test, found in recorder.functions().items() if test}
+            path.write_text(json.dumps({"functions": functions, "seconds": recorder.seconds}))
+        return len(recorder.failed) > 0
+
+    def _add(self, found: dict) -> None:
+        self.seconds |= found["seconds"]
+        for test, functions in found["functions"].items():
+            for function in functions:
+                self.tests_of[function].append(test)
+
+
+class Names:
+    """Where names and modules of the program are used."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, set[str]] = defaultdict(set)
+        self._users: dict[str, set[str]] = defaultdict(set)
+        for path in sorted((TOP / "cmafs").rglob("*.py")):
+            self._look(compiled(str(path.relative_to(TOP))), str(path.relative_to(TOP)))
+
+    def _look(self, code: CodeType, path: str) -> None:
+        for name in code.co_names:
+            self.functions[name].add(key_of(code))
+            self._users[name].add(path)
+        for part in code.co_consts:
+            if isinstance(part, CodeType):
+                self._look(part, path)
+
+    def users(self, module: str) -> set[str]:
+        """A module and those that import it, as paths."""
+        room, _, last = module.rpartition(".")
+        return {
+            module.replace(".", "/") + ".py",
+            *self._users[module],
+            *(self._users[room] & self._users[last]),
+        }
+
+
+class Choice:
+    """Which tests a mutant meets, in which order."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording, self._names = recording, Names()
+        self._texts = {name: (TOP / name).read_text(encoding="utf-8") for name in fast_layers()}
+
+    def of_function(self, mutant: Mutant) -> list[str]:
+        """The tests that run the function which holds the mutant."""
+        return self._order(mutant, {f"{mutant.path}:{mutant.function}"})
+
+    def of_module(self, mutant: Mutant) -> Iterator[list[str]]:
+        """For what importing runs: a few tests that run functions which use it, then all that might."""
+        used = {key for name in mutant.names for key in self._names.functions[name]}
+        near = self._order(mutant, {f"{mutant.path}:{mutant.function}"} if mutant.function else used)
+        users = self._names.users(mutant.module)
+        far = self._order(mutant, {k for k in self._recording.tests_of if k.rpartition(":")[0] in users})
+        few: dict[str, float] = {}
+        for test in near or far:
+            if sum(few.values()) + self._recording.seconds[test] > QUICK:
+                break
+            if len({other.partition("::")[0] for other in [*few, test]}) <= FEW:
+                few[test] = self._recording.seconds[test]
+        yield list(few)
+        yield [test for test in dict.fromkeys([*near, *far]) if test not in few]
+
+    def _order(self, mutant: Mutant, functions: set[str]) -> list[str]:
+        """Tests that run a function: first quick ones of files that name the module, the quickest first."""
+        found = {test for function in functions for test in self._recording.tests_of.get(function, ())}
+        room, _, last = mutant.module.rpartition(".")
+        near = {
+            name
+            for name, text in self._texts.items()
+            if mutant.module in text or f"from {room} import {last}" in text
+        }
+        seconds = self._recording.seconds
+        first = {test for test in found if test.partition("::")[0] in near and seconds[test] < AT_ONCE}
+        ordered = sorted(found, key=lambda test: (test not in first, seconds[test], test))
+        sums = accumulate(seconds[test] for test in ordered)
+        return [test for test, sum_ in zip(ordered, sums, strict=True) if sum_ <= ENOUGH]
+
+
+# the run
 
 
 class Run:
-    """Copies, one a job, and the test files as they are without a mutant."""
+    """Mutants against the tests that were collected."""
 
-    def __init__(self, directory: Path, jobs: int) -> None:
-        self.jobs = jobs
-        self._free: queue.Queue[Copy] = queue.Queue()
-        for job in range(jobs):
-            self._free.put(Copy(directory / f"copy{job}"))
-        self.files = list(self.each(fast_layers(), lambda copy, name: copy.examine(name)))
-
-    def each(self, things: list, what: Callable) -> Iterator:
-        """``what(copy, thing)`` for each thing, jobs at a time, results in order."""
-
-        def one(thing: object) -> object:
-            copy = self._free.get()
-            try:
-                return what(copy, thing)
-            finally:
-                self._free.put(copy)
-
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                yield from pool.map(one, things)
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def __init__(self, tests: Tests, loaded: Loaded, jobs: Jobs) -> None:
+        self._tests, self._loaded, self._jobs = tests, loaded, jobs
+        self._recording = Recording(tests, jobs)
+        self._choice = Choice(self._recording)
+        gc.collect()
+        gc.freeze()
 
     def survivors(self, mutants: list[Mutant]) -> Iterator[tuple[Mutant, bool]]:
         """(mutant, whether it survived) as they become known."""
-        dead = self.each(mutants, lambda copy, mutant: copy.kills(mutant, self.files))
-        for mutant, killed in zip(mutants, dead, strict=True):
-            yield mutant, not killed
+        tasks = [lambda mutant=mutant: self._survives(mutant) for mutant in mutants]
+        for mutant, status in zip(mutants, self._jobs.run(tasks), strict=True):
+            yield mutant, status == 0
+
+    def _survives(self, mutant: Mutant) -> int:
+        """In a fork: 0 if no test fails."""
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+        if not self._loaded.put_in_place(mutant):
+            return any(self._apart(mutant, tests) for tests in self._choice.of_module(mutant) if tests)
+        recorder = Recorder()
+        self._tests.register(recorder)
+        self._tests.register(Limits(self._recording.seconds))
+        self._tests.run(self._choice.of_function(mutant), lambda: bool(recorder.failed))
+        return bool(recorder.failed)
+
+    def _apart(self, mutant: Mutant, tests: list[str]) -> int:
+        """Status of a process of its own, which imports the mutant."""
+        chosen = Path(tempfile.gettempdir()) / "tests.json"
+        chosen.write_text(json.dumps({test: self._recording.seconds[test] for test in tests}))
+        files = sorted({test.partition("::")[0] for test in tests})
+        variables = {"MUTANT": f"{mutant.path}:{mutant.index}", "MUTANTS_TESTS": str(chosen)}
+        pid = os.fork()
+        if not pid:
+            wind(COLLECTING)
+            environment = {**os.environ, **variables, "PYTHONPATH": str(TOP / "tests")}
+            command = ["-m", "pytest", *OPTIONS, "-p", "mutants_plugin", "--timeout", "0", *files]
+            os.execve(sys.executable, [sys.executable, *command], environment)
+        return os.waitpid(pid, 0)[1]
 
 
 def report(mutants: list[Mutant], survived: list[Mutant], started: float) -> int:
@@ -477,6 +337,38 @@ def report(mutants: list[Mutant], survived: list[Mutant], started: float) -> int
     return 0 if killed >= NEEDED * total else 1
 
 
+class Sample:
+    """The plugin that runs mutants where pytest would run the tests."""
+
+    def __init__(self, options: argparse.Namespace, imported: Recorder) -> None:
+        self._options, self._imported = options, imported
+        self.status = 2
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Say what cannot be collected: nobody else does."""
+        if report.failed:
+            print(report.longrepr, file=sys.stderr)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """All of it."""
+        sys.settrace(None)
+        if session.testsfailed:
+            return True
+        started = time.monotonic()
+        possible = everywhere(ROOMS, self._options.where)
+        count = min(self._options.count or len(possible), len(possible))
+        mutants = [mutate(*one) for one in random.Random(self._options.seed).sample(possible, count)]
+        print(f"mutants: seed {self._options.seed}, {count} of {len(possible)}", flush=True)
+        run = Run(Tests(session.items), Loaded(self._imported.functions()[""]), Jobs(self._options.jobs))
+        survived: list[Mutant] = []
+        for mutant, alive in run.survivors(mutants):
+            if alive:
+                survived.append(mutant)
+                print(f"survived  {mutant}", flush=True)
+        self.status = report(mutants, survived, started)
+        return True
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Do the fast tests notice a change of the program?")
@@ -487,18 +379,16 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=150, help="mutants in the sample (0: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    started = time.monotonic()
-    possible = everywhere(options.where)
-    count = min(options.count or len(possible), len(possible))
-    mutants = [mutate(*one) for one in random.Random(options.seed).sample(possible, count)]
-    print(f"mutants: seed {options.seed}, {count} of {len(possible)}", flush=True)
-    survived: list[Mutant] = []
+    os.chdir(TOP)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave nothing behind
+    os.environ |= {"CMAFS_EXAMPLES": "0.25"}
+    os.environ.pop("CMAFS_SOAK", None)
     with tempfile.TemporaryDirectory(prefix="cmafs-mutants-") as directory:
-        for mutant, alive in Run(Path(directory), options.jobs).survivors(mutants):
-            if alive:
-                survived.append(mutant)
-                print(f"survived  {mutant}", flush=True)
-    return report(mutants, survived, started)
+        tempfile.tempdir = os.environ["TMPDIR"] = directory
+        with Recorder() as imported:
+            sample = Sample(options, imported)
+            pytest.main([*OPTIONS, "--timeout", "0", *fast_layers()], plugins=[mutants_plugin, sample])
+    return sample.status
 
 
 if __name__ == "__main__":

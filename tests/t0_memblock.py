@@ -140,6 +140,21 @@ def test_memmap_without_vmemmap_stands_where_5_10_put_it(end, taken, expected) -
     assert set(expected) <= set(spans(memblock.reserved))
 
 
+@pytest.mark.parametrize(("full", "tables"), [(False, 2), (True, 2), (True, 0)])
+def test_memmap_of_a_full_node_stands_on_another(full: bool, tables: int) -> None:
+    """mm/sparse.c:sparse_init_nid()@v6.12: only the buffer has to be the node's own."""
+    mib = 1 << 20
+    memblock = Memblock()
+    memblock.add(1 << 30, 1 << 30, 0)
+    memblock.add(2 << 30, 256 * mib, 1)
+    if full:
+        memblock.reserve(2 << 30, 256 * mib)
+    layout = SparseLayout(27, 64, True, 12, 0, tables)
+    assert sparse_init(memblock, layout) == (8 + 2) * 2 * mib + 2 * tables * PAGE
+    own = sum(max(region.end - max(region.base, 2 << 30), 0) for region in memblock.reserved)
+    assert own == (256 * mib if full else 4 * mib + tables * PAGE)
+
+
 @pytest.mark.parametrize("name", ["add", "reserve"])
 def test_no_range_reaches_the_end_of_64_bits(name: str) -> None:
     """``PHYS_ADDR_MAX`` is the last end (mm/memblock.c:memblock_cap_size()@v6.12)."""

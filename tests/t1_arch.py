@@ -6,9 +6,10 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from boot_support import boot, parse_dts, tree_of
+from boot_support import arm_tree, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.arch.boot_alloc import allocated_kib, large_system_hash_bytes
+from cmafs.init.machine import BootedMachine
 from cmafs.lib.intervals import union
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -145,3 +146,119 @@ def test_faked_nodes_skip_holes_and_leave_nothing_below_4_gib() -> None:
     found = fake_nodes("x86_64", "2", (1 << 20, (3 << 30) - (1 << 20)), (4 << 30, 1 << 30))
     assert found == [(0, 1, 2049), (1, 2049, 5120)]
     assert fake_nodes("x86_64", "3", (1 << 20, (3 << 30) - (1 << 20)), (4 << 30, 1 << 30))[-1][2] == 5120
+
+
+def test_lines_of_faked_nodes() -> None:
+    """mm/numa_emulation.c@v6.12: at most 16 nodes here, none below 32 MiB, else a line says so."""
+
+    def lines(value: str, memory: str = "<0 0x40000000 0 0xc0000000>") -> list[str]:
+        config = ("NUMA=y", "NUMA_EMU=y")
+        log = boot(tree_of(memory=memory), "6.12", f"cma=0 numa=fake={value}", "arm64", config).log.lines()
+        return [line for line in log if "ake node" in line or "aking node" in line or "enough" in line]
+
+    first = "Faking node 0 at [mem 0x0000000040000000-0x000000004bffffff] (192MB)"
+    small = lines("1M")
+    assert small[:2] == ["Fake node size 1MB too small, increasing to 192MB", first]
+    assert len(small) == 17
+    assert lines("191M")[0] == "Fake node size 191MB too small, increasing to 192MB"
+    assert lines("192M")[0] == first
+    assert lines("4", "<0 0x40000000 0 0x3000000>") == [
+        "Not enough memory for each node.  NUMA emulation disabled."
+    ]
+
+
+def zone_lines(machine: BootedMachine) -> list[str]:
+    return [
+        line for line in machine.log.lines() if " zone: " in line or line.startswith(("On node", "Built"))
+    ]
+
+
+def test_lines_of_zones_up_to_5_12() -> None:
+    """mm/page_alloc.c:free_area_init_core()@v5.10: no memmap of high memory counts, 21 pages are x86's."""
+    arm = boot(arm_tree(memory="0x40000000 0x50000000"), "5.10", "cma=0", "arm", ("HIGHMEM=y", "ZONE_DMA=n"))
+    assert zone_lines(arm) == [
+        "On node 0 totalpages: 327680",
+        "  Normal zone: 1536 pages used for memmap",  # 32 bytes a page
+        "  Normal zone: 0 pages reserved",
+        "  Normal zone: 196608 pages, LIFO batch:63",
+        "  HighMem zone: 131072 pages, LIFO batch:31",
+        "Built 1 zonelists, mobility grouping on.  Total pages: 326144",
+    ]
+    x86 = boot(tree_of(memory="<0 0x100000 0 0x7ff00000>"), "5.10", "cma=0", "x86_64", ("NUMA=y",))
+    assert zone_lines(x86) == [
+        "On node 0 totalpages: 524032",
+        "  DMA32 zone: 7165 pages used for memmap",
+        "  DMA32 zone: 21 pages reserved",
+        "  DMA32 zone: 524032 pages, LIFO batch:63",
+        "Built 1 zonelists, mobility grouping on.  Total pages: 516846",
+        "Policy zone: DMA32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mib", "initrd"),
+    [
+        (14, 0x40800000),
+        (64, 0x42000000),
+        (128, 0x44000000),
+        (254, 0x47F00000),
+        (256, 0x48000000),
+        (1024, 0x48000000),
+    ],
+)
+def test_where_qemu_puts_the_initramfs(mib: int, initrd: int) -> None:
+    """hw/arm/boot.c: half way up memory, at most 128 MiB in; the tree behind it at a multiple of 2 MiB."""
+    (ram,) = boot(tree_of(memory=f"<0 0x40000000 0 {mib << 20:#x}>"), "6.12", "cma=0").iomem
+    taken = [(child.start, child.end) for child in ram.children if child.name == "reserved"]
+    assert taken[:2] == [(initrd, initrd + 0x1A5FFF), (initrd + 2 * M, initrd + 2 * M + 0x8FFF)]
+
+
+@pytest.mark.parametrize("kib", [40000, 65536])
+def test_a_board_says_how_much_its_kernel_reserved(kib: int) -> None:
+    tree = tree_of()
+    tree.chosen.props["cmafs,boot-reserved-kib"] = cells(kib)
+    assert (
+        f" {kib}K reserved, 16384K cma-reserved" in lines_with(boot(tree, "6.12", "cma=16M"), "Memory: ")[0]
+    )
+    usual = lines_with(boot(tree_of(), "6.12", "cma=16M"), "Memory: ")[0]
+    tree.chosen.props["cmafs,boot-reserved-kib"] = cells(1)  # what is taken stays taken
+    assert lines_with(boot(tree, "6.12", "cma=16M"), "Memory: ") == [usual]
+
+
+@pytest.mark.parametrize(
+    ("arch", "cmdline", "end"),
+    [
+        ("x86_64", "mem=512M", 0x20000000),  # an address (arch/x86/kernel/e820.c:parse_memopt()@v6.12)
+        ("x86_64", "mem=768M mem=512M", 0x20000000),
+        ("x86_64", "mem=4G", 0x40000000),
+        ("x86_64", "mem mem=", 0x40000000),
+        ("arm64", "mem=512M", 0x20000000),  # an amount (arch/arm64/mm/init.c:early_mem()@v6.12)
+    ],
+)
+def test_less_memory_than_there_is(arch: str, cmdline: str, end: int) -> None:
+    base = 0x40000000 if arch == "arm64" else 0
+    tree = tree_of(memory=f"<0 {base:#x} 0 0x40000000>") if base else parse_dts(X86)
+    machine = boot(tree, "6.12", f"cma=0 {cmdline}", arch)
+    assert [(region.base, region.end) for region in machine.memblock.memory] == [(base, base + end)]
+    assert ("Memory limited to 512MB" in machine.log.lines()) == (arch == "arm64")
+
+
+def test_zones_of_x86() -> None:
+    """arch/x86/mm/init.c:zone_sizes_init()@v6.12: 16 MiB and 4 GiB."""
+    tree = tree_of(memory="<0 0x100000 0 0xbff00000>, <1 0 0 0x40000000>")
+    machine = boot(tree, "6.12", "cma=0", "x86_64", ("ZONE_DMA=y",))
+    assert lines_with(machine, "  DMA  ", "  DMA32  ", "  Normal  ") == [
+        "  DMA      [mem 0x0000000000100000-0x0000000000ffffff]",
+        "  DMA32    [mem 0x0000000001000000-0x00000000ffffffff]",
+        "  Normal   [mem 0x0000000100000000-0x000000013fffffff]",
+    ]
+    assert machine.zone_dma_limit == 0xFFFFFF
+
+
+@pytest.mark.parametrize(("mib", "word"), [(11, "off"), (12, "on"), (1024, "on")])
+def test_mobility_grouping_needs_a_page_block_of_each_kind(mib: int, word: str) -> None:
+    """mm/page_alloc.c:build_all_zonelists()@v6.12: six kinds, blocks of 2 MiB."""
+    machine = boot(tree_of(memory=f"<0 0x40000000 0 {mib << 20:#x}>"), "6.12", "cma=0")
+    assert lines_with(machine, "mobility") == [
+        f"Built 1 zonelists, mobility grouping {word}.  Total pages: {mib * 256}"
+    ]

@@ -140,6 +140,8 @@ def test_architecture_and_why() -> None:
     tree = load("virt")
     tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0"
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, which names none of ours")
+    del tree.root.children["cpus"].children["cpu@0"].props["compatible"]
+    assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is without compatible, which names none of ours")
     del tree.root.children["cpus"]
     assert machine_arch(tree) == ("arm64", "the tree has no cpu node")
 

@@ -640,3 +640,23 @@ def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
     assert lines_with(machine, "Unknown kernel") == [
         'Unknown kernel command line parameters "splash BOOT_IMAGE=/vmlinuz", will be passed to user space.'
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "areas"),
+    [
+        ((), 5),  # the board's
+        (("CMA_DEBUG=y",), 5),
+        (("CMA_AREAS=9",), 9),
+        (("tiny",), None),  # a set is the whole configuration
+        (("CMA_DEBUG=y", "tiny"), None),
+        (("# Automatically generated file; DO NOT EDIT.", "CONFIG_CMA=y", "CONFIG_CMA_AREAS=3"), 3),
+    ],
+)
+def test_a_board_s_configuration_stands_where_no_set_is_named(
+    lines: tuple[str, ...], areas: int | None
+) -> None:
+    board = ("CMA_AREAS=5", "CMA_SYSFS=n")
+    found = parse_config(lines, "arm64", kernel_abi("6.12"), board)
+    alone = parse_config(lines, "arm64", kernel_abi("6.12"))
+    assert found.number("CMA_AREAS") == (areas or alone.number("CMA_AREAS")) != (5 if areas is None else 0)

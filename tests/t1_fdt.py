@@ -571,6 +571,74 @@ def test_what_keeps_a_reader_busy_is_refused(blob: bytes, why: str) -> None:
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        (ROOT + END + BEGIN + b"a\0\0\0" + END + LAST, "a second root node"),
+        (ROOT + END, "its structure has no end"),
+        (ROOT + LAST, "unexpected tag 0x9 in its structure"),
+        (END + LAST, "unexpected tag 0x2 in its structure"),
+        (ROOT + BEGIN + bytes(4) + END + END + LAST, "a node without a name"),
+    ],
+)
+def test_structures_that_are_no_tree(nodes: bytes, why: str) -> None:
+    with pytest.raises(DtError) as refused:
+        fdt._unflatten("x", fdt._checked("x", _blob(nodes, b"x\0")))
+    assert str(refused.value) == f"x: damaged device tree blob: {why}"
+
+
+def _header(**changed: int) -> bytes:
+    """A good blob with some fields of its header changed."""
+    names = (
+        "magic",
+        "total",
+        "struct",
+        "strings",
+        "rsv",
+        "version",
+        "last_comp",
+        "cpu",
+        "n_strings",
+        "n_struct",
+    )
+    good = _blob(ROOT + END + LAST, b"x\0\0\0")
+    fields = dict(zip(names, struct.unpack(">10I", good[:40]), strict=True)) | changed
+    return struct.pack(">10I", *fields.values()) + good[40:]
+
+
+OUTSIDE = "damaged device tree blob: its header points outside the 76 bytes"
+
+
+@pytest.mark.parametrize(
+    ("blob", "why"),
+    [
+        (_header()[:39], "truncated device tree blob: 39 bytes are less than its header"),
+        (_header(version=16), "device tree blob of version 16, 17 is wanted: convert it with dtc"),
+        (_header(last_comp=18), "device tree blob of version 17, 17 is wanted: convert it with dtc"),
+        (_header(total=77), "truncated device tree blob: its header says 77 bytes, the file has 76"),
+        (_header(total=0x200001), "blob of 2097153 bytes; the kernel maps at most 2097152 (MAX_FDT_SIZE)"),
+        (
+            _header(total=0x200000),
+            "truncated device tree blob: its header says 2097152 bytes, the file has 76",
+        ),
+        (_header(struct=36), OUTSIDE),
+        (_header(struct=58), OUTSIDE),
+        (_header(n_struct=21), OUTSIDE),
+        (_header(strings=39), OUTSIDE),
+        (_header(n_strings=5), OUTSIDE),
+        (_header(rsv=36), OUTSIDE),
+        (_header(rsv=44), OUTSIDE),
+        (_header(rsv=64), OUTSIDE),
+        (_header(n_strings=1), "damaged device tree blob: no property names in its strings block"),
+    ],
+)
+def test_headers_that_pyfdt_would_believe(blob: bytes, why: str) -> None:
+    assert fdt._checked("x", _header()) == _header() == fdt._checked("x", _header() + b"more")
+    with pytest.raises(DtError) as refused:
+        fdt._checked("x", blob)
+    assert str(refused.value) == f"x: {why}"
+
+
 def test_whatever_pyfdt_raises_is_one_line() -> None:
     """Attack 10: a last_comp_version of 17, which dtc takes, and a bare Exception of pyfdt's."""
     good = dts.dtc(dts.tree())

@@ -367,6 +367,13 @@ NODES = st.fixed_dictionaries(
 )
 
 
+def test_a_size_node_without_alignment_begins_at_a_cache_line() -> None:
+    """mm/memblock.c:memblock_alloc_range_nid()@v6.12: 0 is SMP_CACHE_BYTES."""
+    for size in (0x1001, 0x1041):
+        (region,) = boot(tree_of(node("p", f"size = <0 {size:#x}>;")), "6.12", "cma=0").reserved_mem
+        assert (region.base % 64, region.size) == (0, size)
+
+
 REFUSED_NO_MAP = f"{POOL} no-map;"
 
 

@@ -12,7 +12,16 @@ from cma_support import MIB, PAGE, build_areas, debug_all
 from mm_support import Listener
 
 from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
-from cmafs.mm.cma import Cma, CmaAreas, cma_alloc, cma_init_reserved_mem, cma_release
+from cmafs.mm.cma import (
+    Cma,
+    CmaAreas,
+    CmaMemrange,
+    cma_activate_area,
+    cma_alloc,
+    cma_init_reserved_mem,
+    cma_release,
+)
+from cmafs.mm.cma_failure import CmaFailure
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
@@ -259,6 +268,9 @@ def test_alignment_counts_from_pfn_zero() -> None:
     assert cma_alloc(cma, 3) == cma.base_pfn
     assert cma_alloc(cma, 3, align=4) == cma.base_pfn + 16
     assert cma_alloc(cma, 8, align=10) == 1024
+    wide = build_areas("6.12", [("wide", 2, 16, 2)])[0]  # four pages a bit
+    places = [cma_alloc(wide, 1, align=align) for align in (0, 2, 3, 4, 6)]
+    assert places == [512, 516, 520, 528, 576]
 
 
 def test_names_are_cut_and_an_area_without_one_has_a_newline() -> None:
@@ -331,3 +343,70 @@ def test_random_requests_keep_every_count() -> None:
     taken = sorted((pfn, pfn + count) for _, pfn, count in held)
     assert all(end <= start for (_, end), (start, _) in pairwise(taken))
     assert [cma.ranges[0].bitmap.check() for cma in areas] == [[], []]
+
+
+def test_an_area_of_ranges_fails_as_a_whole() -> None:
+    """mm/cma.c:cma_activate_area()@7.2: each range lies in one zone, or none becomes usable."""
+    half = 512 * MIB // PAGE
+    zones = (("DMA32", 0, half), ("Normal", half, 2 * half))
+    for second, count in ((half - 1024, 0), (half, 1024 + 2048)):
+        areas = build_areas("7.2", [("parts", 256, 4, 0)], zones=zones)
+        cma = areas[0]
+        assert cma.count == 1024
+        parts = areas.cma_new_area("more", 1024 + 2048, 0)
+        parts.ranges += [CmaMemrange(half // 2, 1024), CmaMemrange(second, 2048)]
+        assert cma_activate_area(parts) is (count > 0)
+        assert parts.count == count
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"count": 0}, "0 pages, -16 (EBUSY): nothing was asked for"),
+        ({"injected": True, "count": 5000}, "5000 pages, -16 (EBUSY): it was told to fail (sim/control)"),
+        ({"count": 4097}, "4097 pages, -16 (EBUSY): larger than the area, which has 4096 pages"),
+        (
+            {"count": 4096, "in_the_way": "0x10 (task)"},
+            "4096 pages, -16 (EBUSY): every place for them held a page that could not move, last 0x10 (task)",
+        ),
+        (
+            {"pfn": 0, "error": 12},
+            "1 page, -12 (ENOMEM): no free memory to which the pages at 0x0 could move",
+        ),
+        (
+            {"count": 21, "longest": 20},
+            "21 pages, -16 (EBUSY): no hole was large enough: 100 pages free, the largest hole 20",
+        ),
+        (
+            {"count": 20, "longest": 20, "align": 4, "aligned": (0x20, 7)},
+            "20 pages that begin at a multiple of 16, -16 (EBUSY): alignment: the largest hole had 20 pages, "
+            "from an aligned page on 7 (at 0x20)",
+        ),
+        (
+            {"count": 2, "longest": 20, "align": 1, "aligned": (0, 0)},
+            "2 pages that begin at a multiple of 2, -16 (EBUSY): alignment: the largest hole had 20 pages, "
+            "from an aligned page on none",
+        ),
+    ],
+)
+def test_a_failure_in_words(changed: dict[str, Any], text: str) -> None:
+    made = {"count": 1, "align": 0, "error": errno.EBUSY, "pfn": -1, "area": 4096, "free": 100, "longest": 50}
+    assert str(CmaFailure(**(made | {"aligned": (0, 0), "in_the_way": ""} | changed))) == text
+
+
+def test_what_is_kept_of_a_failure() -> None:
+    """Who was in the way is told only of a search that ended with EBUSY."""
+    areas = build_areas("6.12")
+    cma = areas[0]
+    pin_pfn(areas.memory, cma.base_pfn + 2000)
+    assert cma_alloc(cma, 3000) is None
+    assert cma_alloc(cma, 3000) is None
+    assert cma_alloc(cma, 5000) is None
+    assert cma_alloc(cma, 2000) == cma.base_pfn
+    assert cma_alloc(cma, 2097) is None
+    newest = [(f.count, f.times, f.error, f.free, f.longest, f.in_the_way) for f in cma.failures]
+    assert newest == [
+        (2097, 1, errno.ENOMEM, 2096, 2096, ""),
+        (5000, 1, errno.ENOMEM, 4096, 4096, ""),
+        (3000, 2, errno.EBUSY, 4096, 4096, f"{cma.base_pfn + 2000:#x} ([pin])"),
+    ]

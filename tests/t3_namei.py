@@ -197,3 +197,18 @@ def test_the_directories_that_are_mounted_on() -> None:
     }
     refused_with(errno.EACCES, calls.open, "/new", O_WRONLY | os.O_CREAT)
     refused_with(errno.EPERM, calls.mkdir, "/sys/kernel/new")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("/a/plain", "/a/other", errno.EPERM),
+        ("/a/nothing", "/a/other", errno.ENOENT),
+        ("/a/plain", "/nothing/other", errno.ENOENT),
+        ("/a/plain", "/a/plain/other", errno.ENOTDIR),
+        ("/nothing/x", "/a/plain/other", errno.ENOENT),
+    ],
+)
+def test_rename_looks_at_both_paths(calls: Syscalls, old: str, new: str, code: int) -> None:
+    """fs/namei.c:do_renameat2()@v6.12: first both directories, then the old name."""
+    refused_with(code, calls.rename, old, new)

@@ -538,3 +538,11 @@ def test_reclaim_moves_the_counters_of_old_and_new_rows() -> None:
         dropped = counts[f"pgsteal_kswapd{suffix}"] + counts[f"pgsteal_direct{suffix}"]
         assert dropped >= 200 * 256
         assert proc.calls.read_file("/sim/verify") == b"ok\n"
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.10"])
+def test_per_cpu_lists_held_six_batches_up_to_5_13(kernel: str) -> None:
+    """mm/page_alloc.c:pageset_set_batch()@v5.10"""
+    text = Proc(kernel).read("zoneinfo")
+    batches = [int(n) for n in re.findall(r"batch: +(\d+)", text)]
+    assert batches and [int(n) for n in re.findall(r" high: +(\d+)", text)] == [6 * n for n in batches]

@@ -82,6 +82,17 @@ def test_spawn_grow_shrink_kill(sim: Sim) -> None:
     assert sim.read("verify") == "ok\n"
 
 
+def test_who_shows_tasks_as_processes_is_told(sim: Sim) -> None:
+    told: list[tuple[str, str]] = []
+    sim.machine.on_task = lambda verb, name: told.append((verb, name))
+    sim.control(
+        "spawn a anon 1M\nspawn k kernel 1M\nspawn c file 1M\nspawn s slab 1M\ngrow a 1M\nshrink a 1M\n"
+    )
+    sim.control("pin a 1\nkill a\n")
+    sim.refused("kill a")
+    assert told == [("spawn", "a"), ("spawn", "c"), ("kill", "a")]
+
+
 def test_pins_and_locks(sim: Sim) -> None:
     sim.control("spawn app anon 40K\npin app 3\nmlock app\n")
     assert sim.tasks()["app"][3:5] == ["3", "10"]
