@@ -395,7 +395,10 @@ def with_word(offset: int, value: int) -> bytes:
             f"damaged device tree blob: its header points outside the {len(BLOB)} bytes",
         ),
         (with_word(12, 8), f"damaged device tree blob: its header points outside the {len(BLOB)} bytes"),
-        (with_word(24, 18), "device tree blob of version 17, 17 is wanted: convert it with dtc"),
+        (
+            with_word(24, 18),
+            "device tree blob of version 17 for readers of 18, 17 is wanted: convert it with dtc",
+        ),
         (with_word(20, 16), "device tree blob of version 16, 17 is wanted: convert it with dtc"),
         (with_word(32, 4), "damaged device tree blob: no property names in its strings block"),
         (with_word(56, 7), "damaged device tree blob: unexpected tag 0x7 in its structure"),
@@ -614,7 +617,10 @@ OUTSIDE = "damaged device tree blob: its header points outside the 76 bytes"
     [
         (_header()[:39], "truncated device tree blob: 39 bytes are less than its header"),
         (_header(version=16), "device tree blob of version 16, 17 is wanted: convert it with dtc"),
-        (_header(last_comp=18), "device tree blob of version 17, 17 is wanted: convert it with dtc"),
+        (
+            _header(last_comp=18),
+            "device tree blob of version 17 for readers of 18, 17 is wanted: convert it with dtc",
+        ),
         (_header(total=77), "truncated device tree blob: its header says 77 bytes, the file has 76"),
         (_header(total=0x200001), "blob of 2097153 bytes; the kernel maps at most 2097152 (MAX_FDT_SIZE)"),
         (

@@ -46,6 +46,8 @@ def failed(*mib: int) -> list[str]:
         ("swiotlb=noforce", [adjusted(1)], 0),
         ("swiotlb=1024,2,noforce", [], 0),
         ("swiotlb=1024,noforce", [], 0),
+        ("swiotlb=,,noforce", [adjusted(1)], 0),
+        ("swiotlb=,2,noforce", [adjusted(1)], 0),
         ("swiotlb=1024,noforced", ["area num 1."], 2 * M),
         ("swiotlb=noforce swiotlb=1024", [], 0),
         ("swiotlb=1024 swiotlb=force", ["area num 1."], 2 * M),  # the number stays
@@ -64,6 +66,8 @@ def test_sizes_of_6_12(cmdline: str, lines: list[str], size: int) -> None:
         ("swiotlb=1024", 0),
         ("swiotlb=force", 64 * M),  # IO_TLB_DEFAULT_SIZE
         ("swiotlb=1024,force", 2 * M),
+        ("swiotlb=,force", 64 * M),
+        ("swiotlb=1024,2,force", 0),  # areas came with 6.0
         ("swiotlb=1025,force", 1152 << 11),
         ("swiotlb=noforce", 0),
     ],

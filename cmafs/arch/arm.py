@@ -17,6 +17,7 @@ from cmafs.of.memory import early_init_dt_add_memory_arch
 _SZ_1M = 1 << 20
 _SZ_16M = 1 << 24
 _SZ_32M = 1 << 25
+_SZ_256M = 1 << 28
 _SZ_1G = 1 << 30
 _PMD_SIZE = 1 << 21
 
@@ -37,6 +38,10 @@ _DMA_LIMIT = 0xFFFFFFFF
 #: ``dma_zone_size`` of the machine descriptions under arch/arm/mach-*@v6.12, by the root's compatible.
 _DMA_ZONE_SIZES = {
     "brcm,bcm2711": _SZ_1G,
+    "arm,realview-eb": _SZ_256M,
+    "arm,realview-pb1176": _SZ_256M,
+    "arm,realview-pba8": _SZ_256M,
+    "arm,realview-pbx": _SZ_256M,
     "ti,omap5": 2 * _SZ_1G,
     "ti,dra7": 2 * _SZ_1G,
     "ti,keystone": 2 * _SZ_1G,

@@ -34,10 +34,12 @@ def _parameters(boot: EarlyBoot) -> tuple[int, int, str]:
         rest = value or ""
         if rest[:1].isdecimal():
             number, rest = simple_strtoull(rest)
-            slabs, rest = _aligned(number), rest.removeprefix(",")
-        if rest[:1].isdecimal():
-            areas, rest = simple_strtoull(rest)
+            slabs = _aligned(number)
         rest = rest.removeprefix(",")
+        if boot.abi.boot.swiotlb_has_areas:
+            if rest[:1].isdecimal():
+                areas, rest = simple_strtoull(rest)
+            rest = rest.removeprefix(",")
         how = rest if rest in ("force", "noforce") else how
     return slabs, areas, how
 

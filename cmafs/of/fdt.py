@@ -235,9 +235,8 @@ def _checked(path: str, data: bytes) -> bytes:
         data[: _HEADER.size]
     )
     if version != _VERSION or last_comp > _VERSION:
-        raise DtError(
-            f"{path}: device tree blob of version {version}, {_VERSION} is wanted: convert it with dtc"
-        )
+        found = f"version {version}" + (f" for readers of {last_comp}" if last_comp > _VERSION else "")
+        raise DtError(f"{path}: device tree blob of {found}, {_VERSION} is wanted: convert it with dtc")
     if total > MAX_FDT_SIZE:
         raise DtError(f"{path}: blob of {total} bytes; the kernel maps at most {MAX_FDT_SIZE} (MAX_FDT_SIZE)")
     if total > len(data):
