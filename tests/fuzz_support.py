@@ -267,7 +267,7 @@ class Files:
         assert self.paths
 
     def state(self) -> list[object]:
-        """What a refusal must not change."""
+        """What a refusal must not change; the size of a trace buffer it may (``tracing_update_buffers()``)."""
         names = [line.split("\t")[:2] for line in self.machine.read("/sim/tasks").decode().splitlines()]
         values: list[object] = [names]
         for cma in self.machine.booted.cma:
@@ -275,7 +275,7 @@ class Files:
                 (cma.name, cma.available_count, [list(range_.bitmap.holes) for range_ in cma.ranges])
             )
         for path in self.paths:
-            if path.endswith(("/enable", "/tracing_on", "/buffer_size_kb", "/set_event", "/current_tracer")):
+            if path.endswith(("/enable", "/tracing_on", "/set_event", "/current_tracer")):
                 values.append((path, self.machine.read(path)))
         return values
 

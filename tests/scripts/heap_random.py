@@ -28,14 +28,21 @@ said: set[tuple[str, str]] = set()
 
 
 def number() -> int:
-    return rng.choice((rng.choice(EDGES), rng.choice(EDGES) + rng.randrange(9), rng.getrandbits(64))) % (1 << 64)
+    return rng.choice((rng.choice(EDGES), rng.choice(EDGES) + rng.randrange(9), rng.getrandbits(64))) % (
+        1 << 64
+    )
 
 
 def argument() -> int:
     """A struct of nearly the right kind, at a place that may be none."""
-    length, flags = rng.choice((4096, 8192, 65536, number())), rng.choice((0, 2, os.O_RDWR | os.O_CLOEXEC, number()))
+    length, flags = (
+        rng.choice((4096, 8192, 65536, number())),
+        rng.choice((0, 2, os.O_RDWR | os.O_CLOEXEC, number())),
+    )
     struct = length.to_bytes(8, "little") + rng.choice((0, number() % (1 << 32))).to_bytes(4, "little")
-    struct += (flags % (1 << 32)).to_bytes(4, "little") + rng.choice((0, 0, 1, number())).to_bytes(8, "little")
+    struct += (flags % (1 << 32)).to_bytes(4, "little") + rng.choice((0, 0, 1, number())).to_bytes(
+        8, "little"
+    )
     data = rng.choice((struct, rng.randbytes(24), b"\xff" * 40))
     memory[: 2 * mmap.PAGESIZE] = data.ljust(2 * mmap.PAGESIZE, rng.choice((b"\0", b"x")))
     return rng.choice((place, place, place, place + 2 * mmap.PAGESIZE - rng.randrange(30), number()))
@@ -51,10 +58,16 @@ while time.monotonic() < end:
             name = "ANY"
         result = libc.ioctl(file, command, argument())
         if result == 0 and command == IOCTL["ALLOC"] and file == heap:
-            held = [int(fd) for fd in os.listdir("/proc/self/fd") if "dmabuf" in os.path.realpath(f"/proc/self/fd/{fd}")]
+            held = [
+                int(fd)
+                for fd in os.listdir("/proc/self/fd")
+                if "dmabuf" in os.path.realpath(f"/proc/self/fd/{fd}")
+            ]
     else:
         name, length = "MMAP", rng.choice((4096, 8192, 65536, number() % (1 << 40)))
-        result = libc.mmap(None, length, rng.randrange(4), rng.choice((1, 2)), file, number() % (1 << 50) & -4096)
+        result = libc.mmap(
+            None, length, rng.randrange(4), rng.choice((1, 2)), file, number() % (1 << 50) & -4096
+        )
         if result != ctypes.c_void_p(-1).value:
             libc.munmap(result, length)
             result = 0
