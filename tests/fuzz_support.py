@@ -267,7 +267,7 @@ class Files:
         assert self.paths
 
     def state(self) -> list[object]:
-        """What a refusal must not change; the size of a trace buffer it may (``tracing_update_buffers()``)."""
+        """What a refusal must not change. The size of a trace buffer it may: ``tracing_update_buffers()``."""
         names = [line.split("\t")[:2] for line in self.machine.read("/sim/tasks").decode().splitlines()]
         values: list[object] = [names]
         for cma in self.machine.booted.cma:
