@@ -13,6 +13,7 @@ from cmafs.mm.buddy import carve, free_range
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.compaction import compact_memory, compact_zone, try_to_compact_pages
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range
+from cmafs.mm.gfp import GFP_KERNEL, GFP_KSWAPD_RECLAIM_BIT
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
     MIGRATE_MOVABLE,
@@ -20,9 +21,9 @@ from cmafs.mm.mmzone import (
     MIGRATE_UNMOVABLE,
     Memory,
 )
-from cmafs.mm.page_alloc import rmqueue
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, rmqueue
 from cmafs.mm.page_owner import Occupant
-from cmafs.sim.workload import pin_pfn
+from cmafs.sim.workload import kill, pin_pfn, spawn
 
 BLOCK = 512
 Ranges = Sequence[tuple[int, int]]
@@ -32,8 +33,9 @@ def hold(memory: Memory, name: str, kind: str, ranges: Ranges, visible: bool = T
     """A task that uses free pages, as (first pfn, pages)."""
     occupant = memory.owners.add(name, kind, visible)
     for pfn, count in ranges:
-        assert carve(memory.zone_of(pfn), pfn, pfn + count)
-        memory.owners.extend(occupant, [(0, 1, pfn, count)])
+        if count:
+            assert carve(memory.zone_of(pfn), pfn, pfn + count)
+            memory.owners.extend(occupant, [(0, 1, pfn, count)])
     return occupant
 
 
@@ -113,7 +115,7 @@ def test_half_of_a_page_block_free_or_alike_is_claimed(
     """
     memory = nearly_full(kernel, (MIGRATE_MOVABLE, old), [(BLOCK, BLOCK)])
     for kind, pfn, count in (("anon", BLOCK + free, movable), ("kernel", 2 * BLOCK - other, other)):
-        hold(memory, kind, kind, [(pfn, count)] if count else [])
+        hold(memory, kind, kind, [(pfn, count)])
     zone = memory.zones[0]
     pfn = rmqueue(memory, zone, 0, wanted, alloc_cma=False)
     assert pfn is not None and pfn - BLOCK < free
@@ -410,3 +412,139 @@ def test_nobody_to_move_is_one_call() -> None:
     (_, migrated), (name, tested) = listener.events
     assert (migrated["succeeded"], migrated["failed"]) == (0, 0)
     assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + 64, BASE + BLOCK])
+
+
+def test_the_steps_of_a_range_that_stays_busy() -> None:
+    memory = one_area().memory
+    hold(memory, "a", "anon", [(BASE + 4, 1)])
+    pin_pfn(memory, BASE + 4)
+    memory.walk = []
+    assert why_busy(memory, BASE, BASE + 8) == (4, False, False)
+    block, window = f"({BASE:#x}, {BASE + BLOCK:#x})", f"({BASE:#x}, {BASE + 8:#x})"
+    assert memory.walk == [
+        f"  alloc_contig_range{window}",
+        f"    start_isolate_page_range{block}: 1 page block MIGRATE_CMA -> MIGRATE_ISOLATE",
+        f"    __alloc_contig_migrate_range{window}: 0 pages to move",
+        f"    test_pages_isolated{window}: -EBUSY, {BASE + 4:#x} is in the way",
+        f"    undo_isolate_page_range{block}: 1 page block MIGRATE_ISOLATE -> MIGRATE_CMA",
+    ]
+
+
+# where room is scarce
+
+
+def scarce(kernel: str, room: int, cache: int) -> Memory:
+    """100 pages of ``a`` at BASE, room for some of them above the lowest watermark, and clean page cache."""
+    memory = one_area(kernel).memory
+    free = memory.zones[0].watermark[0] + room
+    hold(memory, "a", "anon", [(BASE, 100)])
+    hold(memory, "b", "anon", [(BASE + 2 * BLOCK, 2 * BLOCK)])
+    hold(memory, "k", "kernel", [(free, BASE - free), (BASE + 4 * BLOCK, 20 * BLOCK - cache)])
+    hold(memory, "c", "file", [(32 * BLOCK - cache, cache)])
+    if not memory.abi.isolates_max_order:
+        hold(memory, "d", "anon", [(BASE + BLOCK, BLOCK)])
+    return memory
+
+
+@pytest.mark.parametrize(("kernel", "tries"), [("4.4", 5), ("5.10", 5), ("5.15", 1), ("6.12", 1), ("7.2", 1)])
+@pytest.mark.parametrize(("room", "failing"), [(40, 32), (68, 32), (70, 30)])
+def test_what_moves_where_there_is_room_for_some(kernel: str, tries: int, room: int, failing: int) -> None:
+    """mm/page_alloc.c:__alloc_contig_migrate_range()@v5.10: a batch without room is tried five times, from
+    5.14 on once.
+    """
+    memory = scarce(kernel, room, 0)
+    with pytest.raises(OutOfMemory, match=f"100 pages to move, room for {room}$") as caught:
+        alloc_contig_range(memory, BASE, BASE + 200)
+    assert caught.value.pfn == BASE + room
+    assert memory.vmstat.vm_event("pgmigrate_success") == room
+    assert memory.vmstat.vm_event("pgmigrate_fail") == tries * failing
+    assert memory.zones[0].nr_free - memory.zones[0].watermark[0] >= room
+
+
+def test_page_cache_makes_room_and_the_steps_say_how_much() -> None:
+    """kswapd up to the high watermark each time that the low one is reached, while there is cache."""
+    memory = scarce("6.12", 40, 100)
+    memory.walk = []
+    before = memory.vmstat.vm_event("pgsteal_file")
+    alloc_contig_range(memory, BASE, BASE + 200)
+    dropped = memory.vmstat.vm_event("pgsteal_file") - before
+    assert dropped == memory.vmstat.vm_event("pgsteal_kswapd") == memory.vmstat.vm_event("pgscan_file") == 100
+    assert memory.walk[2:4] == [
+        f"    __alloc_contig_migrate_range({BASE:#x}, {BASE + 200:#x}): 100 pages to move",
+        "      try_to_free_pages(): 100 pages of page cache dropped",
+    ]
+    assert memory.vmstat.vm_event("pgmigrate_success") == 100
+
+
+@pytest.mark.parametrize(("order", "stolen", "stalls"), [(0, 1, (0, 0, 0)), (3, 8, (2, 1, 1))])
+def test_direct_reclaim_takes_what_is_missing(order: int, stolen: int, stalls: tuple[int, int, int]) -> None:
+    """mm/page_alloc.c:__alloc_pages_slowpath()@v6.12 where nobody wakes kswapd."""
+    memory = boot(layout(16 * BLOCK)).memory
+    free = memory.zones[0].watermark[0]
+    hold(memory, "k", "kernel", [(free, 15 * BLOCK - free)])
+    hold(memory, "c", "file", [(15 * BLOCK, BLOCK)])
+    assert memory.zones[0].nr_free == free
+    pfn = alloc_pages(memory, GFP_KERNEL & ~GFP_KSWAPD_RECLAIM_BIT, order)
+    assert pfn % (1 << order) == 0
+    assert memory.zones[0].nr_free == free + stolen - (1 << order)
+    assert memory.vmstat.vm_event("pgsteal_direct") == memory.vmstat.vm_event("pgsteal_file") == stolen
+    counts = tuple(memory.vmstat.vm_event(f"compact_{name}") for name in ("stall", "fail", "success"))
+    assert counts == stalls
+    assert memory.vmstat.vm_event("allocstall_normal") + memory.vmstat.vm_event("allocstall_dma32") == 1
+
+
+def test_nothing_is_reclaimed_where_compaction_has_made_the_block() -> None:
+    machine = boot(layout(16 * BLOCK))
+    memory = machine.memory
+    hold(memory, "a", "anon", [(pfn, 1) for pfn in range(0, 12 * BLOCK, BLOCK)])
+    hold(memory, "k", "kernel", [(12 * BLOCK, 100), (13 * BLOCK, 100), (14 * BLOCK, 100), (15 * BLOCK, 100)])
+    cache = hold(memory, "c", "file", [(12 * BLOCK + 100, 50)])
+    free = machine.free()
+    assert alloc_pages(memory, GFP_KERNEL, 10) % 1024 == 0
+    assert machine.free() == free - 1024
+    assert cache.resident == 50
+    counts = [memory.vmstat.vm_event(f"compact_{name}") for name in ("stall", "fail", "success")]
+    assert counts == [1, 0, 1]
+
+
+# what boot leaves
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pages", "page_shift", "used"),
+    [
+        ("6.12", 128 * BLOCK, 12, (342, 755, 150)),  # MmAbi.boot_*_kib
+        ("6.12", 128 * BLOCK, 16, (21, 47, 9)),
+        ("4.4", 128 * BLOCK, 12, (615, 135, 50)),
+        ("6.12", 4 * BLOCK, 12, (128, 128, 128)),  # a sixteenth each at most
+        ("6.12", 8 * BLOCK, 12, (256, 256, 150)),
+    ],
+)
+def test_what_is_in_memory_after_boot(
+    kernel: str, pages: int, page_shift: int, used: tuple[int, int, int]
+) -> None:
+    machine = boot(layout(pages, page_shift=page_shift), (), kernel, boot_pages=True)
+    occupants = [machine.memory.owners.by_name(name) for name in ("[kernel]", "[user]", "[cache]")]
+    assert tuple(occupant.resident for occupant in occupants if occupant) == used
+    assert machine.free() == pages - sum(used)
+    machine.check()
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12", "6.18"])
+def test_the_cache_comes_back_to_where_it_was(kernel: str) -> None:
+    """Half of memory is CMA: the cache lies in both halves."""
+    machine = boot(
+        layout(128 * BLOCK, ((32 * BLOCK, 64 * BLOCK),)), ((32 * BLOCK, 64 * BLOCK),), kernel, boot_pages=True
+    )
+    memory = machine.memory
+    start = machine.free(), machine.cma_free()
+    cache = memory.cache
+    assert cache is not None
+    in_cma = sum(memory.pageblock_migratetype(pfn) == MIGRATE_CMA for pfn in cache.pfns())
+    assert abs(2 * in_cma - cache.resident) <= 1
+    spawn(memory, "a", "tmpfs", machine.free() - memory.zones[0].watermark[0] + cache.resident)
+    assert cache.resident == 0
+    kill(memory, "a")
+    assert (machine.free(), machine.cma_free()) == start
+    assert sum(memory.pageblock_migratetype(pfn) == MIGRATE_CMA for pfn in cache.pfns()) == in_cma
+    machine.check()
