@@ -14,8 +14,7 @@ collected once: each mutant gets a fork of that process, in which the changed fu
 imported one. Only what importing a module runs (tables, defaults) needs a process of its own.
 
 A mutant that does not end in time is dead. Not asked are tests that judge the text of the program, that
-run for a time and not a number of cases, or under which the interpreter itself has no memory: a recorder needs
-some.
+run for a time and not a number of cases, or that leave the interpreter no memory, which a recorder needs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from cma_support import debug_all
 from mm_support import Booted, Listener, boot, layout
 
 from cmafs.mm.buddy import carve, free_range
@@ -412,6 +413,81 @@ def test_nobody_to_move_is_one_call() -> None:
     (_, migrated), (name, tested) = listener.events
     assert (migrated["succeeded"], migrated["failed"]) == (0, 0)
     assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + 64, BASE + BLOCK])
+
+
+ENTRY = {
+    "4.4": "cma_alloc(cma {area}, count 3, align 0)",
+    "5.10": "cma_alloc(cma {area}, count 3, align 0)",
+    "6.1": "cma_alloc(cma {area}, count 3, align 0)",
+    "6.12": "__cma_alloc(cma {area}, name: reserved, count 3, align 0)",
+    "7.2": "__cma_alloc_frozen(cma {area}, name: reserved, count 3, align 0)",
+}
+RETRY = {
+    "4.4": "cma_alloc(): memory range at {page} is busy, retrying",
+    "5.10": "cma_alloc(): memory range at {page} is busy, retrying",
+    "6.1": "cma_alloc(): memory range at {page} is busy, retrying",
+    "6.12": "__cma_alloc(): memory range at pfn {pfn:#x} {page} is busy, retrying",
+    "7.2": "cma_range_alloc(): memory range at pfn {pfn:#x} {page} is busy, retrying",
+}
+
+
+def past_a_file_page(kernel: str) -> tuple[Booted, Listener]:
+    """Three pages are wanted where the third is pinned: three windows are busy, the fourth is not."""
+    machine, listener = one_area(kernel), Listener()
+    debug_all(machine.log)
+    hold(machine.memory, "a", "tmpfs", [(BASE + 2, 1)])
+    pin_pfn(machine.memory, BASE + 2)
+    machine.areas.trace = machine.memory.trace = listener
+    assert cma_alloc(machine.area, 3) == BASE + 3
+    assert machine.memory.vmstat.vm_event("pgmigrate_fail") == 15
+    return machine, listener
+
+
+@pytest.mark.parametrize("kernel", list(RETRY))
+def test_the_events_of_busy_windows(kernel: str) -> None:
+    """mm/cma.c:cma_alloc()@v6.1; the range is tested from the free block on that it begins in."""
+    _, listener = past_a_file_page(kernel)
+    old = kernel in ("4.4", "5.10")
+    same = {"name": "reserved", "count": 3, "align": 0}
+    start = {**same, "count": 3}
+    if kernel == "7.2":
+        del start["count"]
+        start |= {"request_count": 3, "available_count": 4 * BLOCK, "total_count": 4 * BLOCK}
+    expected: list[object] = [] if old else [("cma_alloc_start", start)]
+    for window, low, high in ((0, 0, 3), (1, 0, 4), (2, 2, 5)):
+        expected += [(0, 1)] * 5 + [(BASE + low, BASE + high, BASE + 2)]
+        at = {"pfn": BASE + window, "page": BASE + window}
+        expected += [] if old else [("cma_alloc_busy_retry", {**same, **at})]
+    found = {"pfn": BASE + 3, "page": BASE + 3, "count": 3, "align": 0}
+    expected += [(0, 0), (BASE + 3, BASE + 6, BASE + 8)]
+    named = {"name": "reserved", **found, **({} if kernel == "6.1" else {"errorno": 0})}
+    expected += [("cma_alloc", found) if old else ("cma_alloc_finish", named)]
+    heard: list[object] = []
+    for name, fields in listener.events:
+        if name == "mm_migrate_pages":
+            heard.append((fields["succeeded"], fields["failed"]))
+        elif name == "test_pages_isolated":
+            heard.append(tuple(fields.values()))
+        else:
+            heard.append((name, fields))
+    assert heard == expected
+
+
+@pytest.mark.parametrize("kernel", list(RETRY))
+def test_the_lines_of_busy_windows(kernel: str) -> None:
+    """Pointers are hashed, each page to its own; 64 bytes apart as 4.4 shows them unhashed."""
+    machine, _ = past_a_file_page(kernel)
+    log = machine.log
+    pages = [log.hash_ptr(0xFFFFEA0000000000 + (BASE + i) * 64) for i in range(4)]
+    entry = f"cma: {ENTRY[kernel]}".format(area=log.hash_ptr(machine.area.address))
+    retries = [f"cma: {RETRY[kernel]}".format(pfn=BASE + i, page=pages[i]) for i in range(3)]
+    busy = [
+        f"alloc_contig_range: [{BASE + a:x}, {BASE + b:x}) PFNs busy" for a, b in ((0, 3), (0, 4), (2, 5))
+    ]
+    if kernel in ("4.4", "5.10"):
+        retries = [line for pair in zip(busy, retries, strict=True) for line in pair]
+    done = f"cma: {ENTRY[kernel].partition('(')[0]}(): returned {pages[3]}"
+    assert log.lines()[-len(retries) - 2 :] == [entry, *retries, done]
 
 
 def test_the_steps_of_a_range_that_stays_busy() -> None:
