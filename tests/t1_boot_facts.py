@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dts_support as dts
 import pytest
-from boot_support import arm_tree, boot, tree_of
+from boot_support import arm_tree, boot, lines_with, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.lib.boot_event import BootEvent
@@ -131,3 +131,46 @@ def test_what_an_overlay_does_not_find_is_not_blamed_on_plugin(tmp_path: Path) -
     with pytest.raises(DtError) as refused:
         load(file)
     assert str(refused.value) == f"{file}:4:15: Label or path nope not found"
+
+
+def zones(root: str, *config: str) -> list[str]:
+    machine = boot(
+        arm_tree(memory="0x40000000 0x50000000", root=root), "6.12", "cma=0", "arm", (*config, "HIGHMEM=y")
+    )
+    lines = machine.log.lines()
+    first = lines.index("Zone ranges:") + 1
+    return lines[first : lines.index("Movable zone start for each node")]
+
+
+def zone(name: str, start: int, end: int) -> str:
+    where = f"[mem {start:#018x}-{end - 1:#018x}]" if start < end else "empty"
+    return f"  {name:8} {where}"
+
+
+@pytest.mark.parametrize(
+    ("root", "dma_end"),
+    [("arm,realview-eb", 0x50000000), ("brcm,bcm2711", 0x70000000), ("arm,vexpress", 0x70000000)],
+)
+def test_zones_of_32_bit_arm(root: str, dma_end: int) -> None:
+    """arch/arm/mm/init.c:zone_sizes_init(), setup_dma_zone()@v6.12: 256 MiB, 1 GiB, all of low memory."""
+    low, end = 0x70000000, 0x90000000
+    high = zone("HighMem", low, end)
+    assert zones(root, "ZONE_DMA=n") == [zone("Normal", 0x40000000, low), high]
+    assert zones(root, "ZONE_DMA=y") == [zone("DMA", 0x40000000, dma_end), zone("Normal", dma_end, low), high]
+
+
+@pytest.mark.parametrize(
+    ("beyond", "config", "there"),
+    [
+        ("", "ARM_LPAE=y", False),
+        ("1 0 0 0x1000", "ARM_LPAE=y", True),
+        ("1 0 0 0x40000000", "ARM_LPAE=y", True),
+        ("1 0 0 0x40000000", "ARM_LPAE=n", False),
+    ],
+)
+def test_32_bit_arm_bounces_only_what_lies_beyond_4_gib(beyond: str, config: str, there: bool) -> None:
+    """arch/arm/mm/init.c:mem_init()@v6.12: swiotlb_init(max_pfn > arm_dma_pfn_limit, ...)"""
+    machine = boot(
+        tree_of(memory=f"<0 0x40000000 0 0xc0000000 {beyond}>"), "6.12", "cma=0", "arm", (config, "HIGHMEM=y")
+    )
+    assert (len(lines_with(machine, "software IO TLB: mapped")) == 1) == there
