@@ -174,3 +174,31 @@ def test_32_bit_arm_bounces_only_what_lies_beyond_4_gib(beyond: str, config: str
         tree_of(memory=f"<0 0x40000000 0 0xc0000000 {beyond}>"), "6.12", "cma=0", "arm", (config, "HIGHMEM=y")
     )
     assert (len(lines_with(machine, "software IO TLB: mapped")) == 1) == there
+
+
+def test_the_kernel_stands_in_one_bank_of_iomem() -> None:
+    """arch/x86/kernel/setup.c:setup_arch()@v6.12: its parts are children of the memory that holds them."""
+    banks = "<0 0 0 0x9f000 0 0x100000 0 0x7ff00000 1 0 0 0x40000000>"
+    tree = tree_of(memory=banks, head="/memreserve/ 0x1000000 0xc00000;")
+    resources = boot(tree, "6.12", "cma=0", "x86_64").iomem
+    assert [(ram.start, ram.end, ram.name) for ram in resources][-2:] == [
+        (0x100000, 0x7FFFFFFF, "System RAM"),
+        (0x100000000, 0x13FFFFFFF, "System RAM"),
+    ]
+    kernel = ["Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"]
+    assert [child.name for ram in resources for child in ram.children] == kernel
+    assert [child.name for child in resources[-2].children] == kernel
+
+
+def test_reservations_reach_from_end_to_end_of_a_bank_of_iomem() -> None:
+    """arch/arm64/kernel/setup.c:reserve_memblock_reserved_regions()@v6.12"""
+    pools = "".join(
+        f"p{i} {{ reg = <0 {base:#x} 0 {size:#x}>; }};"
+        for i, (base, size) in enumerate([(0x7FFFF000, 0x1000), (0x90000000, 0x1000), (0x9FFFE000, 0x2000)])
+    )
+    tree = tree_of(pools, "<0 0x40000000 0 0x40000000 0 0x90000000 0 0x10000000 0 0xb0000000 0 0x4000000>")
+    low, middle, _ = boot(tree, "6.12", "cma=16M@0xb1000000").iomem
+    taken = [[(child.start, child.end) for child in ram.children] for ram in (low, middle)]
+    assert taken[0][-1] == (0x7FFFF000, 0x7FFFFFFF)
+    assert taken[1] == [(0x90000000, 0x90000FFF), (0x9FFFE000, 0x9FFFFFFF)]
+    assert [child.name for child in low.children][:2] == ["Kernel code", "Kernel data"]
