@@ -202,3 +202,20 @@ def test_reservations_reach_from_end_to_end_of_a_bank_of_iomem() -> None:
     assert taken[0][-1] == (0x7FFFF000, 0x7FFFFFFF)
     assert taken[1] == [(0x90000000, 0x90000FFF), (0x9FFFE000, 0x9FFFFFFF)]
     assert [child.name for child in low.children][:2] == ["Kernel code", "Kernel data"]
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_every_reserved_region_takes_its_entry(kernel: str) -> None:
+    """drivers/of/of_reserved_mem.c:alloc_reserved_mem_array()@v6.12: of as many as there are, whether
+    the tree or the kernel has placed them.
+    """
+
+    def taken(*bodies: str) -> int:
+        nodes = "".join(f"p{i} {{ {body} }};" for i, body in enumerate(bodies))
+        return sum(region.size for region in boot(tree_of(nodes), kernel, "cma=0").memblock.reserved)
+
+    placed = [f"reg = <0 {base:#x} 0 0x1000000>;" for base in (0x50000000, 0x60000000, 0x70000000)]
+    anywhere = "size = <0 0x1000000>;"
+    assert taken(anywhere) == taken(placed[0])
+    assert taken(anywhere, placed[1], anywhere) == taken(*placed)
+    assert taken(anywhere, anywhere, anywhere) == taken(*placed)
