@@ -10,6 +10,7 @@ import pytest
 from cma_support import debug_all
 from mm_support import Booted, Listener, boot, layout
 
+from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve, free_range
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.compaction import compact_memory, compact_zone, try_to_compact_pages
@@ -24,6 +25,7 @@ from cmafs.mm.mmzone import (
 )
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, rmqueue
 from cmafs.mm.page_owner import Occupant
+from cmafs.mm.vmscan import try_to_free_pages
 from cmafs.sim.workload import kill, pin_pfn, spawn
 
 BLOCK = 512
@@ -624,3 +626,18 @@ def test_the_cache_comes_back_to_where_it_was(kernel: str) -> None:
     assert (machine.free(), machine.cma_free()) == start
     assert sum(memory.pageblock_migratetype(pfn) == MIGRATE_CMA for pfn in cache.pfns()) == in_cma
     machine.check()
+
+
+@pytest.mark.parametrize(("lost", "room", "back"), [(20, 20, 0), (20, 21, 20), (1, 100, 1)])
+def test_the_cache_reads_in_what_it_lost_while_memory_is_plentiful(lost: int, room: int, back: int) -> None:
+    """More than is missing must be free above the high watermark."""
+    memory = boot(layout(32 * BLOCK), boot_pages=True).memory
+    zone, cache = memory.zones[0], memory.cache
+    assert cache is not None
+    spawn(memory, "k", "kernel", zone.nr_free - zone.watermark[2] - room + lost)
+    assert try_to_free_pages(memory, zone.rank, lost) == lost
+    allocated = memory.vmstat.vm_event("pgalloc_dma32")
+    settle(memory)
+    assert cache.resident == 150 - lost + back
+    assert zone.nr_free == zone.watermark[2] + room - back
+    assert memory.vmstat.vm_event("pgalloc_dma32") - allocated == back
