@@ -22,6 +22,8 @@ from cmafs.mm.mmzone import (
     MIGRATE_RECLAIMABLE,
     MIGRATE_UNMOVABLE,
     Memory,
+    MemoryLayout,
+    ZoneSpan,
 )
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, rmqueue
 from cmafs.mm.page_owner import Occupant
@@ -641,3 +643,23 @@ def test_the_cache_reads_in_what_it_lost_while_memory_is_plentiful(lost: int, ro
     assert cache.resident == 150 - lost + back
     assert zone.nr_free == zone.watermark[2] + room - back
     assert memory.vmstat.vm_event("pgalloc_dma32") - allocated == back
+
+
+@pytest.mark.parametrize(
+    ("high_pfn", "high"), [(8192, ["HighMem", "Movable"]), (12289, ["HighMem"]), (None, ["HighMem"])]
+)
+def test_which_zones_are_high_memory(high_pfn: int | None, high: list[str]) -> None:
+    """include/linux/highmem-internal.h:is_highmem_idx()@v6.12"""
+    zones = (ZoneSpan("Normal", 0, 8192), ZoneSpan("HighMem", 8192, 12288), ZoneSpan("Movable", 12288, 16384))
+    found = MemoryLayout(12, 10, 10, zones, ((0, 16384),), (), high_pfn)
+    assert [zone.name for zone in boot(found).memory.high_zones()] == high
+
+
+def test_the_types_of_page_blocks_of_memory_that_begins_late() -> None:
+    memory = boot(layout(4 * BLOCK, start=64 * BLOCK)).memory
+    memory.set_pageblock_migratetype(65 * BLOCK, 66 * BLOCK, MIGRATE_CMA)
+    flags = [MIGRATE_MOVABLE, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_MOVABLE]
+    assert [memory.pageblock_migratetype((64 + i) * BLOCK + 511) for i in range(4)] == flags
+    spans = ((0, 512), (0, 513), (512, 1024), (1023, 1025), (1024, 2048))
+    same = [memory.one_migratetype(64 * BLOCK + low, 64 * BLOCK + high) for low, high in spans]
+    assert same == [True, False, True, False, True]
