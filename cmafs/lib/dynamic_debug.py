@@ -246,7 +246,8 @@ class DynamicDebug:
 
     def _parse_file(self, query: Query, value: str) -> None:
         name, colon, tail = value.partition(":") if self._log.abi.dyndbg_file_tail else (value, "", "")
-        query.set("filename", name)
+        query.set("filename", value)  # as it was written, for the message
+        query.filename = name
         if not colon:
             return
         if tail[:1].isalpha() or tail[:1] in ("*", "?"):
