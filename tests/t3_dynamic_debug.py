@@ -208,3 +208,25 @@ def test_the_command_line(areas: CmaAreas) -> None:
 
 def test_escapes_in_a_format() -> None:
     assert unescape(r"\n\r\t\v\f|\a\e|\\|\"|\101\7\400|\x\q") == '\n\r\t\v\f|\a\033|\\|"|A\7\0|\\x\\q'
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("6.1", ""), ("6.12", "s"), ("7.2", "sd")])
+def test_the_flags_that_newer_kernels_have(kernel: str, taken: str) -> None:
+    system = tables(build_areas(kernel), kernel)
+    for flag in "sd":
+        if flag in taken:
+            system.write_file(CONTROL, f"file mm/cma.c +{flag}\n".encode())
+        else:
+            with pytest.raises(OSError) as caught:
+                system.write_file(CONTROL, f"file mm/cma.c +{flag}\n".encode())
+            assert caught.value.errno == errno.EINVAL
+    assert f"={taken or '_'} " in system.read_file(CONTROL).decode()
+
+
+def test_a_file_that_is_named_twice_is_said_as_it_was_written(areas: CmaAreas, system: Syscalls) -> None:
+    with pytest.raises(OSError):
+        system.write_file(CONTROL, b"file mm/cma.c:cma_alloc file mm/cma.c:1-20 +p\n")
+    assert areas.log.lines()[-2:] == [
+        "dyndbg: match-spec:file val:mm/cma.c overridden by mm/cma.c:1-20",
+        "dyndbg: query parse failed",
+    ]

@@ -535,11 +535,32 @@ def test_drop_caches(proc: Proc) -> None:
     proc.write(path, "3\n")  # no more lines after a 4
     dmesg = proc.calls.read_file("/sim/dmesg").decode()
     assert re.findall(r"cma_stress.*", dmesg) == [f"cma_stress (77): drop_caches: {n}" for n in (1, 2, 4)]
-    for text in ("0", "5", "-1", "x", ""):
+    for text in ("0", "5", "-1", "x", "1\0", "1\0\n"):
         refused_with(errno.EINVAL, proc.append, path, text)
     counts = proc.vmstat()
     assert (counts["drop_pagecache"], counts["drop_slab"]) == (2, 2)
+    assert proc.append(path, "") == 0  # T 6.12: once more what it was
+    counts = proc.vmstat()
+    assert (counts["drop_pagecache"], counts["drop_slab"]) == (3, 3)
     refused_with(errno.EACCES, proc.calls.open, f"/proc/{path}", O_RDONLY)
+
+
+def test_nobody_changes_the_mode_of_a_sysctl(proc: Proc) -> None:
+    """T 5.10, 6.12, 7.2: proc_sys_setattr(), proc_sys_permission(); other files of /proc it is done to."""
+    refused_with(errno.EPERM, proc.calls.chmod, "/proc/sys/vm/drop_caches", 0o644)
+    refused_with(errno.EACCES, proc.calls.unlink, "/proc/sys/vm/drop_caches")
+    refused_with(errno.EACCES, proc.calls.mkdir, "/proc/sys/new")
+    proc.calls.chmod("/proc/vmstat", 0o400)
+    assert proc.calls.lstat("/proc/vmstat").st_mode == 0o100400
+    refused_with(errno.EPERM, proc.calls.unlink, "/proc/vmstat")
+
+
+@pytest.mark.parametrize(("kernel", "shown"), [("6.1", 0), ("6.12", len("cma=16M\n"))])
+def test_what_stat_shows_in_proc(kernel: str, shown: int) -> None:
+    calls = Syscalls(build_tree(boot(tree_of(), kernel, "cma=16M")))
+    found = calls.lstat("/proc/cmdline")
+    assert (found.st_size, found.st_blksize) == (shown, 1024)
+    assert calls.lstat("/sys/kernel/debug/cma").st_blksize == 4096
 
 
 def test_old_kernels_show_drop_caches() -> None:

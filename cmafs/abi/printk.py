@@ -68,7 +68,7 @@ class PrintkAbi:
     later with ``dyndbg: `` (``lib/dynamic_debug.c``, its pr_fmt).
 
     ``dyndbg_flags``: the flag letters, in the order in which the control file shows them (``opt_array``;
-    ``s`` came with 6.7).
+    ``s`` came with 6.7; ``d``, V 7.2, not 6.12: a stack after the line, which is not shown here).
 
     ``dyndbg_file_tail``: ``file F:func`` and ``file F:line`` are understood, and ``format ^…`` anchors
     (``ddebug_parse_query()``, ``ddebug_change()``; 5.9).
@@ -126,5 +126,6 @@ ROWS = rows_from(
         },
         "6.6": {"line_max": 1024},
         "6.12": {"dyndbg_flags": "pmfslt"},
+        "7.2": {"dyndbg_flags": "pmfsltd"},
     },
 )

@@ -72,6 +72,7 @@ class ProcAbi:
     ``pcp_high_from_watermark``: pcp->high is the low watermark (5.14, P b92ca18e8ca5; H), before six batches.
     ``compact_memory_checks``: only ``1`` is taken (6.5, P 8b9167cd9ef0); before, any write compacts.
     ``sysctl_writes_strict``: a write behind the start of the file is swallowed (4.5, P 41662f5cc553; V 6.12).
+    ``cmdline_size``: stat shows how long /proc/cmdline is (V 6.12, not 6.1).
     ``drop_caches_mode``: 0200 since 5.5 (P 204cb79ad42f).
     """
 
@@ -90,6 +91,7 @@ class ProcAbi:
     compact_memory_checks: bool
     sysctl_writes_strict: bool
     drop_caches_mode: int
+    cmdline_size: bool
 
 
 ROWS = rows_from(
@@ -109,6 +111,7 @@ ROWS = rows_from(
         compact_memory_checks=False,
         sysctl_writes_strict=False,
         drop_caches_mode=0o644,
+        cmdline_size=False,
     ),
     {
         "4.4.110": {"vmstat": vm.ITEMS_4_4_110},
@@ -129,7 +132,7 @@ ROWS = rows_from(
         "5.15": {"vmstat": vm.ITEMS_5_15, "zoneinfo_cma": True, "pcp_high_from_watermark": True},
         "6.1": {"vmstat": vm.ITEMS_6_1, "meminfo": _MEMINFO_6_1, "zoneinfo_boost": True},
         "6.6": {"vmstat": vm.ITEMS_6_6, "compact_memory_checks": True},
-        "6.12": {"vmstat": vm.ITEMS_6_12, "zoneinfo_promo": True},
+        "6.12": {"vmstat": vm.ITEMS_6_12, "zoneinfo_promo": True, "cmdline_size": True},
         "6.18": {
             "vmstat": vm.ITEMS_6_18,
             "meminfo": _MEMINFO_6_18,

@@ -24,6 +24,7 @@ class FileSystemType:
 
     ``create``, ``mkdir``, ``unlink``, ``rmdir``, ``rename``: the errno each of these answers with.
     ``truncate_sets_size``: truncate(2) changes what stat shows (simple_setattr), content aside.
+    ``setattr``: the errno of chmod and chown, 0: they work. ``block_size``: st_blksize, 0: a page's.
     """
 
     name: str
@@ -34,6 +35,13 @@ class FileSystemType:
     rename: int = errno.EPERM
     symlink: int = errno.EPERM
     truncate_sets_size: bool = True
+    setattr: int = 0
+    block_size: int = 0
+
+    def may_set_attributes(self) -> None:
+        """Raises what chmod and chown answer, where they do not work."""
+        if self.setattr:
+            fail(self.setattr)
 
 
 class File:
@@ -98,7 +106,8 @@ class Inode:
         return stat.S_ISDIR(self.mode)
 
     def chmod(self, mode: int) -> None:
-        """Replace the permission bits."""
+        """Replace the permission bits. Raises OSError where the file system does not do that."""
+        self.fs.may_set_attributes()
         self.mode = stat.S_IFMT(self.mode) | stat.S_IMODE(mode)
 
     def truncate(self, length: int) -> None:

@@ -296,7 +296,7 @@ class Syscalls:
 
     def _stat(self, inode: Inode) -> Stat:
         assert stat.S_IFMT(inode.mode)
-        block_size = self._root.block_size
+        block_size = inode.fs.block_size or self._root.block_size
         return Stat(inode.mode, inode.size, inode.nlink, inode.uid, inode.gid, 0, block_size)
 
     def _child(self, directory: Directory, name: str) -> Inode | None:

@@ -123,6 +123,7 @@ def _open(inode: RegularFile, flags: int) -> File:
 
 def _chown(inode: Inode, uid: int, gid: int) -> None:
     """An id of all ones is left as it is."""
+    inode.fs.may_set_attributes()
     unchanged = 0xFFFFFFFF
     inode.uid = inode.uid if uid == unchanged else uid
     inode.gid = inode.gid if gid == unchanged else gid

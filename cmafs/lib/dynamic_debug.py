@@ -135,25 +135,24 @@ class DynamicDebug:
         self._log = log
         self._letters = log.abi.dyndbg_flags
 
-    def exec_queries(self, text: str, module: str | None = None) -> int:
-        """``ddebug_exec_queries()``: queries between ``;`` and newlines; how many call sites they met.
+    def exec_queries(self, text: str, module: str | None = None) -> None:
+        """``ddebug_exec_queries()``: queries between ``;`` and newlines.
 
         Every query is tried. Raises EINVAL if one was wrong, after its lines went to the log.
         """
-        found, failed = 0, False
+        failed = False
         for query in re.split("[;\n]", text):
             query = query.lstrip(_SPACES)
             if not query or query.startswith("#"):
                 continue
             try:
-                found += self._exec_query(query, module)
+                self._exec_query(query, module)
             except QueryError as error:
                 failed = True
                 for function, line in error.lines:
                     self._log.printk(self.prefix(function) + line, LOGLEVEL_ERR)
         if failed:
             raise OSError(errno.EINVAL, "bad dynamic debug query")
-        return found
 
     def describe_flags(self, flags: int) -> str:
         """The letters of a call site's flags, ``_`` for none: ``ddebug_describe_flags()``."""
@@ -195,7 +194,7 @@ class DynamicDebug:
         """What stands before a message of a function of lib/dynamic_debug.c."""
         return f"dynamic_debug:{function}: " if self._log.abi.dyndbg_names_function else "dyndbg: "
 
-    def _exec_query(self, text: str, module: str | None) -> int:
+    def _exec_query(self, text: str, module: str | None) -> None:
         try:
             words = tokenize(text)
         except QueryError as error:
@@ -208,7 +207,7 @@ class DynamicDebug:
             query = self._parse_query(words[:-1], module)
         except QueryError as error:
             raise QueryError(*error.lines, ("ddebug_exec_query", "query parse failed")) from None
-        return self._change(query, mask, flags)
+        self._change(query, mask, flags)
 
     def _parse_flags(self, text: str) -> tuple[int, int]:
         """``ddebug_parse_flags()``: (mask to keep, flags to add)."""
@@ -246,7 +245,8 @@ class DynamicDebug:
 
     def _parse_file(self, query: Query, value: str) -> None:
         name, colon, tail = value.partition(":") if self._log.abi.dyndbg_file_tail else (value, "", "")
-        query.set("filename", name)
+        query.set("filename", value)  # as it was written, for the message
+        query.filename = name
         if not colon:
             return
         if tail[:1].isalpha() or tail[:1] in ("*", "?"):
@@ -254,10 +254,7 @@ class DynamicDebug:
         else:
             query.set_lines(tail)
 
-    def _change(self, query: Query, mask: int, flags: int) -> int:
-        found = 0
+    def _change(self, query: Query, mask: int, flags: int) -> None:
         for site in self._log.debug_flags:
             if query.matches(site):
                 self._log.debug_flags[site] = self._log.debug_flags[site] & mask | flags
-                found += 1
-        return found

@@ -263,7 +263,7 @@ class FuseMount:
             st.st_mode |= stat.S_IWUSR
         st.st_nlink = inode.nlink
         st.st_size = inode.size
-        st.st_blksize = self._block_size
+        st.st_blksize = inode.fs.block_size or self._block_size
         st.st_uid, st.st_gid = (inode.uid, inode.gid) if self._as_root else (self._uid, self._gid)
         atime, mtime = self._times.get(inode, (self._boot_time, self._boot_time))
         st.st_atimespec.tv_sec, st.st_atimespec.tv_nsec = divmod(atime, 10**9)

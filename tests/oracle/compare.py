@@ -14,12 +14,12 @@ from dataclasses import replace
 import boot_support
 import replay
 from boot_compare import state_differences
-from oracle import tracing
+from oracle import queries, tracing
 
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
 from cmafs.init.main import KernelPanic
-from cmafs.replay.transcript import Transcript
+from cmafs.replay.transcript import Operation, Transcript
 
 #: The first seconds of a run: what is rate limited (ten lines in five seconds) is as on a clock that stands.
 RATELIMIT_SECONDS = 5
@@ -56,13 +56,19 @@ def log_differences(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[str]
             yield f"boot {'recorded' if line[0] == '-' else 'here'}: {line[1:]}"
 
 
+def comparable(op: Operation, outcome: Operation) -> Operation:
+    """Of an outcome what does not follow from the rest of that kernel."""
+    return queries.comparable(outcome) if op["path"] == queries.CONTROL else tracing.comparable(op, outcome)
+
+
 def operation_differences(transcript: Transcript, calls: Syscalls) -> list[str]:
     """Operations, and what they logged if they were done before a rate limit let lines through again."""
-    operations = [tracing.comparable(op, op) for op in transcript.operations]
-    transcript = replace(transcript, operations=operations)
+    operations = [comparable(op, op) for op in transcript.operations]
+    dmesg = [line for line in transcript.dmesg if not line.startswith("tracefs: ")]  # a call site of its own
+    transcript = replace(transcript, operations=operations, dmesg=dmesg)
     if transcript.header["seconds"] <= RATELIMIT_SECONDS:
-        return replay.replay(transcript, calls, comparable=tracing.comparable)
-    problems = replay.replay(replace(transcript, dmesg=[]), calls, comparable=tracing.comparable)
+        return replay.replay(transcript, calls, comparable=comparable)
+    problems = replay.replay(replace(transcript, dmesg=[]), calls, comparable=comparable)
     return [problem for problem in problems if not problem.startswith("log")]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from oracle import tracing
+from oracle import queries, tracing
 
 from cmafs.replay.transcript import Operation
 
@@ -134,6 +134,10 @@ def _trace(rng: random.Random, _area: str) -> list[Operation]:
     return tracing.operations(rng)
 
 
+def _queries(rng: random.Random, _area: str) -> list[Operation]:
+    return queries.operations(rng)
+
+
 #: How often, and what makes them.
 Kinds = tuple[tuple[int, Callable[[random.Random, str], list[Operation]]], ...]
 KINDS: Kinds = (
@@ -144,7 +148,7 @@ KINDS: Kinds = (
     (4, _directory),
 )
 #: Of a kernel that has the tracer.
-TRACED: Kinds = ((25, _write), (75, _trace))
+TRACED: Kinds = ((20, _write), (65, _trace), (15, _queries))
 
 
 def generate(rng: random.Random, count: int, kinds: Kinds = KINDS) -> list[Operation]:

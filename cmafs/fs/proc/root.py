@@ -22,7 +22,19 @@ from cmafs.lib.printk import encode
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-PROC = FileSystemType("proc", truncate_sets_size=False)
+PROC = FileSystemType("proc", truncate_sets_size=False, block_size=1024)
+#: Nobody may write to its directories, whoever it is (``proc_sys_permission()``, ``proc_sys_setattr()``).
+PROC_SYS = FileSystemType(
+    "proc",
+    mkdir=errno.EACCES,
+    unlink=errno.EACCES,
+    rmdir=errno.EACCES,
+    rename=errno.EACCES,
+    symlink=errno.EACCES,
+    truncate_sets_size=False,
+    setattr=errno.EPERM,
+    block_size=1024,
+)
 #: Where /boot lies on a board: here it cannot be written.
 BOOT = FileSystemType(
     "ext4",
@@ -33,6 +45,7 @@ BOOT = FileSystemType(
     rename=errno.EROFS,
     symlink=errno.EROFS,
     truncate_sets_size=False,
+    setattr=errno.EROFS,
 )
 
 #: ``wbits`` of zlib for the format of gzip, without a time.
@@ -65,7 +78,8 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     show_types = partial(pagetypeinfo, memory, abi, migratetypes, _section_pages(machine))
     _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, show_types)
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
-    _add_text(proc, "cmdline", 0o444, lambda: cmdline)
+    shown = SeqOperations(lambda: cmdline, missing=errno.EIO)
+    proc.file("cmdline", 0o444, shown, len(cmdline) if abi.cmdline_size else 0)
     _add_text(proc, "version", 0o444, lambda: banner)
     _add_config(root, proc, machine, encode("".join(f"{line}\n" for line in lines)))
     _add_sysctls(proc, machine)
@@ -96,7 +110,7 @@ def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: 
 def _add_sysctls(proc: Directory, machine: BootedMachine) -> None:
     """sys/vm: what can be told to the memory manager."""
     sysctls, strict = VmSysctls(machine), machine.abi.proc.sysctl_writes_strict
-    vm = proc.subdir("sys", 0o555).subdir("vm", 0o555)
+    vm = proc.subdir("sys", 0o555, PROC_SYS).subdir("vm", 0o555)
     vm.file("compact_memory", 0o200, Sysctl(sysctls.compact_memory, strict))
     show = sysctls.show_drop_caches
     vm.file("drop_caches", machine.abi.proc.drop_caches_mode, Sysctl(sysctls.drop_caches, strict, show))

@@ -33,11 +33,11 @@ def proc_dointvec(data: bytes) -> tuple[int, int]:
     negative, number = word.startswith("-"), parse_integer(word.removeprefix("-"))
     rest = text[len(word) - len(number.rest) :]
     no_number = not number.digits or len(word) - len(number.rest) == NUMBER_BYTES
-    if no_number or rest[:1] not in (b"", b" ", b"\t", b"\n", b"\0"):
+    if no_number or rest[:1] not in (b"", b" ", b"\t", b"\n"):
         fail(errno.EINVAL)
     if number.overflow or number.value > INT_MAX + negative:
         fail(errno.EINVAL)
-    consumed = len(data) if rest[:1] == b"\0" else len(data) - len(rest.lstrip(_BLANKS))
+    consumed = len(data) - len(rest.lstrip(_BLANKS))
     return -number.value if negative else number.value, consumed
 
 
@@ -87,9 +87,9 @@ class VmSysctls:
         return consumed
 
     def drop_caches(self, data: bytes) -> int:
-        """``drop_caches_sysctl_handler()``: 1 to 4. Raises EINVAL."""
-        value, consumed = proc_dointvec(data)
-        if not 1 <= value <= DROP_QUIET:
+        """``drop_caches_sysctl_handler()``: 1 to 4, without a byte once more what it was. Raises EINVAL."""
+        value, consumed = proc_dointvec(data) if data else (self._drop_caches, 0)
+        if data and not 1 <= value <= DROP_QUIET:
             fail(errno.EINVAL)
         self._drop_caches = value
         drop_caches(self._machine.memory, value)
