@@ -13,8 +13,8 @@ mutant meets only the tests that run its function, the quickest first, up to the
 collected once: each mutant gets a fork of that process, in which the changed function takes the place of the
 imported one. Only what importing a module runs (tables, defaults) needs a process of its own.
 
-A mutant that does not end in time is dead. Not asked are tests that judge the text of the program, or that
-run for a time and not a number of cases.
+A mutant that does not end in time is dead. Not asked are tests that judge the text of the program, that
+run for a time and not a number of cases, or that leave the interpreter no memory, which a recorder needs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from mutants_plugin import Limits, Loaded, Recorder, key_of, wind
 
 ROOMS = ("mm", "init", "arch", "of", "fs", "lib")
 LAYERS = ("t0", "t1", "t2", "t3")
-NOT_ASKED = ("t0_layering.py", "t3_fuzz.py")
+NOT_ASKED = ("t0_layering.py", "t3_fuzz.py", "t3_no_memory.py")
 #: What tells nothing about tests of other files.
 OF_ITSELF = r"tests/(t\d_|mutants|bench/)"
 NEEDED = 0.9

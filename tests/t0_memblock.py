@@ -185,3 +185,28 @@ def test_a_range_of_0_bytes_changes_nothing(name: str) -> None:
     getattr(memblock, name)(0x54000000, 0)
     assert spans(memblock.memory) == [(0x40000000, 0x80000000)]
     assert spans(memblock.reserved) == [(0x50000000, 0x60000000)]
+
+
+@pytest.mark.parametrize("bottom_up", [False, True])
+@pytest.mark.parametrize(
+    ("size", "align", "start", "end", "found"),
+    [
+        (0x10000, 0x1000, 0, 0x200000, 0x110000),  # all of the hole
+        (0x10001, 0x1000, 0, 0x200000, 0),
+        (0x10000, 0x10000, 0x110000, 0x120000, 0x110000),  # all of the search
+        (0x10000, 0x1000, 0x111000, 0x200000, 0),
+        (0x10000, 0x1000, 0, 0x11F000, 0),
+        (0x10000, 0x20000, 0, 0x200000, 0),  # aligned it would begin before the hole
+        (0xF000, 0x1000, 0x111000, 0x120000, 0x111000),
+    ],
+)
+def test_a_hole_that_is_just_large_enough(
+    bottom_up: bool, size: int, align: int, start: int, end: int, found: int
+) -> None:
+    """mm/memblock.c:__memblock_find_range_bottom_up(), __memblock_find_range_top_down()@v6.12"""
+    memblock = Memblock()
+    memblock.add(0x100000, 0x40000)
+    memblock.reserve(0x100000, 0x10000)
+    memblock.reserve(0x120000, 0x20000)
+    memblock.bottom_up = bottom_up
+    assert memblock.find_in_range_node(size, align, start, end) == found

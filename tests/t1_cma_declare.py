@@ -20,7 +20,7 @@ from cmafs.mm.cma_declare import (
     init_reserved_mem,
 )
 from cmafs.mm.early import EarlyMm
-from cmafs.mm.memblock import Memblock
+from cmafs.mm.memblock import NUMA_NO_NODE, Memblock
 
 M, G = 1 << 20, 1 << 30
 A = 0x40000000
@@ -191,12 +191,12 @@ def test_low_and_high_memory(kernel: str) -> None:
     assert place(16 * M, base=0x4F000000, fixed=True) == 0x4F000000
     assert place(16 * M, base=0x50000000, fixed=True) == 0x50000000
     machine = early((A, 512 * M), kernel=kernel, high=0x50000000, config=("HIGHMEM=y",))
-    with pytest.raises(CmaRefused, match="low-high-boundary"):
+    with pytest.raises(CmaRefused, match=r"low-high-boundary$"):
         cma_declare_contiguous_nid(machine, CmaRequest(16 * M, "z", base=0x4F800000, fixed=True))
     assert machine.log.lines()[-2] == (
         "cma: Region at 0x4f800000 defined on low/high memory boundary (0x50000000)"
     )
-    with pytest.raises(CmaRefused, match="no-room"):
+    with pytest.raises(CmaRefused, match=r"no-room$"):
         place(257 * M)
 
 
@@ -257,14 +257,23 @@ def test_several_ranges_above_4_gib_the_largest_first() -> None:
     machine = early(low, *HOLES[1:], kernel="7.2")
     assert len(cma_declare_contiguous_multi(machine, CmaRequest(450 * M, "z")).ranges) == 4
     machine = early(low, *HOLES[1:], kernel="7.2")
-    with pytest.raises(CmaRefused, match="no-room"):
+    with pytest.raises(CmaRefused, match=r"no-room$"):
         cma_declare_contiguous_multi(machine, CmaRequest(452 * M, "z"))
     assert machine.log.lines()[-1] == "cma: Failed to reserve 452 MiB"
     many = early(low, *((4 * G + i * 16 * M, 2 * M) for i in range(9)), kernel="7.2")
-    with pytest.raises(CmaRefused, match="no-room"):
+    with pytest.raises(CmaRefused, match=r"no-room$"):
         cma_declare_contiguous_multi(many, CmaRequest(66 * M, "z"))
     many = early((G, 2 * M), *((4 * G + i * 16 * M, 2 * M) for i in range(9)), kernel="7.2")
     assert len(cma_declare_contiguous_multi(many, CmaRequest(16 * M, "z")).ranges) == 8
     many = early((G, 2 * M), *((4 * G + i * 16 * M, 2 * M) for i in range(9)), kernel="7.2")
-    with pytest.raises(CmaRefused, match="no-room"):
+    with pytest.raises(CmaRefused, match=r"no-room$"):
         cma_declare_contiguous_multi(many, CmaRequest(18 * M, "z"))
+
+
+@pytest.mark.parametrize(("numa", "node"), [("NUMA=y", 0), ("NUMA=n", NUMA_NO_NODE)])
+@pytest.mark.parametrize(("size", "ranges"), [(256 * M, 1), (400 * M, 3)])
+def test_an_area_knows_its_node_where_there_are_nodes(numa: str, node: int, size: int, ranges: int) -> None:
+    machine = early((G, 64 * M), *HOLES[1:], kernel="7.2", config=(numa,))
+    cma = cma_declare_contiguous_multi(machine, CmaRequest(size, "z", nid=0))
+    assert (cma.nid, len(cma.ranges)) == (node, ranges)
+    assert cma_declare_contiguous_nid(machine, CmaRequest(2 * M, "y", nid=0)).nid == node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import permutations, product
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,29 @@ def test_run_list_is_a_list_of_blocks(steps: list[tuple[str, int, int]]) -> None
             assert (runs.find(pfn) is not None) == (pfn // 8 * 8 in model)
 
 
+@pytest.mark.parametrize("ends", list(product(["add", "add_tail"], repeat=4)))
+def test_blocks_in_any_order_at_either_end(ends: tuple[str, ...]) -> None:
+    """Four blocks of 8 side by side: listed, one of them cut out, found, and taken from the head."""
+    for order, cut in product(permutations(range(0, 32, 8)), range(0, 32, 8)):
+        runs = RunList(8)
+        model: list[int] = []
+        for end, pfn in zip(ends, order, strict=True):
+            getattr(runs, end)(pfn, pfn + 8)
+            model = [pfn, *model] if end == "add" else [*model, pfn]
+            assert list(runs) == model
+        runs.discard(cut, cut + 8)
+        model.remove(cut)
+        assert list(runs) == model
+        assert runs.find(cut) is runs.find(cut + 7) is runs.find(32) is None
+        left = [runs.find(pfn) for pfn in sorted(model)]
+        assert [run and run.start <= pfn < run.end for run, pfn in zip(left, sorted(model), strict=True)]
+        following = runs.first_from(cut)
+        assert following is None if cut == 24 else following is runs.find(cut + 8)
+        while model:
+            assert (runs.first(), runs.pop(), runs.nr_pages) == (model[0], model.pop(0), 8 * len(model))
+        assert (list(runs), len(runs)) == ([], 0)
+
+
 def test_runs_that_continue_each_other_are_one() -> None:
     """Blocks of 8 in list order: a run goes up or down, a single block either way."""
     runs = RunList(8)
@@ -121,6 +145,12 @@ def test_runs_that_continue_each_other_are_one() -> None:
     assert [run and run.start for run in map(runs.first_from, (0, 8, 9, 16, 63, 64, 96))] == [
         8, 8, 8, 32, 40, 80, None,
     ]  # fmt: skip
+    for pfn in (216, 208, 200):
+        runs.add(pfn, pfn + 8)
+    assert (list(runs)[:3], shape()[0]) == ([200, 208, 216], (200, 224, False))
+    runs.add(224, 232)
+    runs.add(192, 200)
+    assert shape()[:3] == [(192, 200, True), (224, 232, True), (200, 224, False)]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -114,6 +114,14 @@ def test_the_files_speak_of_every_node() -> None:
     assert re.findall(r"^        cma +(\d+)$", info, re.M).count("16384") == 1
 
 
+def test_each_node_s_zones_follow_its_title_and_no_other_s() -> None:
+    """mm/vmstat.c:walk_zones_in_node()@v6.12"""
+    text = read(two_nodes(), "/proc/pagetypeinfo")
+    zones = [("0", "DMA"), ("0", "Normal"), ("1", "Normal")]
+    assert re.findall(r"^Node +(\d), zone +(\w+), type +Movable ", text, re.M) == zones
+    assert re.findall(r"^Node (\d), zone +(\w+) +\d", text, re.M) == zones
+
+
 @pytest.mark.parametrize("base", ["0xbe000000", "0xbfc00000"])
 def test_an_area_across_nodes_is_not_activated(base: str) -> None:
     machine = two_nodes("cma=0", first=2 * G, pool=base)

@@ -123,6 +123,7 @@ def test_what_cannot_be_booted(options: dict[str, object], error: type[Exception
     [
         ({"memory": 1.5}, "memory: wanted is a text or a number, not 1.5"),
         ({"kernel": 6.12}, "kernel: wanted is a text, not 6.12"),
+        ({"cmdline": 5}, "cmdline: wanted is a text, not 5"),
         ({"config": ["CMA=y", 7]}, "config: wanted is a list of texts, not "),
         ({"seed": "7"}, "seed: wanted is a number, not '7'"),
         ({"strict_quirks": 1}, "strict_quirks: wanted is true or false, not 1"),

@@ -226,6 +226,25 @@ def test_zoneinfo_figures_of_a_real_kernel() -> None:
     assert f"              high_min: {low}\n              high_max: {managed // 8}\n" in text
 
 
+@pytest.mark.parametrize(
+    ("arch", "config", "mib", "threshold"),
+    [
+        ("arm64", "SMP=y", 1024, 8),
+        ("arm64", "SMP=n", 1024, 8),  # which has no other kernel
+        ("x86_64", "SMP=y", 1024, 8),
+        ("x86_64", "SMP=n", 1024, None),
+        ("x86_64", "SMP=y", 1100, 10),
+        ("x86_64", "SMP=y", 120, 2),
+    ],
+)
+def test_the_threshold_of_counters_is_smp_s(arch: str, config: str, mib: int, threshold: int | None) -> None:
+    """mm/vmstat.c:calculate_normal_threshold()@v6.12: by the bits of the zone's size in 128 MiB."""
+    machine = boot(tree_of(memory=f"<0 0x40000000 0 {mib << 20:#x}>"), "6.12", "", arch, (config,))
+    text = Syscalls(build_tree(machine)).read_file("/proc/zoneinfo").decode()
+    found = re.findall(r"^  vm stats threshold: (\d+)$", text, re.M)
+    assert found[:1] == ([] if threshold is None else [str(threshold)])
+
+
 @pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.2"])
 def test_pagetypeinfo(kernel: str) -> None:
     proc = Proc(kernel)

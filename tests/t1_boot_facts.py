@@ -1,0 +1,221 @@
+"""Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dts_support as dts
+import pytest
+from boot_support import arm_tree, boot, lines_with, tree_of
+
+from cmafs.abi import kernel_abi
+from cmafs.lib.boot_event import BootEvent
+from cmafs.lib.clock import ManualClock
+from cmafs.lib.cmdline import parse_early_params
+from cmafs.lib.kconfig import ConfigError, parse_config
+from cmafs.lib.panic import KernelPanic
+from cmafs.lib.printk import Printk
+from cmafs.mm.early import EarlyMm
+from cmafs.mm.memblock import Memblock
+from cmafs.of.base import DtError
+from cmafs.of.fdt import load
+
+M = 1 << 20
+
+
+def reserved(kernel: str, cmdline: str, arch: str) -> int:
+    """Bytes."""
+    regions = boot(tree_of(), kernel, f"cma=0 {cmdline}", arch).memblock.reserved
+    return sum(region.size for region in regions)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "more"),
+    [
+        ("5.4", "arm64", M),
+        ("5.10", "arm64", M + (M >> 5) * (24 + 88)),  # prb_desc, printk_info: one for 32 bytes of text
+        ("6.12", "arm64", M + (M >> 5) * (24 + 88)),
+        ("6.12", "x86_64", 0),  # taken before memory is dumped
+    ],
+)
+def test_what_a_larger_log_takes(kernel: str, arch: str, more: int) -> None:
+    """kernel/printk/printk.c:setup_log_buf()@v6.12, PRB_AVGBITS"""
+    assert reserved(kernel, "log_buf_len=1M", arch) - reserved(kernel, "", arch) == more
+    assert reserved(kernel, "log_buf_len=64K", arch) == reserved(kernel, "", arch)
+
+
+@pytest.mark.parametrize(
+    ("pools", "note"),
+    [
+        (
+            [("a", 0x50100000, 4 * M)],
+            ("/reserved-memory/a", "remap-hangs", "panic", "reg", "0x50100000-0x504fffff"),
+        ),
+        (
+            [("a", 0x50000000, 16 * M), ("b", 0x50800000, 16 * M)],
+            ("/reserved-memory/b", "remap-overlaps", "panic", "reg", "0x50800000-0x517fffff"),
+        ),
+    ],
+)
+def test_notes_of_areas_that_32_bit_arm_cannot_map_again(
+    pools: list[tuple[str, int, int]], note: tuple[str, str, str, str, str]
+) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12"""
+    body = "".join(
+        f'{name} {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} {size:#x}>; }};'
+        for name, base, size in pools
+    )
+    with pytest.raises(KernelPanic) as panic:
+        boot(arm_tree(body), "6.12", "cma=0", "arm")
+    assert panic.value.events[-1] == BootEvent(*note)
+
+
+SPLITS = ("VMSPLIT_3G", "VMSPLIT_3G_OPT", "VMSPLIT_2G", "VMSPLIT_1G")
+
+
+@pytest.mark.parametrize(
+    ("lines", "chosen"),
+    [
+        ((), "VMSPLIT_3G"),
+        (("VMSPLIT_2G=y", "VMSPLIT_1G=y"), "VMSPLIT_1G"),
+        (("VMSPLIT_1G=y", "VMSPLIT_2G=y"), "VMSPLIT_2G"),
+        (("VMSPLIT_1G=y", "VMSPLIT_2G=y", "VMSPLIT_2G=n"), "VMSPLIT_1G"),
+        (("VMSPLIT_3G=n",), "VMSPLIT_3G_OPT"),
+        (("VMSPLIT_3G=n", "VMSPLIT_3G_OPT=n"), "VMSPLIT_2G"),
+        (("VMSPLIT_3G=n", "VMSPLIT_1G=y"), "VMSPLIT_1G"),
+        (("ARM_LPAE=y", "VMSPLIT_3G_OPT=y"), "VMSPLIT_3G"),  # depends on !ARM_LPAE: arch/arm/Kconfig@v6.12
+        (("ARM_LPAE=y", "VMSPLIT_3G_OPT=y", "VMSPLIT_2G=y"), "VMSPLIT_2G"),
+        (("ARM_LPAE=y", "VMSPLIT_3G=n"), "VMSPLIT_2G"),
+    ],
+)
+def test_of_a_choice_one_member_is_on(lines: tuple[str, ...], chosen: str) -> None:
+    config = parse_config(("tiny", *lines), "arm", kernel_abi("6.12"))
+    assert [name for name in SPLITS if config.on(name)] == [chosen]
+
+
+@pytest.mark.parametrize(("text", "value"), [("2", 2), ("12", 12), ("0xc", 12), ("08", 8), ('"9"', 9)])
+def test_numbers_within_their_range(text: str, value: int) -> None:
+    config = parse_config((f"CMA_ALIGNMENT={text}",), "arm64", kernel_abi("6.12"))
+    assert config.number("CMA_ALIGNMENT") == value
+
+
+@pytest.mark.parametrize("text", ["1", "13", str((1 << 64) + 4), "-4", "4k", "0x", ""])
+def test_numbers_out_of_their_range(text: str) -> None:
+    with pytest.raises(ConfigError, match="CONFIG_CMA_ALIGNMENT is"):
+        parse_config((f"CMA_ALIGNMENT={text}",), "arm64", kernel_abi("6.12"))
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "last", "shown"),
+    [
+        ("arm", (), 0xFFFFFFFF, "0x40000000"),
+        ("arm", ("ARM_LPAE=y",), (1 << 64) - 1, "0x0000000140000000"),
+        ("arm64", (), (1 << 64) - 1, "0x0000000140000000"),
+    ],
+)
+def test_how_far_physical_addresses_go(arch: str, config: tuple[str, ...], last: int, shown: str) -> None:
+    """include/linux/types.h:phys_addr_t@v6.12; what %pa prints of one."""
+    abi = kernel_abi("6.12")
+    early = EarlyMm(
+        abi=abi,
+        config=parse_config(("tiny", *config), arch, abi),
+        params=parse_early_params("", False, False),
+        log=Printk(ManualClock()),
+        memblock=Memblock(),
+    )
+    assert (early.phys_mask, early.pa(0x140000000)) == (last, shown)
+
+
+def test_what_an_overlay_does_not_find_is_not_blamed_on_plugin(tmp_path: Path) -> None:
+    file = dts.write(tmp_path, "o.dts", "/dts-v1/;\n/plugin/;\n/ { };\n/delete-node/ &nope;\n")
+    with pytest.raises(DtError) as refused:
+        load(file)
+    assert str(refused.value) == f"{file}:4:15: Label or path nope not found"
+
+
+def zones(root: str, *config: str) -> list[str]:
+    machine = boot(
+        arm_tree(memory="0x40000000 0x50000000", root=root), "6.12", "cma=0", "arm", (*config, "HIGHMEM=y")
+    )
+    lines = machine.log.lines()
+    first = lines.index("Zone ranges:") + 1
+    return lines[first : lines.index("Movable zone start for each node")]
+
+
+def zone(name: str, start: int, end: int) -> str:
+    where = f"[mem {start:#018x}-{end - 1:#018x}]" if start < end else "empty"
+    return f"  {name:8} {where}"
+
+
+@pytest.mark.parametrize(
+    ("root", "dma_end"),
+    [("arm,realview-eb", 0x50000000), ("brcm,bcm2711", 0x70000000), ("arm,vexpress", 0x70000000)],
+)
+def test_zones_of_32_bit_arm(root: str, dma_end: int) -> None:
+    """arch/arm/mm/init.c:zone_sizes_init(), setup_dma_zone()@v6.12: 256 MiB, 1 GiB, all of low memory."""
+    low, end = 0x70000000, 0x90000000
+    high = zone("HighMem", low, end)
+    assert zones(root, "ZONE_DMA=n") == [zone("Normal", 0x40000000, low), high]
+    assert zones(root, "ZONE_DMA=y") == [zone("DMA", 0x40000000, dma_end), zone("Normal", dma_end, low), high]
+
+
+@pytest.mark.parametrize(
+    ("beyond", "config", "there"),
+    [
+        ("", "ARM_LPAE=y", False),
+        ("1 0 0 0x1000", "ARM_LPAE=y", True),
+        ("1 0 0 0x40000000", "ARM_LPAE=y", True),
+        ("1 0 0 0x40000000", "ARM_LPAE=n", False),
+    ],
+)
+def test_32_bit_arm_bounces_only_what_lies_beyond_4_gib(beyond: str, config: str, there: bool) -> None:
+    """arch/arm/mm/init.c:mem_init()@v6.12: swiotlb_init(max_pfn > arm_dma_pfn_limit, ...)"""
+    machine = boot(
+        tree_of(memory=f"<0 0x40000000 0 0xc0000000 {beyond}>"), "6.12", "cma=0", "arm", (config, "HIGHMEM=y")
+    )
+    assert (len(lines_with(machine, "software IO TLB: mapped")) == 1) == there
+
+
+def test_the_kernel_stands_in_one_bank_of_iomem() -> None:
+    """arch/x86/kernel/setup.c:setup_arch()@v6.12: its parts are children of the memory that holds them."""
+    banks = "<0 0 0 0x9f000 0 0x100000 0 0x7ff00000 1 0 0 0x40000000>"
+    tree = tree_of(memory=banks, head="/memreserve/ 0x1000000 0xc00000;")
+    resources = boot(tree, "6.12", "cma=0", "x86_64").iomem
+    assert [(ram.start, ram.end, ram.name) for ram in resources][-2:] == [
+        (0x100000, 0x7FFFFFFF, "System RAM"),
+        (0x100000000, 0x13FFFFFFF, "System RAM"),
+    ]
+    kernel = ["Kernel code", "Kernel rodata", "Kernel data", "Kernel bss"]
+    assert [child.name for ram in resources for child in ram.children] == kernel
+    assert [child.name for child in resources[-2].children] == kernel
+
+
+def test_reservations_reach_from_end_to_end_of_a_bank_of_iomem() -> None:
+    """arch/arm64/kernel/setup.c:reserve_memblock_reserved_regions()@v6.12"""
+    pools = "".join(
+        f"p{i} {{ reg = <0 {base:#x} 0 {size:#x}>; }};"
+        for i, (base, size) in enumerate([(0x7FFFF000, 0x1000), (0x90000000, 0x1000), (0x9FFFE000, 0x2000)])
+    )
+    tree = tree_of(pools, "<0 0x40000000 0 0x40000000 0 0x90000000 0 0x10000000 0 0xb0000000 0 0x4000000>")
+    low, middle, _ = boot(tree, "6.12", "cma=16M@0xb1000000").iomem
+    taken = [[(child.start, child.end) for child in ram.children] for ram in (low, middle)]
+    assert taken[0][-1] == (0x7FFFF000, 0x7FFFFFFF)
+    assert taken[1] == [(0x90000000, 0x90000FFF), (0x9FFFE000, 0x9FFFFFFF)]
+    assert [child.name for child in low.children][:2] == ["Kernel code", "Kernel data"]
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_every_reserved_region_takes_its_entry(kernel: str) -> None:
+    """drivers/of/of_reserved_mem.c:alloc_reserved_mem_array()@v6.12: of as many as there are, whether
+    the tree or the kernel has placed them.
+    """
+
+    def taken(*bodies: str) -> int:
+        nodes = "".join(f"p{i} {{ {body} }};" for i, body in enumerate(bodies))
+        return sum(region.size for region in boot(tree_of(nodes), kernel, "cma=0").memblock.reserved)
+
+    placed = [f"reg = <0 {base:#x} 0 0x1000000>;" for base in (0x50000000, 0x60000000, 0x70000000)]
+    anywhere = "size = <0 0x1000000>;"
+    assert taken(anywhere) == taken(placed[0])
+    assert taken(anywhere, placed[1], anywhere) == taken(*placed)
+    assert taken(anywhere, anywhere, anywhere) == taken(*placed)
