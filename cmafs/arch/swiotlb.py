@@ -79,6 +79,7 @@ def _adjust_nareas(boot: EarlyBoot, cpus: int, slabs: int) -> int:
 
 def _allocate(boot: EarlyBoot, wanted: int, low: int) -> None:
     slabs, size = wanted, boot.page_size
+    low = min(low, boot.memblock.current_limit)  # memblock_alloc_internal(): low memory on 32-bit ARM
     while not (start := boot.memblock.phys_alloc_range(slabs << _IO_TLB_SHIFT, size, 0, low)):
         text = f"swiotlb_memblock_alloc: Failed to allocate {slabs << _IO_TLB_SHIFT} bytes tlb structure"
         boot.log.printk(f"software IO TLB: {text}", LOGLEVEL_WARNING)
