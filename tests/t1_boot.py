@@ -113,6 +113,8 @@ HOLED_PC = pc((0x100000, 0x77700000), (0x7B800000, 0x447E0000))
         (EVEN_PC, "7.2", "cma=2G", G),
         (HOLED_PC, "7.2", "cma=16M", 0xBEC00000),
         (pc((0x100000, 0xBFEE0000)), "7.2", "cma=16M", 0xBEE00000),
+        # a hole of 4 TiB costs no steps; above it nowhere 2 MiB are free in one piece
+        (pc((0x100000, 0x3FF00000), (1 << 42, 0x180000)), "7.2", "cma=16M@0-1G", 0x3F000000),
     ],
 )
 def test_page_tables_of_the_linear_map(tree: str, kernel: str, cmdline: str, base: int) -> None:

@@ -37,7 +37,7 @@ def init_mem_mapping(boot: EarlyBoot, image: int) -> None:
 
 
 def _memory_map_top_down(boot: EarlyBoot, tables: _Tables) -> None:
-    """``memory_map_top_down()``: in steps that grow with what is mapped."""
+    """``memory_map_top_down()``: in steps that grow with what is mapped; those in a hole map nothing."""
     memblock = boot.memblock
     end = round_down(memblock.end_of_dram(), _PAGE_SIZE)
     found = memblock.find_in_range_node(_PMD_SIZE, _PMD_SIZE, _ISA_END_ADDRESS, end)
@@ -48,7 +48,7 @@ def _memory_map_top_down(boot: EarlyBoot, tables: _Tables) -> None:
         start = max(round_down(last - 1, step), _ISA_END_ADDRESS)
         tables.lowest = last
         mapped += tables.map_memory(start, last)
-        last = start
+        last = min(start, max(round_up(tables.memory_ends_below(start), step), _ISA_END_ADDRESS))
         if mapped >= step:
             step <<= _STEP_SHIFT
     tables.lowest = last
@@ -67,6 +67,11 @@ class _Tables:
         self._exist: set[tuple[int, int]] = set()
         self.left = boot.data.page_tables * (2 if boot.config.on("RANDOMIZE_BASE") else 1)
         self.lowest = self.highest = 0
+
+    def memory_ends_below(self, address: int) -> int:
+        """The end of what memory there is below an address, 0 if there is none."""
+        index = bisect_left(self._memory, (address, 0))
+        return min(self._memory[index - 1][1], address) if index else 0
 
     def map_memory(self, start: int, end: int) -> int:
         """``init_range_memory_mapping()``: maps the memory of a range; how much of it there is."""
