@@ -336,7 +336,7 @@ def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
     """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""
     places = [tmp_path / f"m{index}" for index in range(MACHINES)]
     for place in places:
-        place.mkdir()
+        place.mkdir(exist_ok=True)  # a soak comes again
     try:
         _all([["mount", "--cmdline", "cma=16M", str(place)] for place in places])
         pids = [server_of(place) for place in places]

@@ -299,9 +299,9 @@ def mend_parent(trial: Trial) -> Iterator[str]:
 @_of_node
 def move_up(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The node as a child of /reserved-memory, which is made where there is none."""
-    if node.parent is None:
-        return
     parent, made = reserved_memory(trial.tree), ""
+    if node.parent is None or node is parent:
+        return
     if parent is None:
         parent = DeviceNode(RESERVED_MEMORY, {})
         trial.tree.root.append(parent)
