@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.lib.sort import heap_sort_bottom_up, heap_sort_classic
+from cmafs.abi.boot import SORT_HEAP_BOTTOM_UP, SORT_HEAP_CLASSIC, SORT_NONE, SORT_STABLE
+from cmafs.lib.sort import heap_sort_bottom_up, heap_sort_classic, overlaps, rmem_sort
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, MEMBLOCK_ALLOC_ANYWHERE, Memblock
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
@@ -115,6 +117,43 @@ def test_equal_keys_come_out_as_recorded(count: int, order: list[int]) -> None:
     items = list(range(1, count + 1))
     heap_sort_bottom_up(items, lambda _: (0, 0))
     assert items == order
+
+
+@dataclass
+class Region:
+    base: int
+    size: int
+
+
+@pytest.mark.parametrize("how", [SORT_HEAP_BOTTOM_UP, SORT_HEAP_CLASSIC, SORT_STABLE, SORT_NONE])
+@pytest.mark.parametrize("by_size", [False, True])
+def test_regions_are_sorted_by_base_and_by_size_unless_the_kernel_is_too_old(how: str, by_size: bool) -> None:
+    """__rmem_cmp(): equal bases by size, but not in older kernels; every algorithm sorts."""
+    items = [Region(base, size) for base, size in ((5, 1), (2, 9), (2, 3), (7, 1), (1, 4))]
+    rmem_sort(items, how, by_size)
+    assert [item.base for item in items] == [1, 2, 2, 5, 7]
+    if by_size or how in (SORT_STABLE, SORT_NONE):
+        assert [item.size for item in items] == ([4, 3, 9, 1, 1] if by_size else [4, 9, 3, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("spans", "at_zero", "older"),
+    [
+        ([(0, 4), (4, 4), (8, 1)], [], []),  # they touch
+        ([(0, 5), (4, 4), (7, 1)], [(0, 4), (4, 7)], [(4, 7)]),
+        ([(0, 0), (0, 4), (3, 1)], [(0, 3)], []),
+        ([(0, 1), (0, 4)], [(0, 0)], []),
+        ([(1, 9), (2, 1), (4, 1)], [(1, 2)], [(1, 2)]),  # only neighbours are compared
+        ([(3, 2)], [], []),
+    ],
+)
+def test_neighbours_that_overlap(
+    spans: list[tuple[int, int]], at_zero: list[tuple[int, int]], older: list[tuple[int, int]]
+) -> None:
+    """__rmem_check_for_overlap(): until 5.10, 5.4.76 and 4.19.156 not where a base is 0."""
+    items = [Region(*span) for span in spans]
+    assert [(this.base, other.base) for this, other in overlaps(items)] == at_zero
+    assert [(this.base, other.base) for this, other in overlaps(items, at_zero=False)] == older
 
 
 @pytest.mark.parametrize(
