@@ -78,8 +78,20 @@ TREES = {
 /sys/kernel     drwx------ debug                   drwxr-xr-x mm
 /sys/kernel/mm                     drwxr-xr-x contiguous
 /sys/kernel/mm/contiguous          -r--r--r-- allocators        -rw-r--r-- map        drwxr-xr-x regions
+/sys/kernel/mm/contiguous/regions  drwxr-xr-x 000000007f800000  lrwxrwxrwx r
+/sys/kernel/mm/contiguous/regions/r -r--r--r-- free name size start users -rw-r--r-- alloc
+""",
+    "7.2": """
+/sys/kernel/mm/cma/reserved        -r--r--r-- alloc_pages_fail alloc_pages_success available_pages
+                                   -r--r--r-- release_pages_success total_pages
+/sys/kernel/debug/cma/reserved     --w------- alloc free         lrwxrwxrwx base_pfn bitmap
+                                   -r--r--r-- count maxchunk order_per_bit used       drwxr-xr-x ranges
+/sys/kernel/debug/cma/reserved/ranges   drwxr-xr-x 0
+/sys/kernel/debug/cma/reserved/ranges/0 -r--r--r-- base_pfn bitmap
+/sys/kernel/tracing/instances
 """,
 }
+CMDLINES = {"2010": "cma=r=8M"}
 
 
 def expected(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:
@@ -101,7 +113,7 @@ def expected(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:
 
 @pytest.mark.parametrize("kernel", TREES)
 def test_names_and_modes(kernel: str) -> None:
-    machine = Machine.boot(kernel=kernel, cmdline=None if kernel == "2010" else "cma=16M")
+    machine = Machine.boot(kernel=kernel, cmdline=CMDLINES.get(kernel, "cma=16M"))
     for directory, modes in expected(TREES[kernel]):
         found: dict[str, set[str]] = {}
         for name in machine.listdir(directory):
