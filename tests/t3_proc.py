@@ -345,6 +345,46 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
 
 
+TWO_ZONES = "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x0 0x80000000>"  # DMA32 and Normal of x86_64
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.12"])
+def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
+    proc = Proc(kernel, "x86_64", TWO_ZONES)
+    kinds = {"a": "anon", "b": "anon", "f": "file", "g": "file", "t": "tmpfs", "u": "tmpfs", "s": "slab"}
+    for name, kind in kinds.items():
+        proc.control(f"spawn {name} {kind} 400M")
+    for locked in "bgu":
+        proc.control(f"mlock {locked}")
+    proc.control("grow a 500M\ngrow g 300M")
+    border, total = 0x100000, len(kinds) * 102400 + 204800
+    below = {name: 0 for name in kinds}
+    for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
+        name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
+        for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):
+            below[name] += max(0, min(last + 1, border) - first)
+    assert 0 < sum(below.values()) < total
+    states = {
+        "inactive_anon": below["a"] + below["t"],
+        "inactive_file": below["f"],
+        "unevictable": below["b"] + below["g"] + below["u"],
+        "active_anon": 0,
+    }
+    if kernel == "4.4":
+        states |= {
+            "anon_pages": below["a"] + below["b"],
+            "file_pages": below["f"] + below["g"] + below["t"] + below["u"],
+            "shmem": below["t"] + below["u"],
+            "slab_reclaimable": below["s"],
+        }
+    prefix = "nr_" if kernel == "4.4" else "nr_zone_"
+    dma32, normal = re.split(r"\nNode 0, zone +Normal\n", proc.read("zoneinfo"))
+    for state, pages in states.items():
+        assert re.findall(rf" {prefix}{state} +(\d+)", dma32)[-1:] == [str(pages)], state
+        rest = proc.vmstat()[prefix + state] - pages
+        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[:1] == [str(rest)], state
+
+
 def test_thresholds_of_dirty_pages_follow_free_memory() -> None:
     """vm_dirty_ratio 20 and dirty_background_ratio 10, of free memory and file cache."""
     proc = Proc("6.12")
