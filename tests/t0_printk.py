@@ -116,6 +116,7 @@ def test_pointers_follow_from_the_seed() -> None:
     first, same, other = make(seed=1), make(seed=1), make(seed=2)
     assert first.hash_ptr(0x1234) == same.hash_ptr(0x1234) != other.hash_ptr(0x1234)
     assert first.hash_ptr(0x1234).startswith("00000000")
+    assert make(seed=(1 << 128) + 1).hash_ptr(0x1234) == first.hash_ptr(0x1234)  # siphash_key_t: 128 bits
     assert len(first.hash_ptr(0x1234)) == 16
     assert first.hash_ptr(0) == "0" * 16
     assert make("4.19").hash_ptr(0) == "          (null)"  # as wide as a pointer
@@ -147,9 +148,7 @@ def test_pointers_before_there_is_a_key(kernel: str, bits: int, shown: str) -> N
     assert log.hash_ptr(0x1234) == hashed
 
 
-@pytest.mark.parametrize(
-    ("kernel", "most"), [("4.4", 992), ("5.10", 1024), ("5.15", 1021), ("6.12", 1021)]
-)
+@pytest.mark.parametrize(("kernel", "most"), [("4.4", 992), ("5.10", 1024), ("5.15", 1021), ("6.12", 1021)])
 def test_a_record_of_pieces_is_as_long_as_its_buffer(kernel: str, most: int) -> None:
     """Since 5.11 a piece is measured with its level and its NUL: printk.c:vprintk_store()."""
     for length, records in ((most, ["a" * 500 + "b" * (most - 500)]), (most + 1, None)):

@@ -372,6 +372,14 @@ def test_options_of_other_kernels() -> None:
     assert not parse_config(["CMA_DEBUG=n"], "arm64", abi).dropped
     config = parse_config(["CMA_DEBUG=y"], "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.dropped) == (False, ("CMA_DEBUG",))
+    unmet = ["DMA_CMA=y", "CMA_SYSFS=y", "CMA_AREAS=5", "CMA_DEBUGFS=y", "CMA=n", "CMA_ALIGNMENT=4"]
+    assert parse_config(unmet, "arm64", abi).dropped == (
+        "CMA_ALIGNMENT",
+        "CMA_AREAS",
+        "CMA_DEBUGFS",
+        "CMA_SYSFS",
+        "DMA_CMA",
+    )
     lines = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
     config = parse_config(map(FileLine, lines), "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.number("CMA_AREAS"), config.unmodelled) == (False, 3, ("OLD",))

@@ -358,7 +358,7 @@ def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
         proc.control(f"mlock {locked}")
     proc.control("grow a 500M\ngrow g 300M")
     border, total = 0x100000, len(kinds) * 102400 + 204800
-    below = {name: 0 for name in kinds}
+    below = dict.fromkeys(kinds, 0)
     for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
         name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
         for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):

@@ -122,3 +122,53 @@ def test_names_and_modes(kernel: str) -> None:
         assert found == modes, directory
     if kernel != "2010":
         assert machine.listdir("/sys/kernel/debug/tracing") == machine.listdir("/sys/kernel/tracing")
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        ("/proc/vmstat", 0, 0),
+        ("/proc/cmdline", len("cma=16M\n"), len("cma=16M\n")),
+        ("/proc/sys/vm/drop_caches", 0, 0),  # proc_sys_setattr() copies no size
+        ("/sys/kernel/mm/cma/reserved/alloc_pages_fail", 4096, 4096),
+        ("/sys/firmware/devicetree/base/name", 1, 1),
+        ("/sys/kernel/debug/cma/reserved/used", 0, 77),  # simple_setattr()
+        ("/sys/kernel/tracing/events/enable", 0, 77),
+        ("/sys/kernel/debug/dynamic_debug/control", 0, 77),
+    ],
+)
+def test_the_size_that_truncate_leaves(path: str, before: int, after: int) -> None:
+    machine = Machine.boot(cmdline="cma=16M")
+    assert machine.stat(path).st_size == before
+    machine.truncate(path, 77)
+    assert machine.stat(path).st_size == after
+
+
+def test_links_of_directories() -> None:
+    """A name, its own dot, and the two dots of each directory in it; files count for nothing."""
+    machine = Machine.boot(cmdline="cma=16M")
+
+    def links(path: str) -> int:
+        subdirectories = [
+            n for n in machine.listdir(path) if stat.S_ISDIR(machine.lstat(f"{path}/{n}").st_mode)
+        ]
+        assert machine.stat(path).st_nlink == 2 + len(subdirectories)
+        return machine.stat(path).st_nlink
+
+    for path in (
+        "/",
+        "/sys",
+        "/sys/kernel/mm",
+        "/sys/kernel/debug",
+        "/sys/kernel/debug/cma",
+        "/proc",
+        "/dev",
+    ):
+        links(path)
+    instances = "/sys/kernel/tracing/instances"
+    for name in "ab":
+        machine.mkdir(f"{instances}/{name}")
+    assert links(instances) == 4
+    machine.rmdir(f"{instances}/a")
+    assert links(instances) == 3
+    assert machine.stat("/sys/kernel/tracing/trace").st_nlink == 1
