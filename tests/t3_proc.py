@@ -92,6 +92,62 @@ def test_meminfo_highmem() -> None:
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
 
 
+#: ``fs/proc/meminfo.c:meminfo_proc_show()@v6.12``: a line and the counters that it adds up.
+MEMINFO = {
+    "MemFree": ["nr_free_pages"],
+    "Cached": ["nr_file_pages"],
+    "Active": ["nr_active_anon", "nr_active_file"],
+    "Inactive": ["nr_inactive_anon", "nr_inactive_file"],
+    "Active(anon)": ["nr_active_anon"],
+    "Inactive(anon)": ["nr_inactive_anon"],
+    "Active(file)": ["nr_active_file"],
+    "Inactive(file)": ["nr_inactive_file"],
+    "Unevictable": ["nr_unevictable"],
+    "Mlocked": ["nr_mlock"],
+    "Dirty": ["nr_dirty"],
+    "Writeback": ["nr_writeback"],
+    "AnonPages": ["nr_anon_pages"],
+    "Mapped": ["nr_mapped"],
+    "Shmem": ["nr_shmem"],
+    "KReclaimable": ["nr_slab_reclaimable", "nr_kernel_misc_reclaimable"],
+    "Slab": ["nr_slab_reclaimable", "nr_slab_unreclaimable"],
+    "SReclaimable": ["nr_slab_reclaimable"],
+    "SUnreclaim": ["nr_slab_unreclaimable"],
+    "PageTables": ["nr_page_table_pages"],
+    "CmaFree": ["nr_free_cma"],
+    "Committed_AS": ["nr_anon_pages", "nr_shmem"],
+}
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "6.12", "7.2"])
+def test_each_line_of_meminfo_and_its_counters(kernel: str) -> None:
+    proc = Proc(kernel)
+    empty = proc.meminfo()
+    work = "anon 3M,file 7M,tmpfs 11M,slab 13M,kernel 17M,anon 19M,file 23M,tmpfs 29M".split(",")
+    proc.control("\n".join(f"spawn t{i} {words}" for i, words in enumerate(work)))
+    proc.control("mlock t5\nmlock t6\nmlock t7\ndirty t1 100\n")
+    lines, counts = proc.meminfo(), proc.vmstat()
+    for line in MEMINFO.keys() & lines.keys():
+        assert lines[line] == 4 * sum(counts.get(name, 0) for name in MEMINFO[line]), line
+    expected = {"AnonPages": 22, "Shmem": 40, "Slab": 13, "Mlocked": 71, "Unevictable": 71, "Committed_AS": 62}
+    grown = {name: lines[name] - empty[name] for name in lines if lines[name] != empty[name]}
+    assert {name: grown[name] for name in expected} == {name: mib << 10 for name, mib in expected.items()}
+    assert (lines["Dirty"], lines["CmaTotal"]) == (400, 16384)
+    managed = sum(map(int, re.findall(r"managed +(\d+)", proc.read("zoneinfo"))))
+    assert (lines["MemTotal"], lines["CommitLimit"]) == (managed * 4, managed // 2 * 4)
+    others = grown.keys() - MEMINFO.keys() - {"MemAvailable"}
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("config", "kib"), [((), 2048), (("ARM64_16K_PAGES=y",), 32768), (("ARM64_64K_PAGES=y",), 524288)]
+)
+def test_meminfo_of_large_pages(config: tuple[str, ...], kib: int) -> None:
+    figures = Proc("6.12", memory="<0x0 0x40000000 0x1 0x0>", config=("HUGETLB_PAGE=y", *config)).meminfo()
+    assert (figures["Hugepagesize"], figures["HugePages_Total"]) == (kib, 0)
+    assert 4 << 20 > figures["MemTotal"] > figures["MemFree"] > 3900 << 10
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition(":") for line in text.splitlines())]
 

@@ -214,7 +214,7 @@ def test_what_is_refused_changes_nothing(sim: Sim, line: str, code: int, reason:
 def test_a_machine_without_areas_says_so() -> None:
     machine = boot(tree_of(), "6.12", "cma=0")
     calls = Syscalls(build_tree(machine))
-    with pytest.raises(OSError, match="no area 'reserved', there are: none$"):
+    with pytest.raises(OSError, match=r"no area 'reserved', there are: none$"):
         calls.write_file("/sim/control", b"unfail reserved")
 
 

@@ -214,9 +214,9 @@ def test_foreign_files_are_refused(saved: bytes, tmp_path: Path) -> None:
         assert refused(saved.replace(b" 1\n", version, 1), tmp_path) == (
             "a snapshot of another version of the format; this cmafs reads version 1"
         )
-    with pytest.raises(api.BadSnapshot, match="none: No such file or directory$"):
+    with pytest.raises(api.BadSnapshot, match=r"none: No such file or directory$"):
         api.Machine.load(tmp_path / "none")
-    with pytest.raises(api.BadSnapshot, match="Is a directory$"):
+    with pytest.raises(api.BadSnapshot, match=r"Is a directory$"):
         api.Machine.load(tmp_path)
 
 
