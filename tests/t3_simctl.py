@@ -254,6 +254,18 @@ def test_verify_tells_what_is_wrong(sim: Sim) -> None:
     assert "nr_free_pages is" in sim.read("verify")
 
 
+def test_verify_remembers_the_counters_of_its_last_reader(sim: Sim) -> None:
+    sim.control("spawn a anon 1M")
+    assert sim.read("verify") == "ok\n"
+    events = sim.machine.memory.vmstat.events
+    events["pgfree"] += 5
+    assert sim.read("verify") == "ok\n"
+    now = events["pgfree"]
+    events["pgfree"] -= 1
+    assert sim.read("verify") == f"event pgfree went from {now} to {now - 1}\n"
+    assert sim.read("verify") == "ok\n"
+
+
 def test_verify_after_a_bug_of_ours(sim: Sim) -> None:
     sim.machine.simlog.report("Traceback (most recent call last):\n  somewhere\nKeyError: 1\n")
     assert sim.read("verify") == "internal error: see sim/log\n"

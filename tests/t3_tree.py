@@ -5,6 +5,7 @@ Modes and names are those of the ``files`` and ``trace`` transcripts, and of the
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -142,6 +143,15 @@ def test_the_size_that_truncate_leaves(path: str, before: int, after: int) -> No
     assert machine.stat(path).st_size == before
     machine.truncate(path, 77)
     assert machine.stat(path).st_size == after
+
+
+@pytest.mark.parametrize("path", ["/sys/kernel/debug/cma/reserved/alloc", "/sys/kernel/tracing/trace"])
+def test_an_open_that_truncates_sets_the_size_to_0(path: str) -> None:
+    machine = Machine.boot(cmdline="cma=16M")
+    machine.truncate(path, 77)
+    for flags, size in ((os.O_RDONLY, 77), (os.O_WRONLY, 77), (os.O_WRONLY | os.O_TRUNC, 0)):
+        machine.syscalls.close(machine.syscalls.open(path, flags))
+        assert machine.stat(path).st_size == size
 
 
 def test_links_of_directories() -> None:
