@@ -1,4 +1,7 @@
-"""sim/ without a mount: the verbs, what they refuse, and what sim/ shows of them."""
+"""sim/ without a mount: the verbs, what they refuse, and what sim/ shows of them.
+
+Modules: cmafs.fs.sim.control, cmafs.fs.sim.root.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Snapshots: a machine, what was done to it, and the same machine again, to the byte."""
+"""Snapshots: a machine, what was done to it, and the same machine again, to the byte.
+
+Modules: cmafs.fs.sim.snapshot, cmafs.fs.open.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cma2010_support import cma_request
 
 from cmafs import api

@@ -1,4 +1,7 @@
-"""The tracer's files without a mount: the ``trace`` transcripts, and answers that a running 6.18 gave."""
+"""The tracer's files without a mount: the ``trace`` transcripts, and answers that a running 6.18 gave.
+
+Modules: cmafs.fs.tracefs.events.
+"""
 
 from __future__ import annotations
 
@@ -310,7 +313,9 @@ def test_the_longest_filter(traced: Traced) -> None:
 
 
 def test_a_ring_takes_what_is_free_beside_the_others(traced: Traced) -> None:
-    tracer = Tracer(kernel_abi("6.12").trace, "arm64", 4096, traced.machine.log, traced.machine.current, print)
+    tracer = Tracer(
+        kernel_abi("6.12").trace, "arm64", 4096, traced.machine.log, traced.machine.current, print
+    )
     memory = traced.machine.memory
     free = sum(zone.nr_free for zone in memory.zones) * 4096
     top = tracer.arrays[0].ring.size

@@ -1,6 +1,10 @@
 """The whole tree, name by name: what ``ls -l`` would show of everything but the device tree and its devices.
 
 Modes and names are those of the ``files`` and ``trace`` transcripts, and of the sources that the tables cite.
+
+Modules: cmafs.fs.tree, cmafs.fs.dentry, cmafs.fs.proc.root, cmafs.fs.cma_sysfs, cmafs.fs.cma_debug,
+cmafs.fs.cma2010, cmafs.fs.dynamic_debug, cmafs.fs.dma_buf, cmafs.fs.tracefs.root, cmafs.fs.tracefs.events,
+cmafs.fs.kmsg, cmafs.fs.dev_cma_test, cmafs.fs.sim.root.
 """
 
 from __future__ import annotations
