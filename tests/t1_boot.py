@@ -385,7 +385,7 @@ def test_options_of_other_kernels() -> None:
     lines = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
     config = parse_config(map(FileLine, lines), "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.number("CMA_AREAS"), config.unmodelled) == (False, 3, ("OLD",))
-    with pytest.raises(ConfigError, match="^CONFIG_CMA_AREAS is a number, not 'y'$"):
+    with pytest.raises(ConfigError, match=r"^CONFIG_CMA_AREAS is a number, not 'y'$"):
         parse_config([FileLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
 
 
