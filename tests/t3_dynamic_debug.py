@@ -143,6 +143,7 @@ def test_lines_of_a_query_are_inclusive(areas: CmaAreas, system: Syscalls) -> No
 
 BAD_QUERIES = [
     (b"file mm/cma.c", "bad flag-op m, at start of mm/cma.c", "ddebug_parse_flags", "flags"),
+    (b"~+p", "bad flag-op ~, at start of ~+p", "ddebug_parse_flags", "flags"),
     (b"file mm/cma.c +x", "unknown flag 'x'", "ddebug_parse_flags", "flags"),
     (b"file +p", "expecting pairs of match-spec <value>", "ddebug_parse_query", "query"),
     (b"files mm/cma.c +p", 'unknown keyword "files"', "ddebug_parse_query", "query"),
