@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 
 import pytest
+from cma_support import refused
 
 from cmafs.api import Machine
 
@@ -186,3 +187,46 @@ def test_links_of_directories() -> None:
     machine.rmdir(f"{instances}/a")
     assert links(instances) == 3
     assert machine.stat("/sys/kernel/tracing/trace").st_nlink == 1
+
+
+DEFAULT = ("EACCES", "EPERM", "EPERM", "EPERM", "EPERM", "EPERM", None)
+
+
+@pytest.mark.parametrize(
+    ("directory", "file", "subdirectory", "answers"),
+    [
+        ("/sys/kernel/debug/cma/reserved", "used", None, DEFAULT),
+        ("/sys/kernel/debug", None, "cma", DEFAULT),
+        ("/sys/kernel/mm/cma/reserved", "alloc_pages_fail", None, DEFAULT),
+        ("/sys/kernel", None, "mm", DEFAULT),
+        ("/sys/firmware/devicetree/base", "compatible", "chosen", DEFAULT),
+        ("/sys/kernel/tracing", "trace", "events", DEFAULT),
+        ("/proc", "meminfo", "sys", DEFAULT),
+        ("/proc/sys", None, "vm", ("EACCES",) * 6 + ("EPERM",)),
+        ("/proc/sys/vm", "drop_caches", None, ("EACCES",) * 6 + ("EPERM",)),
+        ("/boot", "config-6.12.117", None, ("EROFS",) * 7),
+        ("/", None, "proc", DEFAULT),
+    ],
+)
+def test_what_file_systems_answer_to_changes(
+    directory: str, file: str | None, subdirectory: str | None, answers: tuple[str | None, ...]
+) -> None:
+    """open with O_CREAT, mkdir, symlink, unlink, rename, rmdir; and chmod."""
+    calls = Machine.boot(cmdline="cma=16M").syscalls
+    create, mkdir, symlink, unlink, rename, rmdir, chmod = answers
+    new = f"{directory}/new"
+    assert refused(calls.open, new, os.O_WRONLY | os.O_CREAT) == create
+    assert refused(calls.mkdir, new) == mkdir
+    assert refused(calls.symlink, "target", new) == symlink
+    if file is not None:
+        assert refused(calls.unlink, f"{directory}/{file}") == unlink
+    old = f"{directory}/{file or subdirectory}"
+    assert refused(calls.rename, old, new) == rename
+    if subdirectory is not None:
+        assert refused(calls.rmdir, f"{directory}/{subdirectory}") == rmdir
+    if chmod is None:
+        kind = stat.S_IFMT(calls.stat(old).st_mode)
+        calls.chmod(old, 0o7123)
+        assert calls.stat(old).st_mode == kind | 0o7123
+    else:
+        assert refused(calls.chmod, old, 0o600) == chmod
