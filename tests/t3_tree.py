@@ -230,3 +230,33 @@ def test_what_file_systems_answer_to_changes(
         assert calls.stat(old).st_mode == kind | 0o7123
     else:
         assert refused(calls.chmod, old, 0o600) == chmod
+
+
+@pytest.mark.parametrize(
+    ("kernel", "path", "read", "write", "pread", "ioctl"),
+    [
+        ("6.12", "/dev/dma_heap/system", "EINVAL", "EINVAL", "ESPIPE", "EINVAL"),
+        ("2010", "/dev/cma", "EINVAL", "EINVAL", "EINVAL", "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/trace_pipe", None, "EINVAL", "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/trace_marker", "EINVAL", None, "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/debug/cma/reserved/alloc", "EACCES", None, "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/debug/cma/reserved/bitmap", None, "EINVAL", "ESPIPE", "ENOTTY"),
+        ("6.12", "/proc/meminfo", None, "EIO", None, "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/available_events", None, "EINVAL", None, "ENOTTY"),
+        ("6.12", "/sim/control", "EACCES", None, "EACCES", "ENOTTY"),
+        ("6.12", "/sim/tasks", None, "EINVAL", None, "ENOTTY"),
+    ],
+)
+def test_what_a_file_cannot_do(
+    kernel: str, path: str, read: str | None, write: str | None, pread: str | None, ioctl: str
+) -> None:
+    calls = Machine.boot(kernel=kernel, cmdline=CMDLINES.get(kernel, "cma=16M")).syscalls
+    fd = calls.open(path, os.O_RDWR)
+    for answer, call, arguments in (
+        (read, calls.read, (fd, 10)),
+        (write, calls.write, (fd, b"1\n")),
+        (pread, calls.pread, (fd, 10, 0)),
+        (ioctl, calls.ioctl, (fd, 0x5401, bytearray())),
+    ):
+        if answer is not None:
+            assert refused(call, *arguments) == answer, call
