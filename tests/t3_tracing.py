@@ -717,7 +717,11 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
     for text in ("function", "", "no", "nop x", "nop~", "~nop"):
         refused_with(errno.EINVAL, traced.write, "current_tracer", text)
     for blank in " \t\n\v\f\r":  # isspace()
-        assert traced.write("current_tracer", f"nop{blank}") == traced.write("current_tracer", f"{blank}nop") == 4
+        assert (
+            traced.write("current_tracer", f"nop{blank}")
+            == traced.write("current_tracer", f"{blank}nop")
+            == 4
+        )
 
 
 def test_a_hundred_bytes_of_a_tracer_s_name_are_looked_at(traced: Traced) -> None:
