@@ -103,6 +103,7 @@ def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:
         (b"file mm/cma.c line 300- +p", {"__cma_alloc", "cma_pages_valid", "cma_release"}),
         (b"file mm/cma.c:*lloc +p", {"__cma_alloc"}),
         (b"file mm/cma.c:?_cma_alloc +p", {"__cma_alloc"}),
+        (b"file mm/cma.c:c?a_release +p", {"cma_release"}),
         (b"module cma func cma_free_mem +p", set()),
         (b"func [c]ma_release +p", set()),
         (b"class x +p", set()),

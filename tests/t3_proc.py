@@ -617,6 +617,36 @@ def test_numbers(text: str, value: int, consumed: int) -> None:
     assert proc_dointvec(text.encode()) == (value, consumed)
 
 
+@pytest.mark.parametrize("blank", list(" \t\n\v\f\r"))
+def test_blanks_before_a_number_and_behind_it(blank: str) -> None:
+    """proc_skip_spaces(), before and behind; what ends a number is a blank, a tab or a newline."""
+    assert proc_dointvec(f"{blank}{blank}7".encode()) == (7, 3)
+    assert proc_dointvec(f"7\n{blank}8".encode()) == (7, 3)
+    if blank in " \t\n":
+        assert proc_dointvec(f"7{blank}".encode()) == (7, 2)
+    else:
+        refused_with(errno.EINVAL, proc_dointvec, f"7{blank}".encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "consumed"),
+    [
+        ("2147483647", 2147483647, 10),
+        ("-2147483648\n", -2147483648, 12),
+        ("00000000000000000001", 1, 20),  # a digit less than the buffer
+        ("0x00000000000000001f ", 31, 21),
+    ],
+)
+def test_the_largest_numbers_and_the_longest(text: str, value: int, consumed: int) -> None:
+    """proc_get_long(): TMPBUFLEN of 22 with a NUL; an int."""
+    assert proc_dointvec(text.encode()) == (value, consumed)
+
+
+@pytest.mark.parametrize("text", ["~1", "-2147483649", "0" * 20 + "1", "-", "- 1"])
+def test_numbers_that_are_too_long_or_none(text: str) -> None:
+    refused_with(errno.EINVAL, proc_dointvec, text.encode())
+
+
 @pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
 def test_numbers_that_are_none(text: str) -> None:
     refused_with(errno.EINVAL, proc_dointvec, text.encode())

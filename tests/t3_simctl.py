@@ -257,6 +257,23 @@ def test_verify_tells_what_is_wrong(sim: Sim) -> None:
     assert "nr_free_pages is" in sim.read("verify")
 
 
+def test_a_host_without_memory_says_nothing_about_the_machine(
+    sim: Sim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (MemoryError, KeyError):
+
+        def fails(*_: object, error: type[Exception] = error) -> list[str]:
+            raise error
+
+        monkeypatch.setattr("cmafs.fs.sim.root.validate_buffers", fails)
+        if error is MemoryError:
+            with pytest.raises(MemoryError):
+                sim.read("verify")
+        else:
+            assert sim.read("verify") == "internal error: see sim/log\n"
+        assert ("KeyError" in sim.read("log")) == (error is KeyError)
+
+
 def test_verify_remembers_the_counters_of_its_last_reader(sim: Sim) -> None:
     sim.control("spawn a anon 1M")
     assert sim.read("verify") == "ok\n"

@@ -637,6 +637,14 @@ def test_modes_and_the_second_place(traced: Traced) -> None:
     assert old.calls.lstat(f"{TRACING}/trace").st_mode == 0o100644
 
 
+@pytest.mark.parametrize("dash", "_-")
+def test_parameters_with_dashes(dash: str) -> None:
+    """kernel/params.c:parameq()"""
+    traced = Traced("6.12", f"cma=16M trace{dash}buf{dash}size=2M trace_buf_size=junk trace{dash}event=cma")
+    assert len(traced.read("set_event").split()) == 4
+    assert traced.read("buffer_size_kb") == "2051\n"
+
+
 def test_events_from_the_command_line() -> None:
     traced = Traced("6.12", "cma=16M trace_event=cma:cma_release,migrate")
     assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
