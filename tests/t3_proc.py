@@ -752,6 +752,75 @@ def test_reclaim_moves_the_counters_of_old_and_new_rows() -> None:
         assert proc.calls.read_file("/sim/verify") == b"ok\n"
 
 
+def test_reclaim_is_counted_by_zone_in_4_4() -> None:
+    """Whose stalls are in one sum; what was scanned and taken is the largest zone's here."""
+    proc = Proc("4.4", "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    events = proc.machine.memory.vmstat.events
+    reclaimed = {"pgsteal_kswapd": 3, "pgsteal_direct": 5, "pgscan_kswapd": 7, "pgscan_direct": 11}
+    events.update({**reclaimed, "allocstall_normal": 13, "allocstall_high": 17})
+    counts = proc.vmstat()
+    for event, count in reclaimed.items():
+        assert (counts[f"{event}_normal"], counts[f"{event}_high"], counts[f"{event}_movable"]) == (
+            count,
+            0,
+            0,
+        )
+    assert counts["allocstall"] == 30
+    assert counts["pgscan_direct_throttle"] == 0
+    late = Proc("6.12", "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    late.machine.memory.vmstat.events.update({**reclaimed, "allocstall_normal": 13, "allocstall_high": 17})
+    counts = late.vmstat()
+    assert {event: counts[event] for event in reclaimed} == reclaimed
+    assert (counts["allocstall_normal"], counts["allocstall_high"], counts["allocstall_movable"]) == (
+        13,
+        17,
+        0,
+    )
+
+
+def two_nodes() -> Syscalls:
+    """1 GiB in two nodes, with users' pages in both."""
+    config = ("NUMA=y", "NUMA_EMU=y")
+    calls = Syscalls(build_tree(boot(tree_of(), "6.12", "cma=16M numa=fake=2", config=config)))
+    calls.write_file("/sim/control", b"spawn a anon 700M\nspawn f file 100M\nmlock f\nspawn s slab 20M\n")
+    return calls
+
+
+def test_each_node_counts_its_own_pages() -> None:
+    calls = two_nodes()
+    zoneinfo, vmstat = (calls.read_file(f"/proc/{name}").decode() for name in ("zoneinfo", "vmstat"))
+    assert re.findall(r"^Node (\d), zone +(\w+)$", zoneinfo, re.M) == [
+        ("0", "Normal"), ("0", "Movable"), ("1", "Normal"), ("1", "Movable")
+    ]  # fmt: skip
+    nodes = zoneinfo.split("Node 1, zone   Normal")
+    counts = dict(line.split() for line in vmstat.splitlines())
+    assert [node.count("per-node stats") for node in nodes] == [1, 1]
+    for name in (
+        *("nr_inactive_anon", "nr_inactive_file", "nr_unevictable", "nr_anon_pages", "nr_file_pages"),
+        *("nr_free_pages", "nr_zone_unevictable", "nr_mlock", "nr_slab_reclaimable", "nr_free_cma"),
+    ):
+        shown = [int(re.findall(rf"^ +{name} +(\d+)$", node, re.M)[0]) for node in nodes]
+        assert sum(shown) == int(counts[name]) > 0, name
+        assert shown[1] > 0 or name.endswith("inactive_file")
+    assert re.findall(r"cma +(\d+)", zoneinfo) == ["0", "0", "4096", "0"]
+    assert re.findall(r"start_pfn: +(\d+)", zoneinfo) == ["262144", "393216"]
+
+
+def test_each_node_s_free_blocks_and_page_blocks() -> None:
+    calls = two_nodes()
+    buddyinfo = calls.read_file("/proc/buddyinfo").decode().splitlines()
+    types = calls.read_file("/proc/pagetypeinfo").decode().split("Page block order: 9\n")[1:]
+    assert [line[:22] for line in buddyinfo] == ["Node 0, zone   Normal ", "Node 1, zone   Normal "]
+    for nid, (line, text) in enumerate(zip(buddyinfo, types, strict=True)):
+        rows = re.findall(rf"^Node    {nid}, zone   Normal, type +\w+ ([ \d]+)$", text, re.M)
+        assert len(rows) == 6
+        columns = zip(*(map(int, row.split()) for row in rows), strict=True)
+        assert list(map(int, line[22:].split())) == [sum(column) for column in columns]
+        (blocks,) = re.findall(rf"^Node {nid}, zone   Normal ([ \d]+)$", text, re.M)
+        assert sum(map(int, blocks.split())) == 256
+        assert blocks.split()[4] == ("8" if nid else "0")
+
+
 @pytest.mark.parametrize("kernel", ["4.4", "5.10"])
 def test_per_cpu_lists_held_six_batches_up_to_5_13(kernel: str) -> None:
     """mm/page_alloc.c:pageset_set_batch()@v5.10"""
