@@ -809,7 +809,9 @@ def test_each_node_counts_its_own_pages() -> None:
 def test_each_node_s_free_blocks_and_page_blocks() -> None:
     calls = two_nodes()
     buddyinfo = calls.read_file("/proc/buddyinfo").decode().splitlines()
-    types = calls.read_file("/proc/pagetypeinfo").decode().split("Page block order: 9\n")[1:]
+    before, *types = calls.read_file("/proc/pagetypeinfo").decode().split("Page block order: 9\n")
+    assert before == ""
+    assert all(text.startswith("Pages per block:  512\n\nFree pages") and text[-2:] == " \n" for text in types)
     assert [line[:22] for line in buddyinfo] == ["Node 0, zone   Normal ", "Node 1, zone   Normal "]
     for nid, (line, text) in enumerate(zip(buddyinfo, types, strict=True)):
         rows = re.findall(rf"^Node    {nid}, zone   Normal, type +\w+ ([ \d]+)$", text, re.M)
