@@ -12,6 +12,7 @@ import stat
 import pytest
 from cma_support import refused_with
 
+from cmafs.fs import namei, seq_file
 from cmafs.fs.dentry import Directory, Symlink, new_directory
 from cmafs.fs.libfs import DEBUGFS
 from cmafs.fs.namei import O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_WRONLY, Syscalls
@@ -158,6 +159,14 @@ def test_flags_of_open(calls: Syscalls, path: str, flags: int, code: int | None)
         refused_with(code, calls.open, path, flags)
 
 
+def test_flags_are_the_kernels() -> None:
+    """include/uapi/asm-generic/fcntl.h, include/uapi/linux/fs.h"""
+    assert (O_RDONLY, O_WRONLY, O_RDWR, seq_file.O_ACCMODE) == (0, 1, 2, 3)
+    assert (namei.O_CREAT, O_EXCL, seq_file.O_TRUNC, namei.O_APPEND) == (0o100, 0o200, 0o1000, 0o2000)
+    assert (namei.O_NONBLOCK, O_DIRECT, O_DIRECTORY, O_NOFOLLOW) == (0o4000, 0o40000, 0o200000, 0o400000)
+    assert (namei.SEEK_SET, namei.SEEK_CUR, namei.SEEK_END) == (0, 1, 2)
+
+
 def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EISDIR, calls.open, "/a", O_WRONLY)
     refused_with(errno.EISDIR, calls.open, "/a", O_RDONLY | os.O_CREAT)
@@ -198,7 +207,15 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
 def test_directories_have_no_ioctl(calls: Syscalls) -> None:
     fd = calls.open("/a", O_RDONLY)
     refused_with(errno.ENOTTY, calls.ioctl, fd, 0x5401, bytearray())
-    assert stat.S_ISDIR(calls.fstat(fd).st_mode)
+    found = calls.fstat(fd)
+    assert stat.S_ISDIR(found.st_mode)
+    assert (found.st_nlink, found.st_uid, found.st_gid, found.st_blocks, found.st_blksize) == (
+        3,
+        0,
+        0,
+        0,
+        4096,
+    )
 
 
 def test_seeking(calls: Syscalls) -> None:

@@ -584,6 +584,8 @@ def test_cmdline_version_iomem(proc: Proc) -> None:
     assert re.fullmatch(r"  40[0-9a-f]{6}-40[0-9a-f]{6} : Kernel code", lines[1])
     wide = Proc("6.12", memory="<0x8 0x0 0x0 0x40000000>").read("iomem")
     assert wide.startswith("800000000-83fffffff : System RAM\n")
+    low = Proc("6.12", "x86_64", "<0x0 0x1000 0x0 0x9e000>, <0x0 0x100000 0x0 0x3ff00000>").read("iomem")
+    assert low.startswith("00001000-0009efff : System RAM\n00100000-3fffffff : System RAM\n")
 
 
 def test_config(proc: Proc) -> None:
@@ -811,7 +813,9 @@ def test_each_node_s_free_blocks_and_page_blocks() -> None:
     buddyinfo = calls.read_file("/proc/buddyinfo").decode().splitlines()
     before, *types = calls.read_file("/proc/pagetypeinfo").decode().split("Page block order: 9\n")
     assert before == ""
-    assert all(text.startswith("Pages per block:  512\n\nFree pages") and text[-2:] == " \n" for text in types)
+    assert all(
+        text.startswith("Pages per block:  512\n\nFree pages") and text[-2:] == " \n" for text in types
+    )
     assert [line[:22] for line in buddyinfo] == ["Node 0, zone   Normal ", "Node 1, zone   Normal "]
     for nid, (line, text) in enumerate(zip(buddyinfo, types, strict=True)):
         rows = re.findall(rf"^Node    {nid}, zone   Normal, type +\w+ ([ \d]+)$", text, re.M)

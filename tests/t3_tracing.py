@@ -22,7 +22,7 @@ from trace_support import Shell, differences, transcripts
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
 from cmafs.api import Machine
-from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
+from cmafs.fs.namei import O_DIRECT, O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tracefs.root import need_memory
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
@@ -414,6 +414,34 @@ def test_no_hook_while_nobody_listens(traced: Traced) -> None:
     assert traced.machine.cma.trace is None
 
 
+@pytest.mark.parametrize(
+    ("event", "hooks"),
+    [("cma/cma_release", "area"), ("migrate", "walks"), ("page_isolation", "walks"), (".", "area walks")],
+)
+def test_who_is_asked_to_tell(traced: Traced, event: str, hooks: str) -> None:
+    def told() -> str:
+        found = {"area": traced.machine.cma.trace, "walks": traced.machine.memory.trace}
+        return " ".join(name for name, hook in found.items() if hook is not None)
+
+    assert told() == ""
+    for value, expected in (("1", hooks), ("0", "")):
+        traced.write(f"events/{event}/enable", value)
+        assert told() == expected
+    traced.calls.mkdir(f"{TRACING}/instances/other")
+    traced.write(f"instances/other/events/{event}/enable", "1")
+    assert told() == hooks
+    traced.calls.rmdir(f"{TRACING}/instances/other")
+    assert told() == ""
+
+
+@pytest.mark.parametrize(("kernel", "mode"), [("4.4", 0o40750), ("6.12", 0o40750)])
+def test_an_instance_has_the_mode_of_its_directory(kernel: str, mode: int) -> None:
+    traced = Traced(kernel)
+    traced.calls.mkdir(f"{TRACING}/instances/mine")
+    assert traced.calls.lstat(f"{TRACING}/instances").st_mode == mode
+    assert traced.calls.lstat(f"{TRACING}/instances/mine").st_mode == mode
+
+
 # the buffer
 
 
@@ -759,6 +787,9 @@ def test_an_instance_whose_file_is_open_stays(traced: Traced) -> None:
         traced.calls.rmdir(instance)
         traced.calls.mkdir(instance)
     assert len(held) >= 12 and len(free) == 2
+    refused_with(
+        errno.EINVAL, traced.calls.open, f"{instance}/trace", O_RDONLY | O_DIRECT
+    )  # which holds nothing
     traced.calls.rmdir(instance)
     assert traced.calls.listdir(f"{TRACING}/instances") == []
 

@@ -135,6 +135,7 @@ def test_a_pin_in_the_way_then_and_now(machine: Machine) -> None:
 def test_what_else_a_failure_can_mean(machine: Machine) -> None:
     none = NO_HOLE.format(992, 992)
     assert refused(machine, 993) == f"993 pages, -12 (ENOMEM): {none}; {STILL}the largest hole has 992 pages"
+    assert refused(machine, 1024).endswith(f"; {STILL}the largest hole has 992 pages")
     larger = "larger than the area, which has 1024 pages; it can never fit"
     assert refused(machine, 1025) == f"1025 pages, -12 (ENOMEM): {larger}"
     assert refused(machine, 0) == "0 pages, -12 (ENOMEM): nothing was asked for; it can never fit"
