@@ -61,6 +61,21 @@ def test_a_bigger_ring_keeps_more() -> None:
     assert len(big.lines()) == 8192 // 112
 
 
+@pytest.mark.parametrize("block", [56, 64, 72, 128, 136, 512])
+def test_a_record_never_wraps_and_one_that_would_reach_the_end_begins_anew(block: int) -> None:
+    """printk_ringbuffer.c:data_alloc()@v5.10: get_next_lpos(), and what data_push_tail() frees for it."""
+    log, length = make("5.10", shift=12), 1 << 12
+    head, begins = 0, []
+    for number in range(300):
+        log.printk("x" * (block - 8))
+        end = head + block
+        if end // length != head // length:
+            end = (head // length + 1) * length + block
+        begins, head = [begin for begin in [*begins, head] if begin >= end - length], end
+        assert len(log.lines()) == len(begins), number
+    assert [record.begin for record in log.records()] == begins
+
+
 def test_skipped_records_have_numbers() -> None:
     log = make(shift=12)
     log.printk("before")
