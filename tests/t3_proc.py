@@ -518,6 +518,8 @@ def test_direct_map_covers_memory() -> None:
     assert figures["DirectMap4k"] + figures["DirectMap2M"] == (1 << 20) - 1024
     small = Proc("6.12", "x86_64", "<0x0 0x100000 0x0 0x20101000>").meminfo()
     assert [small[f"DirectMap{size}"] for size in ("1G", "2M", "4k")] == [0, 512 << 10, 1028]
+    pc = Proc("6.12", "x86_64", "<0x0 0x1000 0x0 0x9e000>, <0x0 0x100000 0x0 0x7ff00000>").meminfo()
+    assert [pc[f"DirectMap{size}"] for size in ("1G", "2M", "4k")] == [1 << 20, 1022 << 10, 632 + 1024]
 
 
 def test_figures_that_follow_from_the_machine() -> None:
