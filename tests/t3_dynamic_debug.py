@@ -193,11 +193,20 @@ def test_a_bad_query_does_not_stop_the_others(areas: CmaAreas, system: Syscalls)
     assert switched(areas) == {"cma_release"}
 
 
-def test_a_write_that_is_too_long(system: Syscalls) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "prefix"), [("5.4", "dynamic_debug:ddebug_proc_write"), ("5.10", "dyndbg"), ("6.12", "dyndbg")]
+)
+def test_a_write_that_is_too_long(kernel: str, prefix: str) -> None:
+    areas = build_areas(kernel)
+    system = tables(areas, kernel)
+    assert system.write_file(CONTROL, b"#" * 4095) == 4095
+    assert areas.log.lines() == []
     with pytest.raises(OSError) as refused:
         system.write_file(CONTROL, b"#" * 4096)
     assert refused.value.errno == errno.E2BIG
-    assert system.write_file(CONTROL, b"#" * 4095) == 4095
+    (record,) = areas.log.records()
+    assert (record.level, record.text) == (4, f"{prefix}: expected <4096 bytes into control")
+    assert system.write_file(CONTROL, b"\0 nonsense") == 10
 
 
 def test_flags_add_up(areas: CmaAreas, system: Syscalls) -> None:
