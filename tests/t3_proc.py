@@ -296,8 +296,9 @@ def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     [
         ("6.12", "arm64", 512),  # sections of 128 MiB: none of the hole is in one with memory
         ("5.15", "arm64", 512),
-        ("5.10", "arm64", 768),  # of 1 GiB: all of it is
-        ("4.4", "arm64", 768),
+        ("5.10", "arm64", 512),  # of 1 GiB: but its pfn_valid() asks for mapped memory
+        ("4.4", "arm64", 512),
+        ("5.10", "x86_64", 512),
         ("6.12", "arm", 256),  # no sections, and page blocks of 4 MiB
     ],
 )
@@ -312,7 +313,36 @@ def test_a_bank_that_is_less_than_a_section_counts_as_one() -> None:
     for kernel, arch in (("6.12", "arm64"), ("6.12", "arm"), ("5.10", "arm64")):
         text = Proc(kernel, memory=small, arch=arch).read("pagetypeinfo").split("Number of blocks")[1]
         counts[kernel, arch] = sum(int(n) for line in text.splitlines()[1:] for n in line.split()[4:])
-    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 320}
+    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 128}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "blocks"),
+    [
+        ("6.12", "arm64", ("defconfig",), 510),  # has MEMORY_HOTPLUG: by subsections
+        ("6.12", "arm64", ("defconfig", "MEMORY_HOTPLUG=n"), 512),
+        ("6.12", "arm64", ("defconfig", "SPARSEMEM_VMEMMAP=n"), 512),  # no subsections
+        ("6.1", "x86_64", ("MEMORY_HOTPLUG=y", "SPARSEMEM_VMEMMAP=y"), 510),
+        ("5.10", "x86_64", ("MEMORY_HOTPLUG=y",), 512),  # by sections
+        ("5.10", "arm64", (), 510),
+    ],
+)
+def test_page_blocks_of_a_hole_within_a_section(
+    kernel: str, arch: str, config: tuple[str, ...], blocks: int
+) -> None:
+    memory = "<0x0 0x40000000 0x0 0x10000000>, <0x0 0x50400000 0x0 0x2fc00000>"
+    text = Proc(kernel, memory=memory, arch=arch, config=config).read("pagetypeinfo")
+    zones = text.split("Number of blocks")[1].splitlines()[1:]
+    assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
+
+
+def test_page_blocks_without_a_mapping_count_on_arm64_since_5_15() -> None:
+    """arch/arm64/mm/init.c:pfn_valid()@v5.10 is memblock_is_map_memory()."""
+    for kernel, blocks in (("5.10", 508), ("5.15", 512)):
+        machine = boot(tree_of("fw@50000000 { reg = <0 0x50000000 0 0x800000>; no-map; };"), kernel)
+        text = Syscalls(build_tree(machine)).read_file("/proc/pagetypeinfo").decode()
+        zones = text.split("Number of blocks")[1].splitlines()[1:]
+        assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
 
 
 # figures

@@ -115,6 +115,8 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("ZONE_DMA32", "arch/arm64/Kconfig@v5.10, mm/Kconfig@v7.2", "y", "ARM64|X86_64", since="4.16"),
     S("ZONE_DMA32", "arch/x86/Kconfig@v4.15; arm64: 4.16 (P ad67f5a6545f)", "y", "X86_64", until="4.16"),
     S("ZONE_DEVICE", "mm/Kconfig@v6.12", depends="SPARSEMEM_VMEMMAP", since="4.3"),
+    S("MEMORY_HOTPLUG", "mm/Kconfig@v6.12: no default of its own, but ZONE_DEVICE depends on it",
+      "y if ZONE_DEVICE", "SPARSEMEM 64BIT"),
     S("MEMORY_ISOLATION", "mm/Kconfig@v6.12", "y", "CMA|MEMORY_FAILURE|ZONE_DEVICE", forced=True),
     S("CONTIG_ALLOC", "mm/Kconfig@v6.12; 5.2 (P)", "y", "CMA|MEMORY_ISOLATION", forced=True,
       since="5.2"),

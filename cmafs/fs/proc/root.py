@@ -17,6 +17,7 @@ from cmafs.fs.proc.sysctl import Sysctl, VmSysctls
 from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.init.version import linux_banner
+from cmafs.lib.intervals import Interval, union, without
 from cmafs.lib.printk import encode
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ BOOT = FileSystemType(
 
 #: ``wbits`` of zlib for the format of gzip, without a time.
 _GZIP = 31
+#: log2 of the bytes that memory hotplug counts in: include/linux/mmzone.h@v6.12.
+_SUBSECTION_SHIFT = 21
 
 
 def options_of(lines: list[str]) -> frozenset[str]:
@@ -75,7 +78,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
     migratetypes = tuple(files.names(abi.migratetypes))
-    show_types = partial(pagetypeinfo, memory, abi, migratetypes, _section_pages(machine))
+    show_types = partial(pagetypeinfo, memory, abi, migratetypes, _online_pages(machine))
     _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, show_types)
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
     shown = SeqOperations(lambda: cmdline, missing=errno.EIO)
@@ -85,15 +88,21 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     _add_sysctls(proc, machine)
 
 
-def _section_pages(machine: BootedMachine) -> int:
-    """Pages that have page structs as soon as one of them is memory: those of a section.
+def _online_pages(machine: BootedMachine) -> list[Interval]:
+    """Pages that ``pfn_to_online_page()`` finds, ascending pfn ranges: memory and the holes near it.
 
-    With FLATMEM (arm) they are those of a page block (``arch/arm/mm/init.c:pfn_valid()``, 5.14, M).
+    Near is in the same section, or subsection; with FLATMEM (arm) in the same page block
+    (``arch/arm/mm/init.c:pfn_valid()``, 5.14, M).
     """
-    if not machine.config.on("SPARSEMEM"):
-        return machine.memory.pageblock_nr_pages
-    page_shift = machine.config.page_shift
-    return 1 << ARCH_ROWS[machine.arch][machine.abi.row].section_size_bits(page_shift) - page_shift
+    layout, arch = machine.memory.layout, ARCH_ROWS[machine.arch][machine.abi.row]
+    if arch.pfn_valid_mapped:
+        return list(without(layout.memory, layout.nomap))
+    bits = arch.section_size_bits(layout.page_shift)
+    if machine.abi.proc.online_subsections and machine.config.on("MEMORY_HOTPLUG"):
+        bits = _SUBSECTION_SHIFT if machine.config.on("SPARSEMEM_VMEMMAP") else bits
+    sparse = machine.config.on("SPARSEMEM")
+    unit = 1 << bits - layout.page_shift if sparse else machine.memory.pageblock_nr_pages
+    return union((start // unit * unit, -(-end // unit) * unit) for start, end in layout.memory)
 
 
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:
