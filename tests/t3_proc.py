@@ -456,10 +456,26 @@ def test_seq_files_are_rendered_anew_after_a_rewind(proc: Proc) -> None:
 def test_proc_refuses(proc: Proc) -> None:
     fd = proc.calls.open("/proc/meminfo", O_WRONLY)
     refused_with(errno.EIO, proc.calls.write, fd, b"x")
-    refused_with(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
-    refused_with(errno.EPERM, proc.calls.mkdir, "/proc/new")
+    for directory in (
+        "/proc",
+        "/proc/sys",
+        "/proc/sys/vm",
+    ):  # T 6.18, and "mkdir: … No such file or directory"
+        refused_with(errno.ENOENT, proc.calls.open, f"{directory}/new", O_WRONLY | 0o100)
+        refused_with(errno.ENOENT, proc.calls.mkdir, f"{directory}/new")
+        refused_with(errno.ENOENT, proc.calls.symlink, "x", f"{directory}/new")
+        refused_with(errno.EEXIST, proc.calls.mkdir, directory)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/proc/sys")
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
     assert proc.calls.lstat("/proc/meminfo").st_size == 0
+
+
+def test_a_mount_point_is_not_removed(proc: Proc) -> None:
+    """fs/namei.c:vfs_rmdir()@v6.12: EBUSY, where directories have an rmdir operation at all."""
+    for path in ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing"):
+        refused_with(errno.EBUSY, proc.calls.rmdir, path)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/debug/tracing")
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/mm")
 
 
 def test_cmdline_version_iomem(proc: Proc) -> None:
@@ -579,7 +595,6 @@ def test_nobody_changes_the_mode_of_a_sysctl(proc: Proc) -> None:
     """T 5.10, 6.12, 7.2: proc_sys_setattr(), proc_sys_permission(); other files of /proc it is done to."""
     refused_with(errno.EPERM, proc.calls.chmod, "/proc/sys/vm/drop_caches", 0o644)
     refused_with(errno.EACCES, proc.calls.unlink, "/proc/sys/vm/drop_caches")
-    refused_with(errno.EACCES, proc.calls.mkdir, "/proc/sys/new")
     proc.calls.chmod("/proc/vmstat", 0o400)
     assert proc.calls.lstat("/proc/vmstat").st_mode == 0o100400
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/vmstat")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,19 +24,19 @@ from cmafs.lib.printk import encode
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-PROC = FileSystemType("proc", truncate_sets_size=False, block_size=1024)
-#: Nobody may write to its directories, whoever it is (``proc_sys_permission()``, ``proc_sys_setattr()``).
-PROC_SYS = FileSystemType(
+#: A name that is not there is no negative dentry, so that nothing comes to be asked whether it may be made
+#: (``fs/proc/generic.c:proc_lookup_de()``, ``proc_sys_lookup()``: V 6.12, 7.2).
+PROC = FileSystemType(
     "proc",
-    mkdir=errno.EACCES,
-    unlink=errno.EACCES,
-    rmdir=errno.EACCES,
-    rename=errno.EACCES,
-    symlink=errno.EACCES,
+    create=errno.ENOENT,
+    mkdir=errno.ENOENT,
+    symlink=errno.ENOENT,
+    mounted=errno.EPERM,
     truncate_sets_size=False,
-    setattr=errno.EPERM,
     block_size=1024,
 )
+#: Nobody may write to its directories, whoever it is (``proc_sys_permission()``, ``proc_sys_setattr()``).
+PROC_SYS = replace(PROC, unlink=errno.EACCES, rmdir=errno.EACCES, rename=errno.EACCES, setattr=errno.EPERM)
 #: Where /boot lies on a board: here it cannot be written.
 BOOT = FileSystemType(
     "ext4",
