@@ -470,6 +470,13 @@ def test_proc_refuses(proc: Proc) -> None:
     assert proc.calls.lstat("/proc/meminfo").st_size == 0
 
 
+def test_directories_of_sysctls_do_not_count_links(proc: Proc) -> None:
+    """T 6.12, 6.18."""
+    assert [
+        proc.calls.lstat(f"/proc/{name}").st_nlink for name in ("sys", "sys/vm", "sys/vm/drop_caches")
+    ] == [1] * 3
+
+
 def test_a_mount_point_is_not_removed(proc: Proc) -> None:
     """fs/namei.c:vfs_rmdir()@v6.12: EBUSY, where directories have an rmdir operation at all."""
     for path in ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing"):

@@ -120,7 +120,9 @@ def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: 
 def _add_sysctls(proc: Directory, machine: BootedMachine) -> None:
     """sys/vm: what can be told to the memory manager."""
     sysctls, strict = VmSysctls(machine), machine.abi.proc.sysctl_writes_strict
-    vm = proc.subdir("sys", 0o555, PROC_SYS).subdir("vm", 0o555)
+    sys = proc.subdir("sys", 0o555, PROC_SYS)
+    vm = sys.subdir("vm", 0o555)
+    sys.nlink = vm.nlink = 1  # fs/proc/proc_sysctl.c:proc_sys_make_inode() does not count
     vm.file("compact_memory", 0o200, Sysctl(sysctls.compact_memory, strict))
     show = sysctls.show_drop_caches
     vm.file("drop_caches", machine.abi.proc.drop_caches_mode, Sysctl(sysctls.drop_caches, strict, show))
