@@ -93,6 +93,8 @@ class BootAbi:
     ``arch/arm64/mm/init.c:max_zone_dma_phys()@v4.19``), later an address.
     ``dma_ranges_limit_zone``: dma-ranges of the tree lower ZONE_DMA (5.5 P; V 5.10).
     ``rodata_words``: what ``rodata=`` calls a linear map that is not in pages, and one that is (V 6.12, 7.2).
+    ``mirror_line``: what a machine without mirrored memory says of ``kernelcore=mirror`` (6.6, P
+    0db31d63f27c; T 6.12, D 6.1).
     ``pool_needs_zone_dma``: the atomic pool of ZONE_DMA is made where that zone has memory (5.17 P; V 6.1),
     before where it is configured.
     ``numa_emulation_is_generic``: ``numa=fake=`` is not only x86's, and starts with memory (6.12; V 6.1 not).
@@ -156,6 +158,7 @@ class BootAbi:
     zone_limit_by_offset: bool
     dma_ranges_limit_zone: bool
     rodata_words: tuple[tuple[str, ...], tuple[str, ...]]
+    mirror_line: str
     pool_needs_zone_dma: bool
     numa_says_none: bool
     numa_emulation_is_generic: bool
@@ -224,6 +227,7 @@ ROWS = rows_from(
         zone_limit_by_offset=True,
         dma_ranges_limit_zone=False,
         rodata_words=(("on", "off"), ("full",)),
+        mirror_line="This configuration results in unmirrored kernel memory.",
         pool_needs_zone_dma=False,
         numa_says_none=True,
         numa_emulation_is_generic=False,
@@ -288,6 +292,7 @@ ROWS = rows_from(
             "unknown_parameters": _UNKNOWN_PARAMETERS,
         },
         "6.6": {
+            "mirror_line": "The system has no mirror memory, ignore kernelcore=mirror.",
             "reserved_says_node": True,
             "hugetlb_rounds_share": False,
             "memreserve_first": False,

@@ -287,7 +287,7 @@ def _ordinary(rng: random.Random, arch: str, memory: int) -> tuple[str, ...]:
         "hashdist=0", "dhash_entries=65536", "movable_node", "kernelcore=30%", "movablecore=25%",
         "kernelcore=mirror", "numa=fake=2", "reserve_mem=4M:4096:trace", "nr_cpus=1", "maxcpus=1",
         "root=/dev/mmcblk0p2 rootwait rw", "splash", "cgroup_enable=memory", "coherent_pool=2M",
-        "cma_pernuma=8M", "memtest=1", "page_alloc.shuffle=1", "hugetlb_free_vmemmap=on", "nosmp",
+        "cma_pernuma=8M", "page_alloc.shuffle=1", "hugetlb_free_vmemmap=on", "nosmp",
         f"mem={rng.choice((256, 512))}M@{RAM:#x}", "reserve=0x50000000,0x100000", "stack_depot_disable=on",
         "mitigations=off", "psi=1", "fw_devlink=permissive", "vmalloc=300M", "user_debug=31", "highmem=64M",
     )  # fmt: skip

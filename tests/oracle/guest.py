@@ -28,8 +28,9 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 #: The size of every guest's initramfs: that of the first recordings, because it is a fact of their machine.
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
-#: Seconds that a guest may take: of the host's processors, and in all where it only waits.
-CPU_SECONDS, ALL_SECONDS = 15, 240
+#: Seconds that a guest may take: of the host's processors (more where it may fill memory: init_on_free=1),
+#: and in all where it only waits.
+CPU_SECONDS, CPU_SECONDS_GIB, ALL_SECONDS = 15, 3, 240
 TRIAL_SECONDS = 5, 20
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
@@ -261,7 +262,8 @@ def accelerator(kernel: Kernel) -> str:
 def run(kernel: Kernel, guest: Guest, case: bytes = b"", program: bytes = b"") -> Boot:
     """Boot a kernel and let the recorder do a case, and run a program."""
     initrd = initramfs(kernel.arch, case, program)
-    return _run(kernel, guest, initrd, accelerator(kernel), CPU_SECONDS, ALL_SECONDS)
+    cpu_seconds = CPU_SECONDS + CPU_SECONDS_GIB * (guest.memory >> 30)
+    return _run(kernel, guest, initrd, accelerator(kernel), cpu_seconds, ALL_SECONDS)
 
 
 def _run(
