@@ -18,7 +18,7 @@ _PAGE_SHIFT, _PMD_SHIFT, _PUD_SHIFT = 12, 21, 30
 #: What one table of each level covers, the largest first: P4D, PUD, PMD, PTE. Five levels are the default
 #: (CONFIG_X86_5LEVEL; since 6.17, P, no choice), and QEMU's -cpu max has them (T).
 _TABLE_SHIFTS = (48, 39, _PUD_SHIFT, _PMD_SHIFT)
-_PAGE_SIZE, _PMD_SIZE = 1 << _PAGE_SHIFT, 1 << _PMD_SHIFT
+_PAGE_SIZE, _PMD_SIZE, _PUD_SIZE = 1 << _PAGE_SHIFT, 1 << _PMD_SHIFT, 1 << _PUD_SHIFT
 _ISA_END_ADDRESS = 1 << 20
 #: get_new_step_size(): a step is 256 times the one before.
 _STEP_SHIFT = _PMD_SHIFT - _PAGE_SHIFT - 1
@@ -107,10 +107,10 @@ class _Tables:
     def _split(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """``split_mem_range()``: (start, end, log2 of the page size); larger pages in the middle."""
         shifts = (_PAGE_SHIFT, _PMD_SHIFT, _PUD_SHIFT, _PMD_SHIFT, _PAGE_SHIFT)
-        pmd_end, pud_end = round_down(end, _PMD_SIZE), round_down(end, 1 << _PUD_SHIFT)
+        pmd_end, pud_end = round_down(end, _PMD_SIZE), round_down(end, _PUD_SIZE)
         bounds = (
             min(round_up(start, _PMD_SIZE), end),
-            min(round_up(start, 1 << _PUD_SHIFT), pmd_end),
+            min(round_up(start, _PUD_SIZE), pmd_end),
             pud_end,
             pmd_end,
             end,
