@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
+from cmafs.lib.kstrtox import SPACE, U64_MAX, simple_strtoull
 
 #: Suffix of a size -> log2 of its factor.
 SIZE_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
@@ -51,7 +51,7 @@ def next_args(cmdline: str) -> Iterator[tuple[str, str | None]]:
 def _words(cmdline: str) -> Iterator[str]:
     word, quoted = "", False
     for char in cmdline:
-        if char.isspace() and not quoted:
+        if char in SPACE and not quoted:
             if word:
                 yield word
             word = ""
