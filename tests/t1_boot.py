@@ -193,6 +193,17 @@ def test_nodes_come_from_the_tree() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("shift", "refused"), [((), [20]), (("NODES_SHIFT=10",), [20, 70]), (("NODES_SHIFT=4",), [])]
+)
+def test_nodes_that_a_configuration_could_have(shift: tuple[str, ...], refused: list[int]) -> None:
+    """A list by node ends at an id that no node can have: 64 are x86_64's default."""
+    machine = boot(pc((0x100000, G)), "7.2", "hugetlb_cma=20:1G,70:1G", "x86_64", ("NUMA=y", *shift))
+    assert lines_with(machine, "hugetlb_cma: invalid") == [
+        f"hugetlb_cma: invalid node {nid} specified" for nid in refused
+    ]
+
+
 def test_hugetlb_by_node_and_its_refusals() -> None:
     def lines(kernel: str, text: str) -> list[str]:
         return lines_with(boot(parse_dts(NUMA), kernel, text), "hugetlb_cma: ")
