@@ -522,15 +522,18 @@ def test_config(proc: Proc) -> None:
         ("010", 8, 3),
         ("-1", -1, 2),
         ("1 2\n", 1, 2),
+        ("\xa0\v4\n\xa0", 4, 5),  # isspace() knows Latin-1
     ],
 )
 def test_numbers(text: str, value: int, consumed: int) -> None:
-    assert proc_dointvec(text.encode()) == (value, consumed)
+    assert proc_dointvec(text.encode("latin-1")) == (value, consumed)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "x", "1x", "1\xa0", "\x851", "\x1c1", "+1", "--1", "1.", "2147483648", "0x", "9" * 30]
+)
 def test_numbers_that_are_none(text: str) -> None:
-    refused_with(errno.EINVAL, proc_dointvec, text.encode())
+    refused_with(errno.EINVAL, proc_dointvec, text.encode("latin-1"))
 
 
 @pytest.mark.parametrize(("kernel", "strict"), [("4.4", False), ("6.12", True)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn, Protocol
 
 
@@ -40,6 +40,12 @@ class FileSystemType:
     truncate_sets_size: bool = True
     setattr: int = 0
     block_size: int = 0
+
+    def refusing(self, error: int) -> FileSystemType:
+        """The same, except that whatever makes, removes or renames answers with this errno."""
+        return replace(
+            self, create=error, mkdir=error, unlink=error, rmdir=error, rename=error, symlink=error
+        )
 
     def may_set_attributes(self) -> None:
         """Raises what chmod and chown answer, where they do not work."""

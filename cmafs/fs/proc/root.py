@@ -38,17 +38,7 @@ PROC = FileSystemType(
 #: Nobody may write to its directories, whoever it is (``proc_sys_permission()``, ``proc_sys_setattr()``).
 PROC_SYS = replace(PROC, unlink=errno.EACCES, rmdir=errno.EACCES, rename=errno.EACCES, setattr=errno.EPERM)
 #: Where /boot lies on a board: here it cannot be written.
-BOOT = FileSystemType(
-    "ext4",
-    create=errno.EROFS,
-    mkdir=errno.EROFS,
-    unlink=errno.EROFS,
-    rmdir=errno.EROFS,
-    rename=errno.EROFS,
-    symlink=errno.EROFS,
-    truncate_sets_size=False,
-    setattr=errno.EROFS,
-)
+BOOT = FileSystemType("ext4", truncate_sets_size=False, setattr=errno.EROFS).refusing(errno.EROFS)
 
 #: ``wbits`` of zlib for the format of gzip, without a time.
 _GZIP = 31
@@ -62,8 +52,8 @@ def options_of(lines: list[str]) -> frozenset[str]:
     return frozenset(name.removeprefix("CONFIG_") for name, _, value in settings if value)
 
 
-def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes]) -> None:
-    directory.file(name, mode, SeqOperations(show, missing=errno.EIO))
+def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes], size: int = 0) -> None:
+    directory.file(name, mode, SeqOperations(show, missing=errno.EIO), size)
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:
@@ -82,8 +72,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     show_types = partial(pagetypeinfo, memory, abi, migratetypes, _online_pages(machine))
     _add_text(proc, "pagetypeinfo", abi.pagetypeinfo_mode, show_types)
     _add_text(proc, "iomem", 0o444, partial(iomem, machine.iomem))
-    shown = SeqOperations(lambda: cmdline, missing=errno.EIO)
-    proc.file("cmdline", 0o444, shown, len(cmdline) if abi.cmdline_size else 0)
+    _add_text(proc, "cmdline", 0o444, lambda: cmdline, len(cmdline) if abi.cmdline_size else 0)
     _add_text(proc, "version", 0o444, lambda: banner)
     _add_config(root, proc, machine, encode("".join(f"{line}\n" for line in lines)))
     _add_sysctls(proc, machine)
@@ -111,7 +100,7 @@ def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: 
     if b"CONFIG_IKCONFIG_PROC=y\n" in text:
         packer = zlib.compressobj(9, wbits=_GZIP)
         packed = packer.compress(text) + packer.flush()
-        proc.file("config.gz", 0o444, SeqOperations(lambda: packed, missing=errno.EIO), len(packed))
+        _add_text(proc, "config.gz", 0o444, lambda: packed, len(packed))
     boot = root.subdir("boot", 0o755, BOOT)
     operations = SeqOperations(lambda: text, missing=errno.EROFS)
     boot.file(f"config-{machine.abi.release}", 0o644, operations, len(text))
