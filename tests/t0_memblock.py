@@ -155,6 +155,31 @@ def test_memmap_of_a_full_node_stands_on_another(full: bool, tables: int) -> Non
     assert own == (256 * mib if full else 4 * mib + tables * PAGE)
 
 
+@pytest.mark.parametrize(
+    ("shift", "bits", "gib", "taken", "expected"),
+    [
+        (14, 27, 2, 0, [(0x9FFF8000, 0xA0800000)]),  # 16 maps of 512 KiB at the start of 16 * 32 MiB
+        (14, 27, 2, 0x4000, [(0x9E000000, 0x9E800000), (0xBFFF4000, 0xC0000000)]),
+        (
+            16,
+            29,
+            1,
+            0x10000,
+            [(0x7FED0000, 0x80000000)],
+        ),  # no room for 2 * 512 MiB: page by page from the top
+    ],
+)
+def test_the_map_of_larger_pages_is_made_of_single_ones(
+    shift: int, bits: int, gib: int, taken: int, expected: list[tuple[int, int]]
+) -> None:
+    """T 6.12 with pages of 16 KiB: arch/arm64/mm/mmu.c:vmemmap_populate()@v6.12."""
+    memblock, end = Memblock(), (1 + gib) << 30
+    memblock.add(1 << 30, gib << 30)
+    memblock.reserve(end - taken, taken)
+    sparse_init(memblock, SparseLayout(bits, 64, True, shift, 0, 2))
+    assert spans(memblock.reserved) == expected
+
+
 @pytest.mark.parametrize("name", ["add", "reserve"])
 def test_no_range_reaches_the_end_of_64_bits(name: str) -> None:
     """``PHYS_ADDR_MAX`` is the last end (mm/memblock.c:memblock_cap_size()@v6.12)."""
