@@ -10,7 +10,7 @@ from cmafs.lib.printk import LOGLEVEL_DEBUG
 _WORDS = """
     apparmor audit audit_backlog_limit blkdevparts boot_delay bootconfig cgroup_disable cgroup_no_v1
     clk_ignore_unused clocksource console console_msg_format consoleblank coredump_filter
-    crash_kexec_post_notifiers crashkernel debug debug_pagealloc debugfs default_hugepagesz
+    crash_kexec_post_notifiers crashkernel debug debugfs default_hugepagesz
     deferred_probe_timeout dhash_entries driver_async_probe dyndbg early_ioremap_debug earlycon efi
     elevator ftrace fw_devlink gpt hardened_usercopy hashdist highres hlt hugepages hugepagesz
     ignore_loglevel ihash_entries init init_on_alloc init_on_free initcall_blacklist initcall_debug
@@ -19,7 +19,7 @@ _WORDS = """
     module_blacklist movable_node movablecore mphash_entries mtdparts nfsroot nfsrootdebug nmi_watchdog
     no_console_suspend no_file_caps no_hash_pointers nohibernate nohlt nohz nohz_full noinitrd
     noirqdebug nomodule norandmaps noresume nosmp nosmt nosoftlockup nowatchdog nr_cpus numa_balancing
-    oops page_owner page_poison panic panic_on_taint panic_on_warn panic_print pause_on_oops pci
+    oops page_poison panic panic_on_taint panic_on_warn panic_print pause_on_oops pci
     pcie_aspm pcie_ports pd_ignore_unused percpu_alloc print_fatal_signals profile psi quiet
     ramdisk_size ramdisk_start rdinit reboot relax_domain_level reserve reset_devices resume
     resume_offset resumedelay resumewait retain_initrd ro rodata root rootdelay rootflags rootfstype

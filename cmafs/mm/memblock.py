@@ -242,8 +242,9 @@ class Memblock:
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
     def alloc_pages(self, count: int, page_size: int, nid: int = NUMA_NO_NODE) -> int:
-        """``count`` single pages, each where alloc() would place it: the highest ones that are free, of a node;
-        how many there were not.
+        """``count`` single pages, each where alloc() would place it: the highest that are free, of a node.
+
+        Returns how many there were not.
         """
         for low, high in list(self.free_ranges_reverse(nid)):
             high = min(high, self.current_limit) // page_size * page_size
