@@ -16,6 +16,7 @@ from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
 from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
 from cmafs.fs.proc.sysctl import proc_dointvec
+from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
 
@@ -85,8 +86,9 @@ def test_meminfo_of_the_first_and_the_last_row() -> None:
 
 def test_meminfo_highmem() -> None:
     machine = Proc("5.10", "arm", "<0x0 0x40000000 0x0 0x60000000>").machine
+    files = VmstatFiles(machine, frozenset({"HIGHMEM"}))
     names = ("HighTotal", "HighFree", "LowTotal", "LowFree", "MemTotal", "MemFree")
-    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(machine, names).decode())}
+    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(files, names).decode())}
     assert (figures["HighTotal"], figures["HighFree"] > 0) == ((0x60000000 - 0x30000000) >> 10, True)
     assert figures["HighTotal"] + figures["LowTotal"] == figures["MemTotal"]
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
@@ -389,23 +391,49 @@ def test_figures_that_follow_from_the_machine() -> None:
         assert 0 < figures["MemAvailable"] < figures["MemFree"] + figures["Cached"]
 
 
-def test_available_memory_leaves_out_reserves_and_half_of_the_cache() -> None:
-    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks."""
-    proc = Proc("6.12")
-    memory = proc.machine.memory
-    low, high = (sum(zone.watermark[mark] for zone in memory.zones) for mark in (1, 2))
+def zones_of(zoneinfo: str) -> list[dict[str, int]]:
+    """The figures of every zone, with the largest of its reserves as ``reserve``."""
+    found = []
+    for text in re.split(r"^Node ", zoneinfo, flags=re.MULTILINE)[1:]:
+        figures = {name: int(n) for name, n in re.findall(r"^        (\w+) +(\d+)$", text, re.MULTILINE)}
+        reserves = re.findall(r"protection: \((.*)\)", text)[0].split(", ")
+        found.append(figures | {"reserve": max(map(int, reserves))})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "memory"),
+    [
+        ("arm64", (), "<0x0 0x40000000 0x0 0x40000000>"),
+        ("arm64", ("ZONE_DMA=y", "ZONE_DMA32=y"), "<0x0 0x80000000 0x1 0x80000000>"),
+        # a ZONE_DMA that is smaller than what is kept in it
+        ("x86_64", ("ZONE_DMA=y",), "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x2 0x40000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x60000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x20000000>"),  # HighMem is empty
+    ],
+)
+def test_available_memory_leaves_out_reserves_and_half_of_the_cache(
+    arch: str, config: tuple[str, ...], memory: str
+) -> None:
+    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks, which
+    zones above Normal have without memory too: for_each_zone().
+    """
+    proc = Proc("6.12", arch, memory, config=config)
+    zones = zones_of(proc.read("zoneinfo"))
+    low = sum(zone["low"] for zone in zones)
+    reserve = sum(min(zone["reserve"] + zone["high"], zone["managed"]) for zone in zones)
 
     def available(figures: dict[str, int]) -> int:
         free, cache = figures["MemFree"] // 4, (figures["Active(file)"] + figures["Inactive(file)"]) // 4
         slab = figures["KReclaimable"] // 4
-        return (free - high + cache - min(cache // 2, low) + slab - min(slab // 2, low)) * 4
+        return max(free - reserve + cache - min(cache // 2, low) + slab - min(slab // 2, low), 0) * 4
 
-    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 30M", "spawn a anon 500M"):
+    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 75M", "spawn a anon 200M"):
         proc.control(line)
         assert proc.meminfo()["MemAvailable"] == available(proc.meminfo()), line
     with contextlib.suppress(OSError):
-        proc.control("spawn k kernel 700M")
-    assert proc.meminfo()["MemAvailable"] >= 0
+        proc.control(f"spawn k kernel {proc.meminfo()['MemFree'] + 170_000}K")
+    assert proc.meminfo()["MemAvailable"] == available(proc.meminfo())
 
 
 # reading

@@ -27,7 +27,6 @@ class FileSystemType:
     ``setattr``: the errno of chmod and chown, 0: they work. ``block_size``: st_blksize, 0: a page's.
     """
 
-    name: str
     create: int = errno.EACCES
     mkdir: int = errno.EPERM
     unlink: int = errno.EPERM

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 #: ``dev`` stands for devtmpfs, ``sim`` for no file system of the kernel's.
-DEVTMPFS = FileSystemType("devtmpfs")
-SIMFS = FileSystemType("sim")
+DEVTMPFS = FileSystemType()
+SIMFS = FileSystemType()
 
 _NSEC_PER_USEC = 1000
 _LOG_USER = 1

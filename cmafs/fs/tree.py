@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
 #: The directory that is mounted: nothing can be made in it.
-ROOTFS = FileSystemType("rootfs", create=errno.EACCES, truncate_sets_size=False)
+ROOTFS = FileSystemType(create=errno.EACCES, truncate_sets_size=False)
 
 #: In the order in which names appear.
 TABLES = (proc, cma_sysfs, cma_debug, dynamic_debug, dma_buf, tracefs, devicetree, kmsg, dev_cma_test, sim)

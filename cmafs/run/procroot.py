@@ -24,7 +24,7 @@ from cmafs.mount.fuse_ops import FuseMount, caller_pid
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.run.root import HOST, PROCFS, TREE, Graft
 
-_PROC = FileSystemType("proc", create=errno.ENOENT)
+_PROC = FileSystemType(create=errno.ENOENT)
 _OPTIONS: Mapping[str, str | bool] = {
     "fsname": "proc",
     "allow_other": True,

@@ -23,11 +23,11 @@ from cmafs.lib.printk import encode
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-PROC = FileSystemType("proc", truncate_sets_size=False, block_size=1024)
+PROC = FileSystemType(truncate_sets_size=False, block_size=1024)
 #: Nobody may write to its directories, whoever it is (``proc_sys_permission()``, ``proc_sys_setattr()``).
 PROC_SYS = replace(PROC.refusing(errno.EACCES), setattr=errno.EPERM)
-#: Where /boot lies on a board: here it cannot be written.
-BOOT = FileSystemType("ext4", truncate_sets_size=False, setattr=errno.EROFS).refusing(errno.EROFS)
+#: What /boot lies on, an ext4 say: here it cannot be written.
+BOOT = FileSystemType(truncate_sets_size=False, setattr=errno.EROFS).refusing(errno.EROFS)
 
 #: ``wbits`` of zlib for the format of gzip, without a time.
 _GZIP = 31
@@ -51,7 +51,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     proc = root.subdir("proc", 0o555, PROC)
     cmdline = encode(f"{machine.cmdline}\n")
     banner = f"{linux_banner(machine.abi.release)}\n".encode()
-    _add_text(proc, "meminfo", 0o444, partial(meminfo, machine, tuple(files.names(abi.meminfo))))
+    _add_text(proc, "meminfo", 0o444, partial(meminfo, files, tuple(files.names(abi.meminfo))))
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))
