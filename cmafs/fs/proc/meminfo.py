@@ -23,7 +23,7 @@ _2M, _1G = 2 << 20, 1 << 30
 def totalreserve_pages(memory: Memory) -> int:
     """``calculate_totalreserve_pages()``: pages that nobody should plan with."""
     return sum(
-        min(max(zone.lowmem_reserve, default=0) + zone.watermark[WMARK_HIGH], zone.managed_pages)
+        min(max(zone.lowmem_reserve) + zone.watermark[WMARK_HIGH], zone.managed_pages)
         for zone in memory.zones
     )
 
