@@ -127,6 +127,38 @@ def test_forty_links_are_enough_and_one_more_is_too_many() -> None:
     refused_with(errno.ELOOP, calls.open, "/l40", O_RDONLY)
 
 
+@pytest.mark.parametrize(
+    ("path", "flags", "code"),
+    [
+        ("/a/plain", O_EXCL, None),  # which means nothing alone
+        ("/a/plain", os.O_CREAT, None),
+        ("/a/plain", os.O_CREAT | O_EXCL, errno.EEXIST),
+        ("/file", os.O_CREAT | O_EXCL | O_NOFOLLOW, errno.EEXIST),
+        ("/file", os.O_CREAT | O_NOFOLLOW, errno.ELOOP),
+        ("/a/new", os.O_CREAT, errno.EACCES),
+        ("/a/new", O_EXCL, errno.ENOENT),
+        ("/a/new/", os.O_CREAT, errno.EISDIR),
+        ("/a/plain/", os.O_CREAT, errno.EISDIR),
+        ("/none/new", os.O_CREAT, errno.ENOENT),
+        ("/a", os.O_CREAT | O_EXCL, errno.EEXIST),
+        ("/a", os.O_CREAT, errno.EISDIR),
+        ("/a/", O_DIRECTORY, None),
+        ("/a", O_RDWR, errno.EISDIR),
+        ("/absolute", O_DIRECTORY, None),
+        ("/absolute", O_NOFOLLOW, errno.ELOOP),
+        ("/absolute", O_DIRECTORY | O_NOFOLLOW, errno.ENOTDIR),
+        ("/absolute/", O_NOFOLLOW, None),
+        ("/a/plain", O_DIRECTORY, errno.ENOTDIR),
+    ],
+)
+def test_flags_of_open(calls: Syscalls, path: str, flags: int, code: int | None) -> None:
+    """fs/namei.c:open_last_lookups(), do_open(), may_open() @v6.12"""
+    if code is None:
+        calls.close(calls.open(path, flags))
+    else:
+        refused_with(code, calls.open, path, flags)
+
+
 def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EISDIR, calls.open, "/a", O_WRONLY)
     refused_with(errno.EISDIR, calls.open, "/a", O_RDONLY | os.O_CREAT)

@@ -62,20 +62,22 @@ class Syscalls:
 
     def open(self, path: str, flags: int = O_RDONLY, mode: int = 0o666) -> int:
         """open(2). Truncation happens after the file agreed to be opened."""
-        directory, name, inode = self._lookup(path, follow=not flags & O_NOFOLLOW)
+        directory, name, inode = self._lookup(path, follow=not flags & O_NOFOLLOW or path.endswith("/"))
+        if flags & O_CREAT and path.endswith("/"):
+            fail(errno.EISDIR)
         if inode is None:
             if not flags & O_CREAT:
                 fail(errno.ENOENT)
             directory.create(name)
         if flags & O_CREAT and flags & O_EXCL:
             fail(errno.EEXIST)
-        if isinstance(inode, Symlink):
-            fail(errno.ELOOP)
         if isinstance(inode, Directory):
             if flags & (O_ACCMODE | O_CREAT):
                 fail(errno.EISDIR)
         elif flags & O_DIRECTORY or path.endswith("/"):
             fail(errno.ENOTDIR)
+        elif isinstance(inode, Symlink):
+            fail(errno.ELOOP)
         file = self._vfs.open(path, inode, flags) if isinstance(inode, RegularFile) else None
         fd = self._next_fd
         self._next_fd += 1
