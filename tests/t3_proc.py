@@ -428,7 +428,13 @@ def test_available_memory_leaves_out_reserves_and_half_of_the_cache(
         slab = figures["KReclaimable"] // 4
         return max(free - reserve + cache - min(cache // 2, low) + slab - min(slab // 2, low), 0) * 4
 
-    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 75M", "spawn a anon 200M"):
+    for line in (
+        "spawn f file 1M",
+        "spawn g file 100M",
+        "spawn s slab 4M",
+        "grow s 71M",
+        "spawn a anon 200M",
+    ):
         proc.control(line)
         assert proc.meminfo()["MemAvailable"] == available(proc.meminfo()), line
     with contextlib.suppress(OSError):

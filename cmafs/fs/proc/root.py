@@ -33,12 +33,6 @@ BOOT = FileSystemType(truncate_sets_size=False, setattr=errno.EROFS).refusing(er
 _GZIP = 31
 
 
-def options_of(lines: list[str]) -> frozenset[str]:
-    """Names of the options that are on: ``CONFIG_X=y`` and those with a value."""
-    settings = (line.partition("=") for line in lines if line.startswith("CONFIG_"))
-    return frozenset(name.removeprefix("CONFIG_") for name, _, value in settings if value)
-
-
 def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes], size: int = 0) -> None:
     directory.file(name, mode, SeqOperations(show, missing=errno.EIO), size)
 
@@ -47,7 +41,8 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     """Make proc/ and boot/config-<release>."""
     abi, memory = machine.abi.proc, machine.memory
     lines = machine.config.lines()
-    files = VmstatFiles(machine, options_of(lines))
+    options = frozenset(name for name, value in machine.config.values.items() if value is not False)
+    files = VmstatFiles(machine, options)
     proc = root.subdir("proc", 0o555, PROC)
     cmdline = encode(f"{machine.cmdline}\n")
     banner = f"{linux_banner(machine.abi.release)}\n".encode()

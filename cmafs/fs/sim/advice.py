@@ -61,7 +61,7 @@ def helps(machine: BootedMachine, cma: Cma, advice: Advice) -> bool:
     area = copied.cma[cma.slot]
     with suppress(OSError):
         advice.do(copied, area)
-        return cma_alloc(area, failure.count, failure.align, no_warn=True) is not None
+        return cma_alloc(area, failure.count, failure.align) is not None
     return False
 
 
