@@ -55,6 +55,15 @@ def test_what_no_area_of_this_size_can_give() -> None:
     assert after_failing(made, 1024) == trial(1024, [GIVE_BACK], COMPACT, DROP)
 
 
+def test_one_page_of_a_full_area() -> None:
+    made = machine()
+    made.write(ALLOC, "992\n")
+    assert after_failing(made, 1) == trial(
+        1, ["have debugfs give back its 992 pages", GIVE_BACK], COMPACT, DROP
+    )
+    assert made.verify() == []
+
+
 def test_pins_of_tasks_and_of_pages() -> None:
     one = machine(f"pin pfn {START + 500:#x}")
     assert after_failing(one, 600) == trial(600, ["unpin all 1 pages in its holes"], COMPACT, DROP, GIVE_BACK)

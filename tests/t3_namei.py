@@ -236,6 +236,17 @@ def test_seeking(calls: Syscalls) -> None:
     assert calls.read(fd, 3) == b"ten"
     assert calls.lseek(fd, -2, os.SEEK_CUR) == 4
     assert calls.read(fd, 100) == b"ent\n"
+    assert calls.pread(fd, 3, 1) == b"ont"
+    assert calls.lseek(fd, 0, os.SEEK_CUR) == 8  # which pread() leaves
+    both = calls.open("/file", O_RDWR)
+    for written in (3, 6):
+        assert calls.write(both, b"abc") == 3
+        assert calls.lseek(both, 0, os.SEEK_CUR) == written
+    assert calls.pwrite(both, b"abc", 1) == 3
+    assert calls.lseek(both, 0, os.SEEK_CUR) == 6
+    calls.truncate("/a/b/file", 5)
+    assert (calls.lseek(both, 0, os.SEEK_END), calls.lseek(both, -5, os.SEEK_END)) == (5, 0)
+    refused_with(errno.EINVAL, calls.lseek, both, -6, os.SEEK_END)
     refused_with(errno.EINVAL, calls.lseek, fd, -1, os.SEEK_SET)
     refused_with(errno.EINVAL, calls.lseek, fd, 0, os.SEEK_DATA)
 

@@ -94,6 +94,69 @@ def test_meminfo_highmem() -> None:
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
 
 
+#: ``fs/proc/meminfo.c:meminfo_proc_show()@v6.12``: a line and the counters that it adds up.
+MEMINFO = {
+    "MemFree": ["nr_free_pages"],
+    "Cached": ["nr_file_pages"],
+    "Active": ["nr_active_anon", "nr_active_file"],
+    "Inactive": ["nr_inactive_anon", "nr_inactive_file"],
+    "Active(anon)": ["nr_active_anon"],
+    "Inactive(anon)": ["nr_inactive_anon"],
+    "Active(file)": ["nr_active_file"],
+    "Inactive(file)": ["nr_inactive_file"],
+    "Unevictable": ["nr_unevictable"],
+    "Mlocked": ["nr_mlock"],
+    "Dirty": ["nr_dirty"],
+    "Writeback": ["nr_writeback"],
+    "AnonPages": ["nr_anon_pages"],
+    "Mapped": ["nr_mapped"],
+    "Shmem": ["nr_shmem"],
+    "KReclaimable": ["nr_slab_reclaimable", "nr_kernel_misc_reclaimable"],
+    "Slab": ["nr_slab_reclaimable", "nr_slab_unreclaimable"],
+    "SReclaimable": ["nr_slab_reclaimable"],
+    "SUnreclaim": ["nr_slab_unreclaimable"],
+    "PageTables": ["nr_page_table_pages"],
+    "CmaFree": ["nr_free_cma"],
+    "Committed_AS": ["nr_anon_pages", "nr_shmem"],
+}
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "6.12", "7.2"])
+def test_each_line_of_meminfo_and_its_counters(kernel: str) -> None:
+    proc = Proc(kernel)
+    empty = proc.meminfo()
+    work = ["anon 3M", "file 7M", "tmpfs 11M", "slab 13M", "kernel 17M", "anon 19M", "file 23M", "tmpfs 29M"]
+    proc.control("\n".join(f"spawn t{i} {words}" for i, words in enumerate(work)))
+    proc.control("mlock t5\nmlock t6\nmlock t7\ndirty t1 100\n")
+    lines, counts = proc.meminfo(), proc.vmstat()
+    for line in MEMINFO.keys() & lines.keys():
+        assert lines[line] == 4 * sum(counts.get(name, 0) for name in MEMINFO[line]), line
+    expected = {
+        "AnonPages": 22,
+        "Shmem": 40,
+        "Slab": 13,
+        "Mlocked": 71,
+        "Unevictable": 71,
+        "Committed_AS": 62,
+    }
+    grown = {name: lines[name] - empty[name] for name in lines if lines[name] != empty[name]}
+    assert {name: grown[name] for name in expected} == {name: mib << 10 for name, mib in expected.items()}
+    assert (lines["Dirty"], lines["CmaTotal"]) == (400, 16384)
+    managed = sum(map(int, re.findall(r"managed +(\d+)", proc.read("zoneinfo"))))
+    assert (lines["MemTotal"], lines["CommitLimit"]) == (managed * 4, managed // 2 * 4)
+    others = grown.keys() - MEMINFO.keys() - {"MemAvailable"}
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("config", "kib"), [((), 2048), (("ARM64_16K_PAGES=y",), 32768), (("ARM64_64K_PAGES=y",), 524288)]
+)
+def test_meminfo_of_large_pages(config: tuple[str, ...], kib: int) -> None:
+    figures = Proc("6.12", memory="<0x0 0x40000000 0x1 0x0>", config=("HUGETLB_PAGE=y", *config)).meminfo()
+    assert (figures["Hugepagesize"], figures["HugePages_Total"]) == (kib, 0)
+    assert 4 << 20 > figures["MemTotal"] > figures["MemFree"] > 3900 << 10
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition(":") for line in text.splitlines())]
 
@@ -345,6 +408,46 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert counts["numa_hit"] - counted["numa_hit"] == 15 * 256
     assert counts["nr_zone_unevictable"] == counts["nr_mlock"] == 8 * 256
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
+
+
+TWO_ZONES = "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x0 0x80000000>"  # DMA32 and Normal of x86_64
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.12"])
+def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
+    proc = Proc(kernel, "x86_64", TWO_ZONES)
+    kinds = {"a": "anon", "b": "anon", "f": "file", "g": "file", "t": "tmpfs", "u": "tmpfs", "s": "slab"}
+    for name, kind in kinds.items():
+        proc.control(f"spawn {name} {kind} 400M")
+    for locked in "bgu":
+        proc.control(f"mlock {locked}")
+    proc.control("grow a 500M\ngrow g 300M")
+    border, total = 0x100000, len(kinds) * 102400 + 204800
+    below = dict.fromkeys(kinds, 0)
+    for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
+        name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
+        for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):
+            below[name] += max(0, min(last + 1, border) - first)
+    assert 0 < sum(below.values()) < total
+    states = {
+        "inactive_anon": below["a"] + below["t"],
+        "inactive_file": below["f"],
+        "unevictable": below["b"] + below["g"] + below["u"],
+        "active_anon": 0,
+    }
+    if kernel == "4.4":
+        states |= {
+            "anon_pages": below["a"] + below["b"],
+            "file_pages": below["f"] + below["g"] + below["t"] + below["u"],
+            "shmem": below["t"] + below["u"],
+            "slab_reclaimable": below["s"],
+        }
+    prefix = "nr_" if kernel == "4.4" else "nr_zone_"
+    dma32, normal = re.split(r"\nNode 0, zone +Normal\n", proc.read("zoneinfo"))
+    for state, pages in states.items():
+        assert re.findall(rf" {prefix}{state} +(\d+)", dma32)[-1:] == [str(pages)], state
+        rest = proc.vmstat()[prefix + state] - pages
+        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[:1] == [str(rest)], state
 
 
 def test_thresholds_of_dirty_pages_follow_free_memory() -> None:
