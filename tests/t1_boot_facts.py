@@ -120,7 +120,7 @@ def test_how_far_physical_addresses_go(arch: str, config: tuple[str, ...], last:
     early = EarlyMm(
         abi=abi,
         config=parse_config(("tiny", *config), arch, abi),
-        params=parse_early_params("", False, False),
+        params=parse_early_params("", False),
         log=Printk(ManualClock()),
         memblock=Memblock(),
     )

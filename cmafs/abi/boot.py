@@ -86,7 +86,9 @@ class BootAbi:
     ``dma_reserve``: pages below 16 MiB that x86 counts as reserved in the first zone
     (``arch/x86/mm/init.c:memblock_find_dma_reserve()``; T, of a guest without ZONE_DMA).
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
-    of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
+    of that line, "" without (5.14 M; T 6.1). ``arm64_knows_nokaslr``: elsewhere it is an unknown one
+    (V 6.12 ``arch/arm64/kernel/kaslr.c:parse_nokaslr()``, not 6.1).
+    ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``zone_limit_exact``: zones of arm64 end where dma-ranges do (6.12; V), before at a power of two.
     ``zone_limit_by_offset``: the zone below 4 GiB is 4 GiB from the start of memory (to 5.4, M
     ``arch/arm64/mm/init.c:max_zone_dma_phys()@v4.19``), later an address.
@@ -150,6 +152,7 @@ class BootAbi:
     dma_reserve: int
     zone_details: bool
     unknown_parameters: str
+    arm64_knows_nokaslr: bool
     init_arguments: bool
     zone_limit_exact: bool
     zone_limit_by_offset: bool
@@ -218,6 +221,7 @@ ROWS = rows_from(
         dma_reserve=22,
         zone_details=True,
         unknown_parameters="",
+        arm64_knows_nokaslr=False,
         init_arguments=False,
         zone_limit_exact=False,
         zone_limit_by_offset=True,
@@ -299,6 +303,7 @@ ROWS = rows_from(
         },
         "6.12": {
             "numa_says_none": False,
+            "arm64_knows_nokaslr": True,
             "numa_emulation_is_generic": True,
             "zonelists_count_all": True,
             "zone_limit_exact": True,

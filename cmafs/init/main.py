@@ -92,7 +92,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
     arch = options.arch or machine_arch(tree)[0]
     config = parse_config(options.config, arch, abi, board_config(tree))
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.on("NUMA"))
+    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.max_numnodes)
     log = Printk(
         clock,
         options.seed,
