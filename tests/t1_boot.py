@@ -332,6 +332,8 @@ def test_of_a_choice_the_last_one_asked_for_counts() -> None:
     [
         ("CMA_AREAS=many", "CONFIG_CMA_AREAS is a number, not 'many'"),
         ("CMA_AREAS=3x", "CONFIG_CMA_AREAS is a number, not '3x'"),
+        ("CMA_AREAS=3~", "CONFIG_CMA_AREAS is a number, not '3~'"),
+        ('CMA_AREAS=""', "CONFIG_CMA_AREAS is a number, not ''"),
         ("CMA_ALIGNMENT=40", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 40"),
         ("CMA_ALIGNMENT=1", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 1"),
         (
@@ -420,8 +422,35 @@ def test_options_of_other_kernels() -> None:
     lines = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
     config = parse_config(map(FileLine, lines), "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.number("CMA_AREAS"), config.unmodelled) == (False, 3, ("OLD",))
-    with pytest.raises(ConfigError, match="CONFIG_CMA_AREAS is a number"):
+    with pytest.raises(ConfigError, match=r"^CONFIG_CMA_AREAS is a number, not 'y'$"):
         parse_config([FileLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
+
+
+PARAMETERS = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "unknown"),
+    [
+        ("4.4", "arm64", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("5.4", "x86_64", (), "hugetlb_cma cma_pernuma numa_cma coherent_pool"),
+        ("5.10", "arm64", (), "numa_cma"),
+        ("6.1", "arm64", ("DMA_PERNUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.1", "arm", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("6.6", "arm64", ("DMA_NUMA_CMA=y",), ""),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_CMA=n",), "cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("CMA=n",), "cma hugetlb_cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=y", "HUGETLBFS=n"), "hugetlb_cma"),
+        ("7.2", "x86_64", (), "cma_pernuma numa_cma coherent_pool"),
+        ("2010", "arm", (), "cma hugetlb_cma cma_pernuma numa_cma"),
+    ],
+)
+def test_the_parameters_that_a_kernel_knows(
+    kernel: str, arch: str, config: tuple[str, ...], unknown: str
+) -> None:
+    found = parse_config(config, arch, kernel_abi(kernel))
+    assert [name for name in PARAMETERS if not found.knows(name)] == unknown.split()
 
 
 @pytest.mark.parametrize("kernel", [*RELEASES, *DIALECTS])

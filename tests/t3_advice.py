@@ -1,4 +1,7 @@
-"""sim/advice, to the letter: what would let the last failed request through, tried on copies."""
+"""sim/advice, to the letter: what would let the last failed request through, tried on copies.
+
+Modules: cmafs.fs.sim.advice.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,11 @@ def test_pins_of_tasks_and_of_pages() -> None:
     two = machine(f"pin pfn {START + 400:#x}", f"pin pfn {START + 800:#x}", f"pin pfn {START + 800:#x}")
     assert after_failing(two, 600) == trial(600, ["unpin all 2 pages in its holes"], COMPACT, DROP, GIVE_BACK)
     assert after_failing(two, 990) == trial(990, ["unpin all 2 pages in its holes"], COMPACT, DROP, GIVE_BACK)
+
+
+def test_a_pin_beside_the_area_is_in_nobodys_way() -> None:
+    made = machine(f"pin pfn {START - 1:#x}", f"pin pfn {START + 1024:#x}")
+    assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)
 
 
 def test_holders_with_most_pages_first() -> None:

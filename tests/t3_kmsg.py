@@ -1,4 +1,7 @@
-"""dev/kmsg and sim/dmesg on the tables."""
+"""dev/kmsg and sim/dmesg on the tables.
+
+Modules: cmafs.fs.kmsg.
+"""
 
 from __future__ import annotations
 

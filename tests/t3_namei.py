@@ -1,4 +1,7 @@
-"""System calls in process: how paths are walked, what an open may do, as fs/namei.c and fs/open.c have it."""
+"""System calls in process: how paths are walked, what an open may do, as fs/namei.c and fs/open.c have it.
+
+Modules: cmafs.fs.open.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls."""
+"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls.
+
+Modules: cmafs.fs.proc.root, cmafs.fs.proc.buddyinfo, cmafs.fs.proc.iomem, cmafs.fs.proc.vmstat.
+"""
 
 from __future__ import annotations
 
@@ -352,7 +355,10 @@ def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
 
 def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
-    assert ">100000 " in proc.read("pagetypeinfo")
+    lines = [line for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
+    for line in lines:
+        assert re.fullmatch(r"Node    0, zone +\w+, type +\w+ (>100000 | {0,5}\d{1,6} ){11}", line)
+    assert sum(line.count(">100000") for line in lines) == 1
     assert ">" not in Proc("4.19", memory="<0x0 0x40000000 0x70 0x0>").read("pagetypeinfo")
 
 
@@ -410,44 +416,77 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
 
 
-TWO_ZONES = "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x0 0x80000000>"  # DMA32 and Normal of x86_64
-
-
 @pytest.mark.parametrize("kernel", ["4.4", "6.12"])
 def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
-    proc = Proc(kernel, "x86_64", TWO_ZONES)
+    """Of 832 MiB on arm the last 64 are HighMem, which users' pages take first."""
+    proc = Proc(kernel, "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
     kinds = {"a": "anon", "b": "anon", "f": "file", "g": "file", "t": "tmpfs", "u": "tmpfs", "s": "slab"}
-    for name, kind in kinds.items():
-        proc.control(f"spawn {name} {kind} 400M")
-    for locked in "bgu":
-        proc.control(f"mlock {locked}")
-    proc.control("grow a 500M\ngrow g 300M")
-    border, total = 0x100000, len(kinds) * 102400 + 204800
-    below = dict.fromkeys(kinds, 0)
+    proc.control("\n".join(f"spawn {name} {kind} 5M" for name, kind in kinds.items()))
+    proc.control("mlock b\nmlock g\nmlock u\n" + "\n".join(f"grow {name} 9M" for name in kinds))
+    low = dict.fromkeys(kinds, 0)
     for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
         name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
         for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):
-            below[name] += max(0, min(last + 1, border) - first)
-    assert 0 < sum(below.values()) < total
+            low[name] += max(0, min(last + 1, 0x70000) - first)
+    assert low["s"] == 14 * 256 < sum(low.values()) < 7 * 14 * 256
     states = {
-        "inactive_anon": below["a"] + below["t"],
-        "inactive_file": below["f"],
-        "unevictable": below["b"] + below["g"] + below["u"],
+        "inactive_anon": low["a"] + low["t"],
+        "inactive_file": low["f"],
+        "unevictable": low["b"] + low["g"] + low["u"],
         "active_anon": 0,
     }
     if kernel == "4.4":
         states |= {
-            "anon_pages": below["a"] + below["b"],
-            "file_pages": below["f"] + below["g"] + below["t"] + below["u"],
-            "shmem": below["t"] + below["u"],
-            "slab_reclaimable": below["s"],
+            "anon_pages": low["a"] + low["b"],
+            "file_pages": low["f"] + low["g"] + low["t"] + low["u"],
+            "shmem": low["t"] + low["u"],
+            "slab_reclaimable": low["s"],
         }
     prefix = "nr_" if kernel == "4.4" else "nr_zone_"
-    dma32, normal = re.split(r"\nNode 0, zone +Normal\n", proc.read("zoneinfo"))
+    normal, highmem = re.split(r"\nNode 0, zone +HighMem\n", proc.read("zoneinfo"))
     for state, pages in states.items():
-        assert re.findall(rf" {prefix}{state} +(\d+)", dma32)[-1:] == [str(pages)], state
+        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[-1:] == [str(pages)], state
         rest = proc.vmstat()[prefix + state] - pages
-        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[:1] == [str(rest)], state
+        assert re.findall(rf" {prefix}{state} +(\d+)", highmem)[:1] == [str(rest)], state
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "4.15", "5.10", "6.12", "7.2"])
+def test_counters_in_zoneinfo_are_those_of_vmstat_in_its_order(kernel: str) -> None:
+    """zoneinfo_show_print(): of one zone, and since 4.8 of its node before it."""
+    proc = Proc(kernel)
+    proc.control("spawn a anon 3M\nspawn f file 5M\nspawn s slab 7M\nspawn t tmpfs 11M\nmlock t")
+    lines = proc.read("zoneinfo").splitlines()
+    pages = next(i for i, line in enumerate(lines) if line.startswith("  pages free"))
+    node = lines[2:pages] if lines[1] == "  per-node stats" else []
+    last = lines.index("  pagesets")
+    zone = [line for line in lines[pages:last] if re.match(r" +(nr|numa|pg|workingset|drop)\w+ +\d+$", line)]
+    counts = proc.vmstat()
+    width = "    " if kernel == "4.4" else "      "
+    for found in (node, zone):
+        assert found == [f"{width}{name:<12} {counts[name]}" for name in map(_first_word, found)]
+    order = list(counts)
+    places = [order.index(_first_word(line)) for line in (*zone, *node)]
+    assert places == list(range(len(places)))
+    assert order[len(places)].startswith(("nr_dirty_threshold", "pgpgin", "nr_memmap", "pswpin"))
+    assert ("nr_zone_inactive_anon" in counts) == bool(node)
+
+
+def _first_word(line: str) -> str:
+    return line.split()[0]
+
+
+def test_modes_of_proc(proc: Proc) -> None:
+    modes = {name: oct(proc.calls.lstat(f"/proc/{name}").st_mode) for name in proc.calls.listdir("/proc")}
+    files = ["meminfo", "vmstat", "zoneinfo", "buddyinfo", "iomem", "cmdline", "version", "config.gz"]
+    others = {"pagetypeinfo": "0o100400", "sys": "0o40555", "device-tree": "0o120777"}
+    assert modes == {**dict.fromkeys(files, "0o100444"), **others}
+    vm = {
+        name: oct(proc.calls.lstat(f"/proc/sys/vm/{name}").st_mode)
+        for name in proc.calls.listdir("/proc/sys/vm")
+    }
+    assert vm == dict.fromkeys(["compact_memory", "drop_caches"], "0o100200")
+    assert oct(proc.calls.lstat("/proc/sys/vm").st_mode) == "0o40555"
+    assert oct(proc.calls.lstat("/boot/config-6.12.117").st_mode) == "0o100644"
 
 
 def test_thresholds_of_dirty_pages_follow_free_memory() -> None:

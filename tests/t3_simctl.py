@@ -1,4 +1,7 @@
-"""sim/ without a mount: the verbs, what they refuse, and what sim/ shows of them."""
+"""sim/ without a mount: the verbs, what they refuse, and what sim/ shows of them.
+
+Modules: cmafs.fs.sim.control, cmafs.fs.sim.root.
+"""
 
 from __future__ import annotations
 
@@ -252,6 +255,18 @@ def test_modes(sim: Sim) -> None:
 def test_verify_tells_what_is_wrong(sim: Sim) -> None:
     sim.machine.memory.zones[0].nr_free -= 1
     assert "nr_free_pages is" in sim.read("verify")
+
+
+def test_verify_remembers_the_counters_of_its_last_reader(sim: Sim) -> None:
+    sim.control("spawn a anon 1M")
+    assert sim.read("verify") == "ok\n"
+    events = sim.machine.memory.vmstat.events
+    events["pgfree"] += 5
+    assert sim.read("verify") == "ok\n"
+    now = events["pgfree"]
+    events["pgfree"] -= 1
+    assert sim.read("verify") == f"event pgfree went from {now} to {now - 1}\n"
+    assert sim.read("verify") == "ok\n"
 
 
 def test_verify_after_a_bug_of_ours(sim: Sim) -> None:

@@ -1,4 +1,7 @@
-"""Snapshots: a machine, what was done to it, and the same machine again, to the byte."""
+"""Snapshots: a machine, what was done to it, and the same machine again, to the byte.
+
+Modules: cmafs.fs.sim.snapshot, cmafs.fs.open.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cma2010_support import cma_request
 
 from cmafs import api
+from cmafs.drivers.cma2010.chardev import IOCTL_CMA_ALLOC
 from cmafs.fs.dentry import RegularFile, walk
 from cmafs.init import journal
 from cmafs.lib.clock import ManualClock
@@ -119,11 +124,48 @@ def test_a_loaded_machine_is_the_saved_one_and_goes_on_alike(start: int, tmp_pat
 
 def test_a_machine_of_2010_gives_up_what_its_descriptors_held(tmp_path: Path) -> None:
     machine = api.boot(dts="virt", kernel="2010", cmdline="cma=r=16M cma.map=*=r")
-    fd = machine.syscalls.open("/dev/cma", os.O_RDWR)
+    free = "/sys/kernel/mm/contiguous/regions/r/free"
+    fds = [machine.syscalls.open("/dev/cma", os.O_RDWR) for _ in range(3)]
+    for fd, size in zip(fds[:2], (4096, 1 << 20), strict=True):
+        assert machine.syscalls.ioctl(fd, IOCTL_CMA_ALLOC, bytearray(cma_request(b"any", size))) == 0
+    machine.syscalls.close(fds[0])
+    assert machine.read(free) == b"%d\n" % (15 << 20)
     machine.save(tmp_path / "snap")
     loaded = api.Machine.load(tmp_path / "snap")
-    machine.syscalls.close(fd)
+    assert loaded.read(free) == b"%d\n" % (16 << 20)
+    for fd in fds[1:]:
+        machine.syscalls.close(fd)
     assert shown(loaded) == shown(machine)
+
+
+def test_what_is_done_to_files_is_done_again(tmp_path: Path) -> None:
+    machine = api.boot(**OPTIONS)
+    path = f"{CMA}/alloc"
+    inode = machine.syscalls.inode(path)
+    assert isinstance(inode, RegularFile)
+    machine.vfs.chown(path, inode, 7, 0xFFFFFFFF)  # which leaves the group as it is
+    machine.vfs.chown(f"{CMA}/free", machine.syscalls.inode(f"{CMA}/free"), 0xFFFFFFFF, 8)
+    file = machine.vfs.open(path, inode, os.O_WRONLY)
+    machine.vfs.ftruncate(file, inode, 55)
+    assert file.write(b"3", 0) == 1
+    file.release()
+    machine.chmod(f"{CMA}/free", 0o600)
+    machine.truncate(f"{CMA}/used", 66)
+    for name in "ab":
+        machine.mkdir(f"{TRACING}/instances/{name}")
+    machine.rmdir(f"{TRACING}/instances/a")
+    with suppress(OSError):
+        machine.rmdir(f"{TRACING}/instances/a")  # which is refused, and no part of the machine's life
+    machine.save(tmp_path / "snap")
+    names = [entry[0] for entry in unpacked((tmp_path / "snap").read_bytes())["journal"]]
+    files = ["chown", "chown", "open", "ftruncate", "write", "release", "chmod", "truncate"]
+    assert names == [*files, "mkdir", "mkdir", "rmdir"]
+    loaded = api.Machine.load(tmp_path / "snap")
+    assert shown(loaded) == shown(machine)
+    found = loaded.stat(path)
+    assert (found.st_uid, found.st_gid, found.st_size) == (7, 0, 55)
+    assert (loaded.stat(f"{CMA}/free").st_gid, loaded.stat(f"{CMA}/used").st_size) == (8, 66)
+    assert loaded.listdir(f"{TRACING}/instances") == ["b"]
 
 
 def test_time_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """The whole tree, name by name: what ``ls -l`` would show of everything but the device tree and its devices.
 
 Modes and names are those of the ``files`` and ``trace`` transcripts, and of the sources that the tables cite.
+
+Modules: cmafs.fs.tree, cmafs.fs.dentry, cmafs.fs.proc.root, cmafs.fs.cma_sysfs, cmafs.fs.cma_debug,
+cmafs.fs.cma2010, cmafs.fs.dynamic_debug, cmafs.fs.dma_buf, cmafs.fs.tracefs.root, cmafs.fs.tracefs.events,
+cmafs.fs.kmsg, cmafs.fs.dev_cma_test, cmafs.fs.sim.root.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -142,6 +147,15 @@ def test_the_size_that_truncate_leaves(path: str, before: int, after: int) -> No
     assert machine.stat(path).st_size == before
     machine.truncate(path, 77)
     assert machine.stat(path).st_size == after
+
+
+@pytest.mark.parametrize("path", ["/sys/kernel/debug/cma/reserved/alloc", "/sys/kernel/tracing/trace"])
+def test_an_open_that_truncates_sets_the_size_to_0(path: str) -> None:
+    machine = Machine.boot(cmdline="cma=16M")
+    machine.truncate(path, 77)
+    for flags, size in ((os.O_RDONLY, 77), (os.O_WRONLY, 77), (os.O_WRONLY | os.O_TRUNC, 0)):
+        machine.syscalls.close(machine.syscalls.open(path, flags))
+        assert machine.stat(path).st_size == size
 
 
 def test_links_of_directories() -> None:

@@ -1,4 +1,7 @@
-"""sim/why, to the letter."""
+"""sim/why, to the letter.
+
+Modules: cmafs.fs.sim.why, cmafs.fs.sim.map.
+"""
 
 from __future__ import annotations
 
@@ -138,10 +141,13 @@ def test_what_else_a_failure_can_mean(machine: Machine) -> None:
 
 
 def test_failures_are_kept_newest_first_and_counted(machine: Machine) -> None:
-    for pages in (1025, *range(2001, 2009), 2008, 2008):
+    for pages in (1025, *range(2001, 2009), 2008):
         refused_now(machine, pages)
+    assert line(machine, "failed (2 times): ").startswith("2008 pages, ")
+    refused_now(machine, 2008)
     failed = [text.strip() for text in lines(machine) if text.strip().startswith("failed")]
     assert failed[0].startswith("failed (3 times): 2008 pages, ")
+    assert failed[1].startswith("failed: 2007 pages, ")
     assert [text.split(": ")[1].split()[0] for text in failed] == [str(2008 - i) for i in range(8)]
 
 
