@@ -330,16 +330,64 @@ def test_of_a_choice_the_last_one_asked_for_counts() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("CMA_FOO=1", "unknown option 'CMA_FOO'"),
         ("CMA_AREAS=many", "CONFIG_CMA_AREAS is a number, not 'many'"),
+        ("CMA_AREAS=3x", "CONFIG_CMA_AREAS is a number, not '3x'"),
+        ("CMA_AREAS=3~", "CONFIG_CMA_AREAS is a number, not '3~'"),
+        ('CMA_AREAS=""', "CONFIG_CMA_AREAS is a number, not ''"),
         ("CMA_ALIGNMENT=40", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 40"),
+        ("CMA_ALIGNMENT=1", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 1"),
+        (
+            "CMA_ALIGNMENT=0x10000000000000004",
+            "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 0x10000000000000004",
+        ),
         ("NUMA=maybe", "CONFIG_NUMA is y or n, not 'maybe'"),
-        ("gibberish", "'gibberish' is no KEY=VALUE"),
+        (" gibberish ", "'gibberish' is no KEY=VALUE of a kernel configuration"),
+        ("=y", "'=y' is no KEY=VALUE of a kernel configuration"),
     ],
 )
 def test_bad_configuration(line: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as refused:
         parse_config([line], "arm64", kernel_abi("6.12"))
+    assert str(refused.value) == message
+
+
+def test_what_an_unknown_option_could_have_been() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(["CMA_FOO=1"], "arm64", kernel_abi("6.12"))
+    said, _, known = str(refused.value).partition(": known are ")
+    assert said == "unknown option 'CMA_FOO' on this kernel and architecture"
+    names = known.split(", ")
+    assert names == sorted({*names, *parse_config([], "arm64", kernel_abi("6.12")).values} - {"ARM64"})
+    assert "CMA_DEBUG" not in names, "which went with 6.11"
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "arch", "message"),
+    [
+        ("debian-6.1-armmp", "6.12", "arm", "--kernel 6.1 and arm; this machine is 6.12 and arm"),
+        ("debian-6.1-armmp", "6.1", "arm64", "--kernel 6.1 and arm; this machine is 6.1 and arm64"),
+    ],
+)
+def test_a_set_of_another_machine(name: str, kernel: str, arch: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config([name], arch, kernel_abi(kernel))
+    assert str(refused.value) == f"--config {name} is of {message}"
+
+
+@pytest.mark.parametrize("arch", ["arm64", "arm", "x86_64"])
+def test_the_lines_of_a_configuration_file(arch: str) -> None:
+    """scripts/kconfig/confdata.c: the head, then each symbol as y, as a number, or as not set."""
+    config = parse_config(["CMA_AREAS=3", "CMA_SYSFS=n"], arch, kernel_abi("6.12"))
+    head, lines = config.lines()[:4], config.lines()[4:]
+    assert head == [
+        "#",
+        "# Automatically generated file; DO NOT EDIT.",
+        f"# Linux/{arch} 6.12.117 Kernel Configuration",
+        "#",
+    ]
+    assert lines[0] == f"CONFIG_{arch.upper()}=y"
+    assert {"CONFIG_CMA=y", "CONFIG_CMA_AREAS=3", "# CONFIG_CMA_SYSFS is not set"} <= set(lines)
+    assert all(re.fullmatch(r"CONFIG_\w+=(y|\d+)|# CONFIG_\w+ is not set", line) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -363,11 +411,46 @@ def test_options_of_other_kernels() -> None:
     assert not parse_config(["CMA_DEBUG=n"], "arm64", abi).dropped
     config = parse_config(["CMA_DEBUG=y"], "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.dropped) == (False, ("CMA_DEBUG",))
+    unmet = ["DMA_CMA=y", "CMA_SYSFS=y", "CMA_AREAS=5", "CMA_DEBUGFS=y", "CMA=n", "CMA_ALIGNMENT=4"]
+    assert parse_config(unmet, "arm64", abi).dropped == (
+        "CMA_ALIGNMENT",
+        "CMA_AREAS",
+        "CMA_DEBUGFS",
+        "CMA_SYSFS",
+        "DMA_CMA",
+    )
     lines = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
     config = parse_config(map(FileLine, lines), "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.number("CMA_AREAS"), config.unmodelled) == (False, 3, ("OLD",))
-    with pytest.raises(ConfigError, match="CONFIG_CMA_AREAS is a number"):
+    with pytest.raises(ConfigError, match=r"^CONFIG_CMA_AREAS is a number, not 'y'$"):
         parse_config([FileLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
+
+
+PARAMETERS = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "unknown"),
+    [
+        ("4.4", "arm64", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("5.4", "x86_64", (), "hugetlb_cma cma_pernuma numa_cma coherent_pool"),
+        ("5.10", "arm64", (), "numa_cma"),
+        ("6.1", "arm64", ("DMA_PERNUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.1", "arm", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("6.6", "arm64", ("DMA_NUMA_CMA=y",), ""),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_CMA=n",), "cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("CMA=n",), "cma hugetlb_cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=y", "HUGETLBFS=n"), "hugetlb_cma"),
+        ("7.2", "x86_64", (), "cma_pernuma numa_cma coherent_pool"),
+        ("2010", "arm", (), "cma hugetlb_cma cma_pernuma numa_cma"),
+    ],
+)
+def test_the_parameters_that_a_kernel_knows(
+    kernel: str, arch: str, config: tuple[str, ...], unknown: str
+) -> None:
+    found = parse_config(config, arch, kernel_abi(kernel))
+    assert [name for name in PARAMETERS if not found.knows(name)] == unknown.split()
 
 
 @pytest.mark.parametrize("kernel", [*RELEASES, *DIALECTS])

@@ -1,4 +1,7 @@
-"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls."""
+"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls.
+
+Modules: cmafs.fs.proc.root, cmafs.fs.proc.buddyinfo, cmafs.fs.proc.iomem, cmafs.fs.proc.vmstat.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
 from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
 from cmafs.fs.proc.sysctl import proc_dointvec
+from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
 
@@ -85,11 +89,75 @@ def test_meminfo_of_the_first_and_the_last_row() -> None:
 
 def test_meminfo_highmem() -> None:
     machine = Proc("5.10", "arm", "<0x0 0x40000000 0x0 0x60000000>").machine
+    files = VmstatFiles(machine, frozenset({"HIGHMEM"}))
     names = ("HighTotal", "HighFree", "LowTotal", "LowFree", "MemTotal", "MemFree")
-    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(machine, names).decode())}
+    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(files, names).decode())}
     assert (figures["HighTotal"], figures["HighFree"] > 0) == ((0x60000000 - 0x30000000) >> 10, True)
     assert figures["HighTotal"] + figures["LowTotal"] == figures["MemTotal"]
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
+
+
+#: ``fs/proc/meminfo.c:meminfo_proc_show()@v6.12``: a line and the counters that it adds up.
+MEMINFO = {
+    "MemFree": ["nr_free_pages"],
+    "Cached": ["nr_file_pages"],
+    "Active": ["nr_active_anon", "nr_active_file"],
+    "Inactive": ["nr_inactive_anon", "nr_inactive_file"],
+    "Active(anon)": ["nr_active_anon"],
+    "Inactive(anon)": ["nr_inactive_anon"],
+    "Active(file)": ["nr_active_file"],
+    "Inactive(file)": ["nr_inactive_file"],
+    "Unevictable": ["nr_unevictable"],
+    "Mlocked": ["nr_mlock"],
+    "Dirty": ["nr_dirty"],
+    "Writeback": ["nr_writeback"],
+    "AnonPages": ["nr_anon_pages"],
+    "Mapped": ["nr_mapped"],
+    "Shmem": ["nr_shmem"],
+    "KReclaimable": ["nr_slab_reclaimable", "nr_kernel_misc_reclaimable"],
+    "Slab": ["nr_slab_reclaimable", "nr_slab_unreclaimable"],
+    "SReclaimable": ["nr_slab_reclaimable"],
+    "SUnreclaim": ["nr_slab_unreclaimable"],
+    "PageTables": ["nr_page_table_pages"],
+    "CmaFree": ["nr_free_cma"],
+    "Committed_AS": ["nr_anon_pages", "nr_shmem"],
+}
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "6.12", "7.2"])
+def test_each_line_of_meminfo_and_its_counters(kernel: str) -> None:
+    proc = Proc(kernel)
+    empty = proc.meminfo()
+    work = ["anon 3M", "file 7M", "tmpfs 11M", "slab 13M", "kernel 17M", "anon 19M", "file 23M", "tmpfs 29M"]
+    proc.control("\n".join(f"spawn t{i} {words}" for i, words in enumerate(work)))
+    proc.control("mlock t5\nmlock t6\nmlock t7\ndirty t1 100\n")
+    lines, counts = proc.meminfo(), proc.vmstat()
+    for line in MEMINFO.keys() & lines.keys():
+        assert lines[line] == 4 * sum(counts.get(name, 0) for name in MEMINFO[line]), line
+    expected = {
+        "AnonPages": 22,
+        "Shmem": 40,
+        "Slab": 13,
+        "Mlocked": 71,
+        "Unevictable": 71,
+        "Committed_AS": 62,
+    }
+    grown = {name: lines[name] - empty[name] for name in lines if lines[name] != empty[name]}
+    assert {name: grown[name] for name in expected} == {name: mib << 10 for name, mib in expected.items()}
+    assert (lines["Dirty"], lines["CmaTotal"]) == (400, 16384)
+    managed = sum(map(int, re.findall(r"managed +(\d+)", proc.read("zoneinfo"))))
+    assert (lines["MemTotal"], lines["CommitLimit"]) == (managed * 4, managed // 2 * 4)
+    others = grown.keys() - MEMINFO.keys() - {"MemAvailable"}
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("config", "kib"), [((), 2048), (("ARM64_16K_PAGES=y",), 32768), (("ARM64_64K_PAGES=y",), 524288)]
+)
+def test_meminfo_of_large_pages(config: tuple[str, ...], kib: int) -> None:
+    figures = Proc("6.12", memory="<0x0 0x40000000 0x1 0x0>", config=("HUGETLB_PAGE=y", *config)).meminfo()
+    assert (figures["Hugepagesize"], figures["HugePages_Total"]) == (kib, 0)
+    assert 4 << 20 > figures["MemTotal"] > figures["MemFree"] > 3900 << 10
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -287,7 +355,10 @@ def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
 
 def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
-    assert ">100000 " in proc.read("pagetypeinfo")
+    lines = [line for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
+    for line in lines:
+        assert re.fullmatch(r"Node    0, zone +\w+, type +\w+ (>100000 | {0,5}\d{1,6} ){11}", line)
+    assert sum(line.count(">100000") for line in lines) == 1
     assert ">" not in Proc("4.19", memory="<0x0 0x40000000 0x70 0x0>").read("pagetypeinfo")
 
 
@@ -375,6 +446,79 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
 
 
+@pytest.mark.parametrize("kernel", ["4.4", "6.12"])
+def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
+    """Of 832 MiB on arm the last 64 are HighMem, which users' pages take first."""
+    proc = Proc(kernel, "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    kinds = {"a": "anon", "b": "anon", "f": "file", "g": "file", "t": "tmpfs", "u": "tmpfs", "s": "slab"}
+    proc.control("\n".join(f"spawn {name} {kind} 5M" for name, kind in kinds.items()))
+    proc.control("mlock b\nmlock g\nmlock u\n" + "\n".join(f"grow {name} 9M" for name in kinds))
+    low = dict.fromkeys(kinds, 0)
+    for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
+        name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
+        for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):
+            low[name] += max(0, min(last + 1, 0x70000) - first)
+    assert low["s"] == 14 * 256 < sum(low.values()) < 7 * 14 * 256
+    states = {
+        "inactive_anon": low["a"] + low["t"],
+        "inactive_file": low["f"],
+        "unevictable": low["b"] + low["g"] + low["u"],
+        "active_anon": 0,
+    }
+    if kernel == "4.4":
+        states |= {
+            "anon_pages": low["a"] + low["b"],
+            "file_pages": low["f"] + low["g"] + low["t"] + low["u"],
+            "shmem": low["t"] + low["u"],
+            "slab_reclaimable": low["s"],
+        }
+    prefix = "nr_" if kernel == "4.4" else "nr_zone_"
+    normal, highmem = re.split(r"\nNode 0, zone +HighMem\n", proc.read("zoneinfo"))
+    for state, pages in states.items():
+        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[-1:] == [str(pages)], state
+        rest = proc.vmstat()[prefix + state] - pages
+        assert re.findall(rf" {prefix}{state} +(\d+)", highmem)[:1] == [str(rest)], state
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "4.15", "5.10", "6.12", "7.2"])
+def test_counters_in_zoneinfo_are_those_of_vmstat_in_its_order(kernel: str) -> None:
+    """zoneinfo_show_print(): of one zone, and since 4.8 of its node before it."""
+    proc = Proc(kernel)
+    proc.control("spawn a anon 3M\nspawn f file 5M\nspawn s slab 7M\nspawn t tmpfs 11M\nmlock t")
+    lines = proc.read("zoneinfo").splitlines()
+    pages = next(i for i, line in enumerate(lines) if line.startswith("  pages free"))
+    node = lines[2:pages] if lines[1] == "  per-node stats" else []
+    last = lines.index("  pagesets")
+    zone = [line for line in lines[pages:last] if re.match(r" +(nr|numa|pg|workingset|drop)\w+ +\d+$", line)]
+    counts = proc.vmstat()
+    width = "    " if kernel == "4.4" else "      "
+    for found in (node, zone):
+        assert found == [f"{width}{name:<12} {counts[name]}" for name in map(_first_word, found)]
+    order = list(counts)
+    places = [order.index(_first_word(line)) for line in (*zone, *node)]
+    assert places == list(range(len(places)))
+    assert order[len(places)].startswith(("nr_dirty_threshold", "pgpgin", "nr_memmap", "pswpin"))
+    assert ("nr_zone_inactive_anon" in counts) == bool(node)
+
+
+def _first_word(line: str) -> str:
+    return line.split()[0]
+
+
+def test_modes_of_proc(proc: Proc) -> None:
+    modes = {name: oct(proc.calls.lstat(f"/proc/{name}").st_mode) for name in proc.calls.listdir("/proc")}
+    files = ["meminfo", "vmstat", "zoneinfo", "buddyinfo", "iomem", "cmdline", "version", "config.gz"]
+    others = {"pagetypeinfo": "0o100400", "sys": "0o40555", "device-tree": "0o120777"}
+    assert modes == {**dict.fromkeys(files, "0o100444"), **others}
+    vm = {
+        name: oct(proc.calls.lstat(f"/proc/sys/vm/{name}").st_mode)
+        for name in proc.calls.listdir("/proc/sys/vm")
+    }
+    assert vm == dict.fromkeys(["compact_memory", "drop_caches"], "0o100200")
+    assert oct(proc.calls.lstat("/proc/sys/vm").st_mode) == "0o40555"
+    assert oct(proc.calls.lstat("/boot/config-6.12.117").st_mode) == "0o100644"
+
+
 def test_thresholds_of_dirty_pages_follow_free_memory() -> None:
     """vm_dirty_ratio 20 and dirty_background_ratio 10, of free memory and file cache."""
     proc = Proc("6.12")
@@ -419,23 +563,55 @@ def test_figures_that_follow_from_the_machine() -> None:
         assert 0 < figures["MemAvailable"] < figures["MemFree"] + figures["Cached"]
 
 
-def test_available_memory_leaves_out_reserves_and_half_of_the_cache() -> None:
-    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks."""
-    proc = Proc("6.12")
-    memory = proc.machine.memory
-    low, high = (sum(zone.watermark[mark] for zone in memory.zones) for mark in (1, 2))
+def zones_of(zoneinfo: str) -> list[dict[str, int]]:
+    """The figures of every zone, with the largest of its reserves as ``reserve``."""
+    found = []
+    for text in re.split(r"^Node ", zoneinfo, flags=re.MULTILINE)[1:]:
+        figures = {name: int(n) for name, n in re.findall(r"^        (\w+) +(\d+)$", text, re.MULTILINE)}
+        reserves = re.findall(r"protection: \((.*)\)", text)[0].split(", ")
+        found.append(figures | {"reserve": max(map(int, reserves))})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "memory"),
+    [
+        ("arm64", (), "<0x0 0x40000000 0x0 0x40000000>"),
+        ("arm64", ("ZONE_DMA=y", "ZONE_DMA32=y"), "<0x0 0x80000000 0x1 0x80000000>"),
+        # a ZONE_DMA that is smaller than what is kept in it
+        ("x86_64", ("ZONE_DMA=y",), "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x2 0x40000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x60000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x20000000>"),  # HighMem is empty
+    ],
+)
+def test_available_memory_leaves_out_reserves_and_half_of_the_cache(
+    arch: str, config: tuple[str, ...], memory: str
+) -> None:
+    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks, which
+    zones above Normal have without memory too: for_each_zone().
+    """
+    proc = Proc("6.12", arch, memory, config=config)
+    zones = zones_of(proc.read("zoneinfo"))
+    low = sum(zone["low"] for zone in zones)
+    reserve = sum(min(zone["reserve"] + zone["high"], zone["managed"]) for zone in zones)
 
     def available(figures: dict[str, int]) -> int:
         free, cache = figures["MemFree"] // 4, (figures["Active(file)"] + figures["Inactive(file)"]) // 4
         slab = figures["KReclaimable"] // 4
-        return (free - high + cache - min(cache // 2, low) + slab - min(slab // 2, low)) * 4
+        return max(free - reserve + cache - min(cache // 2, low) + slab - min(slab // 2, low), 0) * 4
 
-    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 30M", "spawn a anon 500M"):
+    for line in (
+        "spawn f file 1M",
+        "spawn g file 100M",
+        "spawn s slab 4M",
+        "grow s 71M",
+        "spawn a anon 200M",
+    ):
         proc.control(line)
         assert proc.meminfo()["MemAvailable"] == available(proc.meminfo()), line
     with contextlib.suppress(OSError):
-        proc.control("spawn k kernel 700M")
-    assert proc.meminfo()["MemAvailable"] >= 0
+        proc.control(f"spawn k kernel {proc.meminfo()['MemFree'] + 170_000}K")
+    assert proc.meminfo()["MemAvailable"] == available(proc.meminfo())
 
 
 # reading

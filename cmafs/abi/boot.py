@@ -17,8 +17,7 @@ BOTTOM_UP_BY_MEMORY = "memory"  # memory ends at 4 GiB + size or above
 BOTTOM_UP_BY_LIMIT = "limit"  # the limit of the request is 4 GiB + size or above
 
 #: What sorts /reserved-memory before it is initialised (``BootAbi.reserved_mem_sort``).
-SORT_HEAP_CLASSIC = "heap"  # lib/sort.c up to 5.1: not stable
-SORT_HEAP_BOTTOM_UP = "bottom-up heap"  # lib/sort.c from 5.2 on: not stable, another order
+SORT_HEAP = "heap"  # lib/sort.c: not stable
 SORT_STABLE = "stable"  # equal ones in device-tree order
 SORT_NONE = "none"  # size nodes, then reg nodes, each in device-tree order
 
@@ -208,7 +207,7 @@ ROWS = rows_from(
         overlaps_at_zero=False,
         any_pool_is_aligned=True,
         no_space_text="not enough space all defined regions.",
-        reserved_mem_sort=SORT_HEAP_CLASSIC,
+        reserved_mem_sort=SORT_HEAP,
         max_reserved_regions=_REGIONS_OLD,
         scans_nested_nodes=True,
         nomap_removes=True,
@@ -252,7 +251,6 @@ ROWS = rows_from(
         "4.19.65": {"checks_place": True},
         "4.19.156": {"overlaps_at_zero": True},
         "5.4": {
-            "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
             "checks_place": True,
             "failed_pool_freed": True,
         },

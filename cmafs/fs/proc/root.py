@@ -46,12 +46,6 @@ _GZIP = 31
 _SUBSECTION_SHIFT = 21
 
 
-def options_of(lines: list[str]) -> frozenset[str]:
-    """Names of the options that are on: ``CONFIG_X=y`` and those with a value."""
-    settings = (line.partition("=") for line in lines if line.startswith("CONFIG_"))
-    return frozenset(name.removeprefix("CONFIG_") for name, _, value in settings if value)
-
-
 def _add_text(directory: Directory, name: str, mode: int, show: Callable[[], bytes], size: int = 0) -> None:
     directory.file(name, mode, SeqOperations(show, missing=errno.EIO), size)
 
@@ -60,11 +54,12 @@ def populate(root: Directory, machine: BootedMachine) -> None:
     """Make proc/ and boot/config-<release>."""
     abi, memory = machine.abi.proc, machine.memory
     lines = machine.config.lines()
-    files = VmstatFiles(machine, options_of(lines))
+    options = frozenset(name for name, value in machine.config.values.items() if value is not False)
+    files = VmstatFiles(machine, options)
     proc = root.subdir("proc", 0o555, PROC)
     cmdline = encode(f"{machine.cmdline}\n")
     banner = f"{linux_banner(machine.abi.release)}\n".encode()
-    _add_text(proc, "meminfo", 0o444, partial(meminfo, machine, tuple(files.names(abi.meminfo))))
+    _add_text(proc, "meminfo", 0o444, partial(meminfo, files, tuple(files.names(abi.meminfo))))
     _add_text(proc, "vmstat", 0o444, files.vmstat)
     _add_text(proc, "zoneinfo", 0o444, files.zoneinfo)
     _add_text(proc, "buddyinfo", 0o444, partial(buddyinfo, memory))

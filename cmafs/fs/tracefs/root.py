@@ -36,7 +36,7 @@ from cmafs.trace.tracer import Tracer
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
+TRACEFS = FileSystemType("tracefs")
 
 #: Files that know the event alone, not the trace array (``trace_format_open()``, ``event_id_read()``).
 UNCOUNTED = ("/format", "/id")
