@@ -91,7 +91,9 @@ class _Split:
 
     def interleaved(self, count: int) -> list[tuple[int, int, int]]:
         """``split_nodes_interleave()``: so many nodes of about the same size."""
-        count = min(count, self._most)
+        if count > self._most:
+            self._boot.log.printk(f"numa=fake={count} too large, reducing to {self._most}")
+            count = self._most
         if not count:
             return []
         share = self._present(0, self._top) // self._boot.page_size // count * self._boot.page_size

@@ -77,7 +77,7 @@ def _parse_args(boot: EarlyBoot) -> None:
     """The command line, and the zonelists, which were built before it until mm_core_init() took them over."""
     if not boot.abi.boot.zonelists_after_cmdline:
         build_all_zonelists(boot)
-    boot.log.printk(f"Kernel command line: {boot.cmdline}")
+    boot.log.printk(f"Kernel command line: {boot.cmdline}", LOGLEVEL_NOTICE)
     if text := unknown_parameters(boot):
         boot.log.printk(text, LOGLEVEL_NOTICE)
     if boot.abi.boot.zonelists_after_cmdline:
@@ -144,7 +144,7 @@ def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
 def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     """setup_arch(): the steps of this architecture in this kernel's order."""
     arch, abi = boot.config.arch, boot.abi
-    boot.log.printk(linux_banner(abi.release))
+    boot.log.printk(linux_banner(abi.release), LOGLEVEL_NOTICE)
     if arch == "x86_64":
         boot.log.printk(f"Command line: {boot.cmdline}")
     if not abi.boot.framework_2010:
