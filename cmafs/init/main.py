@@ -192,7 +192,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
     available = managed * kib - boot.allocated_kib
     # Unsigned: areas that overlap are counted twice, and then may be more than what is reserved.
-    reserved = (present - managed - cma) * kib & ((1 << (32 if boot.config.arch == "arm" else 64)) - 1)
+    reserved = (present - managed - cma) * kib % (1 << (32 if boot.config.arch == "arm" else 64))
     boot.log.printk(
         f"Memory: {available}K/{present * kib}K available ({code}K kernel code, {rwdata}K rwdata, "
         f"{rodata}K rodata, {init}K init, {bss}K bss, {reserved}K reserved"
