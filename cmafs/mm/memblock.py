@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from cmafs.lib.intervals import Interval, length, union, within, without
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
-MEMBLOCK_ALLOC_ANYWHERE = (1 << 64) - 1
+MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = (1 << 64) - 1
 MEMBLOCK_ALLOC_ACCESSIBLE = 0
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
 
 _PAGE_SIZE = 4096
-_PHYS_ADDR_MAX = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
