@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from boot_support import areas, boot, cells, lines_with, parse_dts, tree_of
+from boot_support import areas, arm_tree, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
@@ -121,6 +121,32 @@ def test_page_tables_of_the_linear_map(tree: str, kernel: str, cmdline: str, bas
     assert areas(boot(tree, kernel, cmdline, "x86_64"))[0][1] == base
 
 
+@pytest.mark.parametrize(
+    ("kernel", "config", "words", "tables", "in_image"),
+    [
+        ("5.10", (), "", 65, 6),
+        ("5.10", ("X86_5LEVEL=y",), "", 66, 6),
+        ("5.10", ("RANDOMIZE_BASE=y",), "", 65, 12 - 1),
+        ("6.1", (), "", 65, 6),
+        ("6.1", ("X86_5LEVEL=y",), "", 66, 8),
+        ("6.1", ("X86_5LEVEL=y",), "no5lvl", 65, 8),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y"), "", 66, 16 - 2),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y"), "nokaslr", 66, 16),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y", "RANDOMIZE_MEMORY=n"), "", 66, 8),
+        ("7.2", (), "", 66, 8),
+        ("7.2", ("RANDOMIZE_BASE=y",), "no5lvl", 65, 16 - 1),
+    ],
+)
+def test_levels_of_page_tables(
+    kernel: str, config: tuple[str, ...], words: str, tables: int, in_image: int
+) -> None:
+    """63 GiB in pages of 2 MiB: a table for each, one for the first of them, and one or two above."""
+    even = pc((0x100000, 0xBFF00000), (4 * G, 60 * G))
+    large, small = (boot(even, kernel, text, "x86_64", config) for text in (words, f"{words} nogbpages"))
+    taken = sum(r.size for r in small.memblock.reserved) - sum(r.size for r in large.memblock.reserved)
+    assert taken >> 12 == tables - in_image
+
+
 def test_pernuma_and_numa() -> None:
     text = "cma=16M cma_pernuma=8M numa_cma=0:4M"
     names = {
@@ -164,6 +190,17 @@ def test_nodes_come_from_the_tree() -> None:
         "Initmem setup node 0 [mem 0x0000000040000000-0x00000000ffffffff]",
         "Initmem setup node 1 [mem 0x0000000100000000-0x00000001ffffffff]",
         "Kernel command line: cma=16M hugetlb_cma=2G numa_cma=1:32M",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shift", "refused"), [((), [20]), (("NODES_SHIFT=10",), [20, 70]), (("NODES_SHIFT=4",), [])]
+)
+def test_nodes_that_a_configuration_could_have(shift: tuple[str, ...], refused: list[int]) -> None:
+    """A list by node ends at an id that no node can have: 64 are x86_64's default."""
+    machine = boot(pc((0x100000, G)), "7.2", "hugetlb_cma=20:1G,70:1G", "x86_64", ("NUMA=y", *shift))
+    assert lines_with(machine, "hugetlb_cma: invalid") == [
+        f"hugetlb_cma: invalid node {nid} specified" for nid in refused
     ]
 
 
@@ -771,13 +808,32 @@ def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
         "root=/dev/sda1 rootfstype=ext4 rootwait ro quiet console=ttyS0,115200 earlycon loglevel=4 mem=4G "
         "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 crashkernel=64M cma=16M coherent_pool=1M "
         "swiotlb=64 hugepages=4 hugepagesz=2M default-hugepagesz=2M log_buf_len=1M trace_event=cma:* "
-        "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr"
+        "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr "
+        "clk_ignore_unused pd_ignore_unused fw_devlink=permissive consoleblank=0 cgroup_disable=memory "
+        "lsm=yama no_console_suspend deferred_probe_timeout=30 video=HDMI-A-1:1280x720 print-fatal-signals=1"
     )
     unknown = "BOOT_IMAGE=/vmlinuz splash"  # the boot loader's and the distribution's own, as real logs show
     machine = boot(tree_of(), "6.12", f"{unknown} {known} -- --single")
     assert lines_with(machine, "Unknown kernel") == [
         'Unknown kernel command line parameters "splash BOOT_IMAGE=/vmlinuz", will be passed to user space.'
     ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "unknown"),
+    [
+        ("5.15", "arm64", "nokaslr vmalloc=600M"),
+        ("6.1", "arm64", "nokaslr vmalloc=600M"),
+        ("6.12", "arm64", "vmalloc=600M"),
+        ("6.12", "arm", "nokaslr kpti=0"),
+        ("6.12", "x86_64", "nokaslr kpti=0 vmalloc=600M"),  # as real logs show
+    ],
+)
+def test_words_that_an_architecture_knows(kernel: str, arch: str, unknown: str) -> None:
+    tree = arm_tree() if arch == "arm" else pc((0x100000, G)) if arch == "x86_64" else tree_of()
+    machine = boot(tree, kernel, "nokaslr kpti=0 vmalloc=600M", arch)
+    (line,) = lines_with(machine, "Unknown ")
+    assert unknown == line.partition("parameters")[2].strip(': "').partition('"')[0]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ def test_forty_links_are_enough_and_one_more_is_too_many() -> None:
         ("/file", os.O_CREAT | O_NOFOLLOW, errno.ELOOP),
         ("/a/new", os.O_CREAT, errno.EACCES),
         ("/a/new", O_EXCL, errno.ENOENT),
+        ("/a/new/", os.O_CREAT, errno.EISDIR),
+        ("/a/plain/", os.O_CREAT, errno.EISDIR),
         ("/none/new", os.O_CREAT, errno.ENOENT),
         ("/a", os.O_CREAT | O_EXCL, errno.EEXIST),
         ("/a", os.O_CREAT, errno.EISDIR),
@@ -148,6 +150,8 @@ def test_forty_links_are_enough_and_one_more_is_too_many() -> None:
         ("/a", O_RDWR, errno.EISDIR),
         ("/absolute", O_DIRECTORY, None),
         ("/absolute", O_NOFOLLOW, errno.ELOOP),
+        ("/absolute", O_DIRECTORY | O_NOFOLLOW, errno.ENOTDIR),
+        ("/absolute/", O_NOFOLLOW, None),
         ("/a/plain", O_DIRECTORY, errno.ENOTDIR),
     ],
 )
@@ -201,7 +205,35 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
         ("/none/.", errno.ENOENT),
     ):
         refused_with(code, calls.rmdir, path)
-    refused_with(errno.EEXIST, calls.mkdir, "/a/b/")
+
+
+@pytest.mark.parametrize(
+    ("path", "unlink", "rmdir", "mkdir", "symlink"),
+    [
+        ("", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
+        ("/", errno.EISDIR, errno.EBUSY, errno.EEXIST, errno.EEXIST),
+        ("..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
+        ("/a/b", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
+        ("/a/b/", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
+        ("/a/b//..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
+        ("/a/b/.", errno.EISDIR, errno.EINVAL, errno.EEXIST, errno.EEXIST),
+        ("/a/plain", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/a/plain/", errno.ENOTDIR, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/file", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/a/new", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.EPERM),
+        ("/a/new/", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.ENOENT),
+        ("/none/new", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
+        ("/a/plain/new", errno.ENOTDIR, errno.ENOTDIR, errno.ENOTDIR, errno.ENOTDIR),
+    ],
+)
+def test_what_removing_and_making_answers(
+    calls: Syscalls, path: str, unlink: int, rmdir: int, mkdir: int, symlink: int
+) -> None:
+    """fs/namei.c@v6.12: do_unlinkat(), do_rmdir(), filename_create()."""
+    refused_with(unlink, calls.unlink, path)
+    refused_with(rmdir, calls.rmdir, path)
+    refused_with(mkdir, calls.mkdir, path)
+    refused_with(symlink, calls.symlink, "target", path)
 
 
 def test_directories_have_no_ioctl(calls: Syscalls) -> None:

@@ -19,6 +19,7 @@ from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
 from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
 from cmafs.fs.proc.sysctl import proc_dointvec
+from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
 
@@ -88,8 +89,9 @@ def test_meminfo_of_the_first_and_the_last_row() -> None:
 
 def test_meminfo_highmem() -> None:
     machine = Proc("5.10", "arm", "<0x0 0x40000000 0x0 0x60000000>").machine
+    files = VmstatFiles(machine, frozenset({"HIGHMEM"}))
     names = ("HighTotal", "HighFree", "LowTotal", "LowFree", "MemTotal", "MemFree")
-    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(machine, names).decode())}
+    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(files, names).decode())}
     assert (figures["HighTotal"], figures["HighFree"] > 0) == ((0x60000000 - 0x30000000) >> 10, True)
     assert figures["HighTotal"] + figures["LowTotal"] == figures["MemTotal"]
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
@@ -365,8 +367,9 @@ def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     [
         ("6.12", "arm64", 512),  # sections of 128 MiB: none of the hole is in one with memory
         ("5.15", "arm64", 512),
-        ("5.10", "arm64", 768),  # of 1 GiB: all of it is
-        ("4.4", "arm64", 768),
+        ("5.10", "arm64", 512),  # of 1 GiB: but its pfn_valid() asks for mapped memory
+        ("4.4", "arm64", 512),
+        ("5.10", "x86_64", 512),
         ("6.12", "arm", 256),  # no sections, and page blocks of 4 MiB
     ],
 )
@@ -381,7 +384,36 @@ def test_a_bank_that_is_less_than_a_section_counts_as_one() -> None:
     for kernel, arch in (("6.12", "arm64"), ("6.12", "arm"), ("5.10", "arm64")):
         text = Proc(kernel, memory=small, arch=arch).read("pagetypeinfo").split("Number of blocks")[1]
         counts[kernel, arch] = sum(int(n) for line in text.splitlines()[1:] for n in line.split()[4:])
-    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 320}
+    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 128}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "blocks"),
+    [
+        ("6.12", "arm64", ("defconfig",), 510),  # has MEMORY_HOTPLUG: by subsections
+        ("6.12", "arm64", ("defconfig", "MEMORY_HOTPLUG=n"), 512),
+        ("6.12", "arm64", ("defconfig", "SPARSEMEM_VMEMMAP=n"), 512),  # no subsections
+        ("6.1", "x86_64", ("MEMORY_HOTPLUG=y", "SPARSEMEM_VMEMMAP=y"), 510),
+        ("5.10", "x86_64", ("MEMORY_HOTPLUG=y",), 512),  # by sections
+        ("5.10", "arm64", (), 510),
+    ],
+)
+def test_page_blocks_of_a_hole_within_a_section(
+    kernel: str, arch: str, config: tuple[str, ...], blocks: int
+) -> None:
+    memory = "<0x0 0x40000000 0x0 0x10000000>, <0x0 0x50400000 0x0 0x2fc00000>"
+    text = Proc(kernel, memory=memory, arch=arch, config=config).read("pagetypeinfo")
+    zones = text.split("Number of blocks")[1].splitlines()[1:]
+    assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
+
+
+def test_page_blocks_without_a_mapping_count_on_arm64_since_5_15() -> None:
+    """arch/arm64/mm/init.c:pfn_valid()@v5.10 is memblock_is_map_memory()."""
+    for kernel, blocks in (("5.10", 508), ("5.15", 512)):
+        machine = boot(tree_of("fw@50000000 { reg = <0 0x50000000 0 0x800000>; no-map; };"), kernel)
+        text = Syscalls(build_tree(machine)).read_file("/proc/pagetypeinfo").decode()
+        zones = text.split("Number of blocks")[1].splitlines()[1:]
+        assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
 
 
 # figures
@@ -533,23 +565,55 @@ def test_figures_that_follow_from_the_machine() -> None:
         assert 0 < figures["MemAvailable"] < figures["MemFree"] + figures["Cached"]
 
 
-def test_available_memory_leaves_out_reserves_and_half_of_the_cache() -> None:
-    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks."""
-    proc = Proc("6.12")
-    memory = proc.machine.memory
-    low, high = (sum(zone.watermark[mark] for zone in memory.zones) for mark in (1, 2))
+def zones_of(zoneinfo: str) -> list[dict[str, int]]:
+    """The figures of every zone, with the largest of its reserves as ``reserve``."""
+    found = []
+    for text in re.split(r"^Node ", zoneinfo, flags=re.MULTILINE)[1:]:
+        figures = {name: int(n) for name, n in re.findall(r"^        (\w+) +(\d+)$", text, re.MULTILINE)}
+        reserves = re.findall(r"protection: \((.*)\)", text)[0].split(", ")
+        found.append(figures | {"reserve": max(map(int, reserves))})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "memory"),
+    [
+        ("arm64", (), "<0x0 0x40000000 0x0 0x40000000>"),
+        ("arm64", ("ZONE_DMA=y", "ZONE_DMA32=y"), "<0x0 0x80000000 0x1 0x80000000>"),
+        # a ZONE_DMA that is smaller than what is kept in it
+        ("x86_64", ("ZONE_DMA=y",), "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x2 0x40000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x60000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x20000000>"),  # HighMem is empty
+    ],
+)
+def test_available_memory_leaves_out_reserves_and_half_of_the_cache(
+    arch: str, config: tuple[str, ...], memory: str
+) -> None:
+    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks, which
+    zones above Normal have without memory too: for_each_zone().
+    """
+    proc = Proc("6.12", arch, memory, config=config)
+    zones = zones_of(proc.read("zoneinfo"))
+    low = sum(zone["low"] for zone in zones)
+    reserve = sum(min(zone["reserve"] + zone["high"], zone["managed"]) for zone in zones)
 
     def available(figures: dict[str, int]) -> int:
         free, cache = figures["MemFree"] // 4, (figures["Active(file)"] + figures["Inactive(file)"]) // 4
         slab = figures["KReclaimable"] // 4
-        return (free - high + cache - min(cache // 2, low) + slab - min(slab // 2, low)) * 4
+        return max(free - reserve + cache - min(cache // 2, low) + slab - min(slab // 2, low), 0) * 4
 
-    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 30M", "spawn a anon 500M"):
+    for line in (
+        "spawn f file 1M",
+        "spawn g file 100M",
+        "spawn s slab 4M",
+        "grow s 71M",
+        "spawn a anon 200M",
+    ):
         proc.control(line)
         assert proc.meminfo()["MemAvailable"] == available(proc.meminfo()), line
     with contextlib.suppress(OSError):
-        proc.control("spawn k kernel 700M")
-    assert proc.meminfo()["MemAvailable"] >= 0
+        proc.control(f"spawn k kernel {proc.meminfo()['MemFree'] + 170_000}K")
+    assert proc.meminfo()["MemAvailable"] == available(proc.meminfo())
 
 
 # reading
@@ -570,10 +634,33 @@ def test_seq_files_are_rendered_anew_after_a_rewind(proc: Proc) -> None:
 def test_proc_refuses(proc: Proc) -> None:
     fd = proc.calls.open("/proc/meminfo", O_WRONLY)
     refused_with(errno.EIO, proc.calls.write, fd, b"x")
-    refused_with(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
-    refused_with(errno.EPERM, proc.calls.mkdir, "/proc/new")
+    for directory in (
+        "/proc",
+        "/proc/sys",
+        "/proc/sys/vm",
+    ):  # T 6.18, and "mkdir: … No such file or directory"
+        refused_with(errno.ENOENT, proc.calls.open, f"{directory}/new", O_WRONLY | 0o100)
+        refused_with(errno.ENOENT, proc.calls.mkdir, f"{directory}/new")
+        refused_with(errno.ENOENT, proc.calls.symlink, "x", f"{directory}/new")
+        refused_with(errno.EEXIST, proc.calls.mkdir, directory)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/proc/sys")
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
     assert proc.calls.lstat("/proc/meminfo").st_size == 0
+
+
+def test_directories_of_sysctls_do_not_count_links(proc: Proc) -> None:
+    """T 6.12, 6.18."""
+    assert [
+        proc.calls.lstat(f"/proc/{name}").st_nlink for name in ("sys", "sys/vm", "sys/vm/drop_caches")
+    ] == [1] * 3
+
+
+def test_a_mount_point_is_not_removed(proc: Proc) -> None:
+    """fs/namei.c:vfs_rmdir()@v6.12: EBUSY, where directories have an rmdir operation at all."""
+    for path in ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing"):
+        refused_with(errno.EBUSY, proc.calls.rmdir, path)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/debug/tracing")
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/mm")
 
 
 def test_cmdline_version_iomem(proc: Proc) -> None:
@@ -615,21 +702,22 @@ def test_config(proc: Proc) -> None:
         ("010", 8, 3),
         ("-1", -1, 2),
         ("1 2\n", 1, 2),
+        ("\xa0\v4\n\xa0", 4, 5),  # isspace() knows Latin-1
     ],
 )
 def test_numbers(text: str, value: int, consumed: int) -> None:
-    assert proc_dointvec(text.encode()) == (value, consumed)
+    assert proc_dointvec(text.encode("latin-1")) == (value, consumed)
 
 
-@pytest.mark.parametrize("blank", list(" \t\n\v\f\r"))
+@pytest.mark.parametrize("blank", list(" \t\n\v\f\r\xa0"))
 def test_blanks_before_a_number_and_behind_it(blank: str) -> None:
     """proc_skip_spaces(), before and behind; what ends a number is a blank, a tab or a newline."""
-    assert proc_dointvec(f"{blank}{blank}7".encode()) == (7, 3)
-    assert proc_dointvec(f"7\n{blank}8".encode()) == (7, 3)
+    assert proc_dointvec(f"{blank}{blank}7".encode("latin-1")) == (7, 3)
+    assert proc_dointvec(f"7\n{blank}8".encode("latin-1")) == (7, 3)
     if blank in " \t\n":
         assert proc_dointvec(f"7{blank}".encode()) == (7, 2)
     else:
-        refused_with(errno.EINVAL, proc_dointvec, f"7{blank}".encode())
+        refused_with(errno.EINVAL, proc_dointvec, f"7{blank}".encode("latin-1"))
 
 
 @pytest.mark.parametrize(
@@ -651,9 +739,11 @@ def test_numbers_that_are_too_long_or_none(text: str) -> None:
     refused_with(errno.EINVAL, proc_dointvec, text.encode())
 
 
-@pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "x", "1x", "1\xa0", "\x851", "\x1c1", "+1", "--1", "1.", "2147483648", "0x", "9" * 30]
+)
 def test_numbers_that_are_none(text: str) -> None:
-    refused_with(errno.EINVAL, proc_dointvec, text.encode())
+    refused_with(errno.EINVAL, proc_dointvec, text.encode("latin-1"))
 
 
 @pytest.mark.parametrize(("kernel", "strict"), [("4.4", False), ("6.12", True)])
@@ -725,7 +815,6 @@ def test_nobody_changes_the_mode_of_a_sysctl(proc: Proc) -> None:
     """T 5.10, 6.12, 7.2: proc_sys_setattr(), proc_sys_permission(); other files of /proc it is done to."""
     refused_with(errno.EPERM, proc.calls.chmod, "/proc/sys/vm/drop_caches", 0o644)
     refused_with(errno.EACCES, proc.calls.unlink, "/proc/sys/vm/drop_caches")
-    refused_with(errno.EACCES, proc.calls.mkdir, "/proc/sys/new")
     proc.calls.chmod("/proc/vmstat", 0o400)
     assert proc.calls.lstat("/proc/vmstat").st_mode == 0o100400
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/vmstat")

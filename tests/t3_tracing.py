@@ -132,6 +132,7 @@ def test_filters_that_are_taken(text: str) -> None:
         (NAMED, 'name > "x"', 8, "Illegal operation for field type"),
         (NAMED, 'name == "x', 8, "Missing matching quote"),
         (NAMED, "name == 1", 9, "Expecting string field"),
+        (ISOLATED, "start_pfn == 1\x1c", 14, "Too many terms in predicate expression"),
     ],
 )
 def test_filters_that_are_refused(event: TraceEvent, text: str, column: int, message: str) -> None:
@@ -154,6 +155,7 @@ def test_filters_refused_without_a_message(text: str) -> None:
         ("name ~ '[!x]*' && !(error > 1 && error < 9)", {"error": 9, "name": "a"}, True),
         ("name != 'a' || error & 0x10", {"error": 16, "name": "a"}, True),
         ("name != 'a' || error & 0x10", {"error": 15, "name": "a"}, False),
+        ("\xa0error\xa0==\v1\xa0", {"error": 1, "name": "a"}, True),  # isspace() knows Latin-1
     ],
 )
 def test_what_a_filter_lets_through(text: str, values: dict[str, int | str], passes: bool) -> None:
