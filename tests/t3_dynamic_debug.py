@@ -150,6 +150,7 @@ BAD_QUERIES = [
     (b"files mm/cma.c +p", 'unknown keyword "files"', "ddebug_parse_query", "query"),
     (b"func a func b +p", "match-spec:func val:a overridden by b", "check_set", "query"),
     (b"file a file b +p", "match-spec:file val:a overridden by b", "check_set", "query"),
+    (b"format a format b +p", "match-spec:format val:a overridden by b", "check_set", "query"),
     (b"module a module b +p", "match-spec:module val:a overridden by b", "check_set", "query"),
     (b"line 3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
     (b"line -3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
@@ -235,6 +236,16 @@ def test_the_command_line(areas: CmaAreas) -> None:
     assert areas.log.lines() == ["dyndbg: bad flag-op b, at start of bad", "dyndbg: flags parse failed"]
     debug.boot_params([("cma.dyndbg", "func cma_pages_valid +p; func cma_free_mem -p")])
     assert switched(areas) == {"cma_release", "cma_free_mem", "cma_pages_valid"}
+
+
+def test_a_query_of_a_module_s_parameter_is_of_that_module(areas: CmaAreas) -> None:
+    debug = DynamicDebug(areas.log)
+    debug.boot_params([("cma.dyndbg", "module cma_debug +p"), ("cma_debug.dyndbg", "=pf;# nothing; func x +p")])
+    assert switched(areas) == {"cma_free_mem"}
+    assert areas.log.lines() == [
+        "dyndbg: match-spec:module val:cma overridden by cma_debug",
+        "dyndbg: query parse failed",
+    ]
 
 
 def test_escapes_in_a_format() -> None:
