@@ -353,6 +353,19 @@ def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
     assert pages == proc.vmstat()["nr_free_pages"] == proc.meminfo()["MemFree"] // 4
 
 
+@pytest.mark.parametrize(("kernel", "arch"), [("6.18", "arm64"), ("7.2", "x86_64"), ("7.2", "arm")])
+def test_pages_in_free_page_blocks(kernel: str, arch: str) -> None:
+    """NR_FREE_PAGES_BLOCKS: in blocks of a page block or more; of an arm they have 4 MiB."""
+    proc = Proc(kernel, arch)
+    proc.control("spawn a anon 101M\nspawn k kernel 3M\nspawn b anon 1M\nkill a\n")
+    first = int(proc.read("pagetypeinfo").split()[3])
+    rows = [line.split()[6:] for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
+    pages = sum(int(count) << order for row in rows for order, count in enumerate(row) if order >= first)
+    assert proc.vmstat()["nr_free_pages_blocks"] == pages < proc.vmstat()["nr_free_pages"]
+    shown = re.findall(r" nr_free_pages_blocks (\d+)", proc.read("zoneinfo"))
+    assert sum(map(int, shown)) == pages > 0
+
+
 def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
     lines = [line for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]

@@ -881,6 +881,7 @@ def test_nobody_to_move_is_an_event_too(traced: Traced) -> None:
 @pytest.mark.parametrize(
     ("kernel", "path", "text", "expanded"),
     [
+        ("6.12", "set_event", "", False),
         ("6.12", "set_event", "!nosuch", True),
         ("6.12", "events/cma/enable", "2", True),
         ("6.12", "events/cma/enable", "x", False),
