@@ -211,8 +211,9 @@ DEFAULT = ("EACCES", "EPERM", "EPERM", "EPERM", "EPERM", "EPERM", None)
 def test_what_file_systems_answer_to_changes(
     directory: str, file: str | None, subdirectory: str | None, answers: tuple[str | None, ...]
 ) -> None:
-    """open with O_CREAT, mkdir, symlink, unlink, rename, rmdir; and chmod."""
-    calls = Machine.boot(cmdline="cma=16M").syscalls
+    """open with O_CREAT, mkdir, symlink, unlink, rename, rmdir; and chmod, as chown."""
+    machine = Machine.boot(cmdline="cma=16M")
+    calls = machine.syscalls
     create, mkdir, symlink, unlink, rename, rmdir, chmod = answers
     new = f"{directory}/new"
     assert refused(calls.open, new, os.O_WRONLY | os.O_CREAT) == create
@@ -224,12 +225,17 @@ def test_what_file_systems_answer_to_changes(
     assert refused(calls.rename, old, new) == rename
     if subdirectory is not None:
         assert refused(calls.rmdir, f"{directory}/{subdirectory}") == rmdir
+    inode = calls.inode(old)
     if chmod is None:
         kind = stat.S_IFMT(calls.stat(old).st_mode)
         calls.chmod(old, 0o7123)
-        assert calls.stat(old).st_mode == kind | 0o7123
+        machine.vfs.chown(old, inode, 5, 6)
+        found = calls.stat(old)
+        assert (found.st_mode, found.st_uid, found.st_gid) == (kind | 0o7123, 5, 6)
     else:
         assert refused(calls.chmod, old, 0o600) == chmod
+        assert refused(machine.vfs.chown, old, inode, 5, 6) == chmod
+        assert calls.stat(old).st_uid == 0
 
 
 @pytest.mark.parametrize(
