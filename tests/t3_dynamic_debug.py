@@ -240,7 +240,9 @@ def test_the_command_line(areas: CmaAreas) -> None:
 
 def test_a_query_of_a_module_s_parameter_is_of_that_module(areas: CmaAreas) -> None:
     debug = DynamicDebug(areas.log)
-    debug.boot_params([("cma.dyndbg", "module cma_debug +p"), ("cma_debug.dyndbg", "=pf;# nothing; func x +p")])
+    debug.boot_params(
+        [("cma.dyndbg", "module cma_debug +p"), ("cma_debug.dyndbg", "=pf;# nothing; func x +p")]
+    )
     assert switched(areas) == {"cma_free_mem"}
     assert areas.log.lines() == [
         "dyndbg: match-spec:module val:cma overridden by cma_debug",

@@ -76,7 +76,10 @@ def test_a_failure_that_is_taken_back() -> None:
     )
     known = "fail: unknown errno 'EBUSY', known are ENOMEM, EINTR"
     assert refused(machine, "fail reserved 1 EBUSY") == (errno.EINVAL, known)
-    assert refused(machine, "fail reserved 0 ENOMEM") == (errno.EINVAL, "fail: allocations are counted from 1")
+    assert refused(machine, "fail reserved 0 ENOMEM") == (
+        errno.EINVAL,
+        "fail: allocations are counted from 1",
+    )
 
 
 def test_an_allocation_of_a_driver_fails_too() -> None:

@@ -190,6 +190,7 @@ def test_links_of_directories() -> None:
 
 
 DEFAULT = ("EACCES", "EPERM", "EPERM", "EPERM", "EPERM", "EPERM", None)
+SYSCTL = ("ENOENT",) * 3 + ("EACCES",) * 3 + ("EPERM",)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +202,11 @@ DEFAULT = ("EACCES", "EPERM", "EPERM", "EPERM", "EPERM", "EPERM", None)
         ("/sys/kernel", None, "mm", DEFAULT),
         ("/sys/firmware/devicetree/base", "compatible", "chosen", DEFAULT),
         ("/sys/kernel/tracing", "trace", "events", DEFAULT),
-        ("/proc", "meminfo", "sys", DEFAULT),
-        ("/proc/sys", None, "vm", ("EACCES",) * 6 + ("EPERM",)),
-        ("/proc/sys/vm", "drop_caches", None, ("EACCES",) * 6 + ("EPERM",)),
+        ("/proc", "meminfo", "sys", ("ENOENT",) * 3 + ("EPERM",) * 3 + (None,)),
+        ("/proc/sys", None, "vm", SYSCTL),
+        ("/proc/sys/vm", "drop_caches", None, SYSCTL),
         ("/boot", "config-6.12.117", None, ("EROFS",) * 7),
-        ("/", None, "proc", DEFAULT),
+        ("/", None, "proc", (*DEFAULT[:5], "EBUSY", None)),  # where a file system is mounted
     ],
 )
 def test_what_file_systems_answer_to_changes(
