@@ -131,6 +131,7 @@ def test_pointers_follow_from_the_seed() -> None:
     first, same, other = make(seed=1), make(seed=1), make(seed=2)
     assert first.hash_ptr(0x1234) == same.hash_ptr(0x1234) != other.hash_ptr(0x1234)
     assert first.hash_ptr(0x1234).startswith("00000000")
+    assert make(seed=0).hash_ptr(0x1234) != first.hash_ptr(0x1234)
     assert make(seed=(1 << 128) + 1).hash_ptr(0x1234) == first.hash_ptr(0x1234)  # siphash_key_t: 128 bits
     assert len(first.hash_ptr(0x1234)) == 16
     assert first.hash_ptr(0) == "0" * 16
