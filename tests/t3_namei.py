@@ -212,6 +212,7 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
     [
         ("", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
         ("/", errno.EISDIR, errno.EBUSY, errno.EEXIST, errno.EEXIST),
+        (".", errno.EISDIR, errno.EINVAL, errno.EEXIST, errno.EEXIST),
         ("..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
         ("/a/b", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
         ("/a/b/", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
