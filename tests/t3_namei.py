@@ -237,6 +237,22 @@ def test_what_removing_and_making_answers(
     refused_with(symlink, calls.symlink, "target", path)
 
 
+def test_what_the_mount_asks_of_a_directory() -> None:
+    """Where no walk came before: fuse_ops.mkdir(), rmdir(), unlink(), create()."""
+    root = new_directory(DEBUGFS)
+    root.subdir("a").file("plain", 0o600, SeqOperations(lambda: b"plain"))
+    a = root.subdir("a")
+    refused_with(errno.EEXIST, root.mkdir, "a")
+    refused_with(errno.EPERM, root.mkdir, "b")
+    refused_with(errno.ENOENT, root.rmdir, "b")
+    refused_with(errno.ENOTDIR, a.rmdir, "plain")
+    refused_with(errno.EPERM, root.rmdir, "a")
+    refused_with(errno.ENOENT, root.unlink, "b")
+    refused_with(errno.EISDIR, root.unlink, "a")
+    refused_with(errno.EPERM, a.unlink, "plain")
+    refused_with(errno.EACCES, a.create, "new")
+
+
 def test_directories_have_no_ioctl(calls: Syscalls) -> None:
     fd = calls.open("/a", O_RDONLY)
     refused_with(errno.ENOTTY, calls.ioctl, fd, 0x5401, bytearray())
