@@ -178,6 +178,7 @@ def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EEXIST, calls.open, "/a/plain", O_WRONLY | os.O_CREAT | O_EXCL)
     refused_with(errno.EINVAL, calls.open, "/a/plain", O_RDONLY | O_DIRECT)
     fd = calls.open("/a", O_RDONLY | O_DIRECTORY)
+    assert fd == 3  # behind the three that every process begins with
     refused_with(errno.EISDIR, calls.read, fd, 10)
     calls.close(fd)
     refused_with(errno.EBADF, calls.read, fd, 10)
