@@ -82,6 +82,16 @@ def test_a_pin_beside_the_area_is_in_nobodys_way() -> None:
     assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)
 
 
+@pytest.mark.parametrize("pfn", [START + 32, START + 1023])
+def test_a_pin_at_either_end_of_a_hole_counts(pfn: int) -> None:
+    made = machine(f"pin pfn {pfn:#x}")
+    unpin = "unpin all 1 pages in its holes"
+    if pfn == START + 32:
+        assert after_failing(made, 992) == trial(992, [unpin], COMPACT, DROP, GIVE_BACK)
+    else:
+        assert after_failing(made, 992) == trial(992, [unpin, GIVE_BACK], COMPACT, DROP)
+
+
 def test_pins_in_any_of_its_holes() -> None:
     made = machine()
     made.write(ALLOC, "400\n")
