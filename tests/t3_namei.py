@@ -60,6 +60,7 @@ def calls(store: Store) -> Syscalls:
         link(root, name, target)
     link(b, "back", "../plain")
     link(b, "slashes", "..///plain")
+    link(b, "root", "/a/plain")
     return Syscalls(root)
 
 
@@ -79,6 +80,7 @@ def calls(store: Store) -> Syscalls:
         ("/file", b"content\n"),
         ("/absolute/back", b"plain"),
         ("/absolute/slashes", b"plain"),
+        ("/a/b/root", b"plain"),
     ],
 )
 def test_paths(calls: Syscalls, path: str, content: bytes) -> None:

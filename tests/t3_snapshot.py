@@ -202,6 +202,22 @@ def test_what_only_reads_is_not_kept() -> None:
     assert len(machine.booted.clock.entries or []) == before + 3  # the pin's end
 
 
+def test_a_machine_that_keeps_nothing_serves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MAX_BYTES", 0)
+    machine = api.boot(**OPTIONS)
+    machine.write(f"{CMA}/alloc", "1")
+    inode = machine.syscalls.inode(f"{CMA}/alloc")
+    assert isinstance(inode, RegularFile) and machine.booted.clock.entries is None
+    file = machine.vfs.open(f"{CMA}/alloc", inode, os.O_WRONLY)
+    machine.vfs.ftruncate(file, inode, 55)
+    machine.vfs.chown(f"{CMA}/alloc", inode, 7, 8)
+    machine.chmod(f"{CMA}/alloc", 0o640)
+    machine.truncate(f"{CMA}/used", 66)
+    found = machine.stat(f"{CMA}/alloc")
+    assert (found.st_size, found.st_uid, found.st_gid, found.st_mode & 0o777) == (55, 7, 8, 0o640)
+    assert machine.stat(f"{CMA}/used").st_size == 66
+
+
 @pytest.mark.parametrize("data", [b"", b"x" * 20_000])
 def test_a_long_life_is_forgotten_and_not_saved(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

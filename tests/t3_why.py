@@ -90,6 +90,16 @@ def test_pins_are_named_and_counted_in(machine: Machine) -> None:
     )
 
 
+def test_pins_are_named_in_the_order_of_their_frames_and_once(machine: Machine) -> None:
+    machine.write(ALLOC, "400\n")
+    machine.write(ALLOC, "100\n")
+    machine.write("/sys/kernel/debug/cma/reserved/free", "50\n")  # two holes
+    pins = [START + 900, START + 434, START + 700, START + 440]
+    machine.control(*(f"pin pfn {pfn:#x}" for pfn in pins))
+    shown = ", ".join(f"{pfn:#x} ([pin])" for pfn in sorted(pins))
+    assert line(machine, "pinned pages in the holes, which cannot move: ") == shown
+
+
 def test_the_piece_before_a_pin_counts_as_the_one_behind_it(machine: Machine) -> None:
     machine.control(f"pin pfn {START + 1000:#x}")
     assert line(machine, "an allocation can get at most ").startswith("968 ")
