@@ -337,7 +337,7 @@ def test_places_of_mounts_have_their_blanks(monkeypatch: pytest.MonkeyPatch, tmp
 def test_who_is_quicker_is_told_from_a_directory_with_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Between two looks at a place another machine can be mounted there: its files are seen, not the user's."""
+    """Between two looks at a place a machine can be mounted there, whose files are not the user's."""
     (tmp_path / "sim").touch()
     looks = iter([None, Mount("0:99", "/", str(tmp_path), "fuse.cmafs", 0)])
     monkeypatch.setattr("cmafs.mount.mounts.mounted_at", lambda _path: next(looks))
