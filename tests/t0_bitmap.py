@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from unittest import mock
 
 import pytest
@@ -58,7 +59,7 @@ def use(nbits: int, steps: list[tuple[bool, int, int, int, int]]) -> None:
             assert place == find_slowly(plain, start, nr, mask, offset)
             if place is None:
                 continue
-            assert bitmap.hole_end(place) >= place + nr
+            assert bitmap.hole_end(place) == next((i for i in range(place, nbits) if plain[i]), nbits)
             bitmap.set(place, nr)
             plain[place : place + nr] = [True] * nr
         else:
@@ -70,6 +71,9 @@ def use(nbits: int, steps: list[tuple[bool, int, int, int, int]]) -> None:
         assert bitmap.weight == sum(plain)
         assert bitmap.all_set(start, nr) == all(plain[start : start + nr])
     assert bitmap.check() == []
+    edges = [0, *(i for i in range(1, nbits) if plain[i] != plain[i - 1]), nbits]
+    assert list(bitmap.runs()) == [(low, end) for low, end in pairwise(edges) if plain[low]]
+    assert list(bitmap.holes) == [(low, end - low) for low, end in pairwise(edges) if not plain[low]]
     assert bitmap.to_bytes() == bytes(
         sum(bit << i for i, bit in enumerate(plain[at : at + 8])) for at in range(0, nbits, 8)
     )

@@ -54,6 +54,25 @@ def test_words_of_a_command_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [
+        ('"x=y', "x", "y"),
+        ('e="f g', "e", "f g"),
+        ('""', "", None),
+        ('a"b c"d', 'a"b c"d', None),
+        ('k=v"', "k", 'v"'),
+        ('k="v"x', "k", 'v"x'),
+        ('k="v" ', "k", "v"),
+        ("k=a=b", "k", "a=b"),
+        ("  \t\n k\v", "k", None),
+    ],
+)
+def test_quotes(word: str, name: str, value: str | None) -> None:
+    """lib/cmdline.c:next_arg()@v6.12"""
+    assert list(next_args(word)) == [(name, value)]
+
+
+@pytest.mark.parametrize(
     ("texts", "size", "base", "limit", "fixed"),
     [
         (["64M"], 64 * M, 0, 0, False),

@@ -94,7 +94,9 @@ def test_a_sysfs_attribute_refuses_to_be_opened_for_writing(flags: int) -> None:
     with pytest.raises(OSError) as refused:
         attr.open(inode, flags).write(b"1", 0)
     assert refused.value.errno == errno.EIO
-    inode.chmod(0)
-    with pytest.raises(OSError) as refused:
-        attr.open(inode, 0)
-    assert refused.value.errno == errno.EACCES
+    for mode in (0, 0o111):
+        inode.chmod(mode)
+        for wanted in (0, flags):
+            with pytest.raises(OSError) as refused:
+                attr.open(inode, wanted)
+            assert refused.value.errno == errno.EACCES

@@ -61,6 +61,21 @@ def test_a_bigger_ring_keeps_more() -> None:
     assert len(big.lines()) == 8192 // 112
 
 
+@pytest.mark.parametrize("block", [56, 64, 72, 128, 136, 512])
+def test_a_record_never_wraps_and_one_that_would_reach_the_end_begins_anew(block: int) -> None:
+    """printk_ringbuffer.c:data_alloc()@v5.10: get_next_lpos(), and what data_push_tail() frees for it."""
+    log, length = make("5.10", shift=12), 1 << 12
+    head, begins = 0, []
+    for number in range(300):
+        log.printk("x" * (block - 8))
+        end = head + block
+        if end // length != head // length:
+            end = (head // length + 1) * length + block
+        begins, head = [begin for begin in [*begins, head] if begin >= end - length], end
+        assert len(log.lines()) == len(begins), number
+    assert [record.begin for record in log.records()] == begins
+
+
 def test_skipped_records_have_numbers() -> None:
     log = make(shift=12)
     log.printk("before")
@@ -116,11 +131,13 @@ def test_pointers_follow_from_the_seed() -> None:
     first, same, other = make(seed=1), make(seed=1), make(seed=2)
     assert first.hash_ptr(0x1234) == same.hash_ptr(0x1234) != other.hash_ptr(0x1234)
     assert first.hash_ptr(0x1234).startswith("00000000")
+    assert make(seed=0).hash_ptr(0x1234) != first.hash_ptr(0x1234)
     assert make(seed=(1 << 128) + 1).hash_ptr(0x1234) == first.hash_ptr(0x1234)  # siphash_key_t: 128 bits
     assert len(first.hash_ptr(0x1234)) == 16
     assert first.hash_ptr(0) == "0" * 16
     assert make("4.19").hash_ptr(0) == "          (null)"  # as wide as a pointer
-    assert make("4.4").hash_ptr(0xFFFFEA0000000040) == "ffffea0000000040"
+    for address in (0xFFFFEA0000000040, 0xFFFFEA0000000041, 1):
+        assert make("4.4").hash_ptr(address) == f"{address:016x}"
     assert len(make(bits=32).hash_ptr(0x1234)) == 8
     assert make(bits=32).hash_ptr(0) == "0" * 8
     assert make("4.4", bits=32).hash_ptr(0x7_C000_0040) == "c0000040"  # a pointer has 32 bits there

@@ -426,6 +426,59 @@ def test_options_of_other_kernels() -> None:
         parse_config([FileLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "page_shift", "max_order", "block", "unit", "gigantic"),
+    [
+        ("4.4", "arm64", (), 12, 10, 9, 4 * M, 18),
+        ("4.4", "arm64", ("ARM64_64K_PAGES=y",), 16, 13, 13, 512 * M, 18),
+        ("5.10", "arm64", ("ARM64_16K_PAGES=y",), 14, 11, 11, 32 * M, 16),
+        ("5.10", "arm64", ("HUGETLBFS=n",), 12, 10, 10, 4 * M, 18),  # huge pages of hugetlb's alone count
+        ("5.10", "arm", ("FORCE_MAX_ZONEORDER=13",), 12, 12, 12, 16 * M, 18),
+        ("6.1", "arm64", ("ARCH_FORCE_MAX_ORDER=13",), 12, 12, 9, 2 * M, 18),  # still one more than the order
+        ("6.6", "arm64", ("ARCH_FORCE_MAX_ORDER=12",), 12, 12, 9, 2 * M, 18),
+        ("6.12", "arm64", (), 12, 10, 9, 2 * M, 18),
+        ("6.12", "arm64", ("ARM64_16K_PAGES=y",), 14, 11, 11, 32 * M, 16),
+        ("6.12", "arm64", ("ARM64_64K_PAGES=y",), 16, 13, 13, 512 * M, 18),
+        ("6.12", "arm64", ("HUGETLBFS=n",), 12, 10, 9, 2 * M, 18),
+        ("6.12", "arm64", ("HUGETLBFS=n", "TRANSPARENT_HUGEPAGE=n"), 12, 10, 10, 4 * M, 18),
+        ("6.12", "arm", ("ARCH_FORCE_MAX_ORDER=12",), 12, 12, 12, 16 * M, 18),
+        ("6.12", "x86_64", (), 12, 10, 9, 2 * M, 18),
+        ("7.2", "arm64", ("PAGE_BLOCK_MAX_ORDER=5",), 12, 10, 5, 128 * K, 18),
+    ],
+)
+def test_sizes_that_follow_from_a_configuration(
+    kernel: str, arch: str, config: tuple[str, ...],
+    page_shift: int, max_order: int, block: int, unit: int, gigantic: int,
+) -> None:  # fmt: skip
+    """MAX_PAGE_ORDER, pageblock_order, CMA_MIN_ALIGNMENT_BYTES, and the order that hugetlb_cma= is given."""
+    found = parse_config(config, arch, kernel_abi(kernel))
+    assert (found.page_shift, found.max_page_order(), found.pageblock_order()) == (
+        page_shift,
+        max_order,
+        block,
+    )
+    assert (found.cma_min_alignment_bytes(), found.gigantic_page_order()) == (unit, gigantic)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "areas", "nodes"),
+    [
+        ("4.4", "arm64", (), 8, 16),  # one more than CONFIG_CMA_AREAS until 6.9
+        ("6.1", "arm64", ("CMA_AREAS=3",), 4, 16),
+        ("6.12", "arm64", ("CMA_AREAS=3",), 3, 16),
+        ("6.12", "arm64", (), 20, 16),
+        ("6.12", "arm", (), 8, 1),
+        ("6.12", "x86_64", ("NODES_SHIFT=10",), 20, 1024),
+        ("7.2", "arm64", ("CMA=n",), 0, 16),
+    ],
+)
+def test_how_many_areas_and_nodes_there_can_be(
+    kernel: str, arch: str, config: tuple[str, ...], areas: int, nodes: int
+) -> None:
+    found = parse_config(config, arch, kernel_abi(kernel))
+    assert (found.max_cma_areas(), found.max_numnodes) == (areas, nodes)
+
+
 PARAMETERS = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
 
 

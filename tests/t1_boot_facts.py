@@ -134,6 +134,7 @@ SPLITS = ("VMSPLIT_3G", "VMSPLIT_3G_OPT", "VMSPLIT_2G", "VMSPLIT_1G")
         (("VMSPLIT_3G=n",), "VMSPLIT_3G_OPT"),
         (("VMSPLIT_3G=n", "VMSPLIT_3G_OPT=n"), "VMSPLIT_2G"),
         (("VMSPLIT_3G=n", "VMSPLIT_1G=y"), "VMSPLIT_1G"),
+        (("VMSPLIT_3G=n", "VMSPLIT_3G_OPT=n", "VMSPLIT_2G=n", "VMSPLIT_1G=n"), "VMSPLIT_3G"),
         (("ARM_LPAE=y", "VMSPLIT_3G_OPT=y"), "VMSPLIT_3G"),  # depends on !ARM_LPAE: arch/arm/Kconfig@v6.12
         (("ARM_LPAE=y", "VMSPLIT_3G_OPT=y", "VMSPLIT_2G=y"), "VMSPLIT_2G"),
         (("ARM_LPAE=y", "VMSPLIT_3G=n"), "VMSPLIT_2G"),

@@ -82,6 +82,31 @@ def test_a_pin_beside_the_area_is_in_nobodys_way() -> None:
     assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)
 
 
+@pytest.mark.parametrize("pfn", [START + 32, START + 1023])
+def test_a_pin_at_either_end_of_a_hole_counts(pfn: int) -> None:
+    made = machine(f"pin pfn {pfn:#x}")
+    unpin = "unpin all 1 pages in its holes"
+    if pfn == START + 32:
+        assert after_failing(made, 992) == trial(992, [unpin], COMPACT, DROP, GIVE_BACK)
+    else:
+        assert after_failing(made, 992) == trial(992, [unpin, GIVE_BACK], COMPACT, DROP)
+
+
+def test_pins_in_any_of_its_holes() -> None:
+    made = machine()
+    made.write(ALLOC, "400\n")
+    made.write(ALLOC, "100\n")
+    made.control(f"pin pfn {START + 800:#x}")
+    made.write("/sys/kernel/debug/cma/reserved/free", "50\n")  # of the newest, from its front: two holes
+    assert after_failing(made, 450) == trial(
+        450,
+        ["unpin all 1 pages in its holes", "have debugfs give back its 450 pages"],
+        COMPACT,
+        DROP,
+        GIVE_BACK,
+    )
+
+
 def test_holders_with_most_pages_first() -> None:
     made = machine()
     made.write(ALLOC, "300\n")

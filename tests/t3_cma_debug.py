@@ -70,7 +70,7 @@ def test_two_names_alike_in_eleven_characters(kernel: str, message: bool, in_roo
     assert system.listdir(DEBUG) == ["cma-linux,cma-o"]
     assert number(system, f"{DEBUG}/cma-linux,cma-o/count") == 1024
     line = "debugfs: Directory 'cma-linux,cma-o' with parent 'cma' already present!"
-    assert (line in areas.log.lines()) == message
+    assert [(record.level, record.text) for record in areas.log.records()] == [(3, line)] * message
     assert ("count" in system.listdir("/sys/kernel/debug")) == in_root
     if in_root:
         assert number(system, "/sys/kernel/debug/count") == 2048
@@ -193,8 +193,41 @@ def test_two_areas_of_one_name_leave_no_sysfs() -> None:
     areas = build_areas("6.12", [("reserved", 64, 4, 0), ("reserved", 128, 4, 0)])
     system = tables(areas, "6.12")
     assert code(lambda: system.listdir(SYSFS)) == errno.ENOENT
-    assert "sysfs: cannot create duplicate filename '/kernel/mm/cma/reserved'" in areas.log.lines()
-    assert "debugfs: Directory 'reserved' with parent 'cma' already present!" in areas.log.lines()
+    assert system.listdir("/sys/kernel/mm") == []
+    assert [(record.level, record.text) for record in areas.log.records()] == [
+        (3, "debugfs: Directory 'reserved' with parent 'cma' already present!"),
+        (4, "sysfs: cannot create duplicate filename '/kernel/mm/cma/reserved'"),
+        (
+            3,
+            "kobject: kobject_add_internal failed for reserved with -EEXIST, "
+            "don't try to register things with the same name in the same directory.",
+        ),
+    ]
+
+
+def test_a_slash_in_a_name_is_an_exclamation_mark_in_sysfs() -> None:
+    """lib/kobject.c:kobject_set_name_vargs()"""
+    system = machine_tables("6.12", [("a/b/c", 64, 4, 0)])
+    assert system.listdir(SYSFS) == ["a!b!c"]
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("alloc_pages_success", 0, 12),
+        ("alloc_pages_fail", 0, 5000),
+        ("release_pages_success", 0, 7),
+        ("total_pages", 4096, 4096),
+        ("available_pages", 4096, 4091),
+    ],
+)
+def test_what_sysfs_counts(file: str, before: int, after: int) -> None:
+    system = machine_tables("7.2")
+    assert system.read_file(f"{SYSFS}/reserved/{file}") == b"%d\n" % before
+    system.write_file(f"{DEBUG}/reserved/alloc", b"12")
+    system.write_file(f"{DEBUG}/reserved/free", b"7")
+    assert code(lambda: system.write_file(f"{DEBUG}/reserved/alloc", b"5000")) == errno.ENOMEM
+    assert system.read_file(f"{SYSFS}/reserved/{file}") == b"%d\n" % after
 
 
 def test_sysfs_can_be_left_out() -> None:

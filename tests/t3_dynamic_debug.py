@@ -103,6 +103,7 @@ def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:
         (b"file mm/cma.c line 300- +p", {"__cma_alloc", "cma_pages_valid", "cma_release"}),
         (b"file mm/cma.c:*lloc +p", {"__cma_alloc"}),
         (b"file mm/cma.c:?_cma_alloc +p", {"__cma_alloc"}),
+        (b"file mm/cma.c:c?a_release +p", {"cma_release"}),
         (b"module cma func cma_free_mem +p", set()),
         (b"func [c]ma_release +p", set()),
         (b"class x +p", set()),
@@ -143,11 +144,13 @@ def test_lines_of_a_query_are_inclusive(areas: CmaAreas, system: Syscalls) -> No
 
 BAD_QUERIES = [
     (b"file mm/cma.c", "bad flag-op m, at start of mm/cma.c", "ddebug_parse_flags", "flags"),
+    (b"~+p", "bad flag-op ~, at start of ~+p", "ddebug_parse_flags", "flags"),
     (b"file mm/cma.c +x", "unknown flag 'x'", "ddebug_parse_flags", "flags"),
     (b"file +p", "expecting pairs of match-spec <value>", "ddebug_parse_query", "query"),
     (b"files mm/cma.c +p", 'unknown keyword "files"', "ddebug_parse_query", "query"),
     (b"func a func b +p", "match-spec:func val:a overridden by b", "check_set", "query"),
     (b"file a file b +p", "match-spec:file val:a overridden by b", "check_set", "query"),
+    (b"format a format b +p", "match-spec:format val:a overridden by b", "check_set", "query"),
     (b"module a module b +p", "match-spec:module val:a overridden by b", "check_set", "query"),
     (b"line 3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
     (b"line -3 line 4 +p", "match-spec: line used 2x", "parse_linerange", "query"),
@@ -191,11 +194,20 @@ def test_a_bad_query_does_not_stop_the_others(areas: CmaAreas, system: Syscalls)
     assert switched(areas) == {"cma_release"}
 
 
-def test_a_write_that_is_too_long(system: Syscalls) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "prefix"), [("5.4", "dynamic_debug:ddebug_proc_write"), ("5.10", "dyndbg"), ("6.12", "dyndbg")]
+)
+def test_a_write_that_is_too_long(kernel: str, prefix: str) -> None:
+    areas = build_areas(kernel)
+    system = tables(areas, kernel)
+    assert system.write_file(CONTROL, b"#" * 4095) == 4095
+    assert areas.log.lines() == []
     with pytest.raises(OSError) as refused:
         system.write_file(CONTROL, b"#" * 4096)
     assert refused.value.errno == errno.E2BIG
-    assert system.write_file(CONTROL, b"#" * 4095) == 4095
+    (record,) = areas.log.records()
+    assert (record.level, record.text) == (4, f"{prefix}: expected <4096 bytes into control")
+    assert system.write_file(CONTROL, b"\0 nonsense") == 10
 
 
 def test_flags_add_up(areas: CmaAreas, system: Syscalls) -> None:
@@ -224,6 +236,18 @@ def test_the_command_line(areas: CmaAreas) -> None:
     assert areas.log.lines() == ["dyndbg: bad flag-op b, at start of bad", "dyndbg: flags parse failed"]
     debug.boot_params([("cma.dyndbg", "func cma_pages_valid +p; func cma_free_mem -p")])
     assert switched(areas) == {"cma_release", "cma_free_mem", "cma_pages_valid"}
+
+
+def test_a_query_of_a_module_s_parameter_is_of_that_module(areas: CmaAreas) -> None:
+    debug = DynamicDebug(areas.log)
+    debug.boot_params(
+        [("cma.dyndbg", "module cma_debug +p"), ("cma_debug.dyndbg", "=pf;# nothing; func x +p")]
+    )
+    assert switched(areas) == {"cma_free_mem"}
+    assert areas.log.lines() == [
+        "dyndbg: match-spec:module val:cma overridden by cma_debug",
+        "dyndbg: query parse failed",
+    ]
 
 
 def test_escapes_in_a_format() -> None:

@@ -160,7 +160,13 @@ def test_statistics_in_sysfs_where_they_are_built_in() -> None:
         assert machine.listdir(f"{buffers}/1") == ["exporter_name", "size"]
         assert machine.read(f"{buffers}/1/exporter_name") == b"reserved\n"
         assert machine.read(f"{buffers}/1/size") == b"8192\n"
+        found = machine.lstat(f"{buffers}/1/size")
+        assert (found.st_mode, found.st_size, machine.stat(buffers).st_nlink) == (0o100444, 4096, 3)
+        fd = machine.syscalls.open(f"{buffers}/1/size")
     assert machine.listdir(buffers) == []
+    assert machine.stat(buffers).st_nlink == 2
+    with pytest.raises(OSError, match="ENODEV"):  # kernfs_fop_read_iter() of what is gone
+        machine.syscalls.read(fd, 10)
     assert "dmabuf" not in boot("7.2", config=["DMABUF_HEAPS=y"]).listdir("/sys/kernel")
 
 

@@ -12,6 +12,7 @@ import stat
 import pytest
 from cma_support import refused_with
 
+from cmafs.fs import namei, seq_file
 from cmafs.fs.dentry import Directory, Symlink, new_directory
 from cmafs.fs.libfs import DEBUGFS
 from cmafs.fs.namei import O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_WRONLY, Syscalls
@@ -162,6 +163,14 @@ def test_flags_of_open(calls: Syscalls, path: str, flags: int, code: int | None)
         refused_with(code, calls.open, path, flags)
 
 
+def test_flags_are_the_kernels() -> None:
+    """include/uapi/asm-generic/fcntl.h, include/uapi/linux/fs.h"""
+    assert (O_RDONLY, O_WRONLY, O_RDWR, seq_file.O_ACCMODE) == (0, 1, 2, 3)
+    assert (namei.O_CREAT, O_EXCL, seq_file.O_TRUNC, namei.O_APPEND) == (0o100, 0o200, 0o1000, 0o2000)
+    assert (namei.O_NONBLOCK, O_DIRECT, O_DIRECTORY, O_NOFOLLOW) == (0o4000, 0o40000, 0o200000, 0o400000)
+    assert (namei.SEEK_SET, namei.SEEK_CUR, namei.SEEK_END) == (0, 1, 2)
+
+
 def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EISDIR, calls.open, "/a", O_WRONLY)
     refused_with(errno.EISDIR, calls.open, "/a", O_RDONLY | os.O_CREAT)
@@ -169,6 +178,7 @@ def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EEXIST, calls.open, "/a/plain", O_WRONLY | os.O_CREAT | O_EXCL)
     refused_with(errno.EINVAL, calls.open, "/a/plain", O_RDONLY | O_DIRECT)
     fd = calls.open("/a", O_RDONLY | O_DIRECTORY)
+    assert fd == 3  # behind the three that every process begins with
     refused_with(errno.EISDIR, calls.read, fd, 10)
     calls.close(fd)
     refused_with(errno.EBADF, calls.read, fd, 10)
@@ -203,6 +213,7 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
     [
         ("", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
         ("/", errno.EISDIR, errno.EBUSY, errno.EEXIST, errno.EEXIST),
+        (".", errno.EISDIR, errno.EINVAL, errno.EEXIST, errno.EEXIST),
         ("..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
         ("/a/b", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
         ("/a/b/", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
@@ -227,10 +238,34 @@ def test_what_removing_and_making_answers(
     refused_with(symlink, calls.symlink, "target", path)
 
 
+def test_what_the_mount_asks_of_a_directory() -> None:
+    """Where no walk came before: fuse_ops.mkdir(), rmdir(), unlink(), create()."""
+    root = new_directory(DEBUGFS)
+    root.subdir("a").file("plain", 0o600, SeqOperations(lambda: b"plain"))
+    a = root.subdir("a")
+    refused_with(errno.EEXIST, root.mkdir, "a")
+    refused_with(errno.EPERM, root.mkdir, "b")
+    refused_with(errno.ENOENT, root.rmdir, "b")
+    refused_with(errno.ENOTDIR, a.rmdir, "plain")
+    refused_with(errno.EPERM, root.rmdir, "a")
+    refused_with(errno.ENOENT, root.unlink, "b")
+    refused_with(errno.EISDIR, root.unlink, "a")
+    refused_with(errno.EPERM, a.unlink, "plain")
+    refused_with(errno.EACCES, a.create, "new")
+
+
 def test_directories_have_no_ioctl(calls: Syscalls) -> None:
     fd = calls.open("/a", O_RDONLY)
     refused_with(errno.ENOTTY, calls.ioctl, fd, 0x5401, bytearray())
-    assert stat.S_ISDIR(calls.fstat(fd).st_mode)
+    found = calls.fstat(fd)
+    assert stat.S_ISDIR(found.st_mode)
+    assert (found.st_nlink, found.st_uid, found.st_gid, found.st_blocks, found.st_blksize) == (
+        3,
+        0,
+        0,
+        0,
+        4096,
+    )
 
 
 def test_seeking(calls: Syscalls) -> None:

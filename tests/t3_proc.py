@@ -353,6 +353,19 @@ def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
     assert pages == proc.vmstat()["nr_free_pages"] == proc.meminfo()["MemFree"] // 4
 
 
+@pytest.mark.parametrize(("kernel", "arch"), [("6.18", "arm64"), ("7.2", "x86_64"), ("7.2", "arm")])
+def test_pages_in_free_page_blocks(kernel: str, arch: str) -> None:
+    """NR_FREE_PAGES_BLOCKS: in blocks of a page block or more; of an arm they have 4 MiB."""
+    proc = Proc(kernel, arch)
+    proc.control("spawn a anon 101M\nspawn k kernel 3M\nspawn b anon 1M\nkill a\n")
+    first = int(proc.read("pagetypeinfo").split()[3])
+    rows = [line.split()[6:] for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
+    pages = sum(int(count) << order for row in rows for order, count in enumerate(row) if order >= first)
+    assert proc.vmstat()["nr_free_pages_blocks"] == pages < proc.vmstat()["nr_free_pages"]
+    shown = re.findall(r" nr_free_pages_blocks (\d+)", proc.read("zoneinfo"))
+    assert sum(map(int, shown)) == pages > 0
+
+
 def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
     lines = [line for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
@@ -550,6 +563,8 @@ def test_direct_map_covers_memory() -> None:
     assert figures["DirectMap4k"] + figures["DirectMap2M"] == (1 << 20) - 1024
     small = Proc("6.12", "x86_64", "<0x0 0x100000 0x0 0x20101000>").meminfo()
     assert [small[f"DirectMap{size}"] for size in ("1G", "2M", "4k")] == [0, 512 << 10, 1028]
+    pc = Proc("6.12", "x86_64", "<0x0 0x1000 0x0 0x9e000>, <0x0 0x100000 0x0 0x7ff00000>").meminfo()
+    assert [pc[f"DirectMap{size}"] for size in ("1G", "2M", "4k")] == [1 << 20, 1022 << 10, 632 + 1024]
 
 
 def test_figures_that_follow_from_the_machine() -> None:
@@ -671,6 +686,8 @@ def test_cmdline_version_iomem(proc: Proc) -> None:
     assert re.fullmatch(r"  40[0-9a-f]{6}-40[0-9a-f]{6} : Kernel code", lines[1])
     wide = Proc("6.12", memory="<0x8 0x0 0x0 0x40000000>").read("iomem")
     assert wide.startswith("800000000-83fffffff : System RAM\n")
+    low = Proc("6.12", "x86_64", "<0x0 0x1000 0x0 0x9e000>, <0x0 0x100000 0x0 0x3ff00000>").read("iomem")
+    assert low.startswith("00001000-0009efff : System RAM\n00100000-3fffffff : System RAM\n")
 
 
 def test_config(proc: Proc) -> None:
@@ -703,6 +720,36 @@ def test_config(proc: Proc) -> None:
 )
 def test_numbers(text: str, value: int, consumed: int) -> None:
     assert proc_dointvec(text.encode("latin-1")) == (value, consumed)
+
+
+@pytest.mark.parametrize("blank", list(" \t\n\v\f\r\xa0"))
+def test_blanks_before_a_number_and_behind_it(blank: str) -> None:
+    """proc_skip_spaces(), before and behind; what ends a number is a blank, a tab or a newline."""
+    assert proc_dointvec(f"{blank}{blank}7".encode("latin-1")) == (7, 3)
+    assert proc_dointvec(f"7\n{blank}8".encode("latin-1")) == (7, 3)
+    if blank in " \t\n":
+        assert proc_dointvec(f"7{blank}".encode()) == (7, 2)
+    else:
+        refused_with(errno.EINVAL, proc_dointvec, f"7{blank}".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "consumed"),
+    [
+        ("2147483647", 2147483647, 10),
+        ("-2147483648\n", -2147483648, 12),
+        ("00000000000000000001", 1, 20),  # a digit less than the buffer
+        ("0x00000000000000001f ", 31, 21),
+    ],
+)
+def test_the_largest_numbers_and_the_longest(text: str, value: int, consumed: int) -> None:
+    """proc_get_long(): TMPBUFLEN of 22 with a NUL; an int."""
+    assert proc_dointvec(text.encode()) == (value, consumed)
+
+
+@pytest.mark.parametrize("text", ["~1", "-2147483649", "0" * 20 + "1", "-", "- 1"])
+def test_numbers_that_are_too_long_or_none(text: str) -> None:
+    refused_with(errno.EINVAL, proc_dointvec, text.encode())
 
 
 @pytest.mark.parametrize(
@@ -809,6 +856,79 @@ def test_reclaim_moves_the_counters_of_old_and_new_rows() -> None:
         dropped = counts[f"pgsteal_kswapd{suffix}"] + counts[f"pgsteal_direct{suffix}"]
         assert dropped >= 200 * 256
         assert proc.calls.read_file("/sim/verify") == b"ok\n"
+
+
+def test_reclaim_is_counted_by_zone_in_4_4() -> None:
+    """Whose stalls are in one sum; what was scanned and taken is the largest zone's here."""
+    proc = Proc("4.4", "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    events = proc.machine.memory.vmstat.events
+    reclaimed = {"pgsteal_kswapd": 3, "pgsteal_direct": 5, "pgscan_kswapd": 7, "pgscan_direct": 11}
+    events.update({**reclaimed, "allocstall_normal": 13, "allocstall_high": 17})
+    counts = proc.vmstat()
+    for event, count in reclaimed.items():
+        assert (counts[f"{event}_normal"], counts[f"{event}_high"], counts[f"{event}_movable"]) == (
+            count,
+            0,
+            0,
+        )
+    assert counts["allocstall"] == 30
+    assert counts["pgscan_direct_throttle"] == 0
+    late = Proc("6.12", "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    late.machine.memory.vmstat.events.update({**reclaimed, "allocstall_normal": 13, "allocstall_high": 17})
+    counts = late.vmstat()
+    assert {event: counts[event] for event in reclaimed} == reclaimed
+    assert (counts["allocstall_normal"], counts["allocstall_high"], counts["allocstall_movable"]) == (
+        13,
+        17,
+        0,
+    )
+
+
+def two_nodes() -> Syscalls:
+    """1 GiB in two nodes, with users' pages in both."""
+    config = ("NUMA=y", "NUMA_EMU=y")
+    calls = Syscalls(build_tree(boot(tree_of(), "6.12", "cma=16M numa=fake=2", config=config)))
+    calls.write_file("/sim/control", b"spawn a anon 700M\nspawn f file 100M\nmlock f\nspawn s slab 20M\n")
+    return calls
+
+
+def test_each_node_counts_its_own_pages() -> None:
+    calls = two_nodes()
+    zoneinfo, vmstat = (calls.read_file(f"/proc/{name}").decode() for name in ("zoneinfo", "vmstat"))
+    assert re.findall(r"^Node (\d), zone +(\w+)$", zoneinfo, re.M) == [
+        ("0", "Normal"), ("0", "Movable"), ("1", "Normal"), ("1", "Movable")
+    ]  # fmt: skip
+    nodes = zoneinfo.split("Node 1, zone   Normal")
+    counts = dict(line.split() for line in vmstat.splitlines())
+    assert [node.count("per-node stats") for node in nodes] == [1, 1]
+    for name in (
+        *("nr_inactive_anon", "nr_inactive_file", "nr_unevictable", "nr_anon_pages", "nr_file_pages"),
+        *("nr_free_pages", "nr_zone_unevictable", "nr_mlock", "nr_slab_reclaimable", "nr_free_cma"),
+    ):
+        shown = [int(re.findall(rf"^ +{name} +(\d+)$", node, re.M)[0]) for node in nodes]
+        assert sum(shown) == int(counts[name]) > 0, name
+        assert shown[1] > 0 or name.endswith("inactive_file")
+    assert re.findall(r"^        cma +(\d+)$", zoneinfo, re.M) == ["0", "0", "4096", "0"]
+    assert re.findall(r"start_pfn: +(\d+)", zoneinfo) == ["262144", "393216"]
+
+
+def test_each_node_s_free_blocks_and_page_blocks() -> None:
+    calls = two_nodes()
+    buddyinfo = calls.read_file("/proc/buddyinfo").decode().splitlines()
+    before, *types = calls.read_file("/proc/pagetypeinfo").decode().split("Page block order: 9\n")
+    assert before == ""
+    assert all(
+        text.startswith("Pages per block:  512\n\nFree pages") and text[-2:] == " \n" for text in types
+    )
+    assert [line[:22] for line in buddyinfo] == ["Node 0, zone   Normal ", "Node 1, zone   Normal "]
+    for nid, (line, text) in enumerate(zip(buddyinfo, types, strict=True)):
+        rows = re.findall(rf"^Node    {nid}, zone   Normal, type +\w+ ([ \d]+)$", text, re.M)
+        assert len(rows) == 6
+        columns = zip(*(map(int, row.split()) for row in rows), strict=True)
+        assert list(map(int, line[22:].split())) == [sum(column) for column in columns]
+        (blocks,) = re.findall(rf"^Node {nid}, zone   Normal ([ \d]+)$", text, re.M)
+        assert sum(map(int, blocks.split())) == 256
+        assert blocks.split()[4] == ("8" if nid else "0")
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.10"])

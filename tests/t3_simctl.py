@@ -232,6 +232,25 @@ def test_a_line_cut_by_the_mount_is_left_for_the_next_write(sim: Sim) -> None:
     assert sim.control(lines) == len(lines) - 3
 
 
+def test_only_what_the_mount_cut_is_left(sim: Sim) -> None:
+    most = 128 << 10
+    assert sim.control("spawn a file 8K\n" + "\n" * (most - 17) + "\n") == most
+    for lines in ("\n" * (most - 4) + "spa", "\n" * 5 + "spa"):  # less than FUSE passes on, so it is whole
+        assert sim.refused(lines) == (errno.EINVAL, f"spa{UNKNOWN}")
+    assert sim.refused("x" * most) == (errno.EINVAL, f"'{'x' * 40}'…{UNKNOWN}")
+    assert sim.control("\n" * (most - 3) + "ab" + "c") == most - 3
+
+
+def test_a_line_of_tasks_names_32_ranges(sim: Sim) -> None:
+    first = sim.machine.cma[0].base_pfn
+    for count, more in ((32, []), (33, ["+1"]), (40, ["+8"])):
+        while len(sim.machine.memory.pins) < count:
+            sim.control(f"pin pfn {first + 2 * len(sim.machine.memory.pins)}")
+        ranges = [f"{first + 2 * i:#x}-{first + 2 * i:#x}" for i in range(32)]
+        pages = str(count)
+        assert sim.tasks()["[pin]"] == ["anon", pages, pages, pages, "0", ",".join([*ranges, *more])]
+
+
 def test_modes(sim: Sim) -> None:
     modes = {name: sim.calls.lstat(f"/sim/{name}").st_mode & 0o7777 for name in sim.calls.listdir("/sim")}
     assert modes == {
@@ -255,6 +274,23 @@ def test_modes(sim: Sim) -> None:
 def test_verify_tells_what_is_wrong(sim: Sim) -> None:
     sim.machine.memory.zones[0].nr_free -= 1
     assert "nr_free_pages is" in sim.read("verify")
+
+
+def test_a_host_without_memory_says_nothing_about_the_machine(
+    sim: Sim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (MemoryError, KeyError):
+
+        def fails(*_: object, error: type[Exception] = error) -> list[str]:
+            raise error
+
+        monkeypatch.setattr("cmafs.fs.sim.root.validate_buffers", fails)
+        if error is MemoryError:
+            with pytest.raises(MemoryError):
+                sim.read("verify")
+        else:
+            assert sim.read("verify") == "internal error: see sim/log\n"
+        assert ("KeyError" in sim.read("log")) == (error is KeyError)
 
 
 def test_verify_remembers_the_counters_of_its_last_reader(sim: Sim) -> None:

@@ -23,6 +23,7 @@ from cma2010_support import cma_request
 from cmafs import api
 from cmafs.drivers.cma2010.chardev import IOCTL_CMA_ALLOC
 from cmafs.fs.dentry import RegularFile, walk
+from cmafs.fs.sim.snapshot import digest
 from cmafs.init import journal
 from cmafs.lib.clock import ManualClock
 
@@ -332,6 +333,26 @@ def test_what_was_changed_behind_the_files_is_noticed(tmp_path: Path) -> None:
     machine.booted.log.printk("nobody wrote this")
     machine.save(tmp_path / "snap")
     assert refused((tmp_path / "snap").read_bytes(), tmp_path) == DIFFERS
+
+
+def test_what_the_state_consists_of() -> None:
+    machine = api.boot(**OPTIONS)
+
+    def state(now: int = 0) -> str:
+        return digest(machine.booted, machine.root, now)
+
+    before = state()
+    inode = machine.syscalls.inode(f"{CMA}/used")
+    for attribute in ("mode", "uid", "gid", "size"):
+        was = getattr(inode, attribute)
+        setattr(inode, attribute, was ^ 1)
+        assert state() != before, attribute
+        setattr(inode, attribute, was)
+    assert state() == before
+    machine.read("/sim/verify")  # remembers its reader, which is no state
+    assert state() == before
+    machine.control("spawn a anon 4K", "pin_for a 1 5")
+    assert len({before, state(), state(6_000_000_000)}) == 3
 
 
 def test_buffers_of_heaps_are_there_until_nobody_has_them(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from trace_support import Shell, differences, transcripts
 from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
 from cmafs.api import Machine
-from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
+from cmafs.fs.namei import O_DIRECT, O_RDONLY, O_WRONLY, Syscalls
 from cmafs.fs.tracefs.root import need_memory
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
@@ -340,13 +341,19 @@ def test_enable_takes_decimal_numbers(traced: Traced) -> None:
 
 
 def test_filter_of_the_group(traced: Traced) -> None:
-    assert traced.read("events/cma/filter").startswith("### global filter ###\n")
+    message = (
+        "### global filter ###\n"
+        "# Use this to set filters for multiple events.\n"
+        "# Only events with the given fields will be affected.\n"
+        "# If no events are modified, an error message will be displayed here\n"
+    )
+    assert traced.read("events/cma/filter") == message
     traced.write("events/cma/filter", "errorno == -12\n")
     assert traced.read("events/cma/cma_alloc_finish/filter") == "errorno == -12\n"
     assert "parse_error: Couldn't find or set field" in traced.read("events/cma/cma_release/filter")
     traced.write("events/cma/filter", "nope == 1\n")  # not refused, whoever has the field
     assert "parse_error: Couldn't find or set field" in traced.read("events/cma/cma_alloc_finish/filter")
-    assert traced.read("events/cma/filter").startswith("### global filter ###\n")
+    assert traced.read("events/cma/filter") == message
     traced.write("events/cma/filter", "0\n")
     assert traced.read("events/cma/cma_release/filter") == "none\n"
 
@@ -391,8 +398,10 @@ def test_set_event(traced: Traced) -> None:
     ):
         assert traced.write("set_event", text + "\n") == len(text) + 1
         assert len(traced.read("set_event").split()) == events, text
-    for text in ("migrate:cma_release", "*", "cma*"):
+    for text in ("migrate:cma_release", "*", "cma*", "!", "!cma:nosuch", "cma_release:", "cma:cma", "~"):
         refused_with(errno.EINVAL, traced.append, "set_event", text + "\n")
+    for text, taken in (("", 0), ("\n", 1), (" \t ", 3), ("\0cma_release", 1), ("cma\0x", 4), ("cma", 3)):
+        assert traced.append("set_event", text) == taken, text
     traced.write("set_event", "page_isolation:\n")
     assert traced.read("set_event") == "page_isolation:test_pages_isolated\n"
     traced.calls.close(traced.calls.open(f"{TRACING}/set_event", O_WRONLY | 0o1000))
@@ -405,6 +414,34 @@ def test_no_hook_while_nobody_listens(traced: Traced) -> None:
     assert traced.machine.cma.trace is not None
     traced.write("events/cma/enable", "0")
     assert traced.machine.cma.trace is None
+
+
+@pytest.mark.parametrize(
+    ("event", "hooks"),
+    [("cma/cma_release", "area"), ("migrate", "walks"), ("page_isolation", "walks"), (".", "area walks")],
+)
+def test_who_is_asked_to_tell(traced: Traced, event: str, hooks: str) -> None:
+    def told() -> str:
+        found = {"area": traced.machine.cma.trace, "walks": traced.machine.memory.trace}
+        return " ".join(name for name, hook in found.items() if hook is not None)
+
+    assert told() == ""
+    for value, expected in (("1", hooks), ("0", "")):
+        traced.write(f"events/{event}/enable", value)
+        assert told() == expected
+    traced.calls.mkdir(f"{TRACING}/instances/other")
+    traced.write(f"instances/other/events/{event}/enable", "1")
+    assert told() == hooks
+    traced.calls.rmdir(f"{TRACING}/instances/other")
+    assert told() == ""
+
+
+@pytest.mark.parametrize(("kernel", "mode"), [("4.4", 0o40750), ("6.12", 0o40750)])
+def test_an_instance_has_the_mode_of_its_directory(kernel: str, mode: int) -> None:
+    traced = Traced(kernel)
+    traced.calls.mkdir(f"{TRACING}/instances/mine")
+    assert traced.calls.lstat(f"{TRACING}/instances").st_mode == mode
+    assert traced.calls.lstat(f"{TRACING}/instances/mine").st_mode == mode
 
 
 # the buffer
@@ -630,6 +667,14 @@ def test_modes_and_the_second_place(traced: Traced) -> None:
     assert old.calls.lstat(f"{TRACING}/trace").st_mode == 0o100644
 
 
+@pytest.mark.parametrize("dash", "_-")
+def test_parameters_with_dashes(dash: str) -> None:
+    """kernel/params.c:parameq()"""
+    traced = Traced("6.12", f"cma=16M trace{dash}buf{dash}size=2M trace_buf_size=junk trace{dash}event=cma")
+    assert len(traced.read("set_event").split()) == 4
+    assert traced.read("buffer_size_kb") == "2051\n"
+
+
 def test_events_from_the_command_line() -> None:
     traced = Traced("6.12", "cma=16M trace_event=cma:cma_release,migrate")
     assert traced.read("set_event").split() == ["migrate:mm_migrate_pages", "cma:cma_release"]
@@ -707,8 +752,65 @@ def test_the_only_tracer_is_nop(traced: Traced) -> None:
     assert (traced.read("current_tracer"), traced.read("available_tracers")) == ("nop\n", "nop\n")
     for text in ("nop", "nop\n", "nop  \n"):
         assert traced.write("current_tracer", text) == len(text)
-    for text in ("function", "", "no", "nop x"):
+    for text in ("function", "", "no", "nop x", "nop~", "~nop"):
         refused_with(errno.EINVAL, traced.write, "current_tracer", text)
+    for blank in " \t\n\v\f\r":  # isspace()
+        assert (
+            traced.write("current_tracer", f"nop{blank}")
+            == traced.write("current_tracer", f"{blank}nop")
+            == 4
+        )
+
+
+def test_a_hundred_bytes_of_a_tracer_s_name_are_looked_at(traced: Traced) -> None:
+    """tracing_set_trace_write(): MAX_TRACER_SIZE, and what a NUL ends."""
+    assert traced.write("current_tracer", "nop".ljust(100) + "function") == 108
+    refused_with(errno.EINVAL, traced.write, "current_tracer", "nop".ljust(99) + "function")
+    assert traced.write("current_tracer", "nop\0function") == 12
+
+
+def test_an_instance_whose_file_is_open_stays(traced: Traced) -> None:
+    """instance_rmdir(); format and id belong to the event: trace_format_open(), event_id_read()."""
+    traced.calls.mkdir(f"{TRACING}/instances/mine")
+    instance = f"{TRACING}/instances/mine"
+    held, free = [], []
+    for name in traced.calls.listdir(instance) + [f"events/cma/cma_release/{n}" for n in EVENT_FILES]:
+        if stat.S_ISDIR(traced.calls.lstat(f"{instance}/{name}").st_mode):
+            continue
+        flags = O_RDONLY if traced.calls.lstat(f"{instance}/{name}").st_mode & 0o400 else O_WRONLY
+        fds = [traced.calls.open(f"{instance}/{name}", flags) for _ in range(2)]
+        if not name.endswith(("/format", "/id")):
+            for fd in fds:
+                refused_with(errno.EBUSY, traced.calls.rmdir, instance)
+                traced.calls.close(fd)
+            held.append(name)
+            continue
+        free.append(name)
+        traced.calls.rmdir(instance)
+        traced.calls.mkdir(instance)
+    assert len(held) >= 12 and len(free) == 2
+    refused_with(
+        errno.EINVAL, traced.calls.open, f"{instance}/trace", O_RDONLY | O_DIRECT
+    )  # which holds nothing
+    traced.calls.rmdir(instance)
+    assert traced.calls.listdir(f"{TRACING}/instances") == []
+
+
+EVENT_FILES = ("enable", "filter", "format", "id")
+
+
+def test_files_of_an_event(traced: Traced) -> None:
+    """Of 6.12's cma_release; the ids of events follow each other as they are registered."""
+    ids = {}
+    for path in traced.read("available_events").split():
+        ids[path] = int(traced.read(f"events/{path.replace(':', '/')}/id"))
+        assert traced.read(f"events/{path.replace(':', '/')}/format").splitlines()[:2] == [
+            f"name: {path.partition(':')[2]}",
+            f"ID: {ids[path]}",
+        ]
+    assert sorted(ids.values()) == list(ids.values()) == list(dict.fromkeys(ids.values()))
+    for name in ("format", "id"):
+        refused_with(errno.EINVAL, traced.append, f"events/cma/cma_release/{name}", "1")
 
 
 @pytest.mark.parametrize(("arch", "digits"), [("arm", 8), ("arm64", 16)])
@@ -779,6 +881,7 @@ def test_nobody_to_move_is_an_event_too(traced: Traced) -> None:
 @pytest.mark.parametrize(
     ("kernel", "path", "text", "expanded"),
     [
+        ("6.12", "set_event", "", False),
         ("6.12", "set_event", "!nosuch", True),
         ("6.12", "events/cma/enable", "2", True),
         ("6.12", "events/cma/enable", "x", False),

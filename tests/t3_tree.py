@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 
 import pytest
+from cma_support import refused
 
 from cmafs.api import Machine
 
@@ -186,3 +187,83 @@ def test_links_of_directories() -> None:
     machine.rmdir(f"{instances}/a")
     assert links(instances) == 3
     assert machine.stat("/sys/kernel/tracing/trace").st_nlink == 1
+
+
+DEFAULT = ("EACCES", "EPERM", "EPERM", "EPERM", "EPERM", "EPERM", None)
+SYSCTL = ("ENOENT",) * 3 + ("EACCES",) * 3 + ("EPERM",)
+
+
+@pytest.mark.parametrize(
+    ("directory", "file", "subdirectory", "answers"),
+    [
+        ("/sys/kernel/debug/cma/reserved", "used", None, DEFAULT),
+        ("/sys/kernel/debug", None, "cma", DEFAULT),
+        ("/sys/kernel/mm/cma/reserved", "alloc_pages_fail", None, DEFAULT),
+        ("/sys/kernel", None, "mm", DEFAULT),
+        ("/sys/firmware/devicetree/base", "compatible", "chosen", DEFAULT),
+        ("/sys/kernel/tracing", "trace", "events", DEFAULT),
+        ("/proc", "meminfo", "sys", ("ENOENT",) * 3 + ("EPERM",) * 3 + (None,)),
+        ("/proc/sys", None, "vm", SYSCTL),
+        ("/proc/sys/vm", "drop_caches", None, SYSCTL),
+        ("/boot", "config-6.12.117", None, ("EROFS",) * 7),
+        ("/", None, "proc", (*DEFAULT[:5], "EBUSY", None)),  # where a file system is mounted
+    ],
+)
+def test_what_file_systems_answer_to_changes(
+    directory: str, file: str | None, subdirectory: str | None, answers: tuple[str | None, ...]
+) -> None:
+    """open with O_CREAT, mkdir, symlink, unlink, rename, rmdir; and chmod, as chown."""
+    machine = Machine.boot(cmdline="cma=16M")
+    calls = machine.syscalls
+    create, mkdir, symlink, unlink, rename, rmdir, chmod = answers
+    new = f"{directory}/new"
+    assert refused(calls.open, new, os.O_WRONLY | os.O_CREAT) == create
+    assert refused(calls.mkdir, new) == mkdir
+    assert refused(calls.symlink, "target", new) == symlink
+    if file is not None:
+        assert refused(calls.unlink, f"{directory}/{file}") == unlink
+    old = f"{directory}/{file or subdirectory}"
+    assert refused(calls.rename, old, new) == rename
+    if subdirectory is not None:
+        assert refused(calls.rmdir, f"{directory}/{subdirectory}") == rmdir
+    inode = calls.inode(old)
+    if chmod is None:
+        kind = stat.S_IFMT(calls.stat(old).st_mode)
+        calls.chmod(old, 0o7123)
+        machine.vfs.chown(old, inode, 5, 6)
+        found = calls.stat(old)
+        assert (found.st_mode, found.st_uid, found.st_gid) == (kind | 0o7123, 5, 6)
+    else:
+        assert refused(calls.chmod, old, 0o600) == chmod
+        assert refused(machine.vfs.chown, old, inode, 5, 6) == chmod
+        assert calls.stat(old).st_uid == 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "path", "read", "write", "pread", "ioctl"),
+    [
+        ("6.12", "/dev/dma_heap/system", "EINVAL", "EINVAL", "ESPIPE", "EINVAL"),
+        ("2010", "/dev/cma", "EINVAL", "EINVAL", "EINVAL", "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/trace_pipe", None, "EINVAL", "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/trace_marker", "EINVAL", None, "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/debug/cma/reserved/alloc", "EACCES", None, "ESPIPE", "ENOTTY"),
+        ("6.12", "/sys/kernel/debug/cma/reserved/bitmap", None, "EINVAL", "ESPIPE", "ENOTTY"),
+        ("6.12", "/proc/meminfo", None, "EIO", None, "ENOTTY"),
+        ("6.12", "/sys/kernel/tracing/available_events", None, "EINVAL", None, "ENOTTY"),
+        ("6.12", "/sim/control", "EACCES", None, "EACCES", "ENOTTY"),
+        ("6.12", "/sim/tasks", None, "EINVAL", None, "ENOTTY"),
+    ],
+)
+def test_what_a_file_cannot_do(
+    kernel: str, path: str, read: str | None, write: str | None, pread: str | None, ioctl: str
+) -> None:
+    calls = Machine.boot(kernel=kernel, cmdline=CMDLINES.get(kernel, "cma=16M")).syscalls
+    fd = calls.open(path, os.O_RDWR)
+    for answer, call, arguments in (
+        (read, calls.read, (fd, 10)),
+        (write, calls.write, (fd, b"1\n")),
+        (pread, calls.pread, (fd, 10, 0)),
+        (ioctl, calls.ioctl, (fd, 0x5401, bytearray())),
+    ):
+        if answer is not None:
+            assert refused(call, *arguments) == answer, call

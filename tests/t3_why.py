@@ -135,6 +135,7 @@ def test_a_pin_in_the_way_then_and_now(machine: Machine) -> None:
 def test_what_else_a_failure_can_mean(machine: Machine) -> None:
     none = NO_HOLE.format(992, 992)
     assert refused(machine, 993) == f"993 pages, -12 (ENOMEM): {none}; {STILL}the largest hole has 992 pages"
+    assert refused(machine, 1024).endswith(f"; {STILL}the largest hole has 992 pages")
     larger = "larger than the area, which has 1024 pages; it can never fit"
     assert refused(machine, 1025) == f"1025 pages, -12 (ENOMEM): {larger}"
     assert refused(machine, 0) == "0 pages, -12 (ENOMEM): nothing was asked for; it can never fit"
@@ -236,7 +237,9 @@ def test_a_pin_takes_a_whole_bit_of_an_area() -> None:
     machine = Machine.boot(memory="4G", cmdline="hugetlb_cma=1G cma=0")
     base = machine.booted.cma[0].base_pfn
     assert lines(machine)[0] == "hugetlb0: 262144 pages, 0 allocated, largest hole 262144"
-    machine.control(f"pin pfn {base + 511:#x}", f"pin pfn {base + 1024:#x}")
+    machine.control(f"pin pfn {base + 511:#x}")
+    assert line(machine, "an allocation can get at most ").split()[0] == str(262144 - 512)
+    machine.control(f"pin pfn {base + 1024:#x}")
     assert line(machine, "an allocation can get at most ").split()[0] == str(262144 - 1536)
     with pytest.raises(OSError):
         machine.write("/sys/kernel/debug/cma/hugetlb0/alloc", f"{262144 - 1535}\n")
