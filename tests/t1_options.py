@@ -94,9 +94,7 @@ def test_options_of_the_command_line() -> None:
     }  # fmt: skip
 
 
-NO_OPTION = (
-    "; there are dts, overlays, kernel, arch, cmdline, config, memory, seed, profile, strict_quirks"
-)
+NO_OPTION = "; there are dts, overlays, kernel, arch, cmdline, config, memory, seed, profile, strict_quirks"
 
 
 @pytest.mark.parametrize(
@@ -134,9 +132,15 @@ def test_options_by_name(values: dict[str, object], why: str | None) -> None:
 
 def test_options_that_the_user_left_out_are_the_machine_s_own() -> None:
     """Parsers give None, False and [] for them; changes go before what was parsed."""
-    parsed = SimpleNamespace(dts="rpi4", overlays=[], kernel=None, seed=0, config=["A=1"], strict_quirks=False)
+    parsed = SimpleNamespace(
+        dts="rpi4", overlays=[], kernel=None, seed=0, config=["A=1"], strict_quirks=False
+    )
     assert MachineOptions.given(parsed) == {"dts": "rpi4", "seed": 0, "config": ["A=1"]}
-    assert MachineOptions.given(parsed, dts=None, memory="1G") == {"seed": 0, "config": ["A=1"], "memory": "1G"}
+    assert MachineOptions.given(parsed, dts=None, memory="1G") == {
+        "seed": 0,
+        "config": ["A=1"],
+        "memory": "1G",
+    }
     assert MachineOptions.chosen(parsed, overlays=("a", "b")) == MachineOptions(
         dts="rpi4", config=("A=1",), overlays=("a", "b")
     )
