@@ -10,7 +10,7 @@ from boot_support import arm_tree, parse_dts, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.arch import arm, arm64, numa, x86, x86_mapping
+from cmafs.arch import arm, arm64, numa, x86, x86_mapping, zones
 from cmafs.arch.setup import EarlyBoot
 from cmafs.init.journal import Journal
 from cmafs.init.main import _early_setup
@@ -206,6 +206,59 @@ def test_a_tree_takes_its_size() -> None:
     assert reserved(boot)[-1] == (0x48200000, 0x48209001)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "ram", "dma", "last", "ends"),
+    [
+        ("5.4", (G, 4 * G), (0, G), 0xFFFFFFFF, (4 * G, 4 * G)),  # no dma-ranges before 5.5
+        ("5.4", (5 * G, 4 * G), None, 0xFFFFFFFF, (8 * G, 8 * G)),  # 4 GiB from where memory's own began
+        ("5.10", (G, 4 * G), None, 0xFFFFFFFF, (4 * G, 4 * G)),
+        ("5.10", (G, 4 * G), (0, G), 0x3FFFFFFF, (4 * G, 4 * G)),  # memory begins above it
+        ("5.10", (G, 4 * G), (G, G), 0x7FFFFFFF, (2 * G, 4 * G)),
+        ("5.10", (G, 4 * G), (G, 0x30000000), 0x7FFFFFFF, (2 * G, 4 * G)),  # a power of two
+        ("5.10", (0x3FFFF000, 2 * G), (0, G), 0x3FFFFFFF, (G, 0xBFFFF000)),
+        ("5.10", (5 * G, G), (G, G), 0x7FFFFFFF, (6 * G, 6 * G)),
+        ("6.12", (G, 4 * G), None, 0xFFFFFFFF, (4 * G, 4 * G)),
+        ("6.12", (G, 4 * G), (0, G), 0x3FFFFFFF, (G, 4 * G)),
+        ("6.12", (G, 4 * G), (G, 0x30000000), 0x6FFFFFFF, (0x70000000, 4 * G)),
+        ("6.12", (G, G // 2), None, 0xFFFFFFFF, (0x60000000, 0x60000000)),
+        ("6.12", (5 * G, G), None, (1 << 64) - 1, (6 * G, 4 * G)),
+        ("6.12", (4 * G - PAGE, G), None, 0xFFFFFFFF, (4 * G, 4 * G)),
+        ("6.12", (4 * G, G), None, (1 << 64) - 1, (5 * G, 4 * G)),
+    ],
+)
+def test_where_zones_of_arm64_end(kernel: str, ram: Span, dma: Span | None, last: int, ends: Span) -> None:
+    """arch/arm64/mm/init.c:zone_sizes_init(), max_zone_phys()@v5.10, v6.12"""
+    bus = "soc {{ #address-cells = <1>; #size-cells = <1>; dma-ranges = <0 0 {:#x} {:#x}>; }};"
+    tree = parse_dts(
+        "/dts-v1/; / { #address-cells = <2>; #size-cells = <2>; memory@0 {"
+        f' device_type = "memory"; reg = {reg(ram)}; }}; {bus.format(*dma) if dma else ""} }};'
+    )
+    boot = early(tree, kernel, config=("ZONE_DMA=y", "ZONE_DMA32=y"))
+    assert (arm64.zone_dma_limit(boot), tuple(arm64.zone_limits(boot).values())) == (last, ends)
+    assert arm64.dma_phys_limit(boot) == ends[0]
+    boot = early(tree, kernel, config=("ZONE_DMA=n", "ZONE_DMA32=y"))
+    assert arm64.dma_phys_limit(boot) == ends[1]
+    boot = early(tree, kernel, config=("ZONE_DMA=n", "ZONE_DMA32=n"))
+    assert arm64.dma_phys_limit(boot) == 1 << 48
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "end"),
+    [
+        ("arm", (), 4 * G - 1),  # PHYS_ADDR_MAX: the last byte cannot be the end of a range
+        ("arm", ("ARM_LPAE=y",), 8 * G),
+        ("arm64", (), 8 * G),
+    ],
+)
+def test_memory_that_can_be_addressed(arch: str, config: tuple[str, ...], end: int) -> None:
+    """drivers/of/fdt.c:early_init_dt_add_memory_arch(), mm/memblock.c:memblock_cap_size()@v6.12"""
+    boot = early(tree_of(memory=reg((G, 7 * G))), arch=arch, config=config)
+    assert [(region.base, region.end) for region in boot.memblock.memory] == [(G, end)]
+    if arch == "arm64":
+        boot = early(tree_of(memory=reg(((1 << 48) - G, 2 * G))))
+        assert boot.memblock.end_of_dram() == 1 << 48
+
+
 # NUMA
 
 
@@ -244,7 +297,118 @@ def test_which_nodes_there_are(kernel: str, cmdline: str, described: bool, lines
     assert numa_lines(kernel, cmdline, described, "NUMA=n") == []
 
 
+def faked(arch: str, value: str, *memory: Span) -> list[tuple[int, int, int]]:
+    """(node, start, end) in MiB with ``numa=fake=<value>``; memory in MiB."""
+    tree = tree_of(memory=reg(*((base * M, size * M) for base, size in memory)))
+    boot = early(tree, "6.12", f"numa=fake={value}", arch, ("NUMA=y", "NUMA_EMU=y"))
+    (x86.reserve if arch == "x86_64" else numa.numa_init)(boot)
+    found = [line.split() for line in boot.log.lines() if line.startswith("Faking node ")]
+    spans = [(int(words[2]), *(int(n, 16) for n in words[5].strip("]").split("-"))) for words in found]
+    assert all(
+        words[6] == f"({end + 1 - start >> 20}MB)"
+        for words, (_, start, end) in zip(found, spans, strict=True)
+    )
+    of_memory = {region.nid for region in boot.memblock.memory}
+    assert of_memory <= {nid for nid, _, _ in spans} or not spans
+    return [(nid, start >> 20, end + 1 >> 20) for nid, start, end in spans]
+
+
+@pytest.mark.parametrize(
+    ("arch", "value", "memory", "edges"),
+    [
+        # 32 MiB below 4 GiB are left for a node that goes on above; 31 MiB are not
+        ("x86_64", "1G", ((1, 2080), (4096, 2048)), [1, 1025, 2049, 5089, 6144]),
+        ("x86_64", "1G", ((1, 2079), (4096, 2048)), [1, 1025, 4096, 5120, 6144]),
+        ("x86_64", "4", ((1, 2080), (4096, 2048)), [1, 1057, 4096, 5120, 6144]),
+        ("x86_64", "4", ((1, 2079), (4096, 2048)), [1, 1025, 4096, 5120, 6144]),
+        # of arm64 that is 4 GiB above the start of memory
+        ("arm64", "1G", ((1024, 1024), (5088, 2048)), [1024, 2048, 6112, 7136]),
+        ("arm64", "1G", ((1024, 1024), (5089, 2048)), [1024, 5120, 7137]),
+        # what is too little for another node is the last one's
+        ("arm64", "1G", ((1024, 3071),), [1024, 2048, 4095]),
+        ("arm64", "1G", ((1024, 3072),), [1024, 2048, 3072, 4096]),
+        ("arm64", "1000M", ((1024, 2000),), [1024, 2016, 3024]),
+        # the first nodes have 32 MiB more
+        ("arm64", "3", ((1024, 1024),), [1024, 1376, 1696, 2048]),
+        ("arm64", "3", ((1024, 1056),), [1024, 1376, 1728, 2080]),
+        ("arm64", "0x4", ((1024, 1088),), [1024, 1312, 1600, 1856, 2112]),
+        ("arm64", "2", ((1024, 63),), []),
+        ("arm64", "2", ((1024, 64),), [1024, 1056, 1088]),
+        ("arm64", "1", ((1024, 64),), [1024, 1088]),
+        ("arm64", "32M", ((1024, 512),), list(range(1024, 1537, 32))),
+        ("arm64", "32M", ((1024, 513),), [*range(1024, 1473, 64), 1537]),
+        ("arm64", "2U", ((1024, 64),), [1024, 1056, 1088]),
+        ("arm64", "2U", ((1024, 1024), (4096, 1024)), [1024, 3072, 5120]),
+        ("arm64", "", ((1024, 64),), []),
+    ],
+)
+def test_faked_nodes_to_the_mib(arch: str, value: str, memory: tuple[Span, ...], edges: list[int]) -> None:
+    """mm/numa_emulation.c:split_nodes_interleave(), split_nodes_size_interleave_uniform()@v6.12"""
+    assert faked(arch, value, *memory) == [(nid, *span) for nid, span in enumerate(pairwise(edges))]
+
+
+def test_nodes_are_faked_of_each_node_of_the_tree_in_turn() -> None:
+    """for_each_node_mask(): a block of each, as long as one is left."""
+    nodes = "".join(
+        f'memory@{base:x} {{ device_type = "memory"; numa-node-id = <{nid}>; reg = {reg((base, size))}; }};'
+        for nid, base, size in ((0, G, G), (1, 2 * G, G // 2))
+    )
+    tree = parse_dts(f"/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {nodes} }};")
+    boot = early(tree, "6.12", "numa=fake=512M", config=("NUMA=y", "NUMA_EMU=y"))
+    numa.numa_init(boot)
+    node = "Faking node {} at [mem {:#018x}-{:#018x}] (512MB)"
+    assert boot.log.lines() == [
+        node.format(0, G, 3 * G // 2 - 1),
+        node.format(1, 2 * G, 5 * G // 2 - 1),
+        node.format(2, 3 * G // 2, 2 * G - 1),
+    ]
+    assert [(region.base, region.nid) for region in boot.memblock.memory] == [
+        (G, 0),
+        (3 * G // 2, 2),
+        (2 * G, 1),
+    ]
+    assert pages_taken(boot) * PAGE + PAGE > 3 * boot.data.pgdat_bytes >= pages_taken(boot) * PAGE
+
+
+# zones
+
+
+def test_pieces_of_a_node_that_are_no_page() -> None:
+    """include/linux/memblock.h:for_each_mem_pfn_range()@v6.12 passes them over."""
+    boot = early(tree_of(memory=reg((G, 16 * PAGE))))
+    boot.memblock.mark_nomap(G, 0x400)
+    boot.memblock.mark_nomap(G + 15 * PAGE, 0x400)
+    assert [(zone.start_pfn, zone.end_pfn) for zone in zones.node_zones(boot)] == [
+        (G // PAGE + 1, G // PAGE + 15)
+    ]
+    zones.free_area_init(boot)
+    assert boot.log.lines()[-1] == "Initmem setup node 0 [mem 0x0000000040001000-0x000000004000efff]"
+    assert [line for line in boot.log.lines() if line.startswith("  node ")] == [
+        "  node   0: [mem 0x0000000040001000-0x000000004000efff]"
+    ]
+
+
 # x86_64
+
+
+@pytest.mark.parametrize(
+    ("kept", "moved"),
+    [
+        ((0x100000, PAGE), True),
+        ((0xFF000, PAGE), False),  # the BIOS
+        ((0x100800, PAGE), False),  # not whole pages
+        ((0x100000, 0x800), False),
+        ((0x200000, PAGE), False),  # memory
+        ((0x1FF000, 2 * PAGE), True),  # only in part
+        ((0x40000000, M), True),
+    ],
+)
+def test_an_initramfs_whose_memory_was_taken_moves_to_the_top(kept: Span, moved: bool) -> None:
+    """arch/x86/kernel/setup.c:reserve_initrd(), relocate_initrd()@v6.12"""
+    tree = tree_of(memory=reg((2 * M, G - 2 * M)), head=f"/memreserve/ {kept[0]:#x} {kept[1]:#x};")
+    boot = early(tree, arch="x86_64", config=("RANDOMIZE_BASE=n",))
+    x86.reserve(boot)
+    assert reserved(boot) == [(G - kept[1], G) if moved else (kept[0], kept[0] + kept[1])]
 
 
 def mapping(memory: tuple[Span, ...], buffer: int, image: int = 16 * M, kaslr: str = "n") -> EarlyBoot:
