@@ -1,4 +1,7 @@
-"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it."""
+"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it.
+
+Modules: cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.numa, cmafs.arch.setup, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 

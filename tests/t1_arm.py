@@ -1,4 +1,7 @@
-"""32-bit ARM: how far bus masters and the linear map reach, what vmalloc= and mem= make of that."""
+"""32-bit ARM: how far bus masters and the linear map reach, what vmalloc= and mem= make of that.
+
+Modules: cmafs.arch.arm.
+"""
 
 from __future__ import annotations
 

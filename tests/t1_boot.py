@@ -1,4 +1,8 @@
-"""start_kernel(): cma= and its relatives, Kconfig, memory, architectures, the lines in between."""
+"""start_kernel(): cma= and its relatives, Kconfig, memory, architectures, the lines in between.
+
+Modules: cmafs.init.dma_contiguous, cmafs.init.hugetlb, cmafs.init.initcalls, cmafs.init.unknown_params,
+cmafs.init.version, cmafs.arch.x86_mapping, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it."""
+"""Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it.
+
+Modules: cmafs.arch.arm, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 

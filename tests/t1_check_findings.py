@@ -1,4 +1,7 @@
-"""`cmafs check`: where findings stand, what silences them, and each kind of finding by its reason."""
+"""`cmafs check`: where findings stand, what silences them, and each kind of finding by its reason.
+
+Modules: cmafs.of.source_map.
+"""
 
 from __future__ import annotations
 

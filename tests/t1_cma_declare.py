@@ -1,4 +1,7 @@
-"""Areas declared at boot: the place, the error, and the lines, request by request."""
+"""Areas declared at boot: the place, the error, and the lines, request by request.
+
+Modules: cmafs.mm.cma_areas.
+"""
 
 from __future__ import annotations
 

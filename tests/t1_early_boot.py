@@ -1,4 +1,7 @@
-"""Steps of an early boot, each alone: page tables, what a loader puts where, NUMA nodes, what each takes."""
+"""Steps of an early boot, each alone: page tables, what a loader puts where, NUMA nodes, what each takes.
+
+Modules: cmafs.arch.arm64, cmafs.arch.numa, cmafs.arch.x86, cmafs.arch.x86_mapping, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 

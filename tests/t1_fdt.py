@@ -1,4 +1,7 @@
-"""Loading device trees: what is read, and the one line that a user gets for what cannot be."""
+"""Loading device trees: what is read, and the one line that a user gets for what cannot be.
+
+Modules: cmafs.of.fdt_compile.
+"""
 
 from __future__ import annotations
 

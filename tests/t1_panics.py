@@ -1,4 +1,7 @@
-"""Machines that do not come up: what is said, to the byte, and the last line that the kernel logs."""
+"""Machines that do not come up: what is said, to the byte, and the last line that the kernel logs.
+
+Modules: cmafs.arch.setup, cmafs.init.main.
+"""
 
 from __future__ import annotations
 

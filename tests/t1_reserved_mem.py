@@ -1,5 +1,7 @@
 """/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
+
+Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""swiotlb=: how large the bounce buffer becomes, and what is said of it (kernel/dma/swiotlb.c)."""
+"""swiotlb=: how large the bounce buffer becomes, and what is said of it (kernel/dma/swiotlb.c).
+
+Modules: cmafs.arch.swiotlb.
+"""
 
 from __future__ import annotations
 

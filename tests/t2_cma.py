@@ -1,4 +1,7 @@
-"""mm/cma.c: what an allocation or a release does, says and counts, kernel by kernel."""
+"""mm/cma.c: what an allocation or a release does, says and counts, kernel by kernel.
+
+Modules: cmafs.mm.cma_areas.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Memory of several nodes: zones of each, the nearer node first, reserves and files by node."""
+"""Memory of several nodes: zones of each, the nearer node first, reserves and files by node.
+
+Modules: cmafs.arch.zones, cmafs.mm.mm_init.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Zones, watermarks, fallback between migratetypes, GFP flags, compaction, boot pages."""
+"""Zones, watermarks, fallback between migratetypes, GFP flags, compaction, boot pages.
+
+Modules: cmafs.mm.fallback, cmafs.mm.boot_pages.
+"""
 
 from __future__ import annotations
 
