@@ -633,6 +633,7 @@ def test_towards_a_region_that_one_end_touches(start: int, end: int, base: str |
     ranges = f"alloc-ranges = <0 {start:#x} 0 {end - start:#x}>;"
     tree = tree_of(
         node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("s@70000000", f"{POOL} {reg(0x70000000, 4 * M)}")  # touched by neither
         + node("d", f"{POOL} size = <0 0x1000000>; {ranges}")
     )
     found = {name: place for name, place, _ in areas(boot(tree, "6.6", "cma=0"))}
