@@ -568,6 +568,71 @@ def test_all_that_is_said_of_the_nodes(
     assert events is None or machine.boot_events == wanted
 
 
+@pytest.mark.parametrize(
+    ("nodes", "kernel", "cmdline", "event"),
+    [
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alloc-ranges = <0 0 0>;"),
+            "7.2",
+            "cma=0",
+            ("d", "invalid-alloc-ranges", "moved", "alloc-ranges"),
+        ),
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alloc-ranges = <0 0 0>;"),
+            "6.12",
+            "cma=0",
+            ("d", "invalid-alloc-ranges", "refused", "alloc-ranges"),
+        ),
+        (node("d", f"{POOL} size = <1>;"), "6.12", "cma=0", ("d", "invalid-size", "refused", "size")),
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alignment = <1>;"),
+            "6.12",
+            "cma=0",
+            ("d", "invalid-alignment", "refused", "alignment"),
+        ),
+        (
+            "".join(node(f"d{n}", "size = <0 0x1000>;") for n in range(65)),
+            "6.12",
+            "cma=0",
+            ("d64", "too-many-regions", "refused", "size"),
+        ),
+        (
+            "".join(node(f"d{n}", reg(0x60000000 + n * M, 4096)) for n in range(65)),
+            "5.10",
+            "cma=0",
+            ("d64", "too-many-regions", "refused", None),
+        ),
+        (
+            node("p", f"{POOL} linux,cma-default; {reg(0x60000000, 4 * M)}"),
+            "6.12",
+            "cma=8M",
+            ("p", "bypassed", "refused", "linux,cma-default"),
+        ),
+        (
+            node("p", f"{POOL} linux,cma-default; {reg(0x60000000, 4 * M)}"),
+            "7.2",
+            "cma=8M",
+            ("p", "bypassed", "refused", "linux,cma-default"),
+        ),
+        (
+            node("p", f"{POOL} no-map; {reg(0x60000000, 4 * M)}"),
+            "7.2",
+            "cma=0",
+            ("p", "reusable-and-no-map", "refused", "no-map"),
+        ),
+        (node("d", f"{POOL} size = <0 0>;"), "6.12", "cma=0", ("d", "size-zero", "refused", "size")),
+    ],
+)
+def test_what_check_is_told(
+    nodes: str, kernel: str, cmdline: str, event: tuple[str, str, str, str | None]
+) -> None:
+    name, *rest = event
+    events = [
+        event for event in boot(tree_of(nodes), kernel, cmdline).boot_events if event.reason != "no-driver"
+    ]
+    assert events == [BootEvent(f"/reserved-memory/{name}", *rest)]  # type: ignore[arg-type]
+
+
 def test_a_second_default_takes_the_place_of_the_first() -> None:
     nodes = [
         node(n, f"{POOL} linux,cma-default; {reg(base, 4 * M)}")
