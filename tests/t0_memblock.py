@@ -66,6 +66,31 @@ def test_search_finds_the_outermost_place(taken, count, align, window, bottom_up
     assert found == ((min(places) if bottom_up else max(places)) * PAGE if places else 0)
 
 
+@given(
+    st.lists(RANGE, max_size=8),
+    st.lists(RANGE, max_size=3),
+    st.integers(0, 40),
+    st.sampled_from([1, 2]),
+    RANGE,
+)
+def test_single_pages_stand_where_one_after_the_other_would(taken, nomap, count, unit, limit) -> None:
+    """Pages may be larger than what reservations are made of."""
+    found = []
+    for at_once in (True, False):
+        memblock = Memblock(current_limit=(limit[0] + limit[1]) * PAGE + 7)
+        memblock.add(0, 64 * PAGE)
+        for start, pages in taken:
+            memblock.reserve(start * PAGE, pages * PAGE)
+        for start, pages in nomap:
+            memblock.mark_nomap(start * PAGE, pages * PAGE)
+        if at_once:
+            memblock.alloc_pages(count, unit * PAGE)
+        for _ in range(0 if at_once else count):
+            memblock.alloc(unit * PAGE, unit * PAGE)
+        found.append(spans(memblock.reserved))
+    assert found[0] == found[1]
+
+
 def test_nomap_memory_is_never_found_and_comes_back() -> None:
     memblock = Memblock()
     memblock.add(0x100000, 0x100000)

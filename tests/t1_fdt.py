@@ -706,6 +706,13 @@ def test_structures_that_are_no_tree(nodes: bytes, why: str) -> None:
     assert str(refused.value) == f"x: damaged device tree blob: {why}"
 
 
+def test_a_reader_gets_four_reads_for_each_byte() -> None:
+    file = fdt._Input(b"abc")
+    assert [file.read(1) for _ in range(12)] == [b"a", b"b", b"c", *[b""] * 9]
+    with pytest.raises(fdt._Damaged, match=r"^the names in it run on$"):
+        file.read(1)
+
+
 def _header(**changed: int) -> bytes:
     """A good blob with some fields of its header changed."""
     names = (

@@ -344,7 +344,9 @@ def test_an_area_outside_memory_is_a_panic(kernel: str) -> None:
     with pytest.raises(KernelPanic) as caught:
         boot(tree, kernel)
     assert caught.value.reason.startswith("area p@a0000000: 0xa0000000-0xa0ffffff is not all memory")
-    assert [(e.node, e.effect) for e in caught.value.events] == [("/reserved-memory/p@a0000000", "panic")]
+    assert caught.value.events == [
+        BootEvent("/reserved-memory/p@a0000000", "outside-memory", "panic", "reg", "0xa0000000-0xa0ffffff")
+    ]
     assert caught.value.log.lines()[-1].startswith("Kernel panic - not syncing: ")
 
 
@@ -395,8 +397,7 @@ def test_memory_given_back_but_not_mapped_kills(base: int, size: int, cmdline: s
     said = f"/reserved-memory/p: {span} is given back but not mapped, and the kernel writes there$"
     with pytest.raises(KernelPanic, match=said) as caught:
         boot(tree, "6.12", cmdline)
-    event = caught.value.events[-1]
-    assert (event.node, event.reason, event.effect) == ("/reserved-memory/p", "unmapped", "panic")
+    assert caught.value.events[-1] == BootEvent("/reserved-memory/p", "unmapped", "panic", "no-map", span)
     for kernel in ("5.10", "6.6", "7.2"):
         assert areas(boot(tree, kernel, cmdline or "cma=16M"))[-1][0] == "reserved"
 
@@ -417,7 +418,10 @@ def test_kernel_memory_given_back_kills(kernel: str) -> None:
         KernelPanic, match=r"/reserved-memory/p: 0x40200000-.* the kernel stands there$"
     ) as caught:
         boot(tree_of(node("p", f"{POOL} {reg(0x40000000, 129 * M)}")), kernel, "cma=16M")
-    assert caught.value.events[-1].reason == "kernel-given-back"
+    span = caught.value.reason.split(": ")[1].split()[0]
+    assert caught.value.events[-1] == BootEvent(
+        "/reserved-memory/p", "kernel-given-back", "panic", "reg", span
+    )
     base = 0x40000000 if kernel == "5.10" else 0x40200000
     for body in (reg(0x40200000, M), reg(base, 4 * M)):
         assert boot(tree_of(node("p", f"{POOL} {body}")), kernel, "cma=16M").cma.default

@@ -126,6 +126,8 @@ def test_lower_zones_keep_a_reserve() -> None:
     with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available"):
         workload.grow(memory, "a", room + 1)
     workload.grow(memory, "a", room)
+    with pytest.raises(OutOfMemory, match=r"1 pages wanted, 0 available after reclaim$"):
+        workload.grow(memory, "a", 1)
     assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[ZONE_RANKS["Normal"]]
     for order in (0, 3):
         with pytest.raises(OutOfMemory):
