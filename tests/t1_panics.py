@@ -78,6 +78,14 @@ INIT = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
             "/reserved-memory/b: 0x50800000-0x517fffff of low memory is remapped twice",
             IDLE,
         ),
+        (
+            arm_tree(f"a {{ {POOL} no-map; reg = <0x50000000 0x1000000>; }};"),
+            "6.12",
+            "arm",
+            "cma=16M@0x50000000",
+            "the default area: 0x50000000-0x50ffffff of low memory is remapped twice",
+            IDLE,
+        ),
     ],
 )
 def test_panics(
