@@ -187,6 +187,23 @@ def test_rmqueue_bulk_is_page_by_page(
     assert state(memory) == state(single)
 
 
+@pytest.mark.parametrize("above", range(-2, 3))
+def test_rmqueue_bulk_near_the_line_of_the_half_rule(above: int) -> None:
+    """So many pages above half of what is free are CMA (mm/page_alloc.c:__rmqueue()@v5.10)."""
+    before = machine("6.12", [])[0].memory
+    kernel, movable = (prepare_alloc_pages(before, gfp) for gfp in (GFP_KERNEL, GFP_HIGHUSER_MOVABLE))
+    zone = before.zones[0]
+    rmqueue_bulk(before, zone, above + zone.nr_free - 2 * zone.nr_free_cma, kernel, 0, [])
+    assert 2 * zone.nr_free_cma - zone.nr_free == above
+    for pages in (1, 2, 3, 4):
+        memory, single = copy.deepcopy(before), copy.deepcopy(before)
+        segments: list[tuple[int, int, int, int]] = []
+        got = rmqueue_bulk(memory, memory.zones[0], pages, movable, 0, segments)
+        singles = [rmqueue(single, single.zones[0], 0, movable.migratetype, True) for _ in range(pages)]
+        assert (got, pfns_of(segments, got).tolist()) == (pages, singles)
+        assert state(memory) == state(single)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @examples(25)
 @given(steps=SINGLE_STEPS, start=st.integers(0, CMA_PAGES - 1), pages=st.integers(1, CMA_PAGES))

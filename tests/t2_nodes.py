@@ -64,6 +64,9 @@ def test_zones_belong_to_nodes() -> None:
         ("kernelcore=4K", {0: G, 1: 2 * G}),
         ("movablecore=1G", {1: 3 * G}),  # all of node 0, to the page
         ("kernelcore=3G", {}),
+        ("kernelcore=25%", {0: G + 384 * M, 1: 2 * G + 384 * M}),
+        ("movablecore=50%", {0: G + 768 * M, 1: 2 * G + 768 * M}),
+        ("kernelcore=100%", {}),
     ],
 )
 def test_where_the_movable_zone_begins(core: str, starts: dict[int, int]) -> None:
