@@ -43,7 +43,15 @@ def test_large_hash_tables(memory: int, scale: int, shift: int, size: int) -> No
 
 @pytest.mark.parametrize(
     ("log2_or_buckets", "kib"),
-    [(14, 1384), (15, 1384), (17, 1772), (19, 1900), (20, 1900), ((1 << 15) + (1 << 16), 1644)],
+    [
+        (14, 1384),
+        (15, 1384),
+        (17, 1772),
+        (19, 1900),
+        (20, 1900),
+        ((1 << 15) + (1 << 16), 1644),
+        (3 << 16, 1792),
+    ],
 )
 def test_what_is_allocated_is_as_measured_and_in_between_in_proportion(
     log2_or_buckets: int, kib: int

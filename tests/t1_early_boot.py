@@ -391,6 +391,12 @@ def test_pieces_of_a_node_that_are_no_page() -> None:
     ]
 
 
+@pytest.mark.parametrize(("spanned", "pages"), [(17408, 272), (17409, 256), (16384, 256), (17344, 271)])
+def test_the_memmap_of_a_zone_with_holes(spanned: int, pages: int) -> None:
+    """mm/mm_init.c:calc_memmap_size()@v6.12: of what is there, if more than a sixteenth of that is holes."""
+    assert zones._memmap_pages(early(tree_of()), spanned, 16384) == pages  # 64 bytes for a page
+
+
 # x86_64
 
 

@@ -299,6 +299,10 @@ def test_which_overlay_fdtoverlay_refuses(tmp_path: Path) -> None:
         ("exit 0", None),
         ("echo; echo ' it broke ' >&2; echo >&2; exit 1", "{tool}: it broke"),
         ("kill -15 $$", "{tool} was ended by SIGTERM"),
+        (
+            "echo '<stdout>: ERROR (a_b): /n: it is wrong' >&2; exit 2",
+            "{tool}: <stdout>: ERROR (a_b): /n: it is wrong",
+        ),
     ],
 )
 @pytest.mark.parametrize("tool", ["dtc", "cpp"])
@@ -310,7 +314,9 @@ def test_what_a_compiler_ends_with(
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     path = dts.write(tmp_path, "a.dts", '/dts-v1/;\n#include "x.h"\n/ { };\n' if tool == "cpp" else SMALL)
     said = refusal(path)
-    if why is not None:
+    if tool == "dtc" and "ERROR" in script:
+        assert said == f"{path}: /n: it is wrong"
+    elif why is not None:
         assert said == f"{path}: {why.format(tool=tool)}"
     else:  # of dtc, that it made nothing; without a word from cpp dtc has nothing to read
         assert said in (f"{path}: dtc: exit status 0", f"{path}:1: syntax error") or "syntax error" in said
