@@ -243,6 +243,7 @@ def test_a_board_says_how_much_its_kernel_reserved(kib: int) -> None:
         ("x86_64", "mem=768M mem=512M", 0x20000000),
         ("x86_64", "mem=4G", 0x40000000),
         ("x86_64", "mem mem=", 0x40000000),
+        ("arm64", "mem=536875007", 0x20000000),  # whole pages
         ("arm64", "mem=512M", 0x20000000),  # an amount (arch/arm64/mm/init.c:early_mem()@v6.12)
     ],
 )

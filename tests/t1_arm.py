@@ -29,6 +29,10 @@ def regions(cmdline: str, *config: str, memory: str = "0x40000000 0xa0000000") -
         ("ti,keystone", 2 * G),  # arch/arm/mach-keystone/keystone.c:KEYSTONE@v6.12
         ("calxeda,highbank", 4 * G),  # arch/arm/mach-highbank/highbank.c:HIGHBANK@v6.12
         ("calxeda,ecx-2000", 4 * G),
+        ("arm,realview-eb", 256 * M),  # arch/arm/mach-versatile/realview.c:REALVIEW_DT@v6.12
+        ("arm,realview-pb1176", 256 * M),
+        ("arm,realview-pba8", 256 * M),
+        ("arm,realview-pbx", 256 * M),
         ("arm,vexpress", None),  # no dma_zone_size: arm_dma_limit is the last 32-bit address
     ],
 )
@@ -147,6 +151,8 @@ def test_what_remapping_in_steps_of_2_mib_leaves_unmapped(base: int, size: int, 
         (((0x40000000, 0x10000000), (0x58100000, 0x8100000)), 0x58000000),  # or the first odd begin
         (((0x40000000, 0x10000000), (0x80000000, 0x8100000)), 0x50000000),  # high memory does not
         (((0x40000000, 0x40100000),), 0x70000000),
+        (((0x40000000, 0x10000000), (0x70000000, 0x8100000)), 0x50000000),  # nor what begins there
+        (((0x40000000, 0x10000000), (0x6FE00000, 0x8100000)), 0x70000000),
     ],
 )
 def test_memblock_may_allocate_up_to_a_whole_pmd(banks: tuple[tuple[int, int], ...], limit: int) -> None:

@@ -262,6 +262,25 @@ def test_memory_that_can_be_addressed(arch: str, config: tuple[str, ...], end: i
         assert boot.memblock.end_of_dram() == 1 << 48
 
 
+@pytest.mark.parametrize(
+    ("base", "found", "limit"),
+    [
+        (0x40000000, [(0x40000000, False)], 0x58000000),  # up to the next bank, which begins in a PMD
+        (0x40001000, [(0x40001000, True), (0x40200000, False)], 0x50000000),
+        (0x401FF000, [(0x401FF000, True), (0x40200000, False)], 0x50000000),
+    ],
+)
+def test_the_first_pmd_of_low_memory_is_whole(base: int, found: list[tuple[int, bool]], limit: int) -> None:
+    """arch/arm/mm/mmu.c:adjust_lowmem_bounds()@v6.12: what is before it is marked no-map."""
+    tree = arm_tree(memory=f"{base:#x} 0x10000000 0x58100000 0x1000000")
+    boot = early(tree, arch="arm", config=("HIGHMEM=y",))
+    boot.phys_offset, boot.vmalloc_size = base, 240 * M
+    arm.adjust_lowmem_bounds(boot)
+    memory = [(region.base, region.nomap) for region in boot.memblock.memory]
+    assert memory == [*found, (0x58100000, False)]
+    assert (boot.high_memory, boot.memblock.current_limit) == (0x59100000, limit)
+
+
 # NUMA
 
 
