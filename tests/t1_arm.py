@@ -118,6 +118,8 @@ def test_memory_of_the_command_line_takes_the_place_of_the_tree(
 ) -> None:
     """arch/arm/kernel/setup.c:early_mem()@v6.12"""
     assert regions(cmdline, HIGHMEM) == found
+    if "@" in cmdline and " " not in cmdline:  # nothing of memory at 0 stays either
+        assert regions(cmdline, HIGHMEM, memory="0 0x20000000") == found
 
 
 @pytest.mark.parametrize(

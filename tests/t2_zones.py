@@ -443,3 +443,76 @@ def test_the_first_and_the_last_page_are_memory() -> None:
     assert memory.zone_of(20479) is memory.zone_of(4096) is memory.zones[0]
     with pytest.raises(LookupError):
         memory.zone_of(20480)
+
+
+def test_which_zone_and_which_page_block() -> None:
+    """Memory from 3 page blocks on, with a hole of one and a half; zones side by side."""
+    start, size = 3 * 512, 512
+    zones = (
+        ZoneSpan("DMA32", start, start + 1024), ZoneSpan("HighMem", start + 1024, start + 3072),
+        ZoneSpan("Movable", start + 3072, start + 4096, 1),
+    )  # fmt: skip
+    ranges = ((start, start + 1300), (start + 2048, start + 4096))
+    for high, names_ in (
+        (start + 1024, ["HighMem", "Movable"]),
+        (start + 3073, ["HighMem"]),
+        (None, ["HighMem"]),
+    ):
+        found = MemoryLayout(12, 9, 10, zones, ranges, (), high)
+        memory = mm_init(found, kernel_abi("6.12").mm)
+        assert [zone.name for zone in memory.high_zones()] == names_
+    assert (memory.nodes(), [zone.item for zone in memory.zones]) == ([0, 1], ["dma32", "high", "movable"])
+    for first, name in ((start, "DMA32"), (start + 1024, "HighMem"), (start + 3072, "Movable")):
+        assert memory.zone_of(first).name == name
+        assert first == start or memory.zone_of(first - 1).name != name
+    for pfn in (start - 1, start + 4096):
+        with pytest.raises(LookupError, match=f"^pfn {pfn:#x} is in no zone$"):
+            memory.zone_of(pfn)
+    edges = (
+        start - 1,
+        start,
+        start + 1299,
+        start + 1300,
+        start + 2047,
+        start + 2048,
+        start + 4095,
+        start + 4096,
+    )
+    assert [memory.in_memory(pfn) for pfn in edges] == [False, True, True, False, False, True, True, False]
+    assert [(zone.spanned_pages, zone.present_pages, zone.managed_pages) for zone in memory.zones] == [
+        (1024, 1024, 1024), (2048, 276 + 1024, 1300), (1024, 1024, 1024),
+    ]  # fmt: skip
+    memory.set_pageblock_migratetype(start + size - 1, start + 2 * size, MIGRATE_UNMOVABLE)
+    memory.set_pageblock_migratetype(start + 4 * size, start + 4 * size + 1, MIGRATE_RECLAIMABLE)
+    types = [memory.pageblock_migratetype(start + size * block) for block in range(8)]
+    u, r, m = MIGRATE_UNMOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE
+    assert types == [u, u, m, m, r, m, m, m]
+    assert memory.pageblock_migratetype(start + size - 1) == memory.pageblock_migratetype(start) == u
+    spans = {(0, 1024): True, (0, 1025): False, (512, 1024): True, (1024, 2048): True, (2047, 2049): False,
+             (2048, 2560): True, (2560, 4096): True, (100, 101): True}  # fmt: skip
+    assert {span: memory.one_migratetype(start + span[0], start + span[1]) for span in spans} == spans
+
+
+def test_free_blocks_are_found_from_any_of_their_pages() -> None:
+    found = layout(4096, reserved=((5, 9), (1030, 1031)), dma32_end=0)
+    memory = mm_init(found, kernel_abi("6.12").mm)
+    (zone,) = memory.zones
+    pfn = alloc_pages(memory, GFP_KERNEL, 9)
+    blocks: dict[int, tuple[int, int, int]] = {}
+    for order in range(zone.max_page_order + 1):
+        for migratetype in range(len(zone.top_area)):
+            top = order == zone.max_page_order
+            area = zone.top_area[migratetype] if top else zone.free_area[order << 3 | migratetype]
+            assert zone.nr_free_blocks(order, migratetype) == len(list(area))
+            blocks |= {
+                page: (head, order, migratetype) for head in area for page in range(head, head + (1 << order))
+            }
+    assert {page: zone.find_free(page) for page in range(4096)} == {
+        page: blocks.get(page) for page in range(4096)
+    }
+    assert sorted(set(range(4096)) - blocks.keys()) == [5, 6, 7, 8, 1030, *range(pfn, pfn + 512)]
+    kinds = range(len(zone.top_area))
+    assert [zone.nr_free_of(kind) for kind in kinds] == [
+        sum(k == kind for _, _, k in blocks.values()) for kind in kinds
+    ]
+    assert zone.nr_free == len(blocks)
