@@ -91,6 +91,26 @@ def test_single_pages_stand_where_one_after_the_other_would(taken, nomap, count,
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        (1, [(0x1000, 0x1001)]),
+        (0x1000, [(0x1000, 0x2000)]),
+        (0x1001, [(0x1000, 0x2000), (0x8000, 0x8001)]),
+        (0x2000, [(0x1000, 0x2000), (0x8000, 0x9000)]),
+        (0x3000, [(0x1000, 0x2000), (0x8000, 0xA000)]),
+        (0x3001, [(0x1000, 0x2000), (0x8000, 0xA000)]),
+    ],
+)
+def test_memory_up_to_an_amount(limit: int, left: list[tuple[int, int]]) -> None:
+    """mm/memblock.c:memblock_mem_limit_remove_map()@v6.12"""
+    memblock = Memblock()
+    memblock.add(0x1000, 0x1000)
+    memblock.add(0x8000, 0x2000)
+    memblock.mem_limit_remove_map(limit)
+    assert spans(memblock.memory) == left
+
+
 def test_nomap_memory_is_never_found_and_comes_back() -> None:
     memblock = Memblock()
     memblock.add(0x100000, 0x100000)
