@@ -32,7 +32,7 @@ from cmafs.mm.mmzone import (
     ZoneSpan,
 )
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
-from cmafs.mm.vmscan import drop_caches
+from cmafs.mm.vmscan import drop_caches, reclaimable, try_to_free_pages
 from cmafs.sim import workload
 
 GIB = 1 << 18
@@ -324,6 +324,9 @@ def test_7_2_parks_a_block_of_cma_until_an_allocation() -> None:
     free_contig_range(machine.memory, base, 10)
     assert machine.cma_free() == 4096 - 512
     machine.check()
+    clean = reclaimable(machine.memory, True)[0]
+    assert try_to_free_pages(machine.memory, ZONE_RANKS["Normal"], 1 << 30) == clean  # that block among them
+    assert machine.cma_free() == 4096 and clean > 512
 
 
 def test_a_tiny_machine_boots() -> None:
