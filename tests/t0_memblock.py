@@ -111,6 +111,32 @@ def test_memory_up_to_an_amount(limit: int, left: list[tuple[int, int]]) -> None
     assert spans(memblock.memory) == left
 
 
+def test_questions_about_every_small_range() -> None:
+    """memblock_overlaps_region(), memblock_is_region_memory(), memblock_is_region_reserved()@v6.12"""
+    memblock, memory, taken = Memblock(), {2, 3, 4, 7, 8, 9, 10}, {1, 2, 8}
+    for base, size, nid in ((2, 3, 0), (7, 2, 0), (9, 2, 1)):
+        memblock.add(base, size, nid)
+    memblock.reserve(1, 2)
+    memblock.reserve(8, 1)
+    for base in range(12):
+        for size in range(1, 12 - base):
+            piece = set(range(base, base + size))
+            assert memblock.overlaps_memory(base, size) is bool(piece & memory)
+            assert memblock.is_region_reserved(base, size) is bool(piece & taken)
+            assert memblock.covers(base, size) is (piece <= memory)
+            one = any(piece <= region for region in ({2, 3, 4}, {7, 8}, {9, 10}))
+            assert memblock.is_region_memory(base, size) is one
+    assert (memblock.start_of_dram(), memblock.end_of_dram(), memblock.phys_mem_size()) == (2, 11, 7)
+
+
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_the_first_page_is_never_given_out(bottom_up: bool) -> None:
+    memblock = Memblock(bottom_up=bottom_up)
+    memblock.add(0, 2 * PAGE)
+    found = [memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) for _ in range(2)]
+    assert found == [PAGE, 0]
+
+
 def test_nomap_memory_is_never_found_and_comes_back() -> None:
     memblock = Memblock()
     memblock.add(0x100000, 0x100000)
