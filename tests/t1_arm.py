@@ -162,3 +162,15 @@ def test_memblock_may_allocate_up_to_a_whole_pmd(banks: tuple[tuple[int, int], .
     memory = " ".join(f"{base:#x} {size:#x}" for base, size in banks)
     machine = boot(arm_tree(memory=memory), "6.12", "cma=0", "arm", (HIGHMEM,))
     assert machine.memblock.current_limit == limit
+
+
+@pytest.mark.parametrize("bases", [(0x50000000, 0x50400000), (0x50400000, 0x50000000)])
+def test_areas_side_by_side_are_mapped_again(bases: tuple[int, int]) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12, in the order of the tree."""
+    nodes = "".join(
+        f'p{base:x} {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} 0x400000>; }};'
+        for base in bases
+    )
+    machine = boot(arm_tree(nodes), "6.12", "cma=0", "arm")
+    assert areas(machine) == [(f"p{base:x}", base, 4 * M) for base in bases]
+    assert machine.boot_events == []

@@ -16,9 +16,10 @@ from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
 from cmafs.api import config_lines
-from cmafs.init.main import KernelPanic, start_kernel
+from cmafs.init.main import KernelPanic, _log_buf_shift, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
+from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import ConfigError, FileLine, parse_config
 from cmafs.of.base import DeviceTree, DtError
 from cmafs.of.fdt import load
@@ -625,6 +626,16 @@ def test_the_size_of_the_log(words: str, kib: int) -> None:
     for _ in range(20_000):
         log.printk("x" * 84)  # 100 bytes with its header: whole records fill the ring
     assert abs(len(log.lines()) - kib * 1024 // 100) <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "shift"), [("1G", 30), ("2G", 31), ("2147483649", 31), ("4G", 31), ("8G", 31), ("", 17)]
+)
+def test_no_log_is_larger_than_2_gib(words: str, shift: int) -> None:
+    """LOG_BUF_LEN_MAX (kernel/printk/printk.c@v6.12)"""
+    config = parse_config(("tiny",), "arm64", kernel_abi("6.12"))
+    params = parse_early_params(f"log_buf_len={words}", False, False)
+    assert _log_buf_shift(config, params) == shift
 
 
 def test_usable_memory_is_what_linux_usable_memory_says() -> None:
