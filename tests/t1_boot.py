@@ -21,7 +21,7 @@ from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import ConfigError, FileLine, parse_config
-from cmafs.of.base import DeviceTree, DtError
+from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt import load
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -846,3 +846,19 @@ def test_the_atomic_pool_has_128_kib_for_each_gib(memory: int, kib: int) -> None
 def test_a_page_size_that_is_none_asks_for_no_gigantic_pages(words: str) -> None:
     machine = boot(tree_of(memory=SIX_GIB), "7.2", f"cma=0 hugetlb_cma=1G {words}")
     assert lines_with(machine, "HugeTLB") == []
+
+
+def test_what_drivers_find_once_the_machine_is_up() -> None:
+    """Areas of a node, heaps, devices."""
+    config = ("DMABUF_HEAPS=y", "DMABUF_HEAPS_SYSTEM=y", "DMABUF_HEAPS_CMA=y")
+    tree = parse_dts(NUMA)
+    soc = 'compatible = "simple-bus"; ranges; #address-cells = <2>; #size-cells = <2>;'
+    device = 'u@1000 { compatible = "x"; reg = <0 0x1000 0 4>; };'
+    tree.root.append(parse_dts(f"/dts-v1/; / {{ soc {{ {soc} {device} }}; }};").root.children["soc"])
+    tree.root.append(DeviceNode("chosen", {"cmafs,boot-allocations": cells(3, 5)}))
+    machine = boot(tree, "6.12", "cma=16M numa_cma=1:32M cma_pernuma=8M coherent_pool=4K", config=config)
+    found = {key: cma.name for key, cma in machine.cma.node_areas.items()}
+    assert found == {("pernuma", 0): "pernuma0", ("pernuma", 1): "pernuma1", ("numa", 1): "numa1"}
+    assert list(machine.dma_heaps) == ["system", "reserved"]
+    assert list(machine.devices) == ["soc", "1000.u"]
+    assert machine.cma.default is not None and machine.cma.default.used() == 1 + 3 + 5
