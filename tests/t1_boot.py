@@ -629,8 +629,12 @@ def test_the_size_of_the_log(words: str, kib: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "shift"), [("1G", 30), ("2G", 31), ("2147483649", 31), ("4G", 31), ("8G", 31), ("", 17)]
-)
+    ("words", "shift"),
+    [
+        ("1G", 30), ("2G", 31), ("2147483649", 31), ("4G", 31), ("8G", 31), ("", 17), ("0", 17), ("1", 17),
+        ("131072", 17), ("131073", 18), ("262144", 18), ("262145", 19), ("1M", 20), ("1048577", 21),
+    ],
+)  # fmt: skip
 def test_no_log_is_larger_than_2_gib(words: str, shift: int) -> None:
     """LOG_BUF_LEN_MAX (kernel/printk/printk.c@v6.12)"""
     config = parse_config(("tiny",), "arm64", kernel_abi("6.12"))
