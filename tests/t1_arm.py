@@ -174,3 +174,12 @@ def test_areas_side_by_side_are_mapped_again(bases: tuple[int, int]) -> None:
     machine = boot(arm_tree(nodes), "6.12", "cma=0", "arm")
     assert areas(machine) == [(f"p{base:x}", base, 4 * M) for base in bases]
     assert machine.boot_events == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "high"),
+    [("arm", HIGHMEM, 0x70000), ("arm", "HIGHMEM=n", None), ("arm64", "NUMA=n", None)],
+)
+def test_where_high_memory_begins(arch: str, config: str, high: int | None) -> None:
+    tree = arm_tree(memory="0x40000000 0x50000000")
+    assert boot(tree, "6.12", "cma=0", arch, (config,)).memory.layout.high_pfn == high

@@ -156,6 +156,10 @@ def test_architecture_and_why() -> None:
     tree = load("virt")
     tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0"
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, which names none of ours")
+    tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0acme,x\0"
+    assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, acme,x, which names none of ours")
+    tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0arm,cortex-a7\0"
+    assert machine_arch(tree) == ("arm", "/cpus/cpu@0 is arm,cortex-a7")
     del tree.root.children["cpus"].children["cpu@0"].props["compatible"]
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is without compatible, which names none of ours")
     del tree.root.children["cpus"]

@@ -31,7 +31,8 @@ from cmafs.mm.mmzone import (
     MemoryLayout,
     ZoneSpan,
 )
-from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, free_pages
+from cmafs.mm.page_owner import pfns_of
 from cmafs.mm.vmscan import drop_caches, reclaimable, try_to_free_pages
 from cmafs.sim import workload
 
@@ -519,3 +520,21 @@ def test_free_blocks_are_found_from_any_of_their_pages() -> None:
         sum(k == kind for _, _, k in blocks.values()) for kind in kinds
     ]
     assert zone.nr_free == len(blocks)
+
+
+@pytest.mark.parametrize(("kernel", "spare"), [("5.10", 0), ("6.12", 0), ("6.12", 1), ("7.2", 300)])
+def test_single_pages_come_down_to_the_lowest_watermark(kernel: str, spare: int) -> None:
+    memory = mm_init(layout(8192, dma32_end=0), kernel_abi(kernel).mm)
+    (zone,) = memory.zones
+    low, room = zone.watermark[1], zone.nr_free - zone.watermark[0]
+    assert zone.watermark[0] < low < zone.watermark[2]
+    with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available after reclaim"):
+        alloc_pages_bulk(memory, GFP_KERNEL, room + 1)
+    segments = alloc_pages_bulk(memory, GFP_KERNEL, room - spare)
+    pfns = pfns_of(segments, room - spare).tolist()
+    assert len(set(pfns)) == sum(count for _, _, _, count in segments) == room - spare
+    assert zone.nr_free == zone.watermark[0] + spare
+    assert memory.vmstat.vm_event("pgalloc_normal") == room - spare
+    rest = alloc_pages_bulk(memory, GFP_KERNEL, 1000, partial=True)
+    assert sum(count for _, _, _, count in rest) == spare
+    assert memory.vmstat.vm_event("allocstall_normal") == 1
