@@ -410,6 +410,21 @@ def test_pieces_of_a_node_that_are_no_page() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arch", "kernel", "plain", "with_memcg"),
+    [
+        ("arm64", "5.10", 56, 64),
+        ("x86_64", "6.1", 56, 64),
+        ("arm64", "6.12", 64, 64),
+        ("arm", "6.12", 32, 36),
+    ],
+)
+def test_how_large_the_struct_of_a_page_is(arch: str, kernel: str, plain: int, with_memcg: int) -> None:
+    """include/linux/mm_types.h@v5.10, v6.12: a pointer more, in whole words of a cmpxchg_double()."""
+    found = [early(tree_of(), kernel, "", arch, (f"MEMCG={yn}",)).struct_page_bytes for yn in "ny"]
+    assert found == [plain, with_memcg]
+
+
 @pytest.mark.parametrize(("spanned", "pages"), [(17408, 272), (17409, 256), (16384, 256), (17344, 271)])
 def test_the_memmap_of_a_zone_with_holes(spanned: int, pages: int) -> None:
     """mm/mm_init.c:calc_memmap_size()@v6.12: of what is there, if more than a sixteenth of that is holes."""

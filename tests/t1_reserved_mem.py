@@ -671,6 +671,10 @@ def test_pools_of_32_bit_arm_and_of_one_device() -> None:
         ("a", "", True),
         ("b", "dma", False),
     ]
+    assert machine.boot_events == [
+        BootEvent("/reserved-memory/a", "not-reusable", "refused", "reusable"),
+        BootEvent("/reserved-memory/b", "not-reusable", "moved", "reusable"),
+    ]
     config = ("DMA_RESTRICTED_POOL=y",)
     for more in ("", "reusable;", "linux,cma-default;", "linux,dma-default;", "no-map;"):
         text = node("r", f'compatible = "restricted-dma-pool"; {more} {reg(0x60000000, 4 * M)}')
