@@ -25,7 +25,9 @@ from cmafs.mm.gfp import (
 from cmafs.mm.mm_init import free_reserved_range, mm_init
 from cmafs.mm.mmzone import (
     MIGRATE_MOVABLE,
+    MIGRATE_PCPTYPES,
     MIGRATE_RECLAIMABLE,
+    MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
     ZONE_RANKS,
     MemoryLayout,
@@ -495,6 +497,10 @@ def test_which_zone_and_which_page_block() -> None:
     spans = {(0, 1024): True, (0, 1025): False, (512, 1024): True, (1024, 2048): True, (2047, 2049): False,
              (2048, 2560): True, (2560, 4096): True, (100, 101): True}  # fmt: skip
     assert {span: memory.one_migratetype(start + span[0], start + span[1]) for span in spans} == spans
+    memory.page_group_by_mobility_disabled = True  # of what is allocated only one kind is left
+    for migratetype in range(MIGRATE_TYPES):
+        memory.set_pageblock_migratetype(start, start + 1, migratetype)
+        assert memory.pageblock_migratetype(start) == (migratetype if migratetype >= MIGRATE_PCPTYPES else u)
 
 
 def test_free_blocks_are_found_from_any_of_their_pages() -> None:
