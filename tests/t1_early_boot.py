@@ -12,6 +12,7 @@ import pytest
 from boot_support import arm_tree, parse_dts, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
+from soak_support import examples
 
 from cmafs.arch import arm, arm64, numa, x86, x86_mapping, zones
 from cmafs.arch.setup import EarlyBoot
@@ -477,6 +478,7 @@ def tables_of(memory: list[Span]) -> int:
     return tables
 
 
+@examples(40)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=8, unique=True).map(sorted),
     st.lists(st.sampled_from([0, 0, PAGE, M, 2 * M - PAGE, 512 * M, 3 * G]), min_size=8, max_size=8),
