@@ -55,6 +55,9 @@ def test_gfp_flags_to_migratetype() -> None:
 
 def test_gfp_flags_are_those_of_5_10() -> None:
     """include/linux/gfp.h@v5.10"""
+    memory = mm_init(layout(2048, pageblock_order=4, max_page_order=5), kernel_abi("5.10").mm)
+    types = [gfp_migratetype(memory, flag) for flag in (0x8, 0x10, 0x7E7)]
+    assert types == [MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE]
     assert (GFP_DMA, GFP_DMA32, GFP_ATOMIC, GFP_KERNEL) == (0x1, 0x4, 0x820, 0xCC0)
     assert (GFP_HIGHUSER_MOVABLE, GFP_SLAB_RECLAIMABLE) == (0xCCA, 0xCD0)
 
