@@ -654,7 +654,8 @@ def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
         "root=/dev/sda1 rootfstype=ext4 rootwait ro quiet console=ttyS0,115200 earlycon loglevel=4 mem=4G "
         "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 crashkernel=64M cma=16M coherent_pool=1M "
         "swiotlb=64 hugepages=4 hugepagesz=2M default-hugepagesz=2M log_buf_len=1M trace_event=cma:* "
-        "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr vmalloc=240M"
+        "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr "
+        "vmalloc=240M"
     )
     unknown = "BOOT_IMAGE=/vmlinuz splash"  # the boot loader's and the distribution's own, as real logs show
     machine = boot(tree_of(), "6.12", f"{unknown} {known} -- --single")
