@@ -26,7 +26,10 @@ M, G = 1 << 20, 1 << 30
         ("+1M", 0, "+1M"),
         (" 64M", 0, " 64M"),
         ("", 0, ""),
+        ("3T", 3 << 40, ""),
+        ("5p", 5 << 50, ""),
         ("1E", 1 << 60, ""),
+        ("1B", 1, "B"),
         ("16E", 0, ""),
         ("18446744073709551617", 1, ""),
         ("16M,32M", 16 * M, ",32M"),
@@ -73,18 +76,18 @@ def test_early_cma(texts: list[str], size: int | None, base: int, limit: int, fi
 
 
 def test_per_node_lists_stop_where_they_are_wrong() -> None:
-    assert per_node_sizes("0:16M,1:32M") == ([(0, 16 * M), (1, 32 * M)], False)
-    assert per_node_sizes("0:16M,x:32M") == ([(0, 16 * M)], False)
-    assert per_node_sizes("99:16M") == ([], False)
-    assert per_node_sizes("+0:16M") == ([], False)
-    assert per_node_sizes("0:1M,1:2M", max_numnodes=1) == ([(0, M)], False)
-    assert per_node_sizes("0:1M,2M") == ([(0, M)], True)
-    assert per_node_sizes("010:1M, 18446744073709551617:2M") == ([(10, M), (1, 2 * M)], False)
+    assert per_node_sizes("0:16M,1:32M", 16) == ([(0, 16 * M), (1, 32 * M)], False)
+    assert per_node_sizes("0:16M,x:32M", 16) == ([(0, 16 * M)], False)
+    assert per_node_sizes("99:16M", 99) == ([], False)
+    assert per_node_sizes("+0:16M", 16) == ([], False)
+    assert per_node_sizes("0:1M,1:2M", 1) == ([(0, M)], False)
+    assert per_node_sizes("0:1M,2M", 16) == ([(0, M)], True)
+    assert per_node_sizes("010:1M, 18446744073709551617:2M", 11) == ([(10, M), (1, 2 * M)], False)
 
 
 def test_early_parameters() -> None:
     line = "cma=1M hugetlb-cma=2G cma cma_pernuma=8M numa_cma=1:4M log_buf_len=1M -- cma=9M"
-    params = parse_early_params(line, hugetlb_per_node=True)
+    params = parse_early_params(line, True, 16)
     assert params.cma_seen == ["1M", None]
     assert (params.cma.size, params.hugetlb_cma, params.cma_pernuma) == (M, 2 * G, 8 * M)
     assert (params.numa_cma, params.log_buf_len) == ({1: 4 * M}, M)
@@ -92,15 +95,15 @@ def test_early_parameters() -> None:
 
 def test_the_last_value_counts_and_a_parameter_without_one_does_not() -> None:
     line = "coherent-pool=1M coherent_pool=2M coherent_pool init=/a init init=/b"
-    params = parse_early_params(line, hugetlb_per_node=True)
+    params = parse_early_params(line, True, 16)
     assert (params.coherent_pool, params.init) == (2 * M, "/b")
     assert params.values("coherent-pool") == params.values("coherent_pool") == ["1M", "2M", None]
-    nothing = parse_early_params("", hugetlb_per_node=True)
+    nothing = parse_early_params("", True, 16)
     assert (nothing.coherent_pool, nothing.init, nothing.cma.size, nothing.words) == (0, "/init", None, [])
 
 
 def test_hugetlb_cma_by_node_needs_5_16() -> None:
-    assert parse_early_params("hugetlb_cma=0:1G,1:2G", True).hugetlb_cma == 3 * G
+    assert parse_early_params("hugetlb_cma=0:1G,1:2G", True, 2).hugetlb_cma == 3 * G
     assert parse_early_params("hugetlb_cma=0:1G,1:2G", False).hugetlb_cma == 0
 
 
@@ -113,14 +116,15 @@ def test_hugetlb_cma_by_node_needs_5_16() -> None:
         ("hugetlb_cma=0:1G hugetlb_cma=1:1G", 2 * G, {0: G, 1: G}),
         ("hugetlb_cma=0:1G,2G", 0, {0: G}),
         ("hugetlb_cma=0x40000000", G, {}),
+        ("hugetlb_cma=15:1G", G, {15: G}),
         ("hugetlb_cma=16:1G", 0, {}),
     ],
 )
 def test_hugetlb_cma_adds_up(line: str, size: int, nodes: dict[int, int]) -> None:
-    params = parse_early_params(line, True)
+    params = parse_early_params(line, True, 16)
     assert (params.hugetlb_cma, params.hugetlb_cma_node) == (size, nodes)
 
 
 def test_without_numa_only_node_0_is_read() -> None:
-    params = parse_early_params("hugetlb_cma=0:1G,1:1G numa_cma=1:4M", True, numa=False)
+    params = parse_early_params("hugetlb_cma=0:1G,1:1G numa_cma=1:4M", True)
     assert (params.hugetlb_cma, params.hugetlb_cma_node, params.numa_cma) == (G, {0: G}, {})

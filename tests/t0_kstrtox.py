@@ -127,6 +127,7 @@ def test_bases_and_types() -> None:
     assert code(kstrtoull, "19", 8) == errno.EINVAL
     assert code(kstrtoull, "0x10", 10) == errno.EINVAL
     assert simple_strtoull("0x", 16) == (0, "")
+    assert (kstrtoul("0x10"), kstrtoul("010"), kstrtoul_from_user(b"010\n")) == (16, 8, 8)
     assert kstrtoul("4294967295", 10, 32) == 0xFFFFFFFF
     assert code(kstrtoul, "4294967296", 10, 32) == errno.ERANGE
     assert code(kstrtoul, "4294967296 ", 10, 32) == errno.EINVAL

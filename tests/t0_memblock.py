@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmafs.lib.sort import heap_sort_bottom_up, heap_sort_classic
+from cmafs.abi.boot import SORT_HEAP, SORT_NONE, SORT_STABLE
+from cmafs.lib.sort import heap_sort, overlaps, rmem_sort
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, MEMBLOCK_ALLOC_ANYWHERE, Memblock
 from cmafs.mm.sparse import SparseLayout, sparse_init
 
@@ -192,19 +194,71 @@ def test_nodes_are_kept_apart_and_exact_when_asked() -> None:
     assert memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE, 0) == 0x2FF000
 
 
-@pytest.mark.parametrize("sort", [heap_sort_bottom_up, heap_sort_classic])
 @given(keys=st.lists(st.integers(0, 5), max_size=12))
-def test_heap_sorts_sort(sort, keys) -> None:
+def test_heap_sort_sorts(keys) -> None:
     items = [(key, 0) for key in keys]
-    sort(items, lambda item: item)
+    heap_sort(items, lambda item: item)
     assert items == sorted((key, 0) for key in keys)
 
 
-@pytest.mark.parametrize(("count", "order"), [(1, [1]), (2, [2, 1]), (3, [2, 3, 1])])
-def test_equal_keys_come_out_as_recorded(count: int, order: list[int]) -> None:
-    items = list(range(1, count + 1))
-    heap_sort_bottom_up(items, lambda _: (0, 0))
-    assert items == order
+@pytest.mark.parametrize(
+    ("keys", "order"),
+    [
+        ("", ""),
+        ("0", "1"),
+        ("00", "21"),
+        ("000", "231"),
+        ("0000", "2341"),
+        ("00000", "23451"),
+        ("00000000", "23456781"),
+        ("010101", "351642"),
+        ("201020102", "862437591"),
+        ("543210", "654321"),
+        ("0090050", "2745163"),
+    ],
+)
+def test_equal_keys_come_out_as_from_the_kernels_code(keys: str, order: str) -> None:
+    """lib/sort.c of 4.4, of 5.10 and of 6.1, compiled and run; up to three keys as recorded."""
+    items = list(enumerate(keys, 1))
+    heap_sort(items, lambda item: (int(item[1]), 0))
+    assert "".join(str(place) for place, _ in items) == order
+
+
+@dataclass
+class Region:
+    base: int
+    size: int
+
+
+@pytest.mark.parametrize("how", [SORT_HEAP, SORT_STABLE, SORT_NONE])
+@pytest.mark.parametrize("by_size", [False, True])
+def test_regions_are_sorted_by_base_and_by_size_unless_the_kernel_is_too_old(how: str, by_size: bool) -> None:
+    """__rmem_cmp(): equal bases by size, but not in older kernels; every algorithm sorts."""
+    items = [Region(base, size) for base, size in ((5, 1), (2, 9), (2, 3), (7, 1), (1, 4))]
+    rmem_sort(items, how, by_size)
+    assert [item.base for item in items] == [1, 2, 2, 5, 7]
+    if by_size or how in (SORT_STABLE, SORT_NONE):
+        assert [item.size for item in items] == ([4, 3, 9, 1, 1] if by_size else [4, 9, 3, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("spans", "at_zero", "older"),
+    [
+        ([(0, 4), (4, 4), (8, 1)], [], []),  # they touch
+        ([(0, 5), (4, 4), (7, 1)], [(0, 4), (4, 7)], [(4, 7)]),
+        ([(0, 0), (0, 4), (3, 1)], [(0, 3)], []),
+        ([(0, 1), (0, 4)], [(0, 0)], []),
+        ([(1, 9), (2, 1), (4, 1)], [(1, 2)], [(1, 2)]),  # only neighbours are compared
+        ([(3, 2)], [], []),
+    ],
+)
+def test_neighbours_that_overlap(
+    spans: list[tuple[int, int]], at_zero: list[tuple[int, int]], older: list[tuple[int, int]]
+) -> None:
+    """__rmem_check_for_overlap(): until 5.10, 5.4.76 and 4.19.156 not where a base is 0."""
+    items = [Region(*span) for span in spans]
+    assert [(this.base, other.base) for this, other in overlaps(items)] == at_zero
+    assert [(this.base, other.base) for this, other in overlaps(items, at_zero=False)] == older
 
 
 @pytest.mark.parametrize(
@@ -243,6 +297,31 @@ def test_memmap_of_a_full_node_stands_on_another(full: bool, tables: int) -> Non
     assert sparse_init(memblock, layout) == (8 + 2) * 2 * mib + 2 * tables * PAGE
     own = sum(max(region.end - max(region.base, 2 << 30), 0) for region in memblock.reserved)
     assert own == (256 * mib if full else 4 * mib + tables * PAGE)
+
+
+@pytest.mark.parametrize(
+    ("shift", "bits", "gib", "taken", "expected"),
+    [
+        (14, 27, 2, 0, [(0x9FFF8000, 0xA0800000)]),  # 16 maps of 512 KiB at the start of 16 * 32 MiB
+        (14, 27, 2, 0x4000, [(0x9E000000, 0x9E800000), (0xBFFF4000, 0xC0000000)]),
+        (
+            16,
+            29,
+            1,
+            0x10000,
+            [(0x7FED0000, 0x80000000)],
+        ),  # no room for 2 * 512 MiB: page by page from the top
+    ],
+)
+def test_the_map_of_larger_pages_is_made_of_single_ones(
+    shift: int, bits: int, gib: int, taken: int, expected: list[tuple[int, int]]
+) -> None:
+    """T 6.12 with pages of 16 KiB: arch/arm64/mm/mmu.c:vmemmap_populate()@v6.12."""
+    memblock, end = Memblock(), (1 + gib) << 30
+    memblock.add(1 << 30, gib << 30)
+    memblock.reserve(end - taken, taken)
+    sparse_init(memblock, SparseLayout(bits, 64, True, shift, 0, 2))
+    assert spans(memblock.reserved) == expected
 
 
 @pytest.mark.parametrize("name", ["add", "reserve"])

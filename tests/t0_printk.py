@@ -116,12 +116,45 @@ def test_pointers_follow_from_the_seed() -> None:
     first, same, other = make(seed=1), make(seed=1), make(seed=2)
     assert first.hash_ptr(0x1234) == same.hash_ptr(0x1234) != other.hash_ptr(0x1234)
     assert first.hash_ptr(0x1234).startswith("00000000")
+    assert make(seed=(1 << 128) + 1).hash_ptr(0x1234) == first.hash_ptr(0x1234)  # siphash_key_t: 128 bits
     assert len(first.hash_ptr(0x1234)) == 16
     assert first.hash_ptr(0) == "0" * 16
     assert make("4.19").hash_ptr(0) == "          (null)"  # as wide as a pointer
     assert make("4.4").hash_ptr(0xFFFFEA0000000040) == "ffffea0000000040"
     assert len(make(bits=32).hash_ptr(0x1234)) == 8
     assert make(bits=32).hash_ptr(0) == "0" * 8
+    assert make("4.4", bits=32).hash_ptr(0x7_C000_0040) == "c0000040"  # a pointer has 32 bits there
+    assert make("4.4", bits=32).hash_ptr(0) == make("4.19", bits=32).hash_ptr(0) == "  (null)"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bits", "shown"),
+    [
+        ("4.15", 64, "(ptrval)"),
+        ("4.19", 64, "(____ptrval____)"),
+        ("4.19", 32, "(ptrval)"),
+        ("6.12", 64, "(____ptrval____)"),
+        ("6.12", 32, "(ptrval)"),
+    ],
+)
+def test_pointers_before_there_is_a_key(kernel: str, bits: int, shown: str) -> None:
+    """lib/vsprintf.c:ptr_to_id(): not yet random; NULL is never hashed."""
+    log = make(kernel, bits=bits)
+    null, hashed = log.hash_ptr(0), log.hash_ptr(0x1234)
+    log.ptr_key_filled = False
+    assert log.hash_ptr(0x1234) == shown.rjust(bits // 4)
+    assert log.hash_ptr(0) == null
+    log.ptr_key_filled = True
+    assert log.hash_ptr(0x1234) == hashed
+
+
+@pytest.mark.parametrize(("kernel", "most"), [("4.4", 992), ("5.10", 1024), ("5.15", 1021), ("6.12", 1021)])
+def test_a_record_of_pieces_is_as_long_as_its_buffer(kernel: str, most: int) -> None:
+    """Since 5.11 a piece is measured with its level and its NUL: printk.c:vprintk_store()."""
+    for length, records in ((most, ["a" * 500 + "b" * (most - 500)]), (most + 1, None)):
+        log = make(kernel)
+        log.printk_cont("a" * 500, ["b" * (length - 500)])
+        assert log.lines() == (records or ["a" * 500, "b" * (length - 500)])
 
 
 def test_rate_limit() -> None:

@@ -178,6 +178,38 @@ def test_lines_of_faked_nodes() -> None:
     ]
 
 
+def test_faked_nodes_of_equal_size_are_all_or_none() -> None:
+    """mm/numa_emulation.c:split_nodes_size_interleave_uniform(), numa_emulation()@v6.12"""
+
+    def told(value: str, memory: str) -> tuple[list[str], int]:
+        machine = boot(
+            tree_of(memory=memory), "6.12", f"cma=0 numa=fake={value}", "arm64", ("NUMA=y", "NUMA_EMU=y")
+        )
+        lines = [line for line in machine.log.lines() if re.search("ak(e|ing) node|only got|memblks", line)]
+        return lines, len({region.nid for region in machine.memblock.memory})
+
+    small = "Fake node size {}MB too small, increasing to {}MB"
+    node = "Faking node {} at [mem 0x{:016x}-0x{:016x}] (64MB)".format
+    lines, nodes = told("3U", "<0 0x40000000 0 0x40000000>")
+    assert (lines[0], len(lines), nodes) == (small.format(341, 352), 4, 3)
+    m, base = 1 << 20, 1 << 30
+    assert told("2U", "<0 0x40000000 0 0x7800000>") == (
+        [small.format(60, 64), node(0, base, base + 64 * m - 1), node(1, base + 64 * m, base + 120 * m - 1)
+         .replace("64MB", "56MB")],
+        2,
+    )  # fmt: skip
+    lines, nodes = told("5U", "<0 0x40000000 0 0x6000000>")
+    assert lines[0] == small.format(19, 32) and nodes == 1
+    assert lines[-1] == "numa_emulation: phys: 0 only got 3 of 5 nodes, failing" and len(lines) == 5
+    lines, nodes = told("64U", "<0 0x40000000 1 0>")
+    assert lines[-1] == "NUMA: Too many emulated memblks, failing emulation" and nodes == 1
+    assert (
+        lines[:32] == [node(n % 16, base + 64 * m * n, base + 64 * m * (n + 1) - 1) for n in range(32)]
+        and len(lines) == 33
+    )
+    assert told("0U", "<0 0x40000000 0 0x40000000>") == ([], 1)
+
+
 def zone_lines(machine: BootedMachine) -> list[str]:
     return [
         line for line in machine.log.lines() if " zone: " in line or line.startswith(("On node", "Built"))

@@ -126,6 +126,32 @@ def test_page_tables_of_the_linear_map(tree: str, kernel: str, cmdline: str, bas
     assert areas(boot(tree, kernel, cmdline, "x86_64"))[0][1] == base
 
 
+@pytest.mark.parametrize(
+    ("kernel", "config", "words", "tables", "in_image"),
+    [
+        ("5.10", (), "", 65, 6),
+        ("5.10", ("X86_5LEVEL=y",), "", 66, 6),
+        ("5.10", ("RANDOMIZE_BASE=y",), "", 65, 12 - 1),
+        ("6.1", (), "", 65, 6),
+        ("6.1", ("X86_5LEVEL=y",), "", 66, 8),
+        ("6.1", ("X86_5LEVEL=y",), "no5lvl", 65, 8),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y"), "", 66, 16 - 2),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y"), "nokaslr", 66, 16),
+        ("6.12", ("X86_5LEVEL=y", "RANDOMIZE_BASE=y", "RANDOMIZE_MEMORY=n"), "", 66, 8),
+        ("7.2", (), "", 66, 8),
+        ("7.2", ("RANDOMIZE_BASE=y",), "no5lvl", 65, 16 - 1),
+    ],
+)
+def test_levels_of_page_tables(
+    kernel: str, config: tuple[str, ...], words: str, tables: int, in_image: int
+) -> None:
+    """63 GiB in pages of 2 MiB: a table for each, one for the first of them, and one or two above."""
+    even = pc((0x100000, 0xBFF00000), (4 * G, 60 * G))
+    large, small = (boot(even, kernel, text, "x86_64", config) for text in (words, f"{words} nogbpages"))
+    taken = sum(r.size for r in small.memblock.reserved) - sum(r.size for r in large.memblock.reserved)
+    assert taken >> 12 == tables - in_image
+
+
 def test_pernuma_and_numa() -> None:
     text = "cma=16M cma_pernuma=8M numa_cma=0:4M"
     names = {
@@ -169,6 +195,17 @@ def test_nodes_come_from_the_tree() -> None:
         "Initmem setup node 0 [mem 0x0000000040000000-0x00000000ffffffff]",
         "Initmem setup node 1 [mem 0x0000000100000000-0x00000001ffffffff]",
         "Kernel command line: cma=16M hugetlb_cma=2G numa_cma=1:32M",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shift", "refused"), [((), [20]), (("NODES_SHIFT=10",), [20, 70]), (("NODES_SHIFT=4",), [])]
+)
+def test_nodes_that_a_configuration_could_have(shift: tuple[str, ...], refused: list[int]) -> None:
+    """A list by node ends at an id that no node can have: 64 are x86_64's default."""
+    machine = boot(pc((0x100000, G)), "7.2", "hugetlb_cma=20:1G,70:1G", "x86_64", ("NUMA=y", *shift))
+    assert lines_with(machine, "hugetlb_cma: invalid") == [
+        f"hugetlb_cma: invalid node {nid} specified" for nid in refused
     ]
 
 
@@ -298,16 +335,64 @@ def test_of_a_choice_the_last_one_asked_for_counts() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("CMA_FOO=1", "unknown option 'CMA_FOO'"),
         ("CMA_AREAS=many", "CONFIG_CMA_AREAS is a number, not 'many'"),
+        ("CMA_AREAS=3x", "CONFIG_CMA_AREAS is a number, not '3x'"),
+        ("CMA_AREAS=3~", "CONFIG_CMA_AREAS is a number, not '3~'"),
+        ('CMA_AREAS=""', "CONFIG_CMA_AREAS is a number, not ''"),
         ("CMA_ALIGNMENT=40", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 40"),
+        ("CMA_ALIGNMENT=1", "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 1"),
+        (
+            "CMA_ALIGNMENT=0x10000000000000004",
+            "CONFIG_CMA_ALIGNMENT is from 2 to 12, not 0x10000000000000004",
+        ),
         ("NUMA=maybe", "CONFIG_NUMA is y or n, not 'maybe'"),
-        ("gibberish", "'gibberish' is no KEY=VALUE"),
+        (" gibberish ", "'gibberish' is no KEY=VALUE of a kernel configuration"),
+        ("=y", "'=y' is no KEY=VALUE of a kernel configuration"),
     ],
 )
 def test_bad_configuration(line: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as refused:
         parse_config([line], "arm64", kernel_abi("6.12"))
+    assert str(refused.value) == message
+
+
+def test_what_an_unknown_option_could_have_been() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(["CMA_FOO=1"], "arm64", kernel_abi("6.12"))
+    said, _, known = str(refused.value).partition(": known are ")
+    assert said == "unknown option 'CMA_FOO' on this kernel and architecture"
+    names = known.split(", ")
+    assert names == sorted({*names, *parse_config([], "arm64", kernel_abi("6.12")).values} - {"ARM64"})
+    assert "CMA_DEBUG" not in names, "which went with 6.11"
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "arch", "message"),
+    [
+        ("debian-6.1-armmp", "6.12", "arm", "--kernel 6.1 and arm; this machine is 6.12 and arm"),
+        ("debian-6.1-armmp", "6.1", "arm64", "--kernel 6.1 and arm; this machine is 6.1 and arm64"),
+    ],
+)
+def test_a_set_of_another_machine(name: str, kernel: str, arch: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config([name], arch, kernel_abi(kernel))
+    assert str(refused.value) == f"--config {name} is of {message}"
+
+
+@pytest.mark.parametrize("arch", ["arm64", "arm", "x86_64"])
+def test_the_lines_of_a_configuration_file(arch: str) -> None:
+    """scripts/kconfig/confdata.c: the head, then each symbol as y, as a number, or as not set."""
+    config = parse_config(["CMA_AREAS=3", "CMA_SYSFS=n"], arch, kernel_abi("6.12"))
+    head, lines = config.lines()[:4], config.lines()[4:]
+    assert head == [
+        "#",
+        "# Automatically generated file; DO NOT EDIT.",
+        f"# Linux/{arch} 6.12.117 Kernel Configuration",
+        "#",
+    ]
+    assert lines[0] == f"CONFIG_{arch.upper()}=y"
+    assert {"CONFIG_CMA=y", "CONFIG_CMA_AREAS=3", "# CONFIG_CMA_SYSFS is not set"} <= set(lines)
+    assert all(re.fullmatch(r"CONFIG_\w+=(y|\d+)|# CONFIG_\w+ is not set", line) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -331,11 +416,46 @@ def test_options_of_other_kernels() -> None:
     assert not parse_config(["CMA_DEBUG=n"], "arm64", abi).dropped
     config = parse_config(["CMA_DEBUG=y"], "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.dropped) == (False, ("CMA_DEBUG",))
+    unmet = ["DMA_CMA=y", "CMA_SYSFS=y", "CMA_AREAS=5", "CMA_DEBUGFS=y", "CMA=n", "CMA_ALIGNMENT=4"]
+    assert parse_config(unmet, "arm64", abi).dropped == (
+        "CMA_ALIGNMENT",
+        "CMA_AREAS",
+        "CMA_DEBUGFS",
+        "CMA_SYSFS",
+        "DMA_CMA",
+    )
     lines = ["CONFIG_CMA_DEBUG=y", 'CONFIG_OLD="-v8"', "# CONFIG_FOO_bar is not set", "CONFIG_CMA_AREAS=3"]
     config = parse_config(map(FileLine, lines), "arm64", abi)
     assert (config.on("CMA_DEBUG"), config.number("CMA_AREAS"), config.unmodelled) == (False, 3, ("OLD",))
-    with pytest.raises(ConfigError, match="CONFIG_CMA_AREAS is a number"):
+    with pytest.raises(ConfigError, match=r"^CONFIG_CMA_AREAS is a number, not 'y'$"):
         parse_config([FileLine("CONFIG_CMA_AREAS=y")], "arm64", abi)
+
+
+PARAMETERS = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "unknown"),
+    [
+        ("4.4", "arm64", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("5.4", "x86_64", (), "hugetlb_cma cma_pernuma numa_cma coherent_pool"),
+        ("5.10", "arm64", (), "numa_cma"),
+        ("6.1", "arm64", ("DMA_PERNUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.1", "arm", (), "hugetlb_cma cma_pernuma numa_cma"),
+        ("6.6", "arm64", ("DMA_NUMA_CMA=y",), ""),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=n",), "cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_CMA=n",), "cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("CMA=n",), "cma hugetlb_cma cma_pernuma numa_cma"),
+        ("6.12", "arm64", ("DMA_NUMA_CMA=y", "HUGETLBFS=n"), "hugetlb_cma"),
+        ("7.2", "x86_64", (), "cma_pernuma numa_cma coherent_pool"),
+        ("2010", "arm", (), "cma hugetlb_cma cma_pernuma numa_cma"),
+    ],
+)
+def test_the_parameters_that_a_kernel_knows(
+    kernel: str, arch: str, config: tuple[str, ...], unknown: str
+) -> None:
+    found = parse_config(config, arch, kernel_abi(kernel))
+    assert [name for name in PARAMETERS if not found.knows(name)] == unknown.split()
 
 
 @pytest.mark.parametrize("kernel", [*RELEASES, *DIALECTS])
@@ -655,13 +775,31 @@ def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
         "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 crashkernel=64M cma=16M coherent_pool=1M "
         "swiotlb=64 hugepages=4 hugepagesz=2M default-hugepagesz=2M log_buf_len=1M trace_event=cma:* "
         "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr "
-        "vmalloc=240M"
+        "clk_ignore_unused pd_ignore_unused fw_devlink=permissive consoleblank=0 cgroup_disable=memory "
+        "lsm=yama no_console_suspend deferred_probe_timeout=30 video=HDMI-A-1:1280x720 print-fatal-signals=1"
     )
     unknown = "BOOT_IMAGE=/vmlinuz splash"  # the boot loader's and the distribution's own, as real logs show
     machine = boot(tree_of(), "6.12", f"{unknown} {known} -- --single")
     assert lines_with(machine, "Unknown kernel") == [
         'Unknown kernel command line parameters "splash BOOT_IMAGE=/vmlinuz", will be passed to user space.'
     ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "unknown"),
+    [
+        ("5.15", "arm64", "nokaslr vmalloc=600M"),
+        ("6.1", "arm64", "nokaslr vmalloc=600M"),
+        ("6.12", "arm64", "vmalloc=600M"),
+        ("6.12", "arm", "nokaslr kpti=0"),
+        ("6.12", "x86_64", "nokaslr kpti=0 vmalloc=600M"),  # as real logs show
+    ],
+)
+def test_words_that_an_architecture_knows(kernel: str, arch: str, unknown: str) -> None:
+    tree = arm_tree() if arch == "arm" else pc((0x100000, G)) if arch == "x86_64" else tree_of()
+    machine = boot(tree, kernel, "nokaslr kpti=0 vmalloc=600M", arch)
+    (line,) = lines_with(machine, "Unknown ")
+    assert unknown == line.partition("parameters")[2].strip(': "').partition('"')[0]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from boot_support import arm_tree, boot, cells, lines_with, tree_of
 
 from cmafs.abi import kernel_abi
+from cmafs.init.machine import BootedMachine
 from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
@@ -46,6 +47,55 @@ def test_what_a_larger_log_takes(kernel: str, arch: str, more: int) -> None:
     """kernel/printk/printk.c:setup_log_buf()@v6.12, PRB_AVGBITS"""
     assert reserved(kernel, "log_buf_len=1M", arch) - reserved(kernel, "", arch) == more
     assert reserved(kernel, "log_buf_len=64K", arch) == reserved(kernel, "", arch)
+
+
+def not_info(machine: BootedMachine) -> list[str]:
+    """The lines of any other level than INFO, as /dev/kmsg tells it."""
+    return [f"<{record.level}>{record.text}" for record in machine.log.records() if record.level != 6]
+
+
+IN_THE_IMAGE = "fw { no-map; reg = <0 0x40000000 0 0x400000>; };"
+NO_ROOM = 'd { compatible = "shared-dma-pool"; reusable; size = <1 0>; };'
+FAILED = [
+    "Reserved memory: failed to reserve memory for node 'fw': base 0x0000000040000000, size 4 MiB",
+    "failed to allocate memory for node 'd'",
+]
+DEFAULT = (
+    'p { compatible = "shared-dma-pool"; reusable; linux,cma-default; reg = <0 0x60000000 0 0x400000>; };'
+)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reserved_memory", "cmdline", "lines"),
+    [
+        ("5.10", IN_THE_IMAGE + NO_ROOM, "cma=0", []),
+        (
+            "6.1",
+            IN_THE_IMAGE + NO_ROOM,
+            "cma=0",
+            [f"<3>OF: fdt: {FAILED[0]}", f"<3>OF: reserved mem: {FAILED[1]}: size 4096 MiB"],
+        ),
+        ("6.12", DEFAULT, "cma=8M", []),
+        (
+            "7.2",
+            DEFAULT,
+            "cma=8M",
+            ['<3>Skipping dt linux,cma-default node in favor for "cma=" kernel param.'] * 2,
+        ),
+        ("6.12", "", "cma=0 numa=fake=17", []),
+    ],
+)
+def test_levels_of_lines(kernel: str, reserved_memory: str, cmdline: str, lines: list[str]) -> None:
+    """init/main.c, drivers/of/fdt.c, drivers/of/of_reserved_mem.c, kernel/dma/contiguous.c: V 5.10 to 7.2."""
+    config = ("NUMA=y", "NUMA_EMU=y")
+    machine = boot(tree_of(reserved_memory), kernel, cmdline, config=config)
+    found = not_info(machine)
+    first = f"<5>Linux version {kernel_abi(kernel).release} (root@localhost) #1 SMP PREEMPT"
+    assert found[0] == first
+    command = found.index(f"<5>Kernel command line: {cmdline}")
+    assert [line for line in found[1:command] if line[1] != "7"] == lines
+    assert {line[1] for line in found[command + 1 :]} <= {"7"}
+    assert ("numa=fake=17 too large, reducing to 16" in machine.log.lines()) == ("17" in cmdline)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +173,7 @@ def test_how_far_physical_addresses_go(arch: str, config: tuple[str, ...], last:
     early = EarlyMm(
         abi=abi,
         config=parse_config(("tiny", *config), arch, abi),
-        params=parse_early_params("", False, False),
+        params=parse_early_params("", False),
         log=Printk(ManualClock()),
         memblock=Memblock(),
     )

@@ -40,7 +40,7 @@ def early(
         memblock.add(base, size)
     log = Printk(ManualClock(), 0, 17, abi.printk, bits_per_long=32 if arch == "arm" else 64)
     made = parse_config(("tiny", *config), arch, abi)
-    params = parse_early_params("", False, False)
+    params = parse_early_params("", False)
     return EarlyMm(abi=abi, config=made, params=params, log=log, memblock=memblock, high_memory=high)
 
 

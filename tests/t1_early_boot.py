@@ -494,8 +494,8 @@ def test_x86_has_a_table_for_each_piece_that_one_entry_cannot_map(
         return
     tree = tree_of(memory=reg(*((low, high - low) for low, high in memory)))
     boot = early(tree, "7.2", arch="x86_64", config=("RANDOMIZE_BASE=n",))
-    boot.data = replace(boot.data, page_tables=1 << 20)
     tables = x86_mapping._Tables(boot, 1 << 50)
+    tables.left = 1 << 20
     tables.map(0, M)
     x86_mapping._memory_map_top_down(boot, tables)
     assert (1 << 20) - tables.left == tables_of(memory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from boot_support import areas, boot, parse_dts
+from boot_support import areas, boot, parse_dts, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +68,9 @@ def test_zones_belong_to_nodes() -> None:
         ("kernelcore=25%", {0: G + 384 * M, 1: 2 * G + 384 * M}),
         ("movablecore=50%", {0: G + 768 * M, 1: 2 * G + 768 * M}),
         ("kernelcore=100%", {}),
+        ("kernelcore=mirror movablecore=1G", {}),  # T 6.12
+        ("kernelcore=1G kernelcore=mirror", {}),
+        ("movable_node movablecore=1G", {1: 3 * G}),  # MEMORY_HOTPLUG is off
     ],
 )
 def test_where_the_movable_zone_begins(core: str, starts: dict[int, int]) -> None:
@@ -101,6 +104,23 @@ def test_caches_of_every_zone_that_a_request_may_use_are_dropped() -> None:
     after = [zone.nr_free - free for zone, free in zip(memory.zones, before, strict=True)]
     assert after[1] == after[3] == 0 < min(after[0], after[2])
     assert freed == sum(after)
+
+
+def test_memory_without_a_mirror_is_said() -> None:
+    for kernel, said in (
+        ("6.1", "This configuration results in"),
+        ("6.6", "The system has no mirror memory"),
+    ):
+        words = "kernelcore=mirror movable_node"
+        for config, times in (((), 1), (("MEMORY_HOTPLUG=y",), 0)):
+            log = boot(tree_of(), kernel, words, "arm64", config).log.dmesg()
+            assert log.count(said) == times
+            assert log.find(said) < log.index("Zone ranges")
+
+
+def test_movable_node_is_in_place_of_sizes() -> None:
+    log = boot(tree_of(), "6.12", "movable_node movablecore=512M", "arm64", ("MEMORY_HOTPLUG=y",)).log.dmesg()
+    assert "]   Node" not in log
 
 
 def test_the_nearer_node_comes_first() -> None:

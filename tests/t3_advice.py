@@ -1,4 +1,7 @@
-"""sim/advice, to the letter: what would let the last failed request through, tried on copies."""
+"""sim/advice, to the letter: what would let the last failed request through, tried on copies.
+
+Modules: cmafs.fs.sim.advice.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,15 @@ def test_what_no_area_of_this_size_can_give() -> None:
     assert after_failing(made, 1024) == trial(1024, [GIVE_BACK], COMPACT, DROP)
 
 
+def test_one_page_of_a_full_area() -> None:
+    made = machine()
+    made.write(ALLOC, "992\n")
+    assert after_failing(made, 1) == trial(
+        1, ["have debugfs give back its 992 pages", GIVE_BACK], COMPACT, DROP
+    )
+    assert made.verify() == []
+
+
 def test_pins_of_tasks_and_of_pages() -> None:
     one = machine(f"pin pfn {START + 500:#x}")
     assert after_failing(one, 600) == trial(600, ["unpin all 1 pages in its holes"], COMPACT, DROP, GIVE_BACK)
@@ -63,6 +75,11 @@ def test_pins_of_tasks_and_of_pages() -> None:
     two = machine(f"pin pfn {START + 400:#x}", f"pin pfn {START + 800:#x}", f"pin pfn {START + 800:#x}")
     assert after_failing(two, 600) == trial(600, ["unpin all 2 pages in its holes"], COMPACT, DROP, GIVE_BACK)
     assert after_failing(two, 990) == trial(990, ["unpin all 2 pages in its holes"], COMPACT, DROP, GIVE_BACK)
+
+
+def test_a_pin_beside_the_area_is_in_nobodys_way() -> None:
+    made = machine(f"pin pfn {START - 1:#x}", f"pin pfn {START + 1024:#x}")
+    assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)
 
 
 def test_holders_with_most_pages_first() -> None:

@@ -1,4 +1,7 @@
-"""sys/kernel/debug/cma and sys/kernel/mm/cma on the tables, where no transcript speaks."""
+"""sys/kernel/debug/cma and sys/kernel/mm/cma on the tables, where no transcript speaks.
+
+Modules: cmafs.fs.cma_debug, cmafs.fs.cma_sysfs.
+"""
 
 from __future__ import annotations
 

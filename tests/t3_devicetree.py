@@ -1,4 +1,7 @@
-"""sys/firmware/devicetree/base and proc/device-tree without a mount."""
+"""sys/firmware/devicetree/base and proc/device-tree without a mount.
+
+Modules: cmafs.fs.devicetree.
+"""
 
 from __future__ import annotations
 

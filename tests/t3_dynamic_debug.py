@@ -1,4 +1,7 @@
-"""dynamic_debug/control: what is listed, which queries are understood, dyndbg= on the command line."""
+"""dynamic_debug/control: what is listed, which queries are understood, dyndbg= on the command line.
+
+Modules: cmafs.fs.dynamic_debug.
+"""
 
 from __future__ import annotations
 
@@ -135,6 +138,23 @@ def test_a_kernel_with_cma_debug_lists_its_lines_as_on() -> None:
 def test_queries(areas: CmaAreas, system: Syscalls, query: bytes, functions: set[str]) -> None:
     assert system.write_file(CONTROL, query) == len(query)
     assert switched(areas) == functions
+
+
+def test_lines_of_a_query_are_inclusive(areas: CmaAreas, system: Syscalls) -> None:
+    """ddebug_change(): neither before the first nor behind the last, which alone is both."""
+
+    def lines(query: str) -> list[int]:
+        system.write_file(CONTROL, f"=_;file mm/cma.c line {query} =p".encode())
+        return [site.lineno for site, on in areas.log.debug_flags.items() if on]
+
+    every = sorted(site.lineno for site in areas.log.debug_flags if site.filename == "mm/cma.c")
+    assert len(every) == 6
+    for index, line in enumerate(every):
+        assert lines(f"{line}") == lines(f"{line}-{line}") == [line]
+        assert sorted(lines(f"-{line}")) == sorted(lines(f"1-{line}")) == every[: index + 1]
+        assert sorted(lines(f"{line}-")) == sorted(lines(f"{line}-4294967295")) == every[index:]
+        assert sorted(lines(f"{line + 1}-")) == every[index + 1 :]
+        assert lines(f"{line + 1}") == []
 
 
 BAD_QUERIES = [

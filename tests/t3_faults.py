@@ -1,4 +1,7 @@
-"""Faults that sim/control sets: what the kernel answers, and that each can be taken back."""
+"""Faults that sim/control sets: what the kernel answers, and that each can be taken back.
+
+Modules: cmafs.fs.sim.control, cmafs.fs.sim.root.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Dma-buf heaps without a mount: which there are, what they check, where buffers lie, what files tell."""
+"""Dma-buf heaps without a mount: which there are, what they check, where buffers lie, what files tell.
+
+Modules: cmafs.fs.dma_buf.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""dev/kmsg and sim/dmesg on the tables."""
+"""dev/kmsg and sim/dmesg on the tables.
+
+Modules: cmafs.fs.kmsg.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 from cma_support import build_areas, tables
 
 from cmafs.fs.namei import O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, Syscalls
+from cmafs.lib.clock import ManualClock
 from cmafs.lib.printk import Printk
 
 
@@ -81,6 +85,49 @@ def test_a_write_is_a_record_of_the_users(log: Printk, data: bytes, record: byte
     assert system.write(fd, data) == len(data)
     assert system.read(fd, 8192) == record
     assert code(lambda: system.write(fd, b"x" * 1025)) == errno.EINVAL
+
+
+def test_every_byte_of_a_text(log: Printk) -> None:
+    """msg_add_ext_text()@v6.12: what is no printable ASCII, and the backslash, in hexadecimal."""
+    text = bytes(range(1, 256))
+    system = system_of(log)
+    system.write_file("/dev/kmsg", text + b"\0unseen")
+    shown = "".join(f"\\x{c:02x}" if c < 0x20 or c >= 0x7F or c == ord("\\") else chr(c) for c in text)
+    assert system.read_file("/dev/kmsg") == f"12,0,0,-;{shown}\n".encode()
+
+
+@pytest.mark.parametrize("number", [0, 7, 8, 9, 2047, 2048, 2055, 2056, 9 << 3 | 5, (1 << 64) + 11])
+def test_level_and_facility_of_a_number(log: Printk, number: int) -> None:
+    """devkmsg_write(): the lowest three bits and the eight above them; the kernel's facility is its own."""
+    system = system_of(log)
+    system.write_file("/dev/kmsg", b"<%d>text" % number)
+    level, facility = number & 7, number >> 3 & 0xFF
+    assert system.read_file("/dev/kmsg") == b"%d,0,0,-;text\n" % ((facility or 1) << 3 | level)
+
+
+@pytest.mark.parametrize(("kernel", "longest"), [("5.10", 992), ("6.1", 992), ("6.12", 1024)])
+def test_the_longest_line(kernel: str, longest: int) -> None:
+    """devkmsg_write(): LOG_LINE_MAX@v6.1, 1024 bytes less those of a prefix; PRINTKRB_RECORD_MAX@v6.12."""
+    system = tables(build_areas(kernel), kernel)
+    fd = system.open("/dev/kmsg", O_WRONLY)
+    assert system.write(fd, b"x" * longest) == longest
+    assert code(lambda: system.write(fd, b"x" * (longest + 1))) == errno.EINVAL
+
+
+def test_a_record_needs_just_its_length(log: Printk) -> None:
+    log.printk("12345")
+    log.printk("6")
+    system = system_of(log)
+    fd = system.open("/dev/kmsg")
+    assert code(lambda: system.read(fd, len("6,0,0,-;12345"))) == errno.EINVAL
+    assert system.read(fd, len("6,1,0,-;6\n")) == b"6,1,0,-;6\n"  # the first one is passed over
+
+
+def test_stamps_in_microseconds(log: Printk) -> None:
+    assert isinstance(log.clock, ManualClock)
+    log.clock.advance(12_345_678_999)
+    log.printk("now")
+    assert system_of(log).read_file("/dev/kmsg") == b"6,0,12345678,-;now\n"
 
 
 def test_one_descriptor_writes_ten_lines_in_five_seconds(log: Printk) -> None:

@@ -1,4 +1,7 @@
-"""System calls in process: how paths are walked, what an open may do, as fs/namei.c and fs/open.c have it."""
+"""System calls in process: how paths are walked, what an open may do, as fs/namei.c and fs/open.c have it.
+
+Modules: cmafs.fs.open.
+"""
 
 from __future__ import annotations
 
@@ -127,6 +130,38 @@ def test_forty_links_are_enough_and_one_more_is_too_many() -> None:
     refused_with(errno.ELOOP, calls.open, "/l40", O_RDONLY)
 
 
+@pytest.mark.parametrize(
+    ("path", "flags", "code"),
+    [
+        ("/a/plain", O_EXCL, None),  # which means nothing alone
+        ("/a/plain", os.O_CREAT, None),
+        ("/a/plain", os.O_CREAT | O_EXCL, errno.EEXIST),
+        ("/file", os.O_CREAT | O_EXCL | O_NOFOLLOW, errno.EEXIST),
+        ("/file", os.O_CREAT | O_NOFOLLOW, errno.ELOOP),
+        ("/a/new", os.O_CREAT, errno.EACCES),
+        ("/a/new", O_EXCL, errno.ENOENT),
+        ("/a/new/", os.O_CREAT, errno.EISDIR),
+        ("/a/plain/", os.O_CREAT, errno.EISDIR),
+        ("/none/new", os.O_CREAT, errno.ENOENT),
+        ("/a", os.O_CREAT | O_EXCL, errno.EEXIST),
+        ("/a", os.O_CREAT, errno.EISDIR),
+        ("/a/", O_DIRECTORY, None),
+        ("/a", O_RDWR, errno.EISDIR),
+        ("/absolute", O_DIRECTORY, None),
+        ("/absolute", O_NOFOLLOW, errno.ELOOP),
+        ("/absolute", O_DIRECTORY | O_NOFOLLOW, errno.ENOTDIR),
+        ("/absolute/", O_NOFOLLOW, None),
+        ("/a/plain", O_DIRECTORY, errno.ENOTDIR),
+    ],
+)
+def test_flags_of_open(calls: Syscalls, path: str, flags: int, code: int | None) -> None:
+    """fs/namei.c:open_last_lookups(), do_open(), may_open() @v6.12"""
+    if code is None:
+        calls.close(calls.open(path, flags))
+    else:
+        refused_with(code, calls.open, path, flags)
+
+
 def test_what_an_open_may_do(calls: Syscalls, store: Store) -> None:
     refused_with(errno.EISDIR, calls.open, "/a", O_WRONLY)
     refused_with(errno.EISDIR, calls.open, "/a", O_RDONLY | os.O_CREAT)
@@ -161,7 +196,35 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
         ("/none/.", errno.ENOENT),
     ):
         refused_with(code, calls.rmdir, path)
-    refused_with(errno.EEXIST, calls.mkdir, "/a/b/")
+
+
+@pytest.mark.parametrize(
+    ("path", "unlink", "rmdir", "mkdir", "symlink"),
+    [
+        ("", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
+        ("/", errno.EISDIR, errno.EBUSY, errno.EEXIST, errno.EEXIST),
+        ("..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
+        ("/a/b", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
+        ("/a/b/", errno.EISDIR, errno.EPERM, errno.EEXIST, errno.EEXIST),
+        ("/a/b//..", errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EEXIST),
+        ("/a/b/.", errno.EISDIR, errno.EINVAL, errno.EEXIST, errno.EEXIST),
+        ("/a/plain", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/a/plain/", errno.ENOTDIR, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/file", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/a/new", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.EPERM),
+        ("/a/new/", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.ENOENT),
+        ("/none/new", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
+        ("/a/plain/new", errno.ENOTDIR, errno.ENOTDIR, errno.ENOTDIR, errno.ENOTDIR),
+    ],
+)
+def test_what_removing_and_making_answers(
+    calls: Syscalls, path: str, unlink: int, rmdir: int, mkdir: int, symlink: int
+) -> None:
+    """fs/namei.c@v6.12: do_unlinkat(), do_rmdir(), filename_create()."""
+    refused_with(unlink, calls.unlink, path)
+    refused_with(rmdir, calls.rmdir, path)
+    refused_with(mkdir, calls.mkdir, path)
+    refused_with(symlink, calls.symlink, "target", path)
 
 
 def test_directories_have_no_ioctl(calls: Syscalls) -> None:
@@ -176,6 +239,17 @@ def test_seeking(calls: Syscalls) -> None:
     assert calls.read(fd, 3) == b"ten"
     assert calls.lseek(fd, -2, os.SEEK_CUR) == 4
     assert calls.read(fd, 100) == b"ent\n"
+    assert calls.pread(fd, 3, 1) == b"ont"
+    assert calls.lseek(fd, 0, os.SEEK_CUR) == 8  # which pread() leaves
+    both = calls.open("/file", O_RDWR)
+    for written in (3, 6):
+        assert calls.write(both, b"abc") == 3
+        assert calls.lseek(both, 0, os.SEEK_CUR) == written
+    assert calls.pwrite(both, b"abc", 1) == 3
+    assert calls.lseek(both, 0, os.SEEK_CUR) == 6
+    calls.truncate("/a/b/file", 5)
+    assert (calls.lseek(both, 0, os.SEEK_END), calls.lseek(both, -5, os.SEEK_END)) == (5, 0)
+    refused_with(errno.EINVAL, calls.lseek, both, -6, os.SEEK_END)
     refused_with(errno.EINVAL, calls.lseek, fd, -1, os.SEEK_SET)
     refused_with(errno.EINVAL, calls.lseek, fd, 0, os.SEEK_DATA)
 

@@ -1,4 +1,7 @@
-"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls."""
+"""proc/ and boot/ without a mount: formats by row, figures that add up, sysctls.
+
+Modules: cmafs.fs.proc.root, cmafs.fs.proc.buddyinfo, cmafs.fs.proc.iomem, cmafs.fs.proc.vmstat.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
 from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
 from cmafs.fs.proc.sysctl import proc_dointvec
+from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
 
@@ -85,11 +89,75 @@ def test_meminfo_of_the_first_and_the_last_row() -> None:
 
 def test_meminfo_highmem() -> None:
     machine = Proc("5.10", "arm", "<0x0 0x40000000 0x0 0x60000000>").machine
+    files = VmstatFiles(machine, frozenset({"HIGHMEM"}))
     names = ("HighTotal", "HighFree", "LowTotal", "LowFree", "MemTotal", "MemFree")
-    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(machine, names).decode())}
+    figures = {n: int(v.split()[0]) for n, v in _pairs(meminfo(files, names).decode())}
     assert (figures["HighTotal"], figures["HighFree"] > 0) == ((0x60000000 - 0x30000000) >> 10, True)
     assert figures["HighTotal"] + figures["LowTotal"] == figures["MemTotal"]
     assert figures["HighFree"] + figures["LowFree"] == figures["MemFree"]
+
+
+#: ``fs/proc/meminfo.c:meminfo_proc_show()@v6.12``: a line and the counters that it adds up.
+MEMINFO = {
+    "MemFree": ["nr_free_pages"],
+    "Cached": ["nr_file_pages"],
+    "Active": ["nr_active_anon", "nr_active_file"],
+    "Inactive": ["nr_inactive_anon", "nr_inactive_file"],
+    "Active(anon)": ["nr_active_anon"],
+    "Inactive(anon)": ["nr_inactive_anon"],
+    "Active(file)": ["nr_active_file"],
+    "Inactive(file)": ["nr_inactive_file"],
+    "Unevictable": ["nr_unevictable"],
+    "Mlocked": ["nr_mlock"],
+    "Dirty": ["nr_dirty"],
+    "Writeback": ["nr_writeback"],
+    "AnonPages": ["nr_anon_pages"],
+    "Mapped": ["nr_mapped"],
+    "Shmem": ["nr_shmem"],
+    "KReclaimable": ["nr_slab_reclaimable", "nr_kernel_misc_reclaimable"],
+    "Slab": ["nr_slab_reclaimable", "nr_slab_unreclaimable"],
+    "SReclaimable": ["nr_slab_reclaimable"],
+    "SUnreclaim": ["nr_slab_unreclaimable"],
+    "PageTables": ["nr_page_table_pages"],
+    "CmaFree": ["nr_free_cma"],
+    "Committed_AS": ["nr_anon_pages", "nr_shmem"],
+}
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.4", "6.12", "7.2"])
+def test_each_line_of_meminfo_and_its_counters(kernel: str) -> None:
+    proc = Proc(kernel)
+    empty = proc.meminfo()
+    work = ["anon 3M", "file 7M", "tmpfs 11M", "slab 13M", "kernel 17M", "anon 19M", "file 23M", "tmpfs 29M"]
+    proc.control("\n".join(f"spawn t{i} {words}" for i, words in enumerate(work)))
+    proc.control("mlock t5\nmlock t6\nmlock t7\ndirty t1 100\n")
+    lines, counts = proc.meminfo(), proc.vmstat()
+    for line in MEMINFO.keys() & lines.keys():
+        assert lines[line] == 4 * sum(counts.get(name, 0) for name in MEMINFO[line]), line
+    expected = {
+        "AnonPages": 22,
+        "Shmem": 40,
+        "Slab": 13,
+        "Mlocked": 71,
+        "Unevictable": 71,
+        "Committed_AS": 62,
+    }
+    grown = {name: lines[name] - empty[name] for name in lines if lines[name] != empty[name]}
+    assert {name: grown[name] for name in expected} == {name: mib << 10 for name, mib in expected.items()}
+    assert (lines["Dirty"], lines["CmaTotal"]) == (400, 16384)
+    managed = sum(map(int, re.findall(r"managed +(\d+)", proc.read("zoneinfo"))))
+    assert (lines["MemTotal"], lines["CommitLimit"]) == (managed * 4, managed // 2 * 4)
+    others = grown.keys() - MEMINFO.keys() - {"MemAvailable"}
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("config", "kib"), [((), 2048), (("ARM64_16K_PAGES=y",), 32768), (("ARM64_64K_PAGES=y",), 524288)]
+)
+def test_meminfo_of_large_pages(config: tuple[str, ...], kib: int) -> None:
+    figures = Proc("6.12", memory="<0x0 0x40000000 0x1 0x0>", config=("HUGETLB_PAGE=y", *config)).meminfo()
+    assert (figures["Hugepagesize"], figures["HugePages_Total"]) == (kib, 0)
+    assert 4 << 20 > figures["MemTotal"] > figures["MemFree"] > 3900 << 10
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -287,7 +355,10 @@ def test_buddyinfo_and_pagetypeinfo_agree(proc: Proc) -> None:
 
 def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     proc = Proc("6.12", memory="<0x0 0x40000000 0x70 0x0>")
-    assert ">100000 " in proc.read("pagetypeinfo")
+    lines = [line for line in proc.read("pagetypeinfo").splitlines() if ", type " in line]
+    for line in lines:
+        assert re.fullmatch(r"Node    0, zone +\w+, type +\w+ (>100000 | {0,5}\d{1,6} ){11}", line)
+    assert sum(line.count(">100000") for line in lines) == 1
     assert ">" not in Proc("4.19", memory="<0x0 0x40000000 0x70 0x0>").read("pagetypeinfo")
 
 
@@ -296,8 +367,9 @@ def test_many_free_blocks_are_not_counted_to_the_end() -> None:
     [
         ("6.12", "arm64", 512),  # sections of 128 MiB: none of the hole is in one with memory
         ("5.15", "arm64", 512),
-        ("5.10", "arm64", 768),  # of 1 GiB: all of it is
-        ("4.4", "arm64", 768),
+        ("5.10", "arm64", 512),  # of 1 GiB: but its pfn_valid() asks for mapped memory
+        ("4.4", "arm64", 512),
+        ("5.10", "x86_64", 512),
         ("6.12", "arm", 256),  # no sections, and page blocks of 4 MiB
     ],
 )
@@ -312,7 +384,36 @@ def test_a_bank_that_is_less_than_a_section_counts_as_one() -> None:
     for kernel, arch in (("6.12", "arm64"), ("6.12", "arm"), ("5.10", "arm64")):
         text = Proc(kernel, memory=small, arch=arch).read("pagetypeinfo").split("Number of blocks")[1]
         counts[kernel, arch] = sum(int(n) for line in text.splitlines()[1:] for n in line.split()[4:])
-    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 320}
+    assert counts == {("6.12", "arm64"): 128, ("6.12", "arm"): 64, ("5.10", "arm64"): 128}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "blocks"),
+    [
+        ("6.12", "arm64", ("defconfig",), 510),  # has MEMORY_HOTPLUG: by subsections
+        ("6.12", "arm64", ("defconfig", "MEMORY_HOTPLUG=n"), 512),
+        ("6.12", "arm64", ("defconfig", "SPARSEMEM_VMEMMAP=n"), 512),  # no subsections
+        ("6.1", "x86_64", ("MEMORY_HOTPLUG=y", "SPARSEMEM_VMEMMAP=y"), 510),
+        ("5.10", "x86_64", ("MEMORY_HOTPLUG=y",), 512),  # by sections
+        ("5.10", "arm64", (), 510),
+    ],
+)
+def test_page_blocks_of_a_hole_within_a_section(
+    kernel: str, arch: str, config: tuple[str, ...], blocks: int
+) -> None:
+    memory = "<0x0 0x40000000 0x0 0x10000000>, <0x0 0x50400000 0x0 0x2fc00000>"
+    text = Proc(kernel, memory=memory, arch=arch, config=config).read("pagetypeinfo")
+    zones = text.split("Number of blocks")[1].splitlines()[1:]
+    assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
+
+
+def test_page_blocks_without_a_mapping_count_on_arm64_since_5_15() -> None:
+    """arch/arm64/mm/init.c:pfn_valid()@v5.10 is memblock_is_map_memory()."""
+    for kernel, blocks in (("5.10", 508), ("5.15", 512)):
+        machine = boot(tree_of("fw@50000000 { reg = <0 0x50000000 0 0x800000>; no-map; };"), kernel)
+        text = Syscalls(build_tree(machine)).read_file("/proc/pagetypeinfo").decode()
+        zones = text.split("Number of blocks")[1].splitlines()[1:]
+        assert sum(int(n) for line in zones for n in line.split()[4:]) == blocks
 
 
 # figures
@@ -343,6 +444,79 @@ def test_what_a_task_holds_is_seen_everywhere(proc: Proc) -> None:
     assert counts["numa_hit"] - counted["numa_hit"] == 15 * 256
     assert counts["nr_zone_unevictable"] == counts["nr_mlock"] == 8 * 256
     assert f"      nr_zone_inactive_file {counts['nr_inactive_file']}\n" in proc.read("zoneinfo")
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.12"])
+def test_a_zone_counts_the_pages_of_tasks_in_it(kernel: str) -> None:
+    """Of 832 MiB on arm the last 64 are HighMem, which users' pages take first."""
+    proc = Proc(kernel, "arm", "<0x0 0x40000000 0x0 0x34000000>", config=("HIGHMEM=y",))
+    kinds = {"a": "anon", "b": "anon", "f": "file", "g": "file", "t": "tmpfs", "u": "tmpfs", "s": "slab"}
+    proc.control("\n".join(f"spawn {name} {kind} 5M" for name, kind in kinds.items()))
+    proc.control("mlock b\nmlock g\nmlock u\n" + "\n".join(f"grow {name} 9M" for name in kinds))
+    low = dict.fromkeys(kinds, 0)
+    for line in proc.calls.read_file("/sim/tasks").decode().splitlines()[1:]:
+        name, ranges = line.split("\t")[0], line.split("\t")[6].split(",")
+        for first, last in ([int(pfn, 16) for pfn in range_.split("-")] for range_ in ranges):
+            low[name] += max(0, min(last + 1, 0x70000) - first)
+    assert low["s"] == 14 * 256 < sum(low.values()) < 7 * 14 * 256
+    states = {
+        "inactive_anon": low["a"] + low["t"],
+        "inactive_file": low["f"],
+        "unevictable": low["b"] + low["g"] + low["u"],
+        "active_anon": 0,
+    }
+    if kernel == "4.4":
+        states |= {
+            "anon_pages": low["a"] + low["b"],
+            "file_pages": low["f"] + low["g"] + low["t"] + low["u"],
+            "shmem": low["t"] + low["u"],
+            "slab_reclaimable": low["s"],
+        }
+    prefix = "nr_" if kernel == "4.4" else "nr_zone_"
+    normal, highmem = re.split(r"\nNode 0, zone +HighMem\n", proc.read("zoneinfo"))
+    for state, pages in states.items():
+        assert re.findall(rf" {prefix}{state} +(\d+)", normal)[-1:] == [str(pages)], state
+        rest = proc.vmstat()[prefix + state] - pages
+        assert re.findall(rf" {prefix}{state} +(\d+)", highmem)[:1] == [str(rest)], state
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "4.15", "5.10", "6.12", "7.2"])
+def test_counters_in_zoneinfo_are_those_of_vmstat_in_its_order(kernel: str) -> None:
+    """zoneinfo_show_print(): of one zone, and since 4.8 of its node before it."""
+    proc = Proc(kernel)
+    proc.control("spawn a anon 3M\nspawn f file 5M\nspawn s slab 7M\nspawn t tmpfs 11M\nmlock t")
+    lines = proc.read("zoneinfo").splitlines()
+    pages = next(i for i, line in enumerate(lines) if line.startswith("  pages free"))
+    node = lines[2:pages] if lines[1] == "  per-node stats" else []
+    last = lines.index("  pagesets")
+    zone = [line for line in lines[pages:last] if re.match(r" +(nr|numa|pg|workingset|drop)\w+ +\d+$", line)]
+    counts = proc.vmstat()
+    width = "    " if kernel == "4.4" else "      "
+    for found in (node, zone):
+        assert found == [f"{width}{name:<12} {counts[name]}" for name in map(_first_word, found)]
+    order = list(counts)
+    places = [order.index(_first_word(line)) for line in (*zone, *node)]
+    assert places == list(range(len(places)))
+    assert order[len(places)].startswith(("nr_dirty_threshold", "pgpgin", "nr_memmap", "pswpin"))
+    assert ("nr_zone_inactive_anon" in counts) == bool(node)
+
+
+def _first_word(line: str) -> str:
+    return line.split()[0]
+
+
+def test_modes_of_proc(proc: Proc) -> None:
+    modes = {name: oct(proc.calls.lstat(f"/proc/{name}").st_mode) for name in proc.calls.listdir("/proc")}
+    files = ["meminfo", "vmstat", "zoneinfo", "buddyinfo", "iomem", "cmdline", "version", "config.gz"]
+    others = {"pagetypeinfo": "0o100400", "sys": "0o40555", "device-tree": "0o120777"}
+    assert modes == {**dict.fromkeys(files, "0o100444"), **others}
+    vm = {
+        name: oct(proc.calls.lstat(f"/proc/sys/vm/{name}").st_mode)
+        for name in proc.calls.listdir("/proc/sys/vm")
+    }
+    assert vm == dict.fromkeys(["compact_memory", "drop_caches"], "0o100200")
+    assert oct(proc.calls.lstat("/proc/sys/vm").st_mode) == "0o40555"
+    assert oct(proc.calls.lstat("/boot/config-6.12.117").st_mode) == "0o100644"
 
 
 def test_thresholds_of_dirty_pages_follow_free_memory() -> None:
@@ -389,23 +563,55 @@ def test_figures_that_follow_from_the_machine() -> None:
         assert 0 < figures["MemAvailable"] < figures["MemFree"] + figures["Cached"]
 
 
-def test_available_memory_leaves_out_reserves_and_half_of_the_cache() -> None:
-    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks."""
-    proc = Proc("6.12")
-    memory = proc.machine.memory
-    low, high = (sum(zone.watermark[mark] for zone in memory.zones) for mark in (1, 2))
+def zones_of(zoneinfo: str) -> list[dict[str, int]]:
+    """The figures of every zone, with the largest of its reserves as ``reserve``."""
+    found = []
+    for text in re.split(r"^Node ", zoneinfo, flags=re.MULTILINE)[1:]:
+        figures = {name: int(n) for name, n in re.findall(r"^        (\w+) +(\d+)$", text, re.MULTILINE)}
+        reserves = re.findall(r"protection: \((.*)\)", text)[0].split(", ")
+        found.append(figures | {"reserve": max(map(int, reserves))})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "memory"),
+    [
+        ("arm64", (), "<0x0 0x40000000 0x0 0x40000000>"),
+        ("arm64", ("ZONE_DMA=y", "ZONE_DMA32=y"), "<0x0 0x80000000 0x1 0x80000000>"),
+        # a ZONE_DMA that is smaller than what is kept in it
+        ("x86_64", ("ZONE_DMA=y",), "<0x0 0x100000 0x0 0xbff00000>, <0x1 0x0 0x2 0x40000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x60000000>"),
+        ("arm", ("HIGHMEM=y",), "<0x0 0x40000000 0x0 0x20000000>"),  # HighMem is empty
+    ],
+)
+def test_available_memory_leaves_out_reserves_and_half_of_the_cache(
+    arch: str, config: tuple[str, ...], memory: str
+) -> None:
+    """si_mem_available(): what is free, less the reserve; of caches what is above the low watermarks, which
+    zones above Normal have without memory too: for_each_zone().
+    """
+    proc = Proc("6.12", arch, memory, config=config)
+    zones = zones_of(proc.read("zoneinfo"))
+    low = sum(zone["low"] for zone in zones)
+    reserve = sum(min(zone["reserve"] + zone["high"], zone["managed"]) for zone in zones)
 
     def available(figures: dict[str, int]) -> int:
         free, cache = figures["MemFree"] // 4, (figures["Active(file)"] + figures["Inactive(file)"]) // 4
         slab = figures["KReclaimable"] // 4
-        return (free - high + cache - min(cache // 2, low) + slab - min(slab // 2, low)) * 4
+        return max(free - reserve + cache - min(cache // 2, low) + slab - min(slab // 2, low), 0) * 4
 
-    for line in ("spawn f file 1M", "spawn g file 100M", "spawn s slab 30M", "spawn a anon 500M"):
+    for line in (
+        "spawn f file 1M",
+        "spawn g file 100M",
+        "spawn s slab 4M",
+        "grow s 71M",
+        "spawn a anon 200M",
+    ):
         proc.control(line)
         assert proc.meminfo()["MemAvailable"] == available(proc.meminfo()), line
     with contextlib.suppress(OSError):
-        proc.control("spawn k kernel 700M")
-    assert proc.meminfo()["MemAvailable"] >= 0
+        proc.control(f"spawn k kernel {proc.meminfo()['MemFree'] + 170_000}K")
+    assert proc.meminfo()["MemAvailable"] == available(proc.meminfo())
 
 
 # reading
@@ -426,10 +632,33 @@ def test_seq_files_are_rendered_anew_after_a_rewind(proc: Proc) -> None:
 def test_proc_refuses(proc: Proc) -> None:
     fd = proc.calls.open("/proc/meminfo", O_WRONLY)
     refused_with(errno.EIO, proc.calls.write, fd, b"x")
-    refused_with(errno.EACCES, proc.calls.open, "/proc/new", O_WRONLY | 0o100)
-    refused_with(errno.EPERM, proc.calls.mkdir, "/proc/new")
+    for directory in (
+        "/proc",
+        "/proc/sys",
+        "/proc/sys/vm",
+    ):  # T 6.18, and "mkdir: … No such file or directory"
+        refused_with(errno.ENOENT, proc.calls.open, f"{directory}/new", O_WRONLY | 0o100)
+        refused_with(errno.ENOENT, proc.calls.mkdir, f"{directory}/new")
+        refused_with(errno.ENOENT, proc.calls.symlink, "x", f"{directory}/new")
+        refused_with(errno.EEXIST, proc.calls.mkdir, directory)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/proc/sys")
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/meminfo")
     assert proc.calls.lstat("/proc/meminfo").st_size == 0
+
+
+def test_directories_of_sysctls_do_not_count_links(proc: Proc) -> None:
+    """T 6.12, 6.18."""
+    assert [
+        proc.calls.lstat(f"/proc/{name}").st_nlink for name in ("sys", "sys/vm", "sys/vm/drop_caches")
+    ] == [1] * 3
+
+
+def test_a_mount_point_is_not_removed(proc: Proc) -> None:
+    """fs/namei.c:vfs_rmdir()@v6.12: EBUSY, where directories have an rmdir operation at all."""
+    for path in ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing"):
+        refused_with(errno.EBUSY, proc.calls.rmdir, path)
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/debug/tracing")
+    refused_with(errno.EPERM, proc.calls.rmdir, "/sys/kernel/mm")
 
 
 def test_cmdline_version_iomem(proc: Proc) -> None:
@@ -469,15 +698,18 @@ def test_config(proc: Proc) -> None:
         ("010", 8, 3),
         ("-1", -1, 2),
         ("1 2\n", 1, 2),
+        ("\xa0\v4\n\xa0", 4, 5),  # isspace() knows Latin-1
     ],
 )
 def test_numbers(text: str, value: int, consumed: int) -> None:
-    assert proc_dointvec(text.encode()) == (value, consumed)
+    assert proc_dointvec(text.encode("latin-1")) == (value, consumed)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "x", "1x", "+1", "--1", "1.", "2147483648", "0x", "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "x", "1x", "1\xa0", "\x851", "\x1c1", "+1", "--1", "1.", "2147483648", "0x", "9" * 30]
+)
 def test_numbers_that_are_none(text: str) -> None:
-    refused_with(errno.EINVAL, proc_dointvec, text.encode())
+    refused_with(errno.EINVAL, proc_dointvec, text.encode("latin-1"))
 
 
 @pytest.mark.parametrize(("kernel", "strict"), [("4.4", False), ("6.12", True)])
@@ -549,7 +781,6 @@ def test_nobody_changes_the_mode_of_a_sysctl(proc: Proc) -> None:
     """T 5.10, 6.12, 7.2: proc_sys_setattr(), proc_sys_permission(); other files of /proc it is done to."""
     refused_with(errno.EPERM, proc.calls.chmod, "/proc/sys/vm/drop_caches", 0o644)
     refused_with(errno.EACCES, proc.calls.unlink, "/proc/sys/vm/drop_caches")
-    refused_with(errno.EACCES, proc.calls.mkdir, "/proc/sys/new")
     proc.calls.chmod("/proc/vmstat", 0o400)
     assert proc.calls.lstat("/proc/vmstat").st_mode == 0o100400
     refused_with(errno.EPERM, proc.calls.unlink, "/proc/vmstat")

@@ -1,4 +1,7 @@
-"""The tracer's files without a mount: the ``trace`` transcripts, and answers that a running 6.18 gave."""
+"""The tracer's files without a mount: the ``trace`` transcripts, and answers that a running 6.18 gave.
+
+Modules: cmafs.fs.tracefs.events.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from cmafs.abi import RELEASES, kernel_abi
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent, Word
 from cmafs.api import Machine
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
+from cmafs.fs.tracefs.root import need_memory
 from cmafs.fs.tree import build_tree
 from cmafs.init.task import Task
 from cmafs.mm.mmzone import RepeatedEvent
@@ -127,6 +131,7 @@ def test_filters_that_are_taken(text: str) -> None:
         (NAMED, 'name > "x"', 8, "Illegal operation for field type"),
         (NAMED, 'name == "x', 8, "Missing matching quote"),
         (NAMED, "name == 1", 9, "Expecting string field"),
+        (ISOLATED, "start_pfn == 1\x1c", 14, "Too many terms in predicate expression"),
     ],
 )
 def test_filters_that_are_refused(event: TraceEvent, text: str, column: int, message: str) -> None:
@@ -149,6 +154,7 @@ def test_filters_refused_without_a_message(text: str) -> None:
         ("name ~ '[!x]*' && !(error > 1 && error < 9)", {"error": 9, "name": "a"}, True),
         ("name != 'a' || error & 0x10", {"error": 16, "name": "a"}, True),
         ("name != 'a' || error & 0x10", {"error": 15, "name": "a"}, False),
+        ("\xa0error\xa0==\v1\xa0", {"error": 1, "name": "a"}, True),  # isspace() knows Latin-1
     ],
 )
 def test_what_a_filter_lets_through(text: str, values: dict[str, int | str], passes: bool) -> None:
@@ -298,6 +304,27 @@ def test_filter_file(traced: Traced) -> None:
 )
 def test_what_a_bad_filter_is_refused_with(traced: Traced, text: str, code: int) -> None:
     refused_with(code, traced.write, "events/cma/cma_alloc_start/filter", f"{text}\n")
+
+
+def test_the_longest_filter(traced: Traced) -> None:
+    """event_filter_write(): a page holds it with its NUL."""
+    text = "count == 1".ljust(4095)
+    assert traced.write("events/cma/cma_release/filter", text) == 4095
+    assert traced.read("events/cma/cma_release/filter") == "count == 1\n"
+    refused_with(errno.EINVAL, traced.append, "events/cma/cma_release/filter", f"{text} ")
+
+
+def test_a_ring_takes_what_is_free_beside_the_others(traced: Traced) -> None:
+    tracer = Tracer(
+        kernel_abi("6.12").trace, "arm64", 4096, traced.machine.log, traced.machine.current, print
+    )
+    memory = traced.machine.memory
+    free = sum(zone.nr_free for zone in memory.zones) * 4096
+    top = tracer.arrays[0].ring.size
+    need_memory(traced.machine, tracer, free - top)
+    refused_with(errno.ENOMEM, need_memory, traced.machine, tracer, free - top + 1)
+    need_memory(traced.machine, tracer, free, tracer.arrays[0])
+    refused_with(errno.ENOMEM, need_memory, traced.machine, tracer, free + 1, tracer.arrays[0])
 
 
 def test_filters_keep_the_blanks_before_them(traced: Traced) -> None:

@@ -1,10 +1,15 @@
 """The whole tree, name by name: what ``ls -l`` would show of everything but the device tree and its devices.
 
 Modes and names are those of the ``files`` and ``trace`` transcripts, and of the sources that the tables cite.
+
+Modules: cmafs.fs.tree, cmafs.fs.dentry, cmafs.fs.proc.root, cmafs.fs.cma_sysfs, cmafs.fs.cma_debug,
+cmafs.fs.cma2010, cmafs.fs.dynamic_debug, cmafs.fs.dma_buf, cmafs.fs.tracefs.root, cmafs.fs.tracefs.events,
+cmafs.fs.kmsg, cmafs.fs.dev_cma_test, cmafs.fs.sim.root.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -78,8 +83,20 @@ TREES = {
 /sys/kernel     drwx------ debug                   drwxr-xr-x mm
 /sys/kernel/mm                     drwxr-xr-x contiguous
 /sys/kernel/mm/contiguous          -r--r--r-- allocators        -rw-r--r-- map        drwxr-xr-x regions
+/sys/kernel/mm/contiguous/regions  drwxr-xr-x 000000007f800000  lrwxrwxrwx r
+/sys/kernel/mm/contiguous/regions/r -r--r--r-- free name size start users -rw-r--r-- alloc
+""",
+    "7.2": """
+/sys/kernel/mm/cma/reserved        -r--r--r-- alloc_pages_fail alloc_pages_success available_pages
+                                   -r--r--r-- release_pages_success total_pages
+/sys/kernel/debug/cma/reserved     --w------- alloc free         lrwxrwxrwx base_pfn bitmap
+                                   -r--r--r-- count maxchunk order_per_bit used       drwxr-xr-x ranges
+/sys/kernel/debug/cma/reserved/ranges   drwxr-xr-x 0
+/sys/kernel/debug/cma/reserved/ranges/0 -r--r--r-- base_pfn bitmap
+/sys/kernel/tracing/instances
 """,
 }
+CMDLINES = {"2010": "cma=r=8M"}
 
 
 def expected(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:
@@ -101,7 +118,7 @@ def expected(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:
 
 @pytest.mark.parametrize("kernel", TREES)
 def test_names_and_modes(kernel: str) -> None:
-    machine = Machine.boot(kernel=kernel, cmdline=None if kernel == "2010" else "cma=16M")
+    machine = Machine.boot(kernel=kernel, cmdline=CMDLINES.get(kernel, "cma=16M"))
     for directory, modes in expected(TREES[kernel]):
         found: dict[str, set[str]] = {}
         for name in machine.listdir(directory):
@@ -110,3 +127,62 @@ def test_names_and_modes(kernel: str) -> None:
         assert found == modes, directory
     if kernel != "2010":
         assert machine.listdir("/sys/kernel/debug/tracing") == machine.listdir("/sys/kernel/tracing")
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        ("/proc/vmstat", 0, 0),
+        ("/proc/cmdline", len("cma=16M\n"), len("cma=16M\n")),
+        ("/proc/sys/vm/drop_caches", 0, 0),  # proc_sys_setattr() copies no size
+        ("/sys/kernel/mm/cma/reserved/alloc_pages_fail", 4096, 4096),
+        ("/sys/firmware/devicetree/base/name", 1, 1),
+        ("/sys/kernel/debug/cma/reserved/used", 0, 77),  # simple_setattr()
+        ("/sys/kernel/tracing/events/enable", 0, 77),
+        ("/sys/kernel/debug/dynamic_debug/control", 0, 77),
+    ],
+)
+def test_the_size_that_truncate_leaves(path: str, before: int, after: int) -> None:
+    machine = Machine.boot(cmdline="cma=16M")
+    assert machine.stat(path).st_size == before
+    machine.truncate(path, 77)
+    assert machine.stat(path).st_size == after
+
+
+@pytest.mark.parametrize("path", ["/sys/kernel/debug/cma/reserved/alloc", "/sys/kernel/tracing/trace"])
+def test_an_open_that_truncates_sets_the_size_to_0(path: str) -> None:
+    machine = Machine.boot(cmdline="cma=16M")
+    machine.truncate(path, 77)
+    for flags, size in ((os.O_RDONLY, 77), (os.O_WRONLY, 77), (os.O_WRONLY | os.O_TRUNC, 0)):
+        machine.syscalls.close(machine.syscalls.open(path, flags))
+        assert machine.stat(path).st_size == size
+
+
+def test_links_of_directories() -> None:
+    """A name, its own dot, and the two dots of each directory in it; files count for nothing."""
+    machine = Machine.boot(cmdline="cma=16M")
+
+    def links(path: str) -> int:
+        subdirectories = [
+            n for n in machine.listdir(path) if stat.S_ISDIR(machine.lstat(f"{path}/{n}").st_mode)
+        ]
+        assert machine.stat(path).st_nlink == 2 + len(subdirectories)
+        return machine.stat(path).st_nlink
+
+    for path in (
+        "/",
+        "/sys",
+        "/sys/kernel/mm",
+        "/sys/kernel/debug",
+        "/sys/kernel/debug/cma",
+        "/proc",
+        "/dev",
+    ):
+        links(path)
+    instances = "/sys/kernel/tracing/instances"
+    for name in "ab":
+        machine.mkdir(f"{instances}/{name}")
+    assert links(instances) == 4
+    machine.rmdir(f"{instances}/a")
+    assert links(instances) == 3
+    assert machine.stat("/sys/kernel/tracing/trace").st_nlink == 1

@@ -1,4 +1,7 @@
-"""sim/why, to the letter."""
+"""sim/why, to the letter.
+
+Modules: cmafs.fs.sim.why, cmafs.fs.sim.map.
+"""
 
 from __future__ import annotations
 
@@ -138,10 +141,13 @@ def test_what_else_a_failure_can_mean(machine: Machine) -> None:
 
 
 def test_failures_are_kept_newest_first_and_counted(machine: Machine) -> None:
-    for pages in (1025, *range(2001, 2009), 2008, 2008):
+    for pages in (1025, *range(2001, 2009), 2008):
         refused_now(machine, pages)
+    assert line(machine, "failed (2 times): ").startswith("2008 pages, ")
+    refused_now(machine, 2008)
     failed = [text.strip() for text in lines(machine) if text.strip().startswith("failed")]
     assert failed[0].startswith("failed (3 times): 2008 pages, ")
+    assert failed[1].startswith("failed: 2007 pages, ")
     assert [text.split(": ")[1].split()[0] for text in failed] == [str(2008 - i) for i in range(8)]
 
 
@@ -173,7 +179,68 @@ def test_no_room_to_move_to(machine: Machine) -> None:
     machine.control(f"spawn filler anon {(free - 1200) * 4}K")
     machine.write("/sys/kernel/debug/cma/reserved/free", "992\n")
     machine.control("spawn late tmpfs 3M")
-    assert "no free memory to which the pages at " in refused(machine, 990)
+    assert [row for row in _map(machine) if row[2] != "allocated"] == [[START + 32, 280, "movable", "late"]]
+    then = "-12 (ENOMEM): no free memory to which the pages at 0x60020 could move; "
+    used = "it would fit now, if its place can be cleared ({} pages used)"
+    assert refused(machine, 990) == f"990 pages, {then}{used.format(280)}"
+    assert refused(machine, 600) == f"600 pages, {then}{used.format(280)}"
+    for pinned, fits in ((300, used.format(11)), (311, "it would fit now")):  # behind it
+        machine.control(f"pin pfn {START + pinned:#x}")
+        assert line(machine, "failed: ") == f"600 pages, {then}{fits}"
+
+
+def _map(machine: Machine) -> list[list]:
+    """The lines of sim/map: first pfn, pages, state, owner."""
+    rows = [row.split(" ", 3) for row in machine.read("/sim/map").decode().splitlines()]
+    assert all(row[0] == hex(int(row[0], 16)) for row in rows)
+    return [[int(first, 16), int(count), state, owner] for first, count, state, owner in rows]
+
+
+def test_the_map_of_the_areas(machine: Machine) -> None:
+    assert machine.read("/sim/map") == b"0x60000 32 allocated dma_atomic_pool\n"
+    machine.write(ALLOC, "8\n")
+    machine.write(ALLOC, "16\n")
+    for pfn in (0x60100, 0x60101, 0x60200):
+        machine.control(f"pin pfn {pfn:#x}")
+    assert machine.read("/sim/map") == (
+        b"0x60000 32 allocated dma_atomic_pool\n0x60020 8 allocated debugfs\n0x60028 16 allocated debugfs\n"
+        b"0x60100 2 pinned [pin]\n0x60200 1 pinned [pin]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("allocated", "pins", "most", "driver"),
+    [
+        (224, (), 768, None),  # the hole begins at an aligned page
+        (225, (), 767, 512),
+        (224 + 512, (), 256, None),
+        (224 + 513, (), 255, None),  # no request that long is aligned so far
+        (0, (0x60120, 0x60200, 0x602FF, 0x603F0), 256, 240),
+    ],
+)
+def test_what_a_driver_can_get_where_its_alignment_makes_that_less(
+    machine: Machine, allocated: int, pins: tuple[int, ...], most: int, driver: int | None
+) -> None:
+    if allocated:
+        machine.write(ALLOC, f"{allocated}\n")
+    for pfn in pins:
+        machine.control(f"pin pfn {pfn:#x}")
+    said = [text.strip() for text in lines(machine) if "can get" in text or "a driver" in text]
+    assert said == [f"an allocation can get at most {most} pages now (writers see ENOMEM beyond that)"] + (
+        [f"a driver at most {driver}: its larger buffers begin at a multiple of 256 pages"] if driver else []
+    )
+
+
+def test_a_pin_takes_a_whole_bit_of_an_area() -> None:
+    """hugetlb's areas have a bit for every huge page: mm/hugetlb.c:hugetlb_cma_reserve()@v6.12."""
+    machine = Machine.boot(memory="4G", cmdline="hugetlb_cma=1G cma=0")
+    base = machine.booted.cma[0].base_pfn
+    assert lines(machine)[0] == "hugetlb0: 262144 pages, 0 allocated, largest hole 262144"
+    machine.control(f"pin pfn {base + 511:#x}", f"pin pfn {base + 1024:#x}")
+    assert line(machine, "an allocation can get at most ").split()[0] == str(262144 - 1536)
+    with pytest.raises(OSError):
+        machine.write("/sys/kernel/debug/cma/hugetlb0/alloc", f"{262144 - 1535}\n")
+    machine.write("/sys/kernel/debug/cma/hugetlb0/alloc", f"{262144 - 1536}\n")
 
 
 # What a driver's allocation failed on

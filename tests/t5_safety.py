@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, eventually, mounts, ordinary_user
 
-from cmafs.run import root
+from cmafs.mount.mounts import Mount, mount_table
 from cmafs.run.allowed import DEVICES, PROC, table
 
 #: every action of syslog(2) that reads, clears or measures the log (include/linux/syslog.h)
@@ -330,5 +330,5 @@ def test_places_of_mounts_have_their_blanks(monkeypatch: pytest.MonkeyPatch, tmp
     """The kernel writes them in octal; where mount_setattr(2) is missing each place is restricted by name."""
     table = tmp_path / "mountinfo"
     table.write_text("36 35 98:0 /a\\040b /mnt/my\\040disk\\134x rw - ext4 /dev/my\\040disk rw\n")
-    monkeypatch.setattr(root, "MOUNTINFO", str(table))
-    assert root.mount_table() == [("98:0", "/a\\040b", "/mnt/my disk\\x", "ext4")]
+    monkeypatch.setattr("cmafs.mount.mounts.MOUNTINFO", str(table))
+    assert list(mount_table()) == [Mount("98:0", "/a b", "/mnt/my disk\\x", "ext4", None)]

@@ -17,8 +17,7 @@ BOTTOM_UP_BY_MEMORY = "memory"  # memory ends at 4 GiB + size or above
 BOTTOM_UP_BY_LIMIT = "limit"  # the limit of the request is 4 GiB + size or above
 
 #: What sorts /reserved-memory before it is initialised (``BootAbi.reserved_mem_sort``).
-SORT_HEAP_CLASSIC = "heap"  # lib/sort.c up to 5.1: not stable
-SORT_HEAP_BOTTOM_UP = "bottom-up heap"  # lib/sort.c from 5.2 on: not stable, another order
+SORT_HEAP = "heap"  # lib/sort.c: not stable
 SORT_STABLE = "stable"  # equal ones in device-tree order
 SORT_NONE = "none"  # size nodes, then reg nodes, each in device-tree order
 
@@ -87,12 +86,16 @@ class BootAbi:
     ``dma_reserve``: pages below 16 MiB that x86 counts as reserved in the first zone
     (``arch/x86/mm/init.c:memblock_find_dma_reserve()``; T, of a guest without ZONE_DMA).
     ``zone_details``: the ``pages used for memmap`` lines (T 5.10, not 6.1). ``unknown_parameters``: format
-    of that line, "" without (5.14 M; T 6.1). ``init_arguments``: the lines of run_init_process() (T 5.10).
+    of that line, "" without (5.14 M; T 6.1). ``arm64_knows_nokaslr``: elsewhere it is an unknown one
+    (V 6.12 ``arch/arm64/kernel/kaslr.c:parse_nokaslr()``, not 6.1).
+    ``init_arguments``: the lines of run_init_process() (T 5.10).
     ``zone_limit_exact``: zones of arm64 end where dma-ranges do (6.12; V), before at a power of two.
     ``zone_limit_by_offset``: the zone below 4 GiB is 4 GiB from the start of memory (to 5.4, M
     ``arch/arm64/mm/init.c:max_zone_dma_phys()@v4.19``), later an address.
     ``dma_ranges_limit_zone``: dma-ranges of the tree lower ZONE_DMA (5.5 P; V 5.10).
     ``rodata_words``: what ``rodata=`` calls a linear map that is not in pages, and one that is (V 6.12, 7.2).
+    ``mirror_line``: what a machine without mirrored memory says of ``kernelcore=mirror`` (6.6, P
+    0db31d63f27c; T 6.12, D 6.1).
     ``pool_needs_zone_dma``: the atomic pool of ZONE_DMA is made where that zone has memory (5.17 P; V 6.1),
     before where it is configured.
     ``numa_emulation_is_generic``: ``numa=fake=`` is not only x86's, and starts with memory (6.12; V 6.1 not).
@@ -151,11 +154,13 @@ class BootAbi:
     dma_reserve: int
     zone_details: bool
     unknown_parameters: str
+    arm64_knows_nokaslr: bool
     init_arguments: bool
     zone_limit_exact: bool
     zone_limit_by_offset: bool
     dma_ranges_limit_zone: bool
     rodata_words: tuple[tuple[str, ...], tuple[str, ...]]
+    mirror_line: str
     pool_needs_zone_dma: bool
     numa_says_none: bool
     numa_emulation_is_generic: bool
@@ -202,7 +207,7 @@ ROWS = rows_from(
         overlaps_at_zero=False,
         any_pool_is_aligned=True,
         no_space_text="not enough space all defined regions.",
-        reserved_mem_sort=SORT_HEAP_CLASSIC,
+        reserved_mem_sort=SORT_HEAP,
         max_reserved_regions=_REGIONS_OLD,
         scans_nested_nodes=True,
         nomap_removes=True,
@@ -219,11 +224,13 @@ ROWS = rows_from(
         dma_reserve=22,
         zone_details=True,
         unknown_parameters="",
+        arm64_knows_nokaslr=False,
         init_arguments=False,
         zone_limit_exact=False,
         zone_limit_by_offset=True,
         dma_ranges_limit_zone=False,
         rodata_words=(("on", "off"), ("full",)),
+        mirror_line="This configuration results in unmirrored kernel memory.",
         pool_needs_zone_dma=False,
         numa_says_none=True,
         numa_emulation_is_generic=False,
@@ -244,7 +251,6 @@ ROWS = rows_from(
         "4.19.65": {"checks_place": True},
         "4.19.156": {"overlaps_at_zero": True},
         "5.4": {
-            "reserved_mem_sort": SORT_HEAP_BOTTOM_UP,
             "checks_place": True,
             "failed_pool_freed": True,
         },
@@ -288,6 +294,7 @@ ROWS = rows_from(
             "unknown_parameters": _UNKNOWN_PARAMETERS,
         },
         "6.6": {
+            "mirror_line": "The system has no mirror memory, ignore kernelcore=mirror.",
             "reserved_says_node": True,
             "hugetlb_rounds_share": False,
             "memreserve_first": False,
@@ -301,6 +308,7 @@ ROWS = rows_from(
         },
         "6.12": {
             "numa_says_none": False,
+            "arm64_knows_nokaslr": True,
             "numa_emulation_is_generic": True,
             "zonelists_count_all": True,
             "zone_limit_exact": True,

@@ -28,6 +28,8 @@ class ArchAbi:
     CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
     ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c); a section is never smaller
     than ``section_bits_64k`` with pages of 64 KiB (arch/arm64/include/asm/sparsemem.h@v6.12, 5.12 P).
+    ``pfn_valid_mapped``: page structs count only where memory is mapped, not in all of its section (arm64's
+    own pfn_valid(): arch/arm64/mm/init.c@v5.10; until 5.14, P 16c9afc77660).
     ``tree_bytes``: the unflattened tree of QEMU's machine without /reserved-memory; ``tree_node_bytes``:
     what that node and each child of it add; ``reserved_mem_bytes``: of each record of the second pass's
     table; ``pgdat_bytes``: the node's data.
@@ -51,6 +53,7 @@ class ArchAbi:
     struct_page_bytes: int = 56
     section_bits: int = 27
     section_bits_64k: int = 29
+    pfn_valid_mapped: bool = False
     tree_bytes: int = 0
     tree_node_bytes: tuple[int, int] = (0x280, 0x220)
     reserved_mem_bytes: int = 0
@@ -98,11 +101,12 @@ _ARM64 = rows_from(
         image=((0, 0x4BC000), (0x4BE000, 0x4C0000)),
         page_tables=5,
         section_bits=30,
+        pfn_valid_mapped=True,
         tree_bytes=0x8B14,
         other_kib=116,
     ),
     {
-        "5.15": {"section_bits": 27, "struct_page_bytes": 64},
+        "5.15": {"section_bits": 27, "struct_page_bytes": 64, "pfn_valid_mapped": False},
         "6.6": {"swiotlb_scaled": True, "swiotlb_slot_bytes": 24},
         "6.12": {
             "kernel_sizes_kib": (3072, 952, 1108, 448, 254),

@@ -63,6 +63,9 @@ class ProcAbi:
     ``migratetypes``: the columns of pagetypeinfo, likewise; in 2.6.36 neither CMA nor HighAtomic, but Reserve
     (M).
     ``pagetypeinfo_mode``: 0400 since 5.4 (P abaed0112c1d; V 5.10).
+    ``online_subsections``: with MEMORY_HOTPLUG and SPARSEMEM_VMEMMAP a page block counts there where its
+    subsection has memory, not its section (mm/memory_hotplug.c:pfn_to_online_page()@v6.1; 5.12, P
+    9f9b02e5b3ad; V 6.1, 6.12).
     ``zoneinfo_by_node``: counters of the node stand before the first zone, zones without memory are shown too
     (4.8, 4.12; V 4.19); before, ``scanned``, and other lines at the end (V 4.4).
     ``zoneinfo_managed``: a zone's ``managed`` line (3.9, M).
@@ -81,6 +84,7 @@ class ProcAbi:
     freecount_limit: int | None
     migratetypes: Items
     pagetypeinfo_mode: int
+    online_subsections: bool
     zoneinfo_by_node: bool
     zoneinfo_managed: bool
     zoneinfo_cma: bool
@@ -101,6 +105,7 @@ ROWS = rows_from(
         freecount_limit=None,
         migratetypes=items("Unmovable Movable Reclaimable HighAtomic CMA?CMA Isolate?MEMORY_ISOLATION"),
         pagetypeinfo_mode=0o444,
+        online_subsections=False,
         zoneinfo_by_node=False,
         zoneinfo_managed=True,
         zoneinfo_cma=False,
@@ -129,7 +134,12 @@ ROWS = rows_from(
             "pagetypeinfo_mode": 0o400,
         },
         "5.10": {"vmstat": vm.ITEMS_5_10, "drop_caches_mode": 0o200},
-        "5.15": {"vmstat": vm.ITEMS_5_15, "zoneinfo_cma": True, "pcp_high_from_watermark": True},
+        "5.15": {
+            "vmstat": vm.ITEMS_5_15,
+            "online_subsections": True,
+            "zoneinfo_cma": True,
+            "pcp_high_from_watermark": True,
+        },
         "6.1": {"vmstat": vm.ITEMS_6_1, "meminfo": _MEMINFO_6_1, "zoneinfo_boost": True},
         "6.6": {"vmstat": vm.ITEMS_6_6, "compact_memory_checks": True},
         "6.12": {"vmstat": vm.ITEMS_6_12, "zoneinfo_promo": True, "cmdline_size": True},

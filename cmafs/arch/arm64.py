@@ -45,7 +45,7 @@ def load(boot: EarlyBoot) -> None:
     holds the image: such a machine never starts.
     """
     ram, top = union((region.base, region.end) for region in boot.memblock.memory)[0]
-    image = -(-(ram + 1) // boot.data.image_align) * boot.data.image_align
+    image = (ram // boot.data.image_align + 1) * boot.data.image_align
     image_bytes = boot.data.image[-1][1]
     image = _place(boot, image, image_bytes)
     whole = not boot.params.values("mem")  # which the kernel cuts off itself, when it is there already

@@ -5,7 +5,7 @@ Kernel: ``drivers/base/arch_numa.c``, ``mm/numa_emulation.c@v6.12``. Bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
@@ -15,7 +15,12 @@ from cmafs.lib.printk import LOGLEVEL_ERR
 
 #: No faked node has less memory, and each has a multiple of it.
 _FAKE_NODE_MIN_SIZE = 32 << 20
+#: NR_NODE_MEMBLKS, of each node that there can be.
+_MEMBLKS_PER_NODE = 2
 _SZ_4G = 1 << 32
+
+#: A node, from where, to where.
+_Faked = tuple[int, int, int]
 
 
 def numa_init(boot: EarlyBoot) -> None:
@@ -47,25 +52,36 @@ def numa_emulation(boot: EarlyBoot, dma_end: int) -> None:
     text = texts[-1].removeprefix("fake=")
     split = _Split(boot, dma_end)
     number, _ = simple_strtoull(text)
+    nodes: Iterable[_Faked]
     if "U" in text:
         nodes = split.evenly(number)
     elif "M" in text or "G" in text:
         nodes = split.by_size(memparse(text)[0])
     else:
         nodes = split.interleaved(number)
+    faked: list[_Faked] = []
     for nid, start, end in nodes:
+        if len(faked) >= _MEMBLKS_PER_NODE * boot.config.max_numnodes:
+            boot.log.printk("NUMA: Too many emulated memblks, failing emulation", LOGLEVEL_ERR)
+            return
         where = f"[mem {start:#018x}-{end - 1:#018x}] ({(end - start) >> 20}MB)"
         boot.log.printk(f"Faking node {nid} at {where}")
+        faked.append((nid, start, end))
+    for nid, start, end in () if split.failed else faked:
         boot.memblock.set_node(start, end - start, nid)
 
 
 class _Split:
-    """The ways to split: each gives (node, start, end) of faked nodes, none where it cannot."""
+    """The ways to split: each gives (node, start, end) of faked nodes, none where it cannot.
+
+    ``failed``: what was given is not to be used.
+    """
 
     def __init__(self, boot: EarlyBoot, dma_end: int) -> None:
         self._boot, self._dma_end, self._most = boot, dma_end, boot.config.max_numnodes
         self._memory = [(region.base, region.end) for region in boot.memblock.memory]
         self._top = self._memory[-1][1]
+        self.failed = False
 
     def _blocks(self) -> dict[int, list[Interval]]:
         """Node -> its memory, as ``numa_meminfo`` has it: one block where the firmware names no nodes."""
@@ -89,9 +105,11 @@ class _Split:
                 return limit
         return end
 
-    def interleaved(self, count: int) -> list[tuple[int, int, int]]:
+    def interleaved(self, count: int) -> list[_Faked]:
         """``split_nodes_interleave()``: so many nodes of about the same size."""
-        count = min(count, self._most)
+        if count > self._most:
+            self._boot.log.printk(f"numa=fake={count} too large, reducing to {self._most}")
+            count = self._most
         if not count:
             return []
         share = self._present(0, self._top) // self._boot.page_size // count * self._boot.page_size
@@ -109,29 +127,40 @@ class _Split:
 
         return [(index % count, *span) for index, span in enumerate(self._spans(end_of, size))]
 
-    def by_size(self, size: int) -> list[tuple[int, int, int]]:
+    def by_size(self, size: int) -> list[_Faked]:
         """``split_nodes_size_interleave()``: nodes of ``size`` bytes of memory."""
-        least = _round_up(max(self._present(0, self._top) // self._most, 1))
-        if size < least:
-            text = f"Fake node size {size >> 20}MB too small, increasing to {least >> 20}MB"
-            self._boot.log.printk(text, LOGLEVEL_ERR)
-        size = max(size, least) // _FAKE_NODE_MIN_SIZE * _FAKE_NODE_MIN_SIZE
+        size = self._enough(size, self._present(0, self._top) // self._most)
 
         def end_of(_index: int, start: int, limit: int) -> int:
             return self._room(start, start + size, limit, size)
 
         return [(index % self._most, *span) for index, span in enumerate(self._spans(end_of, size))]
 
-    def evenly(self, count: int) -> list[tuple[int, int, int]]:
+    def _enough(self, size: int, least: int) -> int:
+        """A size that a faked node may have, of at least ``least`` bytes."""
+        least = -(-max(least, 1) // _FAKE_NODE_MIN_SIZE) * _FAKE_NODE_MIN_SIZE
+        if size < least:
+            text = f"Fake node size {size >> 20}MB too small, increasing to {least >> 20}MB"
+            self._boot.log.printk(text, LOGLEVEL_ERR)
+        return max(size, least) // _FAKE_NODE_MIN_SIZE * _FAKE_NODE_MIN_SIZE
+
+    def evenly(self, count: int) -> Iterator[_Faked]:
         """``split_nodes_size_interleave_uniform()``: every node into ``count``, whatever holes there are."""
-        found: list[tuple[int, int, int]] = []
-        for blocks in self._blocks().values():
-            start, limit = blocks[0]
-            size = _round_up((limit - start) // max(count, 1))
-            while count and start < limit:
-                found.append((len(found), start, self._dma(min(start + size, limit), limit)))
-                start = found[-1][2]
-        return found
+        made = 0
+        for phys, blocks in self._blocks().items() if count else ():
+            low, high = blocks[0]
+            share = (high - low) // self._boot.page_size // count * self._boot.page_size
+            size, first = self._enough(share, share), made
+            for start, limit in blocks:
+                while start < limit:
+                    end = self._dma(min(start + size, limit), limit)
+                    yield made % self._most, start, end
+                    start, made = end, made + 1
+            if made - first < count:
+                text = f"phys: {phys} only got {made - first} of {count} nodes, failing"
+                self._boot.log.printk(f"numa_emulation: {text}")
+                self.failed = True
+                return
 
     def _dma(self, end: int, limit: int) -> int:
         """A node also takes what is left below ``dma_end`` where that is too little for the next one."""
@@ -154,8 +183,3 @@ class _Split:
                     blocks[nid].insert(0, (end, limit))
                 elif not blocks[nid]:
                     del blocks[nid]
-
-
-def _round_up(size: int) -> int:
-    """To a size that a faked node may have."""
-    return -(-size // _FAKE_NODE_MIN_SIZE) * _FAKE_NODE_MIN_SIZE

@@ -133,10 +133,10 @@ class EarlyBoot(EarlyMm):
         shift, size = self.config.page_shift, self.page_size
         memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
         taken = [(region.base, region.end) for region in self.memblock.reserved]
-        taken += [(region.base, region.end) for region in self.memblock.memory if region.nomap]
+        nomap = [(region.base, region.end) for region in self.memblock.memory if region.nomap]
         areas = [memrange for area in self.areas for memrange in area.ranges]
         taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for r in areas]
-        reserved = [(base >> shift, -(-end // size)) for base, end in taken]
+        reserved = [(base >> shift, -(-end // size)) for base, end in (*taken, *nomap)]
         return MemoryLayout(
             page_shift=shift,
             pageblock_order=self.config.pageblock_order(),
@@ -145,4 +145,5 @@ class EarlyBoot(EarlyMm):
             memory=tuple(union(memory)),
             reserved=tuple(union(reserved)),
             high_pfn=self.high_memory >> shift if self.high_memory and self.config.on("HIGHMEM") else None,
+            nomap=tuple(union((base >> shift, -(-end // size)) for base, end in nomap)),
         )

@@ -15,10 +15,9 @@ from cmafs.arch.setup import EarlyBoot
 from cmafs.mm.memblock import round_down, round_up
 
 _PAGE_SHIFT, _PMD_SHIFT, _PUD_SHIFT = 12, 21, 30
-#: What one table of each level covers, the largest first: P4D, PUD, PMD, PTE. Five levels are the default
-#: (CONFIG_X86_5LEVEL; since 6.17, P, no choice), and QEMU's -cpu max has them (T).
+#: What one table of each level covers, the largest first: P4D, PUD, PMD, PTE.
 _TABLE_SHIFTS = (48, 39, _PUD_SHIFT, _PMD_SHIFT)
-_PAGE_SIZE, _PMD_SIZE = 1 << _PAGE_SHIFT, 1 << _PMD_SHIFT
+_PAGE_SIZE, _PMD_SIZE, _PUD_SIZE = 1 << _PAGE_SHIFT, 1 << _PMD_SHIFT, 1 << _PUD_SHIFT
 _ISA_END_ADDRESS = 1 << 20
 #: get_new_step_size(): a step is 256 times the one before.
 _STEP_SHIFT = _PMD_SHIFT - _PAGE_SHIFT - 1
@@ -31,8 +30,8 @@ def init_mem_mapping(boot: EarlyBoot, image: int) -> None:
     """
     tables = _Tables(boot, image)
     tables.map(0, _ISA_END_ADDRESS)
-    if boot.config.on("RANDOMIZE_BASE"):  # RANDOMIZE_MEMORY follows it; init_trampoline_kaslr()
-        tables.left -= len(_TABLE_SHIFTS) - 2
+    if boot.config.on("RANDOMIZE_MEMORY") and not boot.params.values("nokaslr"):  # init_trampoline_kaslr()
+        tables.left -= len(tables.shifts) - 2
     _memory_map_top_down(boot, tables)
 
 
@@ -56,16 +55,24 @@ def _memory_map_top_down(boot: EarlyBoot, tables: _Tables) -> None:
 
 
 class _Tables:
-    """The tables that exist. ``left``: pages left in the buffer; ``lowest``, ``highest``: what is mapped."""
+    """The tables that exist. ``left``: pages left in the buffer; ``lowest``, ``highest``: what is mapped.
+
+    ``shifts``: of the levels. That the CPU has five (LA57) and pages of 1 GiB is true of QEMU's -cpu max,
+    with which the guests were recorded (T); a machine without says ``no5lvl``, ``nogbpages``.
+    """
 
     def __init__(self, boot: EarlyBoot, image: int) -> None:
         self._memblock, self._image = boot.memblock, image
+        levels = boot.config.number("PGTABLE_LEVELS")
+        self.shifts = _TABLE_SHIFTS[5 - (4 if boot.params.values("no5lvl") else levels) :]
+        self._largest = _PMD_SHIFT if boot.params.values("nogbpages") else _PUD_SHIFT
         self._memory = [
             (round_up(region.base, _PAGE_SIZE), round_down(region.end, _PAGE_SIZE))
             for region in boot.memblock.memory
         ]
         self._exist: set[tuple[int, int]] = set()
-        self.left = boot.data.page_tables * (2 if boot.config.on("RANDOMIZE_BASE") else 1)
+        in_image = min(boot.data.page_tables, 2 * (levels - 1))  # INIT_PGD_PAGE_COUNT
+        self.left = in_image * (2 if boot.config.on("RANDOMIZE_MEMORY") else 1)
         self.lowest = self.highest = 0
 
     def memory_ends_below(self, address: int) -> int:
@@ -88,7 +95,7 @@ class _Tables:
         """``init_memory_mapping()``: the tables for a range, each level's where it is not there yet."""
         buffer = not (start <= self._image < end)
         for low, high, page_shift in self._split(start, end):
-            for shift in _TABLE_SHIFTS:
+            for shift in self.shifts:
                 if shift > page_shift:
                     for index in range(low >> shift, ((high - 1) >> shift) + 1):
                         self._need(shift, index, buffer)
@@ -107,10 +114,10 @@ class _Tables:
     def _split(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """``split_mem_range()``: (start, end, log2 of the page size); larger pages in the middle."""
         shifts = (_PAGE_SHIFT, _PMD_SHIFT, _PUD_SHIFT, _PMD_SHIFT, _PAGE_SHIFT)
-        pmd_end, pud_end = round_down(end, _PMD_SIZE), round_down(end, 1 << _PUD_SHIFT)
+        pmd_end, pud_end = round_down(end, _PMD_SIZE), round_down(end, _PUD_SIZE)
         bounds = (
             min(round_up(start, _PMD_SIZE), end),
-            min(round_up(start, 1 << _PUD_SHIFT), pmd_end),
+            min(round_up(start, _PUD_SIZE), pmd_end),
             pud_end,
             pmd_end,
             end,
@@ -118,7 +125,7 @@ class _Tables:
         low = start
         for high, shift in zip(bounds, shifts, strict=True):
             if low < high:
-                yield low, high, self._adjusted(low, high, shift)
+                yield low, high, min(self._adjusted(low, high, shift), self._largest)
                 low = high
 
     def _adjusted(self, low: int, high: int, shift: int) -> int:

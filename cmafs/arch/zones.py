@@ -11,7 +11,7 @@ from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, within
-from cmafs.lib.printk import LOGLEVEL_DEBUG
+from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_WARNING
 from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
 
@@ -68,12 +68,24 @@ def _core_pages(boot: EarlyBoot, name: str, total: int) -> int:
     return total * size // 100 if rest.startswith("%") else size >> boot.config.page_shift
 
 
+def _movable_node(boot: EarlyBoot) -> bool:
+    """``movable_node_is_enabled()``: ZONE_MOVABLE is what can be unplugged, and no machine here has that."""
+    return boot.config.on("MEMORY_HOTPLUG") and bool(boot.params.values("movable_node"))
+
+
+def _mirrored_kernelcore(boot: EarlyBoot) -> bool:
+    """``mirrored_kernelcore``: the kernel's is memory with a mirror, and no machine here has that."""
+    return any("mirror" in (value or "").split(",") for value in boot.params.values("kernelcore"))
+
+
 def movable_starts(boot: EarlyBoot) -> dict[int, int]:
     """``find_zone_movable_pfns_for_nodes()``: where ZONE_MOVABLE begins on each node that has it.
 
     ``kernelcore=`` and ``movablecore=`` are spread evenly over the nodes; what does not fit on one goes to
     the others.
     """
+    if _movable_node(boot) or _mirrored_kernelcore(boot):
+        return {}
     nodes = _node_memory(boot)
     total = sum(map(length, nodes.values()))
     kernelcore, movablecore = (_core_pages(boot, name, total) for name in ("kernelcore", "movablecore"))
@@ -120,6 +132,8 @@ def _fill_node(
 def free_area_init(boot: EarlyBoot) -> None:
     """The lines about zones and nodes."""
     log, size = boot.log, boot.page_size
+    if _mirrored_kernelcore(boot) and not _movable_node(boot):
+        log.printk(boot.abi.boot.mirror_line, LOGLEVEL_WARNING)
     log.printk("Zone ranges:")
     for name, start, end in zone_ranges(boot):
         where = f"[mem {start * size:#018x}-{end * size - 1:#018x}]" if start < end else "empty"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn, Protocol
 
 
@@ -23,6 +23,8 @@ class FileSystemType:
     """What all inodes of one file system share: ``struct file_system_type`` and its inode operations.
 
     ``create``, ``mkdir``, ``unlink``, ``rmdir``, ``rename``: the errno each of these answers with.
+    ``mounted``: that of rmdir on a mount point in it; what has no rmdir operation does not look whether it is
+    one (``fs/namei.c:vfs_rmdir()@v6.12``).
     ``truncate_sets_size``: truncate(2) changes what stat shows (simple_setattr), content aside.
     ``setattr``: the errno of chmod and chown, 0: they work. ``block_size``: st_blksize, 0: a page's.
     """
@@ -32,11 +34,18 @@ class FileSystemType:
     mkdir: int = errno.EPERM
     unlink: int = errno.EPERM
     rmdir: int = errno.EPERM
+    mounted: int = errno.EBUSY
     rename: int = errno.EPERM
     symlink: int = errno.EPERM
     truncate_sets_size: bool = True
     setattr: int = 0
     block_size: int = 0
+
+    def refusing(self, error: int) -> FileSystemType:
+        """The same, except that whatever makes, removes or renames answers with this errno."""
+        return replace(
+            self, create=error, mkdir=error, unlink=error, rmdir=error, rename=error, symlink=error
+        )
 
     def may_set_attributes(self) -> None:
         """Raises what chmod and chown answer, where they do not work."""
@@ -184,8 +193,11 @@ class Directory(Inode):
 
     def rmdir(self, name: str) -> None:
         """rmdir(2) on a name. Raises ENOENT, ENOTDIR or what the file system answers."""
-        if not self._child(name).is_dir:
+        child = self._child(name)
+        if not child.is_dir:
             fail(errno.ENOTDIR)
+        if child.fs.name != self.fs.name:
+            fail(self.fs.mounted)
         if self.on_rmdir is None:
             fail(self.fs.rmdir)
         self.on_rmdir(name)

@@ -11,7 +11,7 @@ from cmafs.lib.kstrtox import c_string, kstrtoull, simple_strtoll
 
 #: The file systems of the tree and how they answer what is not reading or writing: creation, removal,
 #: truncation, as the ``files`` transcripts recorded it.
-DEBUGFS = FileSystemType("debugfs")
+DEBUGFS = FileSystemType("debugfs", mounted=errno.EPERM)
 SYSFS = FileSystemType("sysfs", truncate_sets_size=False)
 
 #: ``struct simple_attr``: of a write so many bytes less one are parsed, yet all of them count as written.

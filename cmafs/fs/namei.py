@@ -62,20 +62,22 @@ class Syscalls:
 
     def open(self, path: str, flags: int = O_RDONLY, mode: int = 0o666) -> int:
         """open(2). Truncation happens after the file agreed to be opened."""
-        directory, name, inode = self._lookup(path, follow=not flags & O_NOFOLLOW)
+        directory, name, inode = self._lookup(path, follow=not flags & O_NOFOLLOW or path.endswith("/"))
+        if flags & O_CREAT and path.endswith("/"):
+            fail(errno.EISDIR)
         if inode is None:
             if not flags & O_CREAT:
                 fail(errno.ENOENT)
             directory.create(name)
         if flags & O_CREAT and flags & O_EXCL:
             fail(errno.EEXIST)
-        if isinstance(inode, Symlink):
-            fail(errno.ELOOP)
         if isinstance(inode, Directory):
             if flags & (O_ACCMODE | O_CREAT):
                 fail(errno.EISDIR)
         elif flags & O_DIRECTORY or path.endswith("/"):
             fail(errno.ENOTDIR)
+        elif isinstance(inode, Symlink):
+            fail(errno.ELOOP)
         file = self._vfs.open(path, inode, flags) if isinstance(inode, RegularFile) else None
         fd = self._next_fd
         self._next_fd += 1
@@ -166,14 +168,14 @@ class Syscalls:
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """mkdir(2): only in tracing/instances."""
-        directory, name, inode = self._lookup(path.rstrip("/"), follow=False)
+        directory, name, inode = self._lookup(path.rstrip("/") or path[:1], follow=False)
         if inode is not None:
             fail(errno.EEXIST)
         self._vfs.mkdir(path, directory, name)
 
     def rmdir(self, path: str) -> None:
         """rmdir(2)."""
-        directory, name, _ = self._lookup(path.rstrip("/") or "/", follow=False)
+        directory, name, _ = self._lookup(path.rstrip("/") or path[:1], follow=False)
         if path.rstrip("/").rpartition("/")[2] == ".":
             self.inode(path)
             fail(errno.EINVAL)
@@ -184,8 +186,8 @@ class Syscalls:
     def unlink(self, path: str) -> None:
         """unlink(2): no file system here lets anybody."""
         directory, name, inode = self._lookup(path, follow=False)
-        if inode is not None and path.endswith("/"):
-            fail(errno.ENOTDIR if not inode.is_dir else errno.EISDIR)
+        if inode is not None and (path.endswith("/") or name in ("", "..")):
+            fail(errno.EISDIR if inode.is_dir else errno.ENOTDIR)
         directory.unlink(name)
 
     def rename(self, old: str, new: str) -> None:
@@ -197,10 +199,10 @@ class Syscalls:
         fail(directory.fs.rename)
 
     def symlink(self, target: str, path: str) -> None:
-        """symlink(2): no file system here makes links for users."""
+        """symlink(2): no file system here makes links for users, and a slash asks for a directory."""
         directory, _, inode = self._lookup(path, follow=False)
-        if inode is not None:
-            fail(errno.EEXIST)
+        if inode is not None or path.endswith("/"):
+            fail(errno.EEXIST if inode else errno.ENOENT)
         fail(directory.fs.symlink)
 
     def chmod(self, path: str, mode: int) -> None:

@@ -77,7 +77,7 @@ def _parse_args(boot: EarlyBoot) -> None:
     """The command line, and the zonelists, which were built before it until mm_core_init() took them over."""
     if not boot.abi.boot.zonelists_after_cmdline:
         build_all_zonelists(boot)
-    boot.log.printk(f"Kernel command line: {boot.cmdline}")
+    boot.log.printk(f"Kernel command line: {boot.cmdline}", LOGLEVEL_NOTICE)
     if text := unknown_parameters(boot):
         boot.log.printk(text, LOGLEVEL_NOTICE)
     if boot.abi.boot.zonelists_after_cmdline:
@@ -92,7 +92,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
     arch = options.arch or machine_arch(tree)[0]
     config = parse_config(options.config, arch, abi, board_config(tree))
     cmdline = options.cmdline if options.cmdline is not None else bootargs(tree)
-    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.on("NUMA"))
+    params = parse_early_params(cmdline, abi.boot.hugetlb_cma_per_node, config.max_numnodes)
     log = Printk(
         clock,
         options.seed,
@@ -144,7 +144,7 @@ def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
 def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     """setup_arch(): the steps of this architecture in this kernel's order."""
     arch, abi = boot.config.arch, boot.abi
-    boot.log.printk(linux_banner(abi.release))
+    boot.log.printk(linux_banner(abi.release), LOGLEVEL_NOTICE)
     if arch == "x86_64":
         boot.log.printk(f"Command line: {boot.cmdline}")
     if not abi.boot.framework_2010:
@@ -192,7 +192,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
     available = managed * kib - boot.allocated_kib
     # Unsigned: areas that overlap are counted twice, and then may be more than what is reserved.
-    reserved = (present - managed - cma) * kib & ((1 << (32 if boot.config.arch == "arm" else 64)) - 1)
+    reserved = (present - managed - cma) * kib % (1 << (32 if boot.config.arch == "arm" else 64))
     boot.log.printk(
         f"Memory: {available}K/{present * kib}K available ({code}K kernel code, {rwdata}K rwdata, "
         f"{rodata}K rodata, {init}K init, {bss}K bss, {reserved}K reserved"

@@ -6,17 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
+from cmafs.lib.kstrtox import SPACE, U64_MAX, simple_strtoull
 
 #: Suffix of a size -> log2 of its factor.
 SIZE_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 #: What ``sscanf("%lu%n")`` finds of a per-node list, and the colon behind a node.
 _NODE = re.compile(r"\s*([0-9]+)(:?)")
-
-#: mm/hugetlb.c, kernel/dma/contiguous.c: the ids of a per-node list are below this; 1 without CONFIG_NUMA. It
-#: is 2^CONFIG_NODES_SHIFT, and that is 4 on arm64 and on the guests, but 6 or 10 on x86_64.
-MAX_NUMNODES = 16
 
 
 def memparse(text: str) -> tuple[int, str]:
@@ -51,7 +47,7 @@ def next_args(cmdline: str) -> Iterator[tuple[str, str | None]]:
 def _words(cmdline: str) -> Iterator[str]:
     word, quoted = "", False
     for char in cmdline:
-        if char.isspace() and not quoted:
+        if char in SPACE and not quoted:
             if word:
                 yield word
             word = ""
@@ -101,10 +97,10 @@ class CmaParam:
         return ((self.base + (self.size or 0)) & U64_MAX) == self.limit
 
 
-def per_node_sizes(text: str, max_numnodes: int = MAX_NUMNODES) -> tuple[list[tuple[int, int]], bool]:
+def per_node_sizes(text: str, max_numnodes: int) -> tuple[list[tuple[int, int]], bool]:
     """``nid:size,nid:size``: ([(node, bytes)], whether it stopped at a number that is no node's).
 
-    Ids are decimal, without a sign. early_numa_cma(), cmdline_parse_hugetlb_cma().
+    Ids are decimal, without a sign, below MAX_NUMNODES. early_numa_cma(), cmdline_parse_hugetlb_cma().
     """
     sizes: list[tuple[int, int]] = []
     while match := _NODE.match(text):
@@ -162,11 +158,10 @@ def _hugetlb_cma(params: EarlyParams, text: str, max_numnodes: int) -> None:
         params.hugetlb_cma, _ = memparse(text)
 
 
-def parse_early_params(cmdline: str, hugetlb_per_node: bool, numa: bool = True) -> EarlyParams:
+def parse_early_params(cmdline: str, hugetlb_per_node: bool, max_numnodes: int = 1) -> EarlyParams:
     """parse_early_param(): everything here is independent of the machine; whether a kernel knows a name,
-    boot decides. ``numa``: CONFIG_NUMA.
+    boot decides. ``max_numnodes``: MAX_NUMNODES, 1 without CONFIG_NUMA.
     """
-    max_numnodes = MAX_NUMNODES if numa else 1
     words: list[tuple[str, str | None]] = []
     for name, value in next_args(cmdline):
         if name == "--" and value is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cmafs.abi.printk import DebugSite
 from cmafs.lib.glob import match_wildcard
-from cmafs.lib.kstrtox import kstrtoul, simple_strtoull
+from cmafs.lib.kstrtox import SPACE, kstrtoul, simple_strtoull
 from cmafs.lib.printk import LOGLEVEL_ERR, Printk
 
 #: ``ddebug_exec_query()``: words of one query.
@@ -19,7 +19,6 @@ _MAXWORDS = 9
 _LINK_ORDER = ("kernel", "mm", "drivers")
 
 _UINT_MAX = (1 << 32) - 1
-_SPACES = " \t\n\v\f\r"
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|([nrtvf])|([\"\\ae]))")
 _SPACE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "f": "\f"}
 _SPECIAL_ESCAPES = {'"': '"', "\\": "\\", "a": "\a", "e": "\033"}
@@ -113,7 +112,7 @@ def unescape(text: str) -> str:
 def tokenize(text: str) -> list[str]:
     """``ddebug_tokenize()``: words at blanks or in quotes, up to a ``#``. Raises QueryError."""
     words: list[str] = []
-    while (text := text.lstrip(_SPACES)) and not text.startswith("#"):
+    while (text := text.lstrip(SPACE)) and not text.startswith("#"):
         if text[0] in "\"'":
             word, quote, text = text[1:].partition(text[0])
             if not quote:
@@ -142,7 +141,7 @@ class DynamicDebug:
         """
         failed = False
         for query in re.split("[;\n]", text):
-            query = query.lstrip(_SPACES)
+            query = query.lstrip(SPACE)
             if not query or query.startswith("#"):
                 continue
             try:

@@ -14,6 +14,8 @@ import struct
 from typing import NamedTuple, NoReturn
 
 U64_MAX = (1 << 64) - 1
+#: ``isspace()``: Latin-1, as ``lib/ctype.c@v6.12`` has it.
+SPACE = " \t\n\v\f\r\xa0"
 
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]")
 _DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdefABCDEF"}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
-from cmafs.abi.boot import SORT_HEAP_BOTTOM_UP, SORT_HEAP_CLASSIC
+from cmafs.abi.boot import SORT_HEAP
 
 T = TypeVar("T")
 
@@ -25,36 +25,11 @@ class Placed(Protocol):
 P = TypeVar("P", bound=Placed)
 
 
-def heap_sort_bottom_up(items: list[T], key: Callable[[T], tuple[int, int]]) -> None:
-    """sort_r() since 5.2, in place: down to a leaf by the larger child, then up again to the right place."""
-    last, parent = len(items), len(items) // 2
-    while parent or last > 1:
-        if parent:
-            parent -= 1
-        else:
-            last -= 1
-            items[0], items[last] = items[last], items[0]
-        path = _leaf(items, key, parent, last)
-        while path != parent and key(items[parent]) >= key(items[path]):
-            path = (path - 1) // 2
-        place = path
-        while path != parent:
-            path = (path - 1) // 2
-            items[path], items[place] = items[place], items[path]
-        if last <= 1:
-            return
+def heap_sort(items: list[T], key: Callable[[T], tuple[int, int]]) -> None:
+    """sort(), in place: sift down, stopping where the parent is not smaller.
 
-
-def _leaf(items: list[T], key: Callable[[T], tuple[int, int]], top: int, end: int) -> int:
-    """The leaf reached from ``top`` by always taking the larger child, the left one if they are equal."""
-    while 2 * top + 2 < end:
-        left = 2 * top + 1
-        top = left if key(items[left]) >= key(items[left + 1]) else left + 1
-    return 2 * top + 1 if 2 * top + 2 == end else top
-
-
-def heap_sort_classic(items: list[T], key: Callable[[T], tuple[int, int]]) -> None:
-    """sort() up to 5.1, in place: sift down, stopping where the parent is not smaller."""
+    What 5.2 made of it (down to a leaf, then up again) compares less and ends in the same order.
+    """
     for root in range(len(items) // 2 - 1, -1, -1):
         _sift(items, key, root, len(items))
     for end in range(len(items) - 1, 0, -1):
@@ -85,10 +60,8 @@ def by_base(region: Placed) -> tuple[int, int]:
 def rmem_sort(items: list[P], how: str, by_size: bool = True) -> None:
     """Sort in place by base, then by size unless the kernel is too old; equal ones as its algorithm does."""
     key = by_base_and_size if by_size else by_base
-    if how == SORT_HEAP_BOTTOM_UP:
-        heap_sort_bottom_up(items, key)
-    elif how == SORT_HEAP_CLASSIC:
-        heap_sort_classic(items, key)
+    if how == SORT_HEAP:
+        heap_sort(items, key)
     else:
         items.sort(key=key)
 

@@ -92,7 +92,7 @@ def _activation_failed(cma: Cma) -> None:
         for cmr in cma.ranges:
             border = areas.memory.zone_of(cmr.base_pfn).end_pfn
             done = border >> areas.memory.pageblock_order << areas.memory.pageblock_order
-            if cmr.base_pfn < done < cmr.end_pfn:
+            if cmr.base_pfn < done:
                 init_cma_reserved_range(areas.memory, cmr.base_pfn, done)
     cma.count = cma.available_count = 0
     for cmr in cma.ranges:

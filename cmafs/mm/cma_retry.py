@@ -22,8 +22,9 @@ Here a window is its first pfn, a row of windows a range of those.
 from __future__ import annotations
 
 import errno
+from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import chain, takewhile
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_ERR, LOGLEVEL_INFO
@@ -103,9 +104,11 @@ class Retries:
         if row.step >= COMPACT_CLUSTER_MAX:
             return row[:1]
         zone = self._memory.zone_of(row[0])
-        blocks = (isolated_range(self._memory, zone, pfn, pfn + self._count) for pfn in row)
-        first = next(blocks)
-        return row[: 1 + len(list(takewhile(first.__eq__, blocks)))]
+
+        def blocks(window: int) -> tuple[int, int]:
+            return isolated_range(self._memory, zone, window, window + self._count)
+
+        return row[: bisect_right(row, blocks(row[0]), key=blocks)]
 
     def _ending_before(self, row: range, pfn: int) -> range:
         """The windows of a row that do not reach so far as a page."""

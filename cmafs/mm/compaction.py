@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable
 
 from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_blocks, free_range
-from cmafs.mm.migrate import COMPACT_CLUSTER_MAX, MOVABLE, movability, move_pages
+from cmafs.mm.migrate import MOVABLE, batches, movability, move_pages
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
 from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
 from cmafs.mm.walk import MR_COMPACTION, trace_migrate_pages
@@ -105,8 +105,7 @@ def _migrate(cc: CompactControl, pages: list[Page]) -> int:
     targets = cc.freepages[: len(pages)]
     del cc.freepages[: len(pages)]
     move_pages(cc.memory, pages, array("q", targets))
-    batches = (min(COMPACT_CLUSTER_MAX, len(pages) - at) for at in range(0, len(pages), COMPACT_CLUSTER_MAX))
-    trace_migrate_pages(cc.memory, ((moved, 0) for moved in batches), MR_COMPACTION)
+    trace_migrate_pages(cc.memory, batches(pages, pages), MR_COMPACTION)
     _release_freepages(cc.memory, cc.zone, [pfn for pfn, _ in pages])
     cc.memory.vmstat.count_vm_event("compact_isolated", 2 * len(pages))
     return len(pages)

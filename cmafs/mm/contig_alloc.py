@@ -19,6 +19,7 @@ from cmafs.mm.migrate import (
     MOVABLE,
     SKIPPED,
     all_movable,
+    batches,
     movability,
     move_pages,
 )
@@ -112,7 +113,7 @@ def migrate_contig_range(memory: Memory, start: int, end: int, tries: int) -> Sc
     if scan.pages:
         with _isolated(memory, memory.zone_of(start), start, end):
             moved = _migrate(memory, start, end, scan.pages)
-            trace_migrate_pages(memory, _batches(scan.pages, moved), MR_CONTIG_RANGE)
+            trace_migrate_pages(memory, batches(scan.pages, moved), MR_CONTIG_RANGE)
     return scan
 
 
@@ -182,18 +183,11 @@ def _migrate(memory: Memory, start: int, end: int, isolated: Sequence[Page]) -> 
     if memory.on_migrate is not None:
         memory.on_migrate(got)
     if got < len(pages):
-        trace_migrate_pages(memory, _batches(isolated, moving), MR_CONTIG_RANGE)
+        trace_migrate_pages(memory, batches(isolated, moving), MR_CONTIG_RANGE)
         tries = 1 if memory.abi.enomem_ends_migration else MIGRATE_TRIES
         memory.vmstat.count_vm_event("pgmigrate_fail", tries * min(len(pages) - got, COMPACT_CLUSTER_MAX))
         raise OutOfMemory(f"{len(pages)} pages to move, room for {got}", pages[got][0])
     return pages
-
-
-def _batches(isolated: Sequence[Page], moved: Sequence[Page]) -> Iterator[tuple[int, int]]:
-    """Of the pages that are isolated together, how many moved; none stayed."""
-    went = set(moved)
-    for at in range(0, len(isolated) if went else 0, COMPACT_CLUSTER_MAX):
-        yield sum(page in went for page in isolated[at : at + COMPACT_CLUSTER_MAX]), 0
 
 
 def _account_calls(memory: Memory, end: int, scan: Scan, moved: Sequence[Page]) -> None:
@@ -206,7 +200,7 @@ def _account_calls(memory: Memory, end: int, scan: Scan, moved: Sequence[Page]) 
         memory.vmstat.count_vm_event("pgmigrate_fail", MIGRATE_TRIES)
     if memory.trace is None:
         return
-    calls, full = list(_batches(scan.pages, moved)), len(scan.pages) % COMPACT_CLUSTER_MAX == 0
+    calls, full = list(batches(scan.pages, moved)), len(scan.pages) % COMPACT_CLUSTER_MAX == 0
     if scan.failing is not None:
         with_it = 0 if full or not calls else calls.pop()[0]
         calls += [(with_it, 1), *[(0, 1)] * (MIGRATE_TRIES - 1)]

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from cmafs.lib.intervals import Interval, length, union, within, without
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
-MEMBLOCK_ALLOC_ANYWHERE = (1 << 64) - 1
+MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = (1 << 64) - 1
 MEMBLOCK_ALLOC_ACCESSIBLE = 0
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
 
 _PAGE_SIZE = 4096
-_PHYS_ADDR_MAX = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -241,10 +240,14 @@ class Memblock:
         """memblock_phys_alloc(): anywhere below ``current_limit``."""
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
-    def alloc_pages(self, count: int, page_size: int) -> None:
-        """``count`` single pages, each where alloc() would place it: the highest ones that are free."""
-        for low, high in list(self.free_ranges_reverse()):
+    def alloc_pages(self, count: int, page_size: int, nid: int = NUMA_NO_NODE) -> int:
+        """``count`` single pages, each where alloc() would place it: the highest that are free, of a node.
+
+        Returns how many there were not.
+        """
+        for low, high in list(self.free_ranges_reverse(nid)):
             high = min(high, self.current_limit) // page_size * page_size
             taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)
             self.reserve(high - taken * page_size, taken * page_size)
             count -= taken
+        return count

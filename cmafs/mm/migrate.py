@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cmafs.mm.mmzone import Memory
 from cmafs.mm.page_owner import KIND_ANON, TAG_INDEX, TAG_SHIFT, Occupant, Page, contiguous
@@ -63,3 +63,10 @@ def move_pages(memory: Memory, pages: Sequence[Page], targets: array[int]) -> No
     for pfn, count in contiguous([pfn for pfn, _ in pages]):
         owners.clear_pages(pfn, count)
     memory.vmstat.count_vm_event("pgmigrate_success", len(pages))
+
+
+def batches(isolated: Sequence[Page], moved: Sequence[Page]) -> Iterator[tuple[int, int]]:
+    """Of the pages that are isolated together, how many moved; none stayed."""
+    went = set(moved)
+    for at in range(0, len(isolated) if went else 0, COMPACT_CLUSTER_MAX):
+        yield sum(page in went for page in isolated[at : at + COMPACT_CLUSTER_MAX]), 0

@@ -80,7 +80,7 @@ class MemoryLayout:
     ``page_shift`` log2 of the page size; ``pageblock_order`` and ``max_page_order``: orders (9 and 10 with 4
     KiB pages and huge pages); ``zones``: node by node, the lowest first; ``memory`` and ``reserved``:
     memblock's, the reserved ones with the CMA areas in them; ``high_pfn``: where high memory begins, None
-    where all is mapped.
+    where all is mapped; ``nomap``: of the memory what the kernel must not touch.
     """
 
     page_shift: int
@@ -90,6 +90,7 @@ class MemoryLayout:
     memory: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
     high_pfn: int | None = None
+    nomap: tuple[tuple[int, int], ...] = ()
 
 
 class TraceHook(Protocol):

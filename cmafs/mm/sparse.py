@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cmafs.lib.intervals import Interval
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, Memblock
 
-_PMD_SIZE = 1 << 21
+_SHIFT_4K = 12
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,19 @@ class SparseLayout:
     vmemmap_tables: int = 0
 
     def section_map_size(self) -> int:
-        """section_map_size(): rounded to a huge page with vmemmap, else to a page."""
+        """section_map_size(): rounded to what a PMD maps with vmemmap, else to a page."""
+        return self._rounded_to(2 * self.page_shift - 3 if self.vmemmap else self.page_shift)
+
+    def basepages(self) -> int:
+        """Pages of a section's map where it is made of single ones: all but pages of 4 KiB with vmemmap
+        (``arch/arm64/mm/mmu.c:vmemmap_populate()@v6.12``); else 0.
+        """
+        single = self.vmemmap and self.page_shift != _SHIFT_4K
+        return self._rounded_to(self.page_shift) >> self.page_shift if single else 0
+
+    def _rounded_to(self, shift: int) -> int:
         size = self.struct_page_bytes << (self.section_bits - self.page_shift)
-        unit = _PMD_SIZE if self.vmemmap else 1 << self.page_shift
-        return -(-size // unit) * unit
+        return -(-size >> shift) << shift
 
 
 def present_sections(memblock: Memblock, section_bits: int) -> list[tuple[int, int]]:
@@ -66,6 +76,9 @@ def _sparse_init_nid(memblock: Memblock, layout: SparseLayout, nid: int, count: 
     start, end = buffer, buffer + size * count if buffer else buffer
     for _ in range(layout.vmemmap_tables):
         _alloc(memblock, page, page, nid, exact=False)
+    if layout.basepages():
+        _populate_basepages(memblock, layout.basepages() * count, page, nid, (start, end))
+        return
     for _ in range(count):
         place = _rounded_up(start, size, layout.linear_offset)
         if not buffer or place + size > end:
@@ -75,6 +88,15 @@ def _sparse_init_nid(memblock: Memblock, layout: SparseLayout, nid: int, count: 
             memblock.phys_free(start, place - start)
         start = place + size
     memblock.phys_free(start, end - start)
+
+
+def _populate_basepages(memblock: Memblock, pages: int, page: int, nid: int, buffer: Interval) -> None:
+    """vmemmap_populate_basepages(): from the start of the buffer, if there was memory for one."""
+    start, end = buffer
+    if start:
+        memblock.phys_free(start + pages * page, end - start - pages * page)
+    else:
+        memblock.alloc_pages(memblock.alloc_pages(pages, page, nid), page)
 
 
 def _rounded_up(address: int, size: int, linear_offset: int) -> int:

@@ -51,11 +51,12 @@ class MountFailed(Failed):
 class Mount:
     """A line of /proc/self/mountinfo.
 
-    ``device``: major:minor of the mounted file system; ``owner``: who mounted it, a user id; None if it is
-    no FUSE mount.
+    ``device``: major:minor of the mounted file system; ``root``: what of it is mounted; ``owner``: who
+    mounted it, a user id; None if it is no FUSE mount.
     """
 
     device: str
+    root: str
     mountpoint: str
     fstype: str
     owner: int | None
@@ -69,18 +70,19 @@ class Mount:
         return self.fstype.split(".")[0] == "fuse" and os.access(control, os.F_OK)
 
 
-def _mounts() -> Iterator[Mount]:
-    for line in Path(MOUNTINFO).read_text(errors="surrogateescape").splitlines():
+def mount_table() -> Iterator[Mount]:
+    """Every mount in sight, as it was mounted."""
+    for line in Path(MOUNTINFO).read_text("utf-8", "surrogateescape").splitlines():
         fields, _, source = line.partition(" - ")
         words = fields.split()
-        path = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[4])
+        root, path = (_ESCAPE.sub(lambda match: chr(int(match[1], 8)), word) for word in words[3:5])
         owner = _OWNER.search(source)
-        yield Mount(words[2], path, source.split()[0], int(owner[1]) if owner else None)
+        yield Mount(words[2], root, path, source.split()[0], int(owner[1]) if owner else None)
 
 
 def topmost(place: str) -> Mount | None:
     """The topmost mount at a resolved path, None if there is none; asks nothing of the mount itself."""
-    found = [mount for mount in _mounts() if mount.mountpoint == place]
+    found = [mount for mount in mount_table() if mount.mountpoint == place]
     return found[-1] if found else None
 
 
@@ -98,7 +100,7 @@ def holders(mount: Mount) -> list[str]:
         apart = {str(server and server.pid), str(os.getpid())}
     found = [
         f"another mount on {other.mountpoint}"
-        for other in _mounts()
+        for other in mount_table()
         if other.mountpoint.startswith(mount.mountpoint.rstrip("/") + "/")
     ]
     for entry in Path("/proc").iterdir():
@@ -143,7 +145,7 @@ def unmount(path: str, lazy: bool = False) -> None:
     with server_of(mount.device, mount.owner) as server:
         busy = holders(mount) if lazy else []
         _take_away(path, mount, lazy)
-        elsewhere = any(other.device == mount.device for other in _mounts())
+        elsewhere = any(other.device == mount.device for other in mount_table())
         if server and not busy and not elsewhere:
             _wait_for_end(path, server)
 

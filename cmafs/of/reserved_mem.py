@@ -46,6 +46,8 @@ class ReservedMemScan:
         self.log = self.early.log
         self.addr_cells, self.size_cells = self.tree.root.reg_cells()
         self.phys_mask = self.early.phys_mask
+        # fdt.c's failed reservations became errors when failed allocations did (V 5.10, 6.1)
+        self._failure_level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
 
     def pr_fdt(self, text: str, level: int = LOGLEVEL_ERR) -> None:
         """A line of the scan, which stood in fdt.c up to 6.11."""
@@ -176,7 +178,7 @@ class ReservedMemScan:
                 self._early_fixup(node, base, size)
             else:
                 where = f"base {self.early.pa(base)}, size {size // SZ_1M} MiB"
-                self.pr_fdt(f"failed to reserve memory for node '{node.name}': {where}")
+                self.pr_fdt(f"failed to reserve memory for node '{node.name}': {where}", self._failure_level)
                 reason = "reserve-failed" if size else "size-zero"
                 self.early.event(node.path, reason, EFFECT_REFUSED, "reg", where)
         if not self.abi.two_passes and pairs:
@@ -220,7 +222,8 @@ class ReservedMemScan:
         default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
         bypassed = default and self.early.params.cma.given
         if bypassed:
-            self.log.printk('Skipping dt linux,cma-default node in favor for "cma=" kernel param.')
+            text = 'Skipping dt linux,cma-default node in favor for "cma=" kernel param.'
+            self.log.printk(text, LOGLEVEL_ERR)
             self.early.event(node.path, "bypassed", EFFECT_REFUSED, "linux,cma-default")
         return not bypassed
 
@@ -271,8 +274,7 @@ class ReservedMemScan:
 
     def _say_no_room(self, node: DeviceNode, size: int, prop: str) -> None:
         suffix = f": size {size // SZ_1M} MiB" if self.abi.failed_allocation_size else ""
-        level = LOGLEVEL_ERR if self.abi.failed_allocation_size else LOGLEVEL_INFO
-        pr_of(self.early, f"failed to allocate memory for node '{node.name}'{suffix}", level)
+        pr_of(self.early, f"failed to allocate memory for node '{node.name}'{suffix}", self._failure_level)
         self.early.event(node.path, "no-room", EFFECT_REFUSED, prop, f"{size:#x} bytes")
 
     def _is_cma(self, node: DeviceNode) -> bool:

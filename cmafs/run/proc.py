@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from cmafs.mount.mounts import mount_table
 from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
 from cmafs.run.root import (
     PRIVATE,
@@ -18,7 +19,6 @@ from cmafs.run.root import (
     TREE,
     Graft,
     fits,
-    mount_table,
     restrict,
     seal,
     tmpfs,
@@ -138,12 +138,14 @@ def _bind_directories() -> None:
 
 def _host_mounts() -> Iterator[tuple[str, str]]:
     """Mount point and type of the mounts in sight that show a file system with a log or sysctls in it."""
-    for device, root, path, fstype in mount_table():
-        if fstype not in _REVEALING or (fstype == "devtmpfs" and (root != "/" or path == f"{PRIVATE}/dev")):
+    for entry in mount_table():
+        path, fstype = entry.mountpoint, entry.fstype
+        private = entry.root != "/" or path == f"{PRIVATE}/dev"
+        if fstype not in _REVEALING or (fstype == "devtmpfs" and private):
             continue
         with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
             found = os.stat(path).st_dev
-            if f"{os.major(found)}:{os.minor(found)}" == device:
+            if f"{os.major(found)}:{os.minor(found)}" == entry.device:
                 yield path, fstype
 
 

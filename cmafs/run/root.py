@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cmafs.board import SYSFS
-from cmafs.mount.mounts import MOUNTINFO
+from cmafs.mount.mounts import mount_table
 from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (
     MS_BIND,
@@ -46,7 +45,6 @@ _DEBUG = "/sys/kernel/debug"
 _FLAGS = 0xF  # of statvfs(3): read-only, nosuid, nodev, noexec, each the bit that mount(2) takes
 _TRACING = "/sys/kernel/tracing"
 _ANDROID = "/d"
-_OCTAL = re.compile(r"\\([0-7]{3})")  # blanks in the mount table
 # directories of the machine that replace the host's as a whole; others are merged with it, name by name
 _WHOLE = (
     _DEBUG,
@@ -157,20 +155,9 @@ def restrict_below(directory: str, flags: int) -> None:
     try:
         restrict_tree(directory, flags)
     except OSError:  # before 5.12, or a container without this call
-        for place in dict.fromkeys(place for _, _, place, _ in mount_table()):
+        for place in dict.fromkeys(entry.mountpoint for entry in mount_table()):
             if f"{place}/".startswith(f"{directory}/"):
                 restrict(place, flags)
-
-
-def mount_table() -> list[tuple[str, str, str, str]]:
-    """Of each mount in sight its device, its root in the file system, its place and its type."""
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        rows = [line.split() for line in file]
-    return [(row[2], row[3], _OCTAL.sub(_character, row[4]), row[row.index("-") + 1]) for row in rows]
-
-
-def _character(escape: re.Match[str]) -> str:
-    return chr(int(escape[1], 8))
 
 
 def _opens_ptmx() -> bool:

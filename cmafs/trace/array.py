@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cmafs.abi.trace_event import TraceEvent, Value, Word
-from cmafs.lib.kstrtox import c_integer
+from cmafs.lib.kstrtox import SPACE, c_integer
 from cmafs.lib.printk import encode
 from cmafs.trace.filter import BAD_SUBSYS_FILTER, FilterError, Predicate, parse_filter
 from cmafs.trace.ring_buffer import RingBuffer
@@ -146,13 +146,11 @@ class TraceArray:
     def log_error(self, error: FilterError, text: str, ts: int) -> None:
         """``tracing_log_err()``: what was wrong, with a caret below the place."""
         pos = error.pos if error.message is not None else 0
-        if self.abi.error_log_bytes:
-            pos = c_integer(pos, 8, signed=False)
-        caret = " " * (len("  Command: ") + pos) + "^"
         what = f"event filter parse error: error: {error.message or 'Error'}"
         command = f"\n  Command: {text}\n"
         if self.abi.error_log_bytes:
-            command = command[: self.abi.error_log_bytes - 1]
+            pos, command = c_integer(pos, 8, signed=False), command[: self.abi.error_log_bytes - 1]
+        caret = " " * (len("  Command: ") + pos) + "^"
         self.error_log.append(f"[{stamp(ts)}] {what}{command}{caret}\n")
 
 
@@ -162,7 +160,7 @@ def _is_clear(text: str) -> bool:
     A kernel refuses ``none``; here it is taken, so that what was read can be written back
     (docs/exceptions.md).
     """
-    return text.strip() in ("0", "none")
+    return text.strip(SPACE) in ("0", "none")
 
 
 def stamp(ts: int) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.abi.trace_event import Field, Value
 from cmafs.lib.glob import Glob
-from cmafs.lib.kstrtox import c_integer, kstrtoll, kstrtoull
+from cmafs.lib.kstrtox import SPACE, c_integer, kstrtoll, kstrtoull
 from cmafs.lib.printk import encode
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ class _Parser:
 
     def skip_space(self) -> str:
         """The next character that is not blank, '' at the end."""
-        while self.text[self.pos : self.pos + 1].isspace():
-            self.pos += 1
-        return self.text[self.pos : self.pos + 1]
+        rest = self.text[self.pos :].lstrip(SPACE)
+        self.pos = len(self.text) - len(rest)
+        return rest[:1]
 
     def any_of(self) -> Predicate:
         """Terms joined by ``||``."""
@@ -272,7 +272,7 @@ def calc_stack(text: str) -> int:
     if open_at:
         raise FilterError(TOO_MANY_OPEN, open_at[-1])
     unquoted = re.sub(r"\"[^\"]*\"|'[^']*'", "x", text)
-    return sum(bool(part.strip()) for part in re.split(r"&&|\|\||[()]", unquoted))
+    return sum(bool(part.strip(SPACE)) for part in re.split(r"&&|\|\||[()]", unquoted))
 
 
 def parse_filter(text: str, fields: Mapping[str, Field], abi: TraceAbi) -> Predicate:

@@ -60,12 +60,15 @@ class Machine:
     children: tuple[str, ...]
     words: tuple[str, ...]
     operations: tuple[Operation, ...]
+    cpus: int = 1
 
     def dts(self) -> str:
         """The tree's part of memory and reserved memory."""
         if not self.banks:
             return ""
         nodes = [_memory(*bank) for bank in self.banks]
+        if self.cpus > 1:
+            nodes.append(_cpus(self.cpus))
         inside = "\n  ".join(self.children)
         reserved = f"reserved-memory {{ #address-cells = <2>; #size-cells = <2>; ranges;\n  {inside}\n}};"
         head = '/dts-v1/;\n/ { #address-cells = <2>; #size-cells = <2>; compatible = "linux,dummy-virt";'
@@ -74,12 +77,18 @@ class Machine:
 
     def case(self, name: str) -> Case:
         """What the recorder is given."""
-        return Case(name, Guest(self.memory, " ".join(self.words), self.dts()), self.operations)
+        return Case(name, Guest(self.memory, " ".join(self.words), self.dts(), self.cpus), self.operations)
 
 
 def cells(*numbers: int) -> str:
     """Two cells each."""
     return "<" + " ".join(f"{n >> 32:#x} {n & 0xFFFFFFFF:#x}" for n in numbers) + ">"
+
+
+def _cpus(count: int) -> str:
+    """The nodes that QEMU gives them, as far as cmafs reads them."""
+    nodes = (f'cpu@{n} {{ device_type = "cpu"; reg = <{n}>; }};' for n in range(count))
+    return f"cpus {{ #address-cells = <1>; #size-cells = <0>; {' '.join(nodes)} }};"
 
 
 def _memory(base: int, size: int, node: int | None) -> str:
@@ -105,8 +114,8 @@ def _size(rng: random.Random, most: int) -> int:
 
 def _banks(rng: random.Random, arch: str, numa: bool) -> tuple[Bank, ...]:
     """One bank, or up to three with holes between them or none; with ``numa`` some have nodes."""
-    top = RAM + (2 * GIB if arch == "arm" else rng.choice((2, 4, 8)) * GIB)
-    shapes = (128, 192, 256, 512, 512, 768, 1024, 1024, 1024, 1536, 2048, 3072, 4096, 6144)
+    top = RAM + (2 * GIB if arch == "arm" else rng.choice((2, 4, 8, 13)) * GIB)
+    shapes = (128, 192, 256, 512, 512, 768, 1024, 1024, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
     at, banks = RAM, []
     nodes = numa and rng.random() < 0.15
     for number in range(rng.choice((1, 1, 1, 2, 2, 3)) if not nodes else 2):
@@ -261,6 +270,38 @@ def _cma(rng: random.Random, memory: int, base: int) -> str:
     return "cma=" + rng.choice(forms)
 
 
+def _ordinary(rng: random.Random, arch: str, memory: int) -> tuple[str, ...]:
+    """Words that people have on their command lines; most change nothing that a user of CMA sees."""
+    crash = rng.choice((16, 64, 128, 256))
+    where = (0 if arch == "x86_64" else RAM) + rng.randrange(32, memory // MIB) // 2 * 2 * MIB
+    words = (
+        "earlycon", "debug", "loglevel=7", "ignore_loglevel", "nokaslr", "cma.dyndbg=+p",
+        'dyndbg="file mm/cma.c +p"', 'dyndbg="file cma.c +p; func cma_alloc +flmt"', "page_owner=on",
+        "slub_debug=FZP", "slub_debug", "debug_pagealloc=on", "init_on_alloc=1", "init_on_alloc=0",
+        "init_on_free=1", "page_poison=1", "transparent_hugepage=never", "hugepagesz=2M hugepages=4",
+        "default_hugepagesz=2M", f"crashkernel={crash}M", f"crashkernel={crash}M@{where:#x}",
+        f"crashkernel=0M-2G:{crash}M,2G-:256M", f"crashkernel={crash}M,high", "iommu.passthrough=1",
+        "swiotlb=65536,force", "swiotlb=16384", "swiotlb=2048,1", "swiotlb=noforce", "audit=1", "rodata=off",
+        "rodata=full", "numa_balancing=disable", f"mem={rng.choice((192, 300, 511, 1024, 3000))}M",
+        "mminit_loglevel=4", "acpi=off", "efi=noruntime", "kpti=0", "log_buf_len=1M", "log_buf_len=4M",
+        "hashdist=0", "dhash_entries=65536", "movable_node", "kernelcore=30%", "movablecore=25%",
+        "kernelcore=mirror", "numa=fake=2", "reserve_mem=4M:4096:trace", "nr_cpus=1", "maxcpus=1",
+        "root=/dev/mmcblk0p2 rootwait rw", "splash", "cgroup_enable=memory", "coherent_pool=2M",
+        "cma_pernuma=8M", "page_alloc.shuffle=1", "hugetlb_free_vmemmap=on", "nosmp",
+        f"mem={rng.choice((256, 512))}M@{RAM:#x}", "reserve=0x50000000,0x100000", "stack_depot_disable=on",
+        "mitigations=off", "psi=1", "fw_devlink=permissive", "vmalloc=300M", "user_debug=31", "highmem=64M",
+    )  # fmt: skip
+    if arch == "x86_64":
+        base = rng.randrange(64, max(65, memory // MIB - 64))
+        words += (
+            f"memmap=32M#{base}M", f"memmap=32M@{base}M", "memmap=exactmap memmap=640K@0 memmap=200M@1M",
+            f"memmap=16M!{base}M", f"memmap={8 * MIB:#x}${base * MIB:#x}", "iommu=soft", "intel_iommu=on",
+            "nopti", "nox2apic", "pci=nocrs", "gbpages", "nogbpages", "mce=off", "efi=nosoftreserve",
+            f"crashkernel={crash}M,low crashkernel={crash}M,high", "no5lvl", "disable_mtrr_cleanup",
+        )  # fmt: skip
+    return words
+
+
 def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -> tuple[str, ...]:
     base = 0 if arch == "x86_64" else RAM
     words = [_cma(rng, memory, base)] if rng.random() < (0.9 if arch == "x86_64" else 0.5) else []
@@ -290,6 +331,8 @@ def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -
         hole = rng.randrange(64, max(65, memory // MIB - 64))
         extra.append((0.2, f"memmap={rng.choice((4, 16, 64))}M${hole}M"))
     words += [word for chance, word in extra if rng.random() < chance]
+    if rng.random() < 0.4:
+        words += rng.sample(_ordinary(rng, arch, memory), rng.choice((1, 2, 2, 4)))
     rng.shuffle(words)
     return (*words, "memblock=debug") if arch == "x86_64" else tuple(words)
 
@@ -304,7 +347,9 @@ def machine(
     on = frozenset(line[len("CONFIG_") :].split("=")[0] for line in config if line.startswith("CONFIG_"))
     banks: tuple[Bank, ...] = ()
     if arch == "x86_64":
-        memory = total = rng.choice((96, 128, 256, 512, 1000, 1024, 2048, 3072, 4096, 6144)) * MIB
+        memory = total = (
+            rng.choice((96, 128, 256, 512, 1000, 1024, 2048, 3072, 4096, 6144, 8192, 12288)) * MIB
+        )
     else:
         banks = _banks(rng, arch, "NUMA" in on)
         memory, total = (
@@ -314,4 +359,6 @@ def machine(
     children = _children(rng, banks) if banks else ()
     words = _words(rng, arch, total, on)
     makers = TRACED if traced else KINDS
-    return Machine(memory, banks, children, words, tuple(generate(rng, operations, makers)))
+    asked = tuple(generate(rng, operations, makers))
+    cpus = rng.choice((1, 1, 1, 2, 4)) if "SMP" in on and arch != "x86_64" else 1
+    return Machine(memory, banks, children, words, asked, cpus)

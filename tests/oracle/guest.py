@@ -28,8 +28,9 @@ RAM, SZ_2M, SZ_128M = 0x40000000, 1 << 21, 1 << 27
 #: The size of every guest's initramfs: that of the first recordings, because it is a fact of their machine.
 INITRD_BYTES = 0x1A6000
 CONSOLE = {"arm64": "ttyAMA0", "arm": "ttyAMA0", "x86_64": "ttyS0"}
-#: Seconds that a guest may take: of the host's processors, and in all where it only waits.
-CPU_SECONDS, ALL_SECONDS = 15, 240
+#: Seconds that a guest may take: of the host's processors (more where it may fill memory: init_on_free=1),
+#: and in all where it only waits.
+CPU_SECONDS, CPU_SECONDS_GIB, ALL_SECONDS = 15, 3, 240
 TRIAL_SECONDS = 5, 20
 #: Where the first instruction stands, behind the tree that QEMU leaves in the first MiB.
 _STUB_OFFSET = 0x1F0000
@@ -46,11 +47,12 @@ _STUB_ARM = (0xE3A00000, 0xE3E01000, 0xE59F2000, 0xE59FF000)
 
 @dataclass(frozen=True)
 class Guest:
-    """The machine: bytes of memory, the command line after what every guest has, the tree (not x86_64)."""
+    """The machine: bytes of memory, the command line after what every guest has, tree (not x86_64), CPUs."""
 
     memory: int
     cmdline: str = ""
     dts: str = ""
+    cpus: int = 1
 
 
 @dataclass
@@ -99,27 +101,46 @@ def initramfs(arch: str, case: bytes, program: bytes = b"") -> bytes:
     return archive.ljust(INITRD_BYTES, b"\0")
 
 
-def _qemu_tree(arch: str) -> str:
+def cpu(kernel: Kernel) -> str:
+    """QEMU's -cpu for a kernel: a cortex-a72 has no pages of 16 KiB, and emulated, five levels of page tables
+    do not carry Debian's kernels for x86_64.
+    """
+    if "CONFIG_ARM64_16K_PAGES=y" in kernel.config:
+        return "neoverse-n1"
+    return CPUS[kernel.arch] + ",-la57" * (kernel.arch == "x86_64" and "debian" in kernel.name)
+
+
+def _qemu_tree(arch: str, cpus: int) -> str:
     """QEMU's own tree, without its memory and /chosen."""
-    dumped = cache() / f"qemu-{arch}.dts"
+    dumped = cache() / (f"qemu-{arch}.dts" if cpus == 1 else f"qemu-{arch}-{cpus}.dts")
     if not dumped.exists():
         blob = dumped.with_suffix(".dtb")
-        words = [ARCHS[arch].qemu, "-M", f"virt,dumpdtb={blob}", "-cpu", CPUS[arch], "-m", "256M"]
+        words = [
+            ARCHS[arch].qemu,
+            "-M",
+            f"virt,dumpdtb={blob}",
+            "-cpu",
+            CPUS[arch],
+            "-m",
+            "256M",
+            "-smp",
+            f"{cpus}",
+        ]
         subprocess.run([*words, "-display", "none"], check=True, stderr=subprocess.DEVNULL)
         words = ["dtc", "-q", "-I", "dtb", "-O", "dts", "-o", str(dumped), str(blob)]
         subprocess.run(words, check=True)
     return dumped.read_text() + f"/ {{ /delete-node/ memory@{RAM:x}; /delete-node/ chosen; }};\n"
 
 
-def whole_tree(arch: str, dts: str, cmdline: str, initrd: int) -> bytes:
+def whole_tree(arch: str, dts: str, cmdline: str, initrd: int, cpus: int = 1) -> bytes:
     """The tree that the kernel gets, compiled."""
-    own = re.sub(r"/dts-v1/;", "", dts)
+    own, cmdline = re.sub(r"/dts-v1/;", "", dts), cmdline.replace('"', '\\"')
     chosen = (
         f'/ {{ chosen {{ bootargs = "{cmdline}"; stdout-path = "/pl011@9000000";'
         f" linux,initrd-start = <{initrd:#x}>; linux,initrd-end = <{initrd + INITRD_BYTES:#x}>; }}; }};"
     )
     words = ["dtc", "-q", "-I", "dts", "-O", "dtb"]
-    text = _qemu_tree(arch) + own + chosen
+    text = _qemu_tree(arch, cpus) + own + chosen
     return subprocess.run(words, input=text.encode(), check=True, capture_output=True).stdout
 
 
@@ -149,7 +170,7 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
     tree = -(-(initrd + INITRD_BYTES) // SZ_2M) * SZ_2M
     entry, stub = RAM + _ENTRY_OFFSET[kernel.arch], RAM + _STUB_OFFSET
     cmdline = command_line(kernel.arch, guest.cmdline)
-    (place / "tree").write_bytes(whole_tree(kernel.arch, guest.dts, cmdline, initrd))
+    (place / "tree").write_bytes(whole_tree(kernel.arch, guest.dts, cmdline, initrd, guest.cpus))
     (place / "stub").write_bytes(_stub(kernel.arch, entry, tree))
     parts = (
         (kernel.image, entry),
@@ -165,8 +186,8 @@ def _loaders(kernel: Kernel, guest: Guest, place: Path) -> list[str]:
 
 def qemu(kernel: Kernel, guest: Guest, place: Path, accelerator: str) -> list[str]:
     """The whole command."""
-    words = [ARCHS[kernel.arch].qemu, "-cpu", CPUS[kernel.arch], "-m", f"{guest.memory >> 20}M", "-smp", "1"]
-    words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
+    words = [ARCHS[kernel.arch].qemu, "-cpu", cpu(kernel), "-m", f"{guest.memory >> 20}M"]
+    words += ["-smp", f"{guest.cpus}", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
     if kernel.arch == "x86_64":
         words += ["-accel", accelerator, "-kernel", str(kernel.image)]
         cmdline = command_line(kernel.arch, guest.cmdline)
@@ -241,7 +262,8 @@ def accelerator(kernel: Kernel) -> str:
 def run(kernel: Kernel, guest: Guest, case: bytes = b"", program: bytes = b"") -> Boot:
     """Boot a kernel and let the recorder do a case, and run a program."""
     initrd = initramfs(kernel.arch, case, program)
-    return _run(kernel, guest, initrd, accelerator(kernel), CPU_SECONDS, ALL_SECONDS)
+    cpu_seconds = CPU_SECONDS + CPU_SECONDS_GIB * (guest.memory >> 30)
+    return _run(kernel, guest, initrd, accelerator(kernel), cpu_seconds, ALL_SECONDS)
 
 
 def _run(

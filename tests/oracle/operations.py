@@ -34,6 +34,25 @@ COUNTERS = (
     "total_pages",
     "available_pages",
 )
+DIRECTORIES = ("/proc", "/proc/sys", "/proc/sys/vm", "/sys", "/sys/kernel", "/sys/kernel/mm", SYSFS)
+PLACES = (
+    *DIRECTORIES,
+    *(
+        f"/proc/{name}"
+        for name in (
+            "buddyinfo",
+            "cmdline",
+            "iomem",
+            "meminfo",
+            "pagetypeinfo",
+            "version",
+            "vmstat",
+            "zoneinfo",
+        )
+    ),
+    "/proc/sys/vm/compact_memory",
+    "/proc/sys/vm/drop_caches",
+)
 #: What may be written, odd forms of numbers most of all.
 TEXTS = (
     "0\n", "1", "-1\n", "+1\n", " 1\n", "1 \n", "\t1\n", "1\n\n", "0x10\n", "0X10\n", "0x\n", "010\n",
@@ -125,6 +144,30 @@ def _file(rng: random.Random, area: str) -> list[Operation]:
     return [{"op": kind, "path": path, **one.get(kind, {})}]
 
 
+def _proc(rng: random.Random, _area: str) -> list[Operation]:
+    """Files beside the areas, which a kernel without CMA_DEBUGFS has too."""
+    if rng.random() < 0.4:
+        path = f"/proc/sys/vm/{rng.choice(('compact_memory', 'drop_caches'))}"
+        return [
+            {
+                "op": rng.choice("WWA"),
+                "path": path,
+                "data": rng.choice((*TEXTS, "3\n", "2\n", "4", "5", "7")),
+            },
+            {"op": "R", "path": path},
+        ]
+    path = rng.choice(PLACES)
+    kind = rng.choice("MMUDDTWLR" if path in DIRECTORIES else "SSCTMUDWL")
+    if path in DIRECTORIES:  # what is in one depends on the rest of that kernel
+        path += "/new" if kind in "LWT" else rng.choice(("", "/new"))
+    one: dict[str, Operation] = {
+        "C": {"mode": rng.choice(("0644", "0400", "0777"))},
+        "T": {"len": rng.choice((0, 10))},
+        "W": {"data": "1\n"},
+    }
+    return [{"op": kind, "path": path, **one.get(kind, {})}]
+
+
 def _directory(rng: random.Random, area: str) -> list[Operation]:
     path = rng.choice((CMA, f"{CMA}/{area}", SYSFS, f"{SYSFS}/{area}"))
     return [{"op": rng.choice("LLSMDU"), "path": path + rng.choice(("", "", "/new"))}]
@@ -146,6 +189,7 @@ KINDS: Kinds = (
     (8, _counter),
     (16, _file),
     (4, _directory),
+    (6, _proc),
 )
 #: Of a kernel that has the tracer.
 TRACED: Kinds = ((20, _write), (65, _trace), (15, _queries))

@@ -64,7 +64,7 @@ def header(kernel: Kernel, case: Case, boot: guest.Boot) -> dict[str, Any]:
         "cmdline": case.guest.cmdline,
         "config": list(kernel.config),
         "boot": boot.log or [],
-        "qemu": f"-cpu {guest.CPUS[kernel.arch]} -smp 1",
+        "qemu": f"-cpu {guest.cpu(kernel)} -smp {case.guest.cpus}",
         "recorder": "tests/oracle",
         "parked": max(replay.LAG, parked(boot.state)),
         "seconds": boot.seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cmafs.lib.intervals import union, within
+from cmafs.lib.intervals import Interval, within
 from cmafs.mm.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_TYPES, MIGRATETYPE_NAMES, Memory, Zone
 
 if TYPE_CHECKING:
@@ -32,15 +32,17 @@ def buddyinfo(memory: Memory) -> bytes:
     return "".join(lines).encode()
 
 
-def pagetypeinfo(memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], section: int) -> bytes:
+def pagetypeinfo(
+    memory: Memory, abi: ProcAbi, migratetypes: tuple[str, ...], online: list[Interval]
+) -> bytes:
     """``pagetypeinfo_show()``: free blocks by migratetype and order, then page blocks by migratetype.
 
-    ``migratetypes``: those of this configuration; ``section``: pages of a memory section.
+    ``migratetypes``: those of this configuration; ``online``: ranges of pfn, see ``pageblock_counts()``.
     """
     return "".join(
         f"Page block order: {memory.pageblock_order}\nPages per block:  {memory.pageblock_nr_pages}\n\n"
         + _showfree(memory, nid, migratetypes, abi.freecount_limit)
-        + _showblockcount(memory, nid, migratetypes, section)
+        + _showblockcount(memory, nid, migratetypes, online)
         for nid in memory.nodes()
     ).encode()
 
@@ -58,11 +60,11 @@ def _showfree(memory: Memory, nid: int, migratetypes: tuple[str, ...], limit: in
     return text + "\n"
 
 
-def _showblockcount(memory: Memory, nid: int, migratetypes: tuple[str, ...], section: int) -> str:
+def _showblockcount(memory: Memory, nid: int, migratetypes: tuple[str, ...], online: list[Interval]) -> str:
     """``pagetypeinfo_showblockcount()`` of a node."""
     text = f"{'Number of blocks type ':<23}{''.join(f'{name:>12} ' for name in migratetypes)}\n"
     for zone in populated(memory, nid):
-        blocks = pageblock_counts(memory, zone, section)
+        blocks = pageblock_counts(memory, zone, online)
         counts = (f"{blocks[_MIGRATETYPES[name]]:12d} " for name in migratetypes)
         text += f"Node {nid}, zone {zone.name:>8} " + "".join(counts) + "\n"
     return text
@@ -75,20 +77,17 @@ def _freecount(blocks: int, limit: int | None) -> str:
     return f"{blocks:6d} "
 
 
-def pageblock_counts(memory: Memory, zone: Zone, section: int) -> list[int]:
+def pageblock_counts(memory: Memory, zone: Zone, online: list[Interval]) -> list[int]:
     """``pagetypeinfo_showblockcount_print()``: page blocks of a zone by migratetype.
 
-    Every block counts whose section has memory, holes inside the section too: they have page structs.
-    ``section``: pages of a section.
+    A block counts whose first page in the zone is in ``online``: pages with a page struct, ranges of pfn.
     """
-    order, flags = memory.pageblock_order, memory.pageblock_flags
-    first = (zone.start_pfn >> order) - memory.block_base
-    last = first + (zone.end_pfn - zone.start_pfn - 1 >> order)
-    sections = union((start // section, -(-end // section)) for start, end in memory.layout.memory)
-    base = memory.block_base
-    blocks = [((low * section >> order) - base, (high * section >> order) - base) for low, high in sections]
+    start, pages = zone.start_pfn, memory.pageblock_nr_pages
+    first = (start >> memory.pageblock_order) - memory.block_base
+    last = first - (start - zone.end_pfn) // pages
+    blocks = [(first - (start - low) // pages, first - (start - high) // pages) for low, high in online]
     counts = [0] * MIGRATE_TYPES
-    for low, high in within(blocks, first, min(last + 1, len(flags))):
+    for low, high in within(blocks, first, min(last, len(memory.pageblock_flags))):
         for migratetype in range(MIGRATE_TYPES):
-            counts[migratetype] += flags.count(migratetype, low, high)
+            counts[migratetype] += memory.pageblock_flags.count(migratetype, low, high)
     return counts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cmafs.mm.mmzone import WMARK_HIGH, WMARK_LOW
 
 if TYPE_CHECKING:
-    from cmafs.init.machine import BootedMachine
+    from cmafs.fs.proc.vmstat import VmstatFiles
     from cmafs.mm.mmzone import Memory
 
 #: KiB of VMALLOC_TOTAL: fixed on x86_64, on arm64 what 48 bits leave, on arm what a default board has (M).
@@ -23,15 +23,19 @@ _2M, _1G = 2 << 20, 1 << 30
 def totalreserve_pages(memory: Memory) -> int:
     """``calculate_totalreserve_pages()``: pages that nobody should plan with."""
     return sum(
-        min(max(zone.lowmem_reserve, default=0) + zone.watermark[WMARK_HIGH], zone.managed_pages)
+        min(max(zone.lowmem_reserve) + zone.watermark[WMARK_HIGH], zone.managed_pages)
         for zone in memory.zones
     )
 
 
-def si_mem_available(memory: Memory) -> int:
-    """``si_mem_available()`` in pages: free memory, and the caches as far as they can be given up."""
+def si_mem_available(files: VmstatFiles) -> int:
+    """``si_mem_available()`` in pages: free memory, and the caches as far as they can be given up.
+
+    The watermarks of zones without memory count too: ``for_each_zone()``.
+    """
+    memory = files.machine.memory
     state = memory.owners.node_page_state
-    low = sum(zone.watermark[WMARK_LOW] for zone in memory.zones)
+    low = sum(zone.watermark[WMARK_LOW] for nid in memory.nodes() for zone in files.zones(nid))
     pagecache = state("nr_active_file") + state("nr_inactive_file")
     reclaimable = state("nr_slab_reclaimable") + state("nr_kernel_misc_reclaimable")
     available = sum(zone.nr_free for zone in memory.zones) - totalreserve_pages(memory)
@@ -53,8 +57,9 @@ def _direct_map(memory: Memory) -> dict[str, int]:
     return sizes
 
 
-def _pages(memory: Memory) -> dict[str, int]:
+def _pages(files: VmstatFiles) -> dict[str, int]:
     """What is counted in pages. Lines that are not named here read 0: nothing simulated is behind them."""
+    memory = files.machine.memory
     state = memory.owners.node_page_state
     zone_state = memory.global_zone_page_state
     high = memory.high_zones()
@@ -69,7 +74,7 @@ def _pages(memory: Memory) -> dict[str, int]:
         **lru,
         "MemTotal": total,
         "MemFree": free,
-        "MemAvailable": si_mem_available(memory),
+        "MemAvailable": si_mem_available(files),
         "Cached": state("nr_file_pages"),
         "Active": lru["Active(anon)"] + lru["Active(file)"],
         "Inactive": lru["Inactive(anon)"] + lru["Inactive(file)"],
@@ -92,12 +97,12 @@ def _pages(memory: Memory) -> dict[str, int]:
     }
 
 
-def meminfo(machine: BootedMachine, lines: tuple[str, ...]) -> bytes:
+def meminfo(files: VmstatFiles, lines: tuple[str, ...]) -> bytes:
     """``meminfo_proc_show()``: the ``lines`` of this kernel, in their order."""
-    memory = machine.memory
+    machine, memory = files.machine, files.machine.memory
     kib_shift = memory.layout.page_shift - 10
     figures: Mapping[str, int] = {
-        **{name: pages << kib_shift for name, pages in _pages(memory).items()},
+        **{name: pages << kib_shift for name, pages in _pages(files).items()},
         "CmaTotal": machine.cma.totalcma_pages << kib_shift,
         **_direct_map(memory),
         "VmallocTotal": VMALLOC_TOTAL[machine.arch],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import File, Inode, fail
 from cmafs.fs.seq_file import SeqFile, Show, Store, need_mode
-from cmafs.lib.kstrtox import parse_integer
+from cmafs.lib.kstrtox import SPACE, parse_integer
 from cmafs.mm.compaction import compact_memory
 from cmafs.mm.vmscan import drop_caches
 
@@ -20,7 +20,7 @@ NUMBER_BYTES = 21
 INT_MAX = (1 << 31) - 1
 #: Bits of drop_caches: 1 page cache, 2 slab; with 4 nothing is logged from then on.
 DROP_QUIET = 4
-_BLANKS = b" \t\n\v\f\r"
+_BLANKS = SPACE.encode("latin-1")
 
 
 def proc_dointvec(data: bytes) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def helps(machine: BootedMachine, cma: Cma, advice: Advice) -> bool:
     area = copied.cma[cma.slot]
     with suppress(OSError):
         advice.do(copied, area)
-        return cma_alloc(area, failure.count, failure.align, no_warn=True) is not None
+        return cma_alloc(area, failure.count, failure.align) is not None
     return False
 
 
@@ -101,7 +101,7 @@ def _advice(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
 
 def _unpinning(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     memory = machine.memory
-    pins = sorted(pfn for pfn in memory.pins if any(low <= pfn < high for low, high in cma.holes()))
+    pins = [pfn for pfn in memory.pins if any(low <= pfn < high for low, high in cma.holes())]
     owners = [memory.owners.owner_at(pfn) for pfn in pins]
     names = Counter(owner.name for owner in owners if owner and owner.pinned)
     for name, count in names.most_common(TRIED):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.seq_file import SeqFile, SeqOperations, truncates
-from cmafs.lib.kstrtox import c_string, kstrtoul_from_user
+from cmafs.lib.kstrtox import SPACE, c_string, kstrtoul_from_user
 from cmafs.trace.array import Subsystem, TraceArray, TraceEventFile
 from cmafs.trace.filter import FilterError
 from cmafs.trace.tracer import Tracer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096
 #: ``trace_get_user()``: blanks, a word, and the blank or NUL that ends it.
-_WORD = re.compile(rb"[\s\xa0]*([^\s\xa0\0]*)[\s\xa0\0]?")
+_WORD = re.compile(f"[{SPACE}]*([^{SPACE}\0]*)[{SPACE}\0]?".encode("latin-1"))
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
 _SYSTEM_FILTER = """\
 ### global filter ###
@@ -140,7 +140,7 @@ class EventFiles:
         if len(data) >= PAGE_SIZE:
             fail(errno.EINVAL)
         try:
-            apply(c_string(data).rstrip(), self.machine.clock.now())
+            apply(c_string(data).rstrip(SPACE), self.machine.clock.now())
         except FilterError as error:
             fail(error.errno)
         return len(data)

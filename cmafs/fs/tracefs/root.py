@@ -28,7 +28,7 @@ from cmafs.fs.libfs import debugfs_root, sysfs_directory
 from cmafs.fs.seq_file import SeqOperations, truncates
 from cmafs.fs.tracefs.events import add_events, set_clr_event
 from cmafs.lib.cmdline import memparse, next_args
-from cmafs.lib.kstrtox import c_integer, c_string, kstrtoul_from_user
+from cmafs.lib.kstrtox import SPACE, c_integer, c_string, kstrtoul_from_user
 from cmafs.lib.printk import encode
 from cmafs.trace.array import TRACE_BUF_SIZE_DEFAULT, TraceArray
 from cmafs.trace.tracer import Tracer
@@ -36,13 +36,11 @@ from cmafs.trace.tracer import Tracer
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-TRACEFS = FileSystemType("tracefs", truncate_sets_size=True)
+TRACEFS = FileSystemType("tracefs")
 
 #: Files that know the event alone, not the trace array (``trace_format_open()``, ``event_id_read()``).
 UNCOUNTED = ("/format", "/id")
 
-#: ``isspace()``: Latin-1, as ``lib/ctype.c@v6.12`` has it.
-SPACE = " \t\n\v\f\r\xa0"
 #: ``MAX_TRACER_SIZE``: characters of a tracer's name that are looked at.
 MAX_TRACER_SIZE = 100
 
