@@ -165,4 +165,7 @@ def test_what_counts_as_which_page_state() -> None:
     assert [owners.node_page_state(item) for item in ("nr_dirty", "nr_write_pending")] == [3, 3]
     assert owners.by_name("file True") is owners.occupants[4] and owners.by_name("x") is None
     owners.remove(owners.occupants[4])
-    assert owners.by_name("file True") is None and owners.add("new", "anon").ident == 11
+    assert owners.by_name("file True") is None
+    new = owners.add("new", "anon")
+    assert (new.ident, new.visible, new.mlocked, new.reclaimed, new.movable) == (11, True, False, 0, True)
+    assert [owners.add("x", kind).movable for kind in kinds] == [True, True, True, False, False]

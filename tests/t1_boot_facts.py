@@ -296,3 +296,13 @@ def test_the_kernel_in_iomem_has_its_sizes(arch: str, start: int) -> None:
     assert lines_with(machine, "1000K kernel code, 200K rwdata, 30K rodata, 4K init, 5000K bss, ")
     tree.chosen.props["cmafs,kernel-sizes-kib"] = cells(code, rwdata, rodata, init)
     assert not lines_with(boot(tree, "6.12", "cma=0", arch), "1000K kernel code")
+
+
+@pytest.mark.parametrize(
+    ("reserved", "there"), [(0x15FF000, True), (0x1600000, False), (0x1000000, True), (0xFFF000, False)]
+)
+def test_the_kernel_of_x86_stands_where_the_tree_reserves_it(reserved: int, there: bool) -> None:
+    """CONFIG_PHYSICAL_START; any page of its code (6144 KiB) will do."""
+    tree = tree_of(memory="<0 0x100000 0 0x7ff00000>", head=f"/memreserve/ {reserved:#x} 0x1000;")
+    (ram,) = boot(tree, "6.12", "cma=0", "x86_64").iomem
+    assert bool(ram.children) is there
