@@ -370,6 +370,19 @@ def test_faked_nodes_to_the_mib(arch: str, value: str, memory: tuple[Span, ...],
     assert faked(arch, value, *memory) == [(nid, *span) for nid, span in enumerate(pairwise(edges))]
 
 
+def test_a_node_of_several_banks_is_split_bank_by_bank() -> None:
+    """emu_find_memblk_by_nid(): the first block of a node that is left."""
+    nodes = "".join(
+        f'memory@{base:x} {{ device_type = "memory"; numa-node-id = <0>; reg = {reg((base, G))}; }};'
+        for base in (G, 6 * G)
+    )
+    tree = parse_dts(f"/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {nodes} }};")
+    boot = early(tree, "6.12", "numa=fake=512M", config=("NUMA=y", "NUMA_EMU=y"))
+    numa.numa_init(boot)
+    starts = [int(line.split("0x")[1].split("-")[0], 16) for line in boot.log.lines()]
+    assert starts == [G, 3 * G // 2, 6 * G, 13 * G // 2]
+
+
 def test_nodes_are_faked_of_each_node_of_the_tree_in_turn() -> None:
     """for_each_node_mask(): a block of each, as long as one is left."""
     nodes = "".join(
