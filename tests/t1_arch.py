@@ -1,4 +1,7 @@
-"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it."""
+"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it.
+
+Modules: cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.numa, cmafs.arch.setup, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,15 @@ def test_large_hash_tables(memory: int, scale: int, shift: int, size: int) -> No
 
 @pytest.mark.parametrize(
     ("log2_or_buckets", "kib"),
-    [(14, 1384), (15, 1384), (17, 1772), (19, 1900), (20, 1900), ((1 << 15) + (1 << 16), 1644)],
+    [
+        (14, 1384),
+        (15, 1384),
+        (17, 1772),
+        (19, 1900),
+        (20, 1900),
+        ((1 << 15) + (1 << 16), 1644),
+        (3 << 16, 1792),
+    ],
 )
 def test_what_is_allocated_is_as_measured_and_in_between_in_proportion(
     log2_or_buckets: int, kib: int
@@ -264,6 +275,7 @@ def test_a_board_says_how_much_its_kernel_reserved(kib: int) -> None:
         ("x86_64", "mem=768M mem=512M", 0x20000000),
         ("x86_64", "mem=4G", 0x40000000),
         ("x86_64", "mem mem=", 0x40000000),
+        ("arm64", "mem=536875007", 0x20000000),  # whole pages
         ("arm64", "mem=512M", 0x20000000),  # an amount (arch/arm64/mm/init.c:early_mem()@v6.12)
     ],
 )
