@@ -68,6 +68,96 @@ def test_search_finds_the_outermost_place(taken, count, align, window, bottom_up
     assert found == ((min(places) if bottom_up else max(places)) * PAGE if places else 0)
 
 
+@given(
+    st.lists(RANGE, max_size=8),
+    st.lists(RANGE, max_size=3),
+    st.integers(0, 40),
+    st.sampled_from([1, 2]),
+    RANGE,
+)
+def test_single_pages_stand_where_one_after_the_other_would(taken, nomap, count, unit, limit) -> None:
+    """Pages may be larger than what reservations are made of."""
+    found = []
+    for at_once in (True, False):
+        memblock = Memblock(current_limit=(limit[0] + limit[1]) * PAGE + 7)
+        memblock.add(0, 64 * PAGE)
+        for start, pages in taken:
+            memblock.reserve(start * PAGE, pages * PAGE)
+        for start, pages in nomap:
+            memblock.mark_nomap(start * PAGE, pages * PAGE)
+        if at_once:
+            memblock.alloc_pages(count, unit * PAGE)
+        for _ in range(0 if at_once else count):
+            memblock.alloc(unit * PAGE, unit * PAGE)
+        found.append(spans(memblock.reserved))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        (1, [(0x1000, 0x1001)]),
+        (0x1000, [(0x1000, 0x2000)]),
+        (0x1001, [(0x1000, 0x2000), (0x8000, 0x8001)]),
+        (0x2000, [(0x1000, 0x2000), (0x8000, 0x9000)]),
+        (0x3000, [(0x1000, 0x2000), (0x8000, 0xA000)]),
+        (0x3001, [(0x1000, 0x2000), (0x8000, 0xA000)]),
+    ],
+)
+def test_memory_up_to_an_amount(limit: int, left: list[tuple[int, int]]) -> None:
+    """mm/memblock.c:memblock_mem_limit_remove_map()@v6.12"""
+    memblock = Memblock()
+    memblock.add(0x1000, 0x1000)
+    memblock.add(0x8000, 0x2000)
+    memblock.mem_limit_remove_map(limit)
+    assert spans(memblock.memory) == left
+
+
+def test_questions_about_every_small_range() -> None:
+    """memblock_overlaps_region(), memblock_is_region_memory(), memblock_is_region_reserved()@v6.12"""
+    memblock, memory, taken = Memblock(), {2, 3, 4, 7, 8, 9, 10}, {1, 2, 8}
+    for base, size, nid in ((2, 3, 0), (7, 2, 0), (9, 2, 1)):
+        memblock.add(base, size, nid)
+    memblock.reserve(1, 2)
+    memblock.reserve(8, 1)
+    for base in range(12):
+        for size in range(1, 12 - base):
+            piece = set(range(base, base + size))
+            assert memblock.overlaps_memory(base, size) is bool(piece & memory)
+            assert memblock.is_region_reserved(base, size) is bool(piece & taken)
+            assert memblock.covers(base, size) is (piece <= memory)
+            one = any(piece <= region for region in ({2, 3, 4}, {7, 8}, {9, 10}))
+            assert memblock.is_region_memory(base, size) is one
+    assert (memblock.start_of_dram(), memblock.end_of_dram(), memblock.phys_mem_size()) == (2, 11, 7)
+
+
+@pytest.mark.parametrize("nid", [-1, 0, 1])
+def test_what_is_free_of_two_banks(nid: int) -> None:
+    """All that can be reserved of six pages, one page of which is no-map."""
+    nodes = {1: 0, 2: 0, 4: 1}
+    for bits in range(1 << 6):
+        memblock = Memblock()
+        memblock.add(1, 2, 0)
+        memblock.add(4, 2, 1)
+        memblock.mark_nomap(5, 1)
+        for page in range(6):
+            if bits >> page & 1:
+                memblock.reserve(page, 1)
+        free = [page for page in nodes if not bits >> page & 1 and nid in (-1, nodes[page])]
+        runs = [(1, 3)] if free[:2] == [1, 2] else [(page, page + 1) for page in free if page < 3]
+        runs += [(4, 5)] if 4 in free else []
+        assert list(memblock.free_ranges(nid)) == runs
+        assert list(memblock.free_ranges_reverse(nid)) == runs[::-1]
+
+
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_the_first_page_is_never_given_out(bottom_up: bool) -> None:
+    memblock = Memblock(bottom_up=bottom_up)
+    memblock.add(0, 2 * PAGE)
+    found = [memblock.phys_alloc_range(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) for _ in range(2)]
+    assert found == [PAGE, 0]
+
+
 def test_nomap_memory_is_never_found_and_comes_back() -> None:
     memblock = Memblock()
     memblock.add(0x100000, 0x100000)

@@ -1,4 +1,7 @@
-"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it."""
+"""What architectures take at boot before the page allocator runs, and what /proc/iomem has of it.
+
+Modules: cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.numa, cmafs.arch.setup, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,15 @@ def test_large_hash_tables(memory: int, scale: int, shift: int, size: int) -> No
 
 @pytest.mark.parametrize(
     ("log2_or_buckets", "kib"),
-    [(14, 1384), (15, 1384), (17, 1772), (19, 1900), (20, 1900), ((1 << 15) + (1 << 16), 1644)],
+    [
+        (14, 1384),
+        (15, 1384),
+        (17, 1772),
+        (19, 1900),
+        (20, 1900),
+        ((1 << 15) + (1 << 16), 1644),
+        (3 << 16, 1792),
+    ],
 )
 def test_what_is_allocated_is_as_measured_and_in_between_in_proportion(
     log2_or_buckets: int, kib: int
@@ -264,6 +275,7 @@ def test_a_board_says_how_much_its_kernel_reserved(kib: int) -> None:
         ("x86_64", "mem=768M mem=512M", 0x20000000),
         ("x86_64", "mem=4G", 0x40000000),
         ("x86_64", "mem mem=", 0x40000000),
+        ("arm64", "mem=536875007", 0x20000000),  # whole pages
         ("arm64", "mem=512M", 0x20000000),  # an amount (arch/arm64/mm/init.c:early_mem()@v6.12)
     ],
 )
@@ -294,3 +306,32 @@ def test_mobility_grouping_needs_a_page_block_of_each_kind(mib: int, word: str) 
     assert lines_with(machine, "mobility") == [
         f"Built 1 zonelists, mobility grouping {word}.  Total pages: {mib * 256}"
     ]
+
+
+#: The linear map in pages, on a CPU that has four levels of page tables.
+FULL = ("RODATA_FULL_DEFAULT_ENABLED=y", "CPU_LPA2=n")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "config", "image", "tables"),
+    [
+        # memblock=debug of each in QEMU with 1 GiB: arm64_memblock_init(), the last early_pgtable_alloc()
+        ("6.12.107+deb13-cloud-arm64", FULL, [(0x40200000, 0x42070000)], 0x7FE0A000),
+        ("6.12.107+deb13-arm64-16k", (*FULL, "ARM64_16K_PAGES=y"), [(0x40200000, 0x427A0000)], 0x7FF7C000),
+        ("6.1.0-50-cloud-arm64", FULL, [(0x40210000, 0x41C8D000), (0x41C92000, 0x41CA0000)], 0x7FDFB000),
+        ("6.12", ("debian-6.12-arm64-cloud",), [(0x40200000, 0x42070000)], 0x7FE0A000),
+        ("6.12", ("debian-6.12-arm64-cloud", "CPU_LPA2=y"), [(0x40200000, 0x42070000)], 0x7FE09000),
+        ("6.12", FULL, [(0x40200000, 0x407E0000)], 0x7FE00000),  # of any other kernel: the recorded guest's
+    ],
+)
+def test_what_a_distribution_s_kernel_takes(
+    kernel: str, config: tuple[str, ...], image: list[tuple[int, int]], tables: int
+) -> None:
+    reserved = [(r.base, r.end) for r in boot(tree_of(), kernel, "", "arm64", config).memblock.reserved]
+    assert reserved[: len(image)] == image
+    assert reserved[-1] == (tables, 0x80000000)
+
+
+def test_the_memory_line_of_a_distribution_s_kernel() -> None:
+    (line,) = lines_with(boot(tree_of(), "6.12.107+deb13-cloud-arm64"), "Memory: ")
+    assert "(14272K kernel code, 2772K rwdata, 10760K rodata, 2176K init, 906K bss, " in line

@@ -1,4 +1,7 @@
-"""32-bit ARM: how far bus masters and the linear map reach, what vmalloc= and mem= make of that."""
+"""32-bit ARM: how far bus masters and the linear map reach, what vmalloc= and mem= make of that.
+
+Modules: cmafs.arch.arm.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,10 @@ def regions(cmdline: str, *config: str, memory: str = "0x40000000 0xa0000000") -
         ("ti,keystone", 2 * G),  # arch/arm/mach-keystone/keystone.c:KEYSTONE@v6.12
         ("calxeda,highbank", 4 * G),  # arch/arm/mach-highbank/highbank.c:HIGHBANK@v6.12
         ("calxeda,ecx-2000", 4 * G),
+        ("arm,realview-eb", 256 * M),  # arch/arm/mach-versatile/realview.c:REALVIEW_DT@v6.12
+        ("arm,realview-pb1176", 256 * M),
+        ("arm,realview-pba8", 256 * M),
+        ("arm,realview-pbx", 256 * M),
         ("arm,vexpress", None),  # no dma_zone_size: arm_dma_limit is the last 32-bit address
     ],
 )
@@ -111,6 +118,8 @@ def test_memory_of_the_command_line_takes_the_place_of_the_tree(
 ) -> None:
     """arch/arm/kernel/setup.c:early_mem()@v6.12"""
     assert regions(cmdline, HIGHMEM) == found
+    if "@" in cmdline and " " not in cmdline:  # nothing of memory at 0 stays either
+        assert regions(cmdline, HIGHMEM, memory="0 0x20000000") == found
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,8 @@ def test_what_remapping_in_steps_of_2_mib_leaves_unmapped(base: int, size: int, 
         (((0x40000000, 0x10000000), (0x58100000, 0x8100000)), 0x58000000),  # or the first odd begin
         (((0x40000000, 0x10000000), (0x80000000, 0x8100000)), 0x50000000),  # high memory does not
         (((0x40000000, 0x40100000),), 0x70000000),
+        (((0x40000000, 0x10000000), (0x70000000, 0x8100000)), 0x50000000),  # nor what begins there
+        (((0x40000000, 0x10000000), (0x6FE00000, 0x8100000)), 0x70000000),
     ],
 )
 def test_memblock_may_allocate_up_to_a_whole_pmd(banks: tuple[tuple[int, int], ...], limit: int) -> None:
@@ -151,3 +162,24 @@ def test_memblock_may_allocate_up_to_a_whole_pmd(banks: tuple[tuple[int, int], .
     memory = " ".join(f"{base:#x} {size:#x}" for base, size in banks)
     machine = boot(arm_tree(memory=memory), "6.12", "cma=0", "arm", (HIGHMEM,))
     assert machine.memblock.current_limit == limit
+
+
+@pytest.mark.parametrize("bases", [(0x50000000, 0x50400000), (0x50400000, 0x50000000)])
+def test_areas_side_by_side_are_mapped_again(bases: tuple[int, int]) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12, in the order of the tree."""
+    nodes = "".join(
+        f'p{base:x} {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} 0x400000>; }};'
+        for base in bases
+    )
+    machine = boot(arm_tree(nodes), "6.12", "cma=0", "arm")
+    assert areas(machine) == [(f"p{base:x}", base, 4 * M) for base in bases]
+    assert machine.boot_events == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "high"),
+    [("arm", HIGHMEM, 0x70000), ("arm", "HIGHMEM=n", None), ("arm64", "NUMA=n", None)],
+)
+def test_where_high_memory_begins(arch: str, config: str, high: int | None) -> None:
+    tree = arm_tree(memory="0x40000000 0x50000000")
+    assert boot(tree, "6.12", "cma=0", arch, (config,)).memory.layout.high_pfn == high

@@ -125,11 +125,27 @@ def test_camera_devices_name_their_pools() -> None:
         ("arm,arm1176jzf-s", "arm"),
         ("qcom,krait", "arm"),
         ("marvell,sheeva-v7", "arm"),
+        *((name, "arm") for name in (
+            "arm,cortex-a8", "arm,cortex-a12", "arm,cortex-a17", "arm,cortex-m4", "arm,cortex-r5f",
+            "arm,arm926ej-s", "arm,armv7", "arm,sc300", "qcom,scorpion", "brcm,brahma-b15", "faraday,fa526",
+            "intel,sa1100", "intel,xscale", "marvell,pj4b", "marvell,feroceon", "marvell,mohawk",
+            "marvell,xsc3", "marvell,88sv331x",
+        )),
+        *((name, "arm64") for name in (
+            "arm,foundation-aarch64", "arm,rainier", "arm,c1-ultra", "arm,armv9", "apm,potenza",
+            "cavium,thunder", "fujitsu,a64fx", "hisilicon,tsv110", "phytium,ftc663", "ampere,emag",
+            "brcm,vulcan", "samsung,mongoose-m2", "ARM,Cortex-A53",
+        )),
         ("intel,ce4100", "x86_64"),
+        ("amd,epyc", "x86_64"),
+        ("via,c3", "x86_64"),
+        ("centaur,x", "x86_64"),
+        ("i486", "x86_64"),
+        ("i786", None),
         ("x86", "x86_64"),
         ("riscv", None),
     ],
-)
+)  # fmt: skip
 def test_architecture_of_a_core(compatible: str, arch: str | None) -> None:
     assert cpu_arch(compatible) == arch
 
@@ -140,6 +156,10 @@ def test_architecture_and_why() -> None:
     tree = load("virt")
     tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0"
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, which names none of ours")
+    tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0acme,x\0"
+    assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is riscv, acme,x, which names none of ours")
+    tree.root.children["cpus"].children["cpu@0"].props["compatible"] = b"riscv\0arm,cortex-a7\0"
+    assert machine_arch(tree) == ("arm", "/cpus/cpu@0 is arm,cortex-a7")
     del tree.root.children["cpus"].children["cpu@0"].props["compatible"]
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is without compatible, which names none of ours")
     del tree.root.children["cpus"]

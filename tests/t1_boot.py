@@ -1,4 +1,8 @@
-"""start_kernel(): cma= and its relatives, Kconfig, memory, architectures, the lines in between."""
+"""start_kernel(): cma= and its relatives, Kconfig, memory, architectures, the lines in between.
+
+Modules: cmafs.init.dma_contiguous, cmafs.init.hugetlb, cmafs.init.initcalls, cmafs.init.unknown_params,
+cmafs.init.version, cmafs.arch.x86_mapping, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
 from cmafs.api import config_lines
-from cmafs.init.main import KernelPanic, start_kernel
+from cmafs.init.main import KernelPanic, _log_buf_shift, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
+from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import ConfigError, FileLine, parse_config
-from cmafs.of.base import DtError
+from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt import load
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -796,6 +801,20 @@ def test_the_size_of_the_log(words: str, kib: int) -> None:
     assert abs(len(log.lines()) - kib * 1024 // 100) <= 1
 
 
+@pytest.mark.parametrize(
+    ("words", "shift"),
+    [
+        ("1G", 30), ("2G", 31), ("2147483649", 31), ("4G", 31), ("8G", 31), ("", 17), ("0", 17), ("1", 17),
+        ("131072", 17), ("131073", 18), ("262144", 18), ("262145", 19), ("1M", 20), ("1048577", 21),
+    ],
+)  # fmt: skip
+def test_no_log_is_larger_than_2_gib(words: str, shift: int) -> None:
+    """LOG_BUF_LEN_MAX (kernel/printk/printk.c@v6.12)"""
+    config = parse_config(("tiny",), "arm64", kernel_abi("6.12"))
+    params = parse_early_params(f"log_buf_len={words}", False, False)
+    assert _log_buf_shift(config, params) == shift
+
+
 def test_usable_memory_is_what_linux_usable_memory_says() -> None:
     tree = tree_of()
     tree.root.children["memory@40000000"].props["linux,usable-memory"] = cells(0, 0x50000000, 0, 0x10000000)
@@ -854,3 +873,188 @@ def test_a_board_s_configuration_stands_where_no_set_is_named(
     found = parse_config(lines, "arm64", kernel_abi("6.12"), board)
     alone = parse_config(lines, "arm64", kernel_abi("6.12"))
     assert found.number("CMA_AREAS") == (areas or alone.number("CMA_AREAS")) != (5 if areas is None else 0)
+
+
+ARM64_LOG = """
+Linux version 6.1.192 (root@localhost) #1 SMP PREEMPT
+Reserved memory: created CMA memory pool at 0x0000000060000000, size 4 MiB
+OF: reserved mem: initialized node p, compatible id shared-dma-pool
+NUMA: No NUMA configuration found
+NUMA: Faking a node at [mem 0x0000000040000000-0x000000007fffffff]
+Zone ranges:
+  DMA      [mem 0x0000000040000000-0x000000007fffffff]
+  Normal   empty
+  Device   empty
+Movable zone start for each node
+  Node 0: 0x0000000070000000
+Early memory node ranges
+  node   0: [mem 0x0000000040000000-0x000000007fffffff]
+Initmem setup node 0 [mem 0x0000000040000000-0x000000007fffffff]
+Built 1 zonelists, mobility grouping on.  Total pages: 258048
+Policy zone: DMA
+Kernel command line: cma=0 movablecore=256M
+DMA: preallocated 128 KiB GFP_KERNEL pool for atomic allocations
+DMA: preallocated 128 KiB GFP_KERNEL|GFP_DMA pool for atomic allocations
+Run /init as init process
+  with arguments:
+    /init
+  with environment:
+    HOME=/
+    TERM=linux
+"""
+X86_LOG = """
+Linux version 7.2.13 (root@localhost) #1 SMP PREEMPT
+Command line: cma=0 foo x=1 init=/bin/sh
+Zone ranges:
+  DMA32    [mem 0x0000000000100000-0x000000007fffffff]
+  Normal   empty
+Movable zone start for each node
+Early memory node ranges
+  node   0: [mem 0x0000000000100000-0x000000007fffffff]
+Initmem setup node 0 [mem 0x0000000000100000-0x000000007fffffff]
+Kernel command line: cma=0 foo x=1 init=/bin/sh
+Unknown kernel command line parameters "foo x=1", will be passed to user space.
+Built 1 zonelists, mobility grouping on.  Total pages: 524032
+Policy zone: DMA32
+Run /bin/sh as init process
+  with arguments:
+    /bin/sh
+    foo
+  with environment:
+    HOME=/
+    TERM=linux
+    x=1
+"""
+ARM_LOG = """
+Linux version 5.10.223 (root@localhost) #1 SMP PREEMPT
+cma: dma_contiguous_reserve(limit ffffffff)
+cma: dma_contiguous_reserve: reserving 8 MiB for global area
+cma: cma_declare_contiguous_nid(size 0x00800000, base 0x00000000, limit 0xffffffff alignment 0x00000000)
+cma: Reserved 8 MiB at 0x8f800000
+Zone ranges:
+  Normal   [mem 0x0000000040000000-0x000000006fffffff]
+  HighMem  [mem 0x0000000070000000-0x000000008fffffff]
+Movable zone start for each node
+Early memory node ranges
+  node   0: [mem 0x0000000040000000-0x000000008fffffff]
+Initmem setup node 0 [mem 0x0000000040000000-0x000000008fffffff]
+On node 0 totalpages: 327680
+  Normal zone: 1536 pages used for memmap
+  Normal zone: 0 pages reserved
+  Normal zone: 196608 pages, LIFO batch:63
+  HighMem zone: 131072 pages, LIFO batch:31
+Built 1 zonelists, mobility grouping on.  Total pages: 326144
+Kernel command line: cma=8M
+cma: cma_alloc(cma (ptrval), count 64, align 6)
+cma: cma_alloc(): returned (ptrval)
+DMA: preallocated 256 KiB pool for atomic coherent allocations
+Run /init as init process
+  with arguments:
+    /init
+  with environment:
+    HOME=/
+    TERM=linux
+"""
+POOL_OF_4M = 'p { compatible = "shared-dma-pool"; reusable; reg = <0 0x60000000 0 0x400000>; };'
+
+
+@pytest.mark.parametrize(
+    ("tree", "kernel", "arch", "cmdline", "config", "log"),
+    [
+        (
+            tree_of(POOL_OF_4M),
+            "6.1",
+            "arm64",
+            "cma=0 movablecore=256M",
+            ("NUMA=y", "ZONE_DMA=y", "ZONE_DEVICE=y", "CMA_DEBUG=n"),
+            ARM64_LOG,
+        ),
+        (pc((M, 2047 * M)), "7.2", "x86_64", "cma=0 foo x=1 init=/bin/sh", ("NUMA=y",), X86_LOG),
+        (arm_tree(memory="0x40000000 0x50000000"), "5.10", "arm", "cma=8M", ("HIGHMEM=y",), ARM_LOG),
+    ],
+    ids=["arm64", "x86_64", "arm"],
+)
+def test_a_whole_log(
+    tree: DeviceTree, kernel: str, arch: str, cmdline: str, config: tuple[str, ...], log: str
+) -> None:
+    """Every line in its place but the figures of ``Memory:``, which the recorded boots compare."""
+    lines = boot(tree, kernel, cmdline, arch, config).log.lines()
+    assert [line for line in lines if not line.startswith("Memory: ")] == log.strip("\n").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "config", "cmdline", "lines", "pages"),
+    [
+        ("4.19", "arm64", (), "", ["256 KiB pool for atomic allocations"], [64]),
+        ("4.19", "arm64", (), "coherent_pool=5K", ["5 KiB pool for atomic allocations"], [1]),
+        ("4.19", "arm64", (), "coherent_pool=1K", ["1 KiB pool for atomic allocations"], [1]),
+        ("4.19", "arm64", (), "coherent_pool=3M", ["3072 KiB pool for atomic allocations"], [768]),
+        ("6.12", "arm", (), "", ["256 KiB pool for atomic coherent allocations"], [64]),
+        ("6.12", "x86_64", (), "", [], []),
+        ("6.12", "arm64", (), "", ["128 KiB GFP_KERNEL pool for atomic allocations"], [32]),
+        ("6.12", "arm64", (), "coherent_pool=5K", ["8 KiB GFP_KERNEL pool for atomic allocations"], [2]),
+        (
+            "6.12",
+            "arm64",
+            (),
+            "coherent_pool=9M",
+            ["4096 KiB GFP_KERNEL pool for atomic allocations"],
+            [1024],
+        ),
+        (
+            "6.12",
+            "arm64",
+            ("ZONE_DMA=y", "ZONE_DMA32=y"),
+            "coherent_pool=64K",
+            [
+                "64 KiB GFP_KERNEL pool for atomic allocations",
+                "64 KiB GFP_KERNEL|GFP_DMA pool for atomic allocations",
+                "64 KiB GFP_KERNEL|GFP_DMA32 pool for atomic allocations",
+            ],
+            [16, 16, 16],
+        ),
+    ],
+)
+def test_pools_for_atomic_allocations(
+    kernel: str, arch: str, config: tuple[str, ...], cmdline: str, lines: list[str], pages: list[int]
+) -> None:
+    """kernel/dma/pool.c:__dma_atomic_pool_init()@v6.12, arch/arm/mm/dma-mapping.c:atomic_pool_init()@v6.12,
+    arch/arm64/mm/dma-mapping.c:atomic_pool_init()@v4.19
+    """
+    machine = boot(tree_of(), kernel, f"cma=32M {cmdline}", arch, config)
+    assert lines_with(machine, "preallocated") == [f"DMA: preallocated {line}" for line in lines]
+    assert [pool.size for pool in machine.atomic_pools] == pages
+    assert machine.cma[0].used() == sum(pages)
+
+
+@pytest.mark.parametrize(
+    ("memory", "kib"), [(G, 128), (2 * G, 256), (3 * G, 512), (3 * G // 2, 256), (40 * G, 4096)]
+)
+def test_the_atomic_pool_has_128_kib_for_each_gib(memory: int, kib: int) -> None:
+    """kernel/dma/pool.c:dma_atomic_pool_init()@v6.12: of pages in the allocator, rounded up to an order."""
+    machine = boot(tree_of(memory=f"<0 0x40000000 {memory >> 32:#x} {memory & 0xFFFFFFFF:#x}>"), "6.12")
+    assert lines_with(machine, "preallocated") == [
+        f"DMA: preallocated {kib} KiB GFP_KERNEL pool for atomic allocations"
+    ]
+
+
+@pytest.mark.parametrize("words", ["hugepagesz", "hugepagesz=", "default_hugepagesz", "hugepagesz=1"])
+def test_a_page_size_that_is_none_asks_for_no_gigantic_pages(words: str) -> None:
+    machine = boot(tree_of(memory=SIX_GIB), "7.2", f"cma=0 hugetlb_cma=1G {words}")
+    assert lines_with(machine, "HugeTLB") == []
+
+
+def test_what_drivers_find_once_the_machine_is_up() -> None:
+    """Areas of a node, heaps, devices."""
+    config = ("DMABUF_HEAPS=y", "DMABUF_HEAPS_SYSTEM=y", "DMABUF_HEAPS_CMA=y")
+    tree = parse_dts(NUMA)
+    soc = 'compatible = "simple-bus"; ranges; #address-cells = <2>; #size-cells = <2>;'
+    device = 'u@1000 { compatible = "x"; reg = <0 0x1000 0 4>; };'
+    tree.root.append(parse_dts(f"/dts-v1/; / {{ soc {{ {soc} {device} }}; }};").root.children["soc"])
+    tree.root.append(DeviceNode("chosen", {"cmafs,boot-allocations": cells(3, 5)}))
+    machine = boot(tree, "6.12", "cma=16M numa_cma=1:32M cma_pernuma=8M coherent_pool=4K", config=config)
+    found = {key: cma.name for key, cma in machine.cma.node_areas.items()}
+    assert found == {("pernuma", 0): "pernuma0", ("pernuma", 1): "pernuma1", ("numa", 1): "numa1"}
+    assert list(machine.dma_heaps) == ["system", "reserved"]
+    assert list(machine.devices) == ["soc", "1000.u"]
+    assert machine.cma.default is not None and machine.cma.default.used() == 1 + 3 + 5

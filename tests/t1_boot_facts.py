@@ -1,4 +1,7 @@
-"""Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it."""
+"""Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it.
+
+Modules: cmafs.arch.arm, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import dts_support as dts
 import pytest
-from boot_support import arm_tree, boot, lines_with, tree_of
+from boot_support import arm_tree, boot, cells, lines_with, tree_of
 
 from cmafs.abi import kernel_abi
 from cmafs.init.machine import BootedMachine
@@ -274,3 +277,33 @@ def test_every_reserved_region_takes_its_entry(kernel: str) -> None:
     assert taken(anywhere) == taken(placed[0])
     assert taken(anywhere, placed[1], anywhere) == taken(*placed)
     assert taken(anywhere, anywhere, anywhere) == taken(*placed)
+
+
+@pytest.mark.parametrize(("arch", "start"), [("arm64", 0x40200000), ("arm", 0x40008000)])
+def test_the_kernel_in_iomem_has_its_sizes(arch: str, start: int) -> None:
+    """arch/arm64/kernel/setup.c:request_standard_resources()@v6.12: code ends where init begins, data
+    begins behind it; here by sizes that a board says.
+    """
+    kib, tree = 1 << 10, tree_of()
+    code, rwdata, rodata, init, bss = 1000, 200, 30, 4, 5000
+    tree.chosen.props["cmafs,kernel-sizes-kib"] = cells(code, rwdata, rodata, init, bss)
+    machine = boot(tree, "6.12", "cma=0", arch)
+    ram = machine.iomem[0]
+    data = start + (code + rodata + init) * kib
+    assert [(part.start, part.end, part.name) for part in ram.children if part.name != "reserved"] == [
+        (start, start + (code + rodata) * kib - 1, "Kernel code"),
+        (data, data + (rwdata + bss) * kib - 1, "Kernel data"),
+    ]
+    assert lines_with(machine, "1000K kernel code, 200K rwdata, 30K rodata, 4K init, 5000K bss, ")
+    tree.chosen.props["cmafs,kernel-sizes-kib"] = cells(code, rwdata, rodata, init)
+    assert not lines_with(boot(tree, "6.12", "cma=0", arch), "1000K kernel code")
+
+
+@pytest.mark.parametrize(
+    ("reserved", "there"), [(0x15FF000, True), (0x1600000, False), (0x1000000, True), (0xFFF000, False)]
+)
+def test_the_kernel_of_x86_stands_where_the_tree_reserves_it(reserved: int, there: bool) -> None:
+    """CONFIG_PHYSICAL_START; any page of its code (6144 KiB) will do."""
+    tree = tree_of(memory="<0 0x100000 0 0x7ff00000>", head=f"/memreserve/ {reserved:#x} 0x1000;")
+    (ram,) = boot(tree, "6.12", "cma=0", "x86_64").iomem
+    assert bool(ram.children) is there

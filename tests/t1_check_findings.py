@@ -1,8 +1,12 @@
-"""`cmafs check`: where findings stand, what silences them, and each kind of finding by its reason."""
+"""`cmafs check`: where findings stand, what silences them, and each kind of finding by its reason.
+
+Modules: cmafs.of.source_map.
+"""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from cmafs.check.report import Problem, Report
 from cmafs.cli.main import main
 from cmafs.init.options import MachineOptions
 from cmafs.of.fdt import load
+from cmafs.of.source_map import Place, SourceMap, add_overlay, add_source, read_annotations
 
 GOOD = "size = <0x0 0x400000>"
 
@@ -41,6 +46,100 @@ def only(found: Report) -> Problem:
 
 
 # -- places in the sources --------------------------------------------------------------------------------
+
+
+ANNOTATED = """/dts-v1/;
+/memreserve/\t0x1 0x2;
+
+/ { /* a.dts:3:3-9:3 */
+\tmodel = "x; {"; /* a.dts:4:2-4:14 */
+\tflag; /* a.dts:5:2-7 */
+\tsoc: n@1 { /* a.dts:6:7-8:4, b c.dtsi:1:5-2:3 */
+\t\tl: reg = <1>; /* a.dts:7:3-7:9, b c.dtsi:1:9-1:20 */
+\t\tphandle = <0x01>;
+\t}; /* a.dts:8:2-8:4 */
+\t__symbols__ {
+\t};
+}; /* a.dts:9:1-9:3 */
+"""
+
+
+def test_what_dtc_annotates() -> None:
+    a, b = (partial(Place, name) for name in ("a.dts", "b c.dtsi"))
+    assert list(read_annotations(ANNOTATED)) == [
+        ("/", None, [a(3, 3)]),
+        ("/", "model", [a(4, 2)]),
+        ("/", "flag", [a(5, 2)]),
+        ("/n@1", None, [a(6, 7), b(1, 5)]),
+        ("/n@1", "reg", [a(7, 3), b(1, 9)]),
+        ("/n@1", "phandle", []),
+        ("/__symbols__", None, []),
+    ]
+    found = SourceMap(
+        "a.dts", texts={"a.dts": ["", "", "/  { // x", "", "", " soc: n@1{"], "b c.dtsi": ["&soc {"]}
+    )
+    add_source(found, ANNOTATED)
+    places = {
+        ("/", None): "a.dts:3:1",  # where its name begins
+        (None, None): "a.dts:3:1",
+        ("/", "model"): "a.dts:4:2",
+        ("/n@1", None): "a.dts:6:2",
+        ("/n@1", "reg"): "b c.dtsi:1:9",  # where it was set last
+        ("/n@1", "phandle"): "a.dts:6:2",
+        ("/n@1/deep/er", "x"): "a.dts:6:2",
+        ("/no", "x"): "a.dts:3:1",
+    }
+    assert {key: str(found.place(*key)) for key in places} == places
+    assert (str(found.top()), found.files()) == ("a.dts:3:1", {"a.dts", "b c.dtsi"})
+    nothing = SourceMap("x.dtb")
+    assert [str(place) for place in (nothing.place("/n", "p"), nothing.top())] == ["x.dtb:1:1"] * 2
+
+
+def test_places_of_an_overlay_are_those_of_its_targets() -> None:
+    overlay = """/ { /* o.dts:1:3-1:4 */
+\tfragment@0 { /* o.dts:3:7-5:3 */
+\t\ttarget = <&x>;
+\t\t__overlay__ { /* o.dts:3:7-5:3 */
+\t\t\tsize = <1>; /* o.dts:4:2-4:9 */
+\t\t\tn { /* o.dts:4:12-4:16 */
+\t\t\t};
+\t\t};
+\t};
+\tfragment@1 {
+\t\t__overlay__ { /* o.dts:7:7-8:3 */
+\t\t};
+\t};
+};
+"""
+    found = SourceMap("a.dts", {"/": [Place("a.dts", 2)]})
+    add_overlay(found, overlay, {"/fragment@0": "/soc"})
+    o = partial(Place, "o.dts")
+    assert found.nodes == {"/": [Place("a.dts", 2)], "/soc": [o(3, 7)], "/soc/n": [o(4, 12)]}
+    assert found.props == {("/soc", "size"): o(4, 2)}
+    found = SourceMap("a.dts")
+    add_overlay(found, overlay, {"/fragment@0": "/", "/fragment@1": "/"})
+    assert (set(found.nodes), set(found.props)) == ({"/", "/n"}, {("/", "size")})
+
+
+@pytest.mark.parametrize(
+    ("lines", "codes"),
+    [
+        (["", "a; // cmafs: ignore one"], {"one"}),
+        (["", "a; /* cmafs:ignore one-x , two */"], {"one-x", "two"}),
+        (["// cmafs: ignore one", "a;"], {"one"}),
+        (["/* cmafs: ignore one */", "// and", "a; // cmafs: ignore two"], {"one", "two"}),
+        (["b; // cmafs: ignore one", "a;"], set()),  # of another property
+        (["// cmafs: ignore one", "", "a;"], set()),
+        (["", "a; // cmafs: ignored one"], set()),
+    ],
+)
+def test_comments_that_silence(lines: list[str], codes: set[str]) -> None:
+    place = Place("a.dts", len(lines), 1)
+    found = SourceMap("a.dts", {"/": [Place("a.dts", 9)]}, {("/", "a"): place}, {"a.dts": lines})
+    assert found.ignored(None, "a") == found.ignored("/", "a") == codes
+    assert found.ignored("/", "b") == set()
+    found.nodes["/"] = [Place("gone.dts", 1), place]
+    assert found.ignored("/", "b") == codes
 
 
 def test_places_through_includes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""`cmafs check` of boards with faults: findings have places, remedies help, all together leave no error."""
+"""`cmafs check` of boards with faults: findings have places, remedies help, all together leave no error.
+
+Modules: cmafs.of.source_map.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Areas declared at boot: the place, the error, and the lines, request by request."""
+"""Areas declared at boot: the place, the error, and the lines, request by request.
+
+Modules: cmafs.mm.cma_areas.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from cmafs.mm.memblock import NUMA_NO_NODE, Memblock
 
 M, G = 1 << 20, 1 << 30
 A = 0x40000000
+U64 = (1 << 64) - 1
 
 
 def early(
@@ -110,6 +114,23 @@ FAILED = "cma: Failed to reserve {} MiB on node -1"
             Want(errno.EBUSY, "taken", (FAILED.format(16),)),
         ),
         (CmaRequest(G, "z"), Want(errno.ENOMEM, "no-room", (FAILED.format(1024),))),
+        # sums are 64 bits wide: an end beyond that is low
+        (
+            CmaRequest(U64 - 4 * M, "z", base=A),
+            Want(errno.ENOMEM, "no-room", (FAILED.format((1 << 44) - 4),)),
+        ),
+        (
+            CmaRequest(U64 - A - 2 * M, "z", base=A),
+            Want(
+                errno.EINVAL,
+                "exceeds-limit",
+                (
+                    "cma: Size (0xffffffffbfe00000) of region at 0x0000000040000000 exceeds limit "
+                    "(0x0000000080000000)",
+                    FAILED.format((1 << 44) - 1026),
+                ),
+            ),
+        ),
     ],
 )
 def test_refused(request_: CmaRequest, want: Want) -> None:

@@ -1,4 +1,8 @@
-"""What a boot notes of each node and parameter that did not become what was written: the whole note."""
+"""What a boot notes of each node and parameter that did not become what was written: the whole note.
+
+Modules: cmafs.init.main, cmafs.init.initcalls, cmafs.init.dma_contiguous, cmafs.of.reserved_mem,
+cmafs.of.rmem_init.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import pytest
 from boot_support import boot, tree_of
 
 from cmafs.init.machine import BootedMachine
+from cmafs.init.main import start_kernel
+from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.boot_event import BootEvent
+from cmafs.lib.clock import ManualClock
 from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceTree
 
@@ -148,3 +155,23 @@ def test_of_a_parameter(cmdline: str, kernel: str, note: tuple[str, ...]) -> Non
 )
 def test_of_the_machine(tree: DeviceTree, cmdline: str, note: tuple[str, ...]) -> None:
     assert events(tree, "6.12", cmdline, "NUMA=y") == [BootEvent(None, *note)]
+
+
+def test_regions_of_2010_that_are_none() -> None:
+    def of_2010(cmdline: str, profile: str | None = None) -> BootedMachine:
+        options = MachineOptions(kernel="2010", arch="arm64", cmdline=cmdline, profile=profile)
+        return start_kernel(tree_of(), options, ManualClock())
+
+    refused = "region-2010-refused", "refused"
+    assert of_2010("cma=a=1M;big=64G;bad cma.map=foo").boot_events == [
+        BootEvent(None, *refused, "cma=", 'param: expected "<name>=" near bad'),
+        BootEvent(None, *refused, "cma.map=", 'map: expecting "<patterns>=<regions>" near foo'),
+        BootEvent(None, "region-2010-no-room", "refused", "cma=", "big"),
+    ]
+    assert of_2010("cma=a=1M").boot_events == []
+    with pytest.raises(BadOption, match=r"^unknown profile 'v9': known are v1, v2, v3, v4, vendor, meizu$"):
+        of_2010("", "v9")
+    sysfs = {
+        profile: of_2010("cma=a=1M", profile).config.on("CMA_SYSFS") for profile in ("v1", "v3", "meizu")
+    }
+    assert sysfs == {"v1": False, "v3": True, "meizu": True}

@@ -1,4 +1,7 @@
-"""Loading device trees: what is read, and the one line that a user gets for what cannot be."""
+"""Loading device trees: what is read, and the one line that a user gets for what cannot be.
+
+Modules: cmafs.of.fdt_compile.
+"""
 
 from __future__ import annotations
 
@@ -265,6 +268,11 @@ def test_overlay_refused(tmp_path: Path, base: str | bytes, overlay: str, why: s
             "echo \"Failed to apply '/tmp/x/1.dtbo': FDT_ERR_NOSPACE\" >&2; exit 1",
             "{b}: cannot be applied to {base}: fdtoverlay: FDT_ERR_NOSPACE",
         ),
+        (
+            "echo \"Failed to apply '/tmp/x/0.dtbo': FDT_ERR_BADOVERLAY\" >&2; exit 1",
+            "{a}: cannot be applied to {base}: fdtoverlay: FDT_ERR_BADOVERLAY",
+        ),
+        ("exit 0", "{a}, {b}: cannot be applied to {base}: overlay: fdtoverlay: exit status 0"),
     ],
 )
 def test_what_fdtoverlay_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str) -> None:
@@ -274,6 +282,62 @@ def test_what_fdtoverlay_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     (tmp_path / "bin/fdtoverlay").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     assert refusal(base, *files.values()) == why.format(base=base, **files)
+
+
+def test_which_overlay_fdtoverlay_refuses(tmp_path: Path) -> None:
+    base = dts.write(tmp_path, "base.dts", LABELLED + '/ { __symbols__ { gone = "/gone"; }; };')
+    good = dts.write(tmp_path, "good.dts", OVERLAY)
+    bad = dts.write(tmp_path, "bad.dts", OVERLAY.replace("&pool", "&gone"))
+    for overlays in ([bad], [good, bad], [bad, good]):
+        assert refusal(base, *overlays) == f"{bad}: cannot be applied to {base}: fdtoverlay: FDT_ERR_NOTFOUND"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 3", "{tool}: exit status 3"),
+        ("exit 0", None),
+        ("echo; echo ' it broke ' >&2; echo >&2; exit 1", "{tool}: it broke"),
+        ("kill -15 $$", "{tool} was ended by SIGTERM"),
+        (
+            "echo '<stdout>: ERROR (a_b): /n: it is wrong' >&2; exit 2",
+            "{tool}: <stdout>: ERROR (a_b): /n: it is wrong",
+        ),
+    ],
+)
+@pytest.mark.parametrize("tool", ["dtc", "cpp"])
+def test_what_a_compiler_ends_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, script: str, why: str | None
+) -> None:
+    dts.write(tmp_path, f"bin/{tool}", f"#!/bin/sh\n{script}\n")
+    (tmp_path / f"bin/{tool}").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    path = dts.write(tmp_path, "a.dts", '/dts-v1/;\n#include "x.h"\n/ { };\n' if tool == "cpp" else SMALL)
+    said = refusal(path)
+    if tool == "dtc" and "ERROR" in script:
+        assert said == f"{path}: /n: it is wrong"
+    elif why is not None:
+        assert said == f"{path}: {why.format(tool=tool)}"
+    else:  # of dtc, that it made nothing; without a word from cpp dtc has nothing to read
+        assert said in (f"{path}: dtc: exit status 0", f"{path}:1: syntax error") or "syntax error" in said
+
+
+def test_where_includes_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's tree, and devicetree-rebasing: next to the first include/dt-bindings above the file."""
+    board = tmp_path / "tree/arch/arm64/boot"
+    board.mkdir(parents=True)
+    assert fdt_compile._include_directories(board) == [board]
+    (tmp_path / "tree/include/dt-bindings").mkdir(parents=True)
+    (tmp_path / "include/dt-bindings").mkdir(parents=True)
+    assert fdt_compile._include_directories(board) == [board, tmp_path / "tree/include"]
+    for more in ("scripts/dtc/include-prefixes", "src"):
+        (tmp_path / "tree" / more).mkdir(parents=True)
+    found = [tmp_path / "tree" / name for name in ("include", "scripts/dtc/include-prefixes", "src")]
+    assert fdt_compile._include_directories(board) == [board, *found]
+    assert fdt_compile._include_directories(tmp_path / "tree") == [tmp_path / "tree", *found]
+    monkeypatch.chdir(board)
+    assert fdt_compile._include_directories(Path()) == [Path(), *found]
+    assert fdt_compile._include_directories(tmp_path) == [tmp_path, tmp_path / "include"]
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +389,38 @@ def test_an_error_in_an_included_file_names_that_file(tmp_path: Path) -> None:
     for include in ("#include", "/include/"):
         outer = dts.write(tmp_path, "a.dts", f'/dts-v1/;\n{include} "soc.dtsi"\n')
         assert refusal(outer) == f"{inner}:2: syntax error"
+
+
+def test_a_named_fifo_is_no_file(tmp_path: Path) -> None:
+    """Its writer may never come; the pipe of <(...) has one."""
+    fifo = tmp_path / "a.dts"
+    os.mkfifo(fifo)
+    before = os.listdir("/proc/self/fd")
+    assert refusal(str(fifo)) == f"{fifo}: is a FIFO; a file is wanted"
+    assert os.listdir("/proc/self/fd") == before
+    plain = dts.write(tmp_path, "b.dts", SMALL)
+    with fdt.open_named(plain) as file:
+        assert os.get_blocking(file.fileno())
+    assert (fdt.read_named(plain), fdt.read_named(plain, 5)) == (SMALL.encode(), SMALL.encode()[:5])
+
+
+def test_sizes_of_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.dts"
+    path.write_bytes(bytes(8 << 20))
+    assert len(fdt._read(str(path))) == 8 << 20
+    path.write_bytes(bytes((8 << 20) + 1))
+    assert refusal(str(path)) == f"{path}: larger than 8 MiB, not a device tree"
+
+
+def test_the_name_of_a_board_with_dts_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = "No such file or directory; the bundled board is called rpi4, without .dts"
+    assert refusal("rpi4.dts") == f"rpi4.dts: {said}"
+    assert refusal(f"{tmp_path}/rpi4.dtb") == f"{tmp_path}/rpi4.dtb: {said}"
+    assert refusal("rpi5.dts") == "rpi5.dts: No such file or directory"
+    assert refusal("./rpi4") == f"rpi4: {said}"
+    (tmp_path / "rpi9").write_text(SMALL)
+    assert load("rpi9").model == "test board"  # a bare name that is a file
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -574,6 +670,32 @@ def test_what_keeps_a_reader_busy_is_refused(blob: bytes, why: str) -> None:
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(("depth", "fits"), [(999, True), (1000, False)])
+def test_how_deep_nodes_may_be(depth: int, fits: bool) -> None:
+    blob = fdt._checked("x", _blob(ROOT + (BEGIN + b"a\0\0\0") * (depth - 1) + END * depth + LAST, b"x\0"))
+    if fits:
+        assert len(list(fdt._unflatten("x", blob).walk())) == depth
+    else:
+        with pytest.raises(
+            DtError, match=r"^x: damaged device tree blob: nodes inside each other, 1000 deep$"
+        ):
+            fdt._unflatten("x", blob)
+    side_by_side = ROOT + (BEGIN + b"a\0\0\0" + END) * depth + END + LAST
+    assert len(fdt._unflatten("x", fdt._checked("x", _blob(side_by_side, b"x\0"))).root.children) == depth
+
+
+@pytest.mark.parametrize(("length", "fits"), [(31, True), (255, True), (256, False)])
+def test_how_long_names_of_properties_may_be(length: int, fits: bool) -> None:
+    blob = _blob(ROOT + _flag(0) + END + LAST, b"n" * length + b"\0")
+    if fits:
+        assert fdt.unflatten("x", blob).root.props == {"n" * length: b""}
+    else:
+        with pytest.raises(
+            DtError, match=r"^x: damaged device tree blob: no property names in its strings block$"
+        ):
+            fdt.unflatten("x", blob)
+
+
 @pytest.mark.parametrize(
     ("nodes", "why"),
     [
@@ -588,6 +710,13 @@ def test_structures_that_are_no_tree(nodes: bytes, why: str) -> None:
     with pytest.raises(DtError) as refused:
         fdt._unflatten("x", fdt._checked("x", _blob(nodes, b"x\0")))
     assert str(refused.value) == f"x: damaged device tree blob: {why}"
+
+
+def test_a_reader_gets_four_reads_for_each_byte() -> None:
+    file = fdt._Input(b"abc")
+    assert [file.read(1) for _ in range(12)] == [b"a", b"b", b"c", *[b""] * 9]
+    with pytest.raises(fdt._Damaged, match=r"^the names in it run on$"):
+        file.read(1)
 
 
 def _header(**changed: int) -> bytes:

@@ -87,6 +87,28 @@ def test_dma_ranges(props: str, inner: str, ranges: list[tuple[int, int, int]] |
     assert of_dma_get_max_cpu_address(tree.root) == last
 
 
+@pytest.mark.parametrize(
+    ("ranges", "last"),
+    [
+        ("0 0xffffffff 0xffffe000 0 0x1fff", (1 << 64) - 2),
+        ("0 0xffffffff 0xffffe000 0 0x2000", 0),  # an end of 2^64 is 0, and no end at all
+        ("0 0xffffffff 0xffffe000 0 0x3000", 0xFFF),
+        ("0 0 0x40000000 0 0x10 0x20 0 0x3fffffff 0 0x10", 0x4000000F),  # ends where the first one's last is
+        ("0 0 0x40000000 0 0x10 0x20 0 0x3fffffff 0 0x11", 0x4000000F),
+        ("0 0 0x40000000 0 0x10 0x20 0 0x3fffffff 0 0x12", 0x40000010),
+        ("0 0 0 0 1", 0),
+        ("0 0 0 0 2", 1),
+    ],
+)
+def test_the_last_byte_of_dma_ranges(ranges: str, last: int) -> None:
+    """drivers/of/address.c:of_dma_get_max_cpu_address()@v6.12 counts in 64 bits."""
+    tree = parse_dts(
+        f"""/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>;
+        soc {{ #address-cells = <1>; #size-cells = <2>; dma-ranges = <{ranges}>; }}; }};"""
+    )
+    assert of_dma_get_max_cpu_address(tree.root) == last
+
+
 def test_the_smallest_reach_of_all_buses_counts() -> None:
     one = "{n} {{ {cells} {more} dma-ranges = <0 0 {size}>; }};"
     small = one.format(n="a", cells=CELLS, more="", size="0x10000000")

@@ -1,4 +1,7 @@
-"""Machines that do not come up: what is said, to the byte, and the last line that the kernel logs."""
+"""Machines that do not come up: what is said, to the byte, and the last line that the kernel logs.
+
+Modules: cmafs.arch.setup, cmafs.init.main.
+"""
 
 from __future__ import annotations
 
@@ -73,6 +76,14 @@ INIT = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
             "arm",
             "",
             "/reserved-memory/b: 0x50800000-0x517fffff of low memory is remapped twice",
+            IDLE,
+        ),
+        (
+            arm_tree(f"a {{ {POOL} no-map; reg = <0x50000000 0x1000000>; }};"),
+            "6.12",
+            "arm",
+            "cma=16M@0x50000000",
+            "the default area: 0x50000000-0x50ffffff of low memory is remapped twice",
             IDLE,
         ),
     ],

@@ -1,17 +1,20 @@
 """/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
+
+Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init.
 """
 
 from __future__ import annotations
 
 import pytest
-from boot_support import areas, boot, cells, lines_with, tree_of
+from boot_support import areas, arm_tree, boot, cells, lines_with, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 from soak_support import examples
 
 from cmafs.abi.rows import RELEASES
 from cmafs.init.main import KernelPanic
+from cmafs.lib.boot_event import BootEvent
 from cmafs.of.base import DeviceNode, DtError
 
 M = 1 << 20
@@ -341,7 +344,9 @@ def test_an_area_outside_memory_is_a_panic(kernel: str) -> None:
     with pytest.raises(KernelPanic) as caught:
         boot(tree, kernel)
     assert caught.value.reason.startswith("area p@a0000000: 0xa0000000-0xa0ffffff is not all memory")
-    assert [(e.node, e.effect) for e in caught.value.events] == [("/reserved-memory/p@a0000000", "panic")]
+    assert caught.value.events == [
+        BootEvent("/reserved-memory/p@a0000000", "outside-memory", "panic", "reg", "0xa0000000-0xa0ffffff")
+    ]
     assert caught.value.log.lines()[-1].startswith("Kernel panic - not syncing: ")
 
 
@@ -392,8 +397,7 @@ def test_memory_given_back_but_not_mapped_kills(base: int, size: int, cmdline: s
     said = f"/reserved-memory/p: {span} is given back but not mapped, and the kernel writes there$"
     with pytest.raises(KernelPanic, match=said) as caught:
         boot(tree, "6.12", cmdline)
-    event = caught.value.events[-1]
-    assert (event.node, event.reason, event.effect) == ("/reserved-memory/p", "unmapped", "panic")
+    assert caught.value.events[-1] == BootEvent("/reserved-memory/p", "unmapped", "panic", "no-map", span)
     for kernel in ("5.10", "6.6", "7.2"):
         assert areas(boot(tree, kernel, cmdline or "cma=16M"))[-1][0] == "reserved"
 
@@ -414,7 +418,10 @@ def test_kernel_memory_given_back_kills(kernel: str) -> None:
         KernelPanic, match=r"/reserved-memory/p: 0x40200000-.* the kernel stands there$"
     ) as caught:
         boot(tree_of(node("p", f"{POOL} {reg(0x40000000, 129 * M)}")), kernel, "cma=16M")
-    assert caught.value.events[-1].reason == "kernel-given-back"
+    span = caught.value.reason.split(": ")[1].split()[0]
+    assert caught.value.events[-1] == BootEvent(
+        "/reserved-memory/p", "kernel-given-back", "panic", "reg", span
+    )
     base = 0x40000000 if kernel == "5.10" else 0x40200000
     for body in (reg(0x40200000, M), reg(base, 4 * M)):
         assert boot(tree_of(node("p", f"{POOL} {body}")), kernel, "cma=16M").cma.default
@@ -429,6 +436,297 @@ def test_what_was_never_no_map_stays_mapped() -> None:
     assert lines_with(machine, "matching fail") == [
         "OF: reserved mem: node p@7f800000 compatible matching fail"
     ]
+
+
+FROM_OF = "OF: reserved mem: "
+CREATED = "Reserved memory: created {} memory pool at {}, size {} MiB"
+MISALIGNED = [
+    "Reserved memory: incorrect alignment of CMA region",
+    FROM_OF + "node {} compatible matching fail",
+]
+TWO_RANGES = node("p", f"{POOL} reg = <0 0x60000000 0 0x400000 0 0x68000000 0 0x400000>;")
+MADE = [
+    CREATED.format("CMA", "0x0000000060000000", 4),
+    FROM_OF + "initialized node p, compatible id shared-dma-pool",
+    FROM_OF + "0x0000000060000000..0x00000000603fffff (4096 KiB) map reusable p",
+]
+EXTRA = ("p", "extra-reg", "note", "reg", "2 ranges")
+DISABLED = node("off", f'{POOL} {reg(0x60000000, 4 * M)} status = "disabled";') + node("empty", "")
+INNER = node("other", f'compatible = "acme,x"; {reg(0x64000000, M)} {node("inner", reg(0x68000000, M))}')
+NOT_LOOKED_AT = [
+    ("off", "disabled", "ignored", "status", ""),
+    ("empty", "no-reg-no-size", "ignored", "reg", ""),
+    ("bad", "invalid-reg", "refused", "reg", ""),
+]
+NO_DRIVER = ("other", "no-driver", "ignored", "compatible", "")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kernel", "lines", "events"),
+    [
+        (TWO_RANGES, "5.10", MADE[:2], [EXTRA]),
+        (
+            TWO_RANGES,
+            "6.12",
+            [FROM_OF + "fdt_scan_reserved_mem_reg_nodes() ignores 1 regions in node 'p'", *MADE],
+            [EXTRA],
+        ),
+        (
+            TWO_RANGES,
+            "7.2",
+            [f"{FROM_OF}Reserved memory: node 'p' has 2 <base size> entries, only the first is used", *MADE],
+            [EXTRA],
+        ),
+        (
+            node("p", f"{POOL} {reg(0x60200000, 3 * M)}")
+            + node("q", f"{POOL} {reg(0x60700000, 4 * M)}")
+            + node("r", f"{POOL} size = <0 0x300000>;"),
+            "6.12",
+            [line.format(name) for name in "rpq" for line in MISALIGNED],
+            [
+                ("r", "size-misaligned", "refused", "size", "0x7fc00000, 0x300000 bytes, unit 0x200000"),
+                ("p", "size-misaligned", "refused", "reg", "0x60200000, 0x300000 bytes, unit 0x200000"),
+                ("q", "base-misaligned", "refused", "reg", "0x60700000, 0x400000 bytes, unit 0x200000"),
+            ],
+        ),
+        (
+            DISABLED + INNER + node("bad", f"{POOL} reg;"),
+            "5.10",
+            [],
+            [*NOT_LOOKED_AT, NO_DRIVER, ("other/inner", *NO_DRIVER[1:])],
+        ),
+        (
+            DISABLED + INNER + node("bad", f"{POOL} reg;"),
+            "6.12",
+            [FROM_OF + "0x0000000064000000..0x00000000640fffff (1024 KiB) map non-reusable other"],
+            [*NOT_LOOKED_AT, NO_DRIVER],
+        ),
+        (
+            node("p", f'compatible = "shared-dma-pool"; {reg(0x60000000, 4 * M)}'),
+            "6.12",
+            [
+                CREATED.format("DMA", "0x0000000060000000", 4),
+                MADE[1],
+                MADE[2].replace("reusable", "non-reusable"),
+            ],
+            [("p", "not-reusable", "moved", "reusable", "")],
+        ),
+        (
+            node("p", f"{POOL} {reg(0x60000000, 0)}"),
+            "6.1",
+            [
+                "OF: fdt: Reserved memory: failed to reserve memory for node 'p': "
+                "base 0x0000000060000000, size 0 MiB",
+            ],
+            [("p", "size-zero", "refused", "reg", "base 0x0000000060000000, size 0 MiB")],
+        ),
+        (
+            node("p", f"no-map; {reg(0x40200000, 4 * M)}"),
+            "6.12",
+            [
+                f"{FROM_OF}Reserved memory: failed to reserve memory for node 'p': "
+                "base 0x0000000040200000, size 4 MiB",
+                FROM_OF + "0x0000000040200000..0x00000000405fffff (4096 KiB) nomap non-reusable p",
+            ],
+            [
+                ("p", "reserve-failed", "refused", "reg", "base 0x0000000040200000, size 4 MiB"),
+                ("p", "no-driver", "ignored", "compatible", ""),
+            ],
+        ),
+        (
+            node("a", f"{POOL} {reg(0x60000000, 8 * M)}") + node("b", f"{POOL} {reg(0x60400000, 8 * M)}"),
+            "5.10",
+            None,
+            [
+                (
+                    "b",
+                    "overlap",
+                    "note",
+                    "reg",
+                    "a (0x0000000060000000--0x0000000060800000) overlaps with "
+                    "b (0x0000000060400000--0x0000000060c00000)",
+                )
+            ],
+        ),
+        (
+            node("d", f"{POOL} size = <1 0>;"),
+            "6.12",
+            None,
+            [("d", "no-room", "refused", "size", "0x100000000 bytes")],
+        ),
+        (
+            node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x90000000 0 0x10000000>;"),
+            "6.12",
+            [FROM_OF + "failed to allocate memory for node 'd': size 16 MiB"],
+            [("d", "no-room", "refused", "alloc-ranges", "0x1000000 bytes")],
+        ),
+    ],
+)
+def test_all_that_is_said_of_the_nodes(
+    nodes: str, kernel: str, lines: list[str] | None, events: list[tuple[str, ...]] | None
+) -> None:
+    """drivers/of/of_reserved_mem.c, drivers/of/fdt.c, kernel/dma/contiguous.c, coherent.c: V 5.10 to 7.2."""
+    machine = boot(tree_of(nodes), kernel, "cma=0")
+    assert lines is None or lines_with(machine, "eserved mem") == lines
+    wanted = [BootEvent(f"/reserved-memory/{event[0]}", *event[1:]) for event in events or ()]
+    assert events is None or machine.boot_events == wanted
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kernel", "cmdline", "event"),
+    [
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alloc-ranges = <0 0 0>;"),
+            "7.2",
+            "cma=0",
+            ("d", "invalid-alloc-ranges", "moved", "alloc-ranges"),
+        ),
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alloc-ranges = <0 0 0>;"),
+            "6.12",
+            "cma=0",
+            ("d", "invalid-alloc-ranges", "refused", "alloc-ranges"),
+        ),
+        (node("d", f"{POOL} size = <1>;"), "6.12", "cma=0", ("d", "invalid-size", "refused", "size")),
+        (
+            node("d", f"{POOL} size = <0 0x400000>; alignment = <1>;"),
+            "6.12",
+            "cma=0",
+            ("d", "invalid-alignment", "refused", "alignment"),
+        ),
+        (
+            "".join(node(f"d{n}", "size = <0 0x1000>;") for n in range(65)),
+            "6.12",
+            "cma=0",
+            ("d64", "too-many-regions", "refused", "size"),
+        ),
+        (
+            "".join(node(f"d{n}", reg(0x60000000 + n * M, 4096)) for n in range(65)),
+            "5.10",
+            "cma=0",
+            ("d64", "too-many-regions", "refused", None),
+        ),
+        (
+            node("p", f"{POOL} linux,cma-default; {reg(0x60000000, 4 * M)}"),
+            "6.12",
+            "cma=8M",
+            ("p", "bypassed", "refused", "linux,cma-default"),
+        ),
+        (
+            node("p", f"{POOL} linux,cma-default; {reg(0x60000000, 4 * M)}"),
+            "7.2",
+            "cma=8M",
+            ("p", "bypassed", "refused", "linux,cma-default"),
+        ),
+        (
+            node("p", f"{POOL} no-map; {reg(0x60000000, 4 * M)}"),
+            "7.2",
+            "cma=0",
+            ("p", "reusable-and-no-map", "refused", "no-map"),
+        ),
+        (node("d", f"{POOL} size = <0 0>;"), "6.12", "cma=0", ("d", "size-zero", "refused", "size")),
+    ],
+)
+def test_what_check_is_told(
+    nodes: str, kernel: str, cmdline: str, event: tuple[str, str, str, str | None]
+) -> None:
+    name, *rest = event
+    events = [
+        event for event in boot(tree_of(nodes), kernel, cmdline).boot_events if event.reason != "no-driver"
+    ]
+    assert events == [BootEvent(f"/reserved-memory/{name}", *rest)]  # type: ignore[arg-type]
+
+
+def test_a_second_default_takes_the_place_of_the_first() -> None:
+    nodes = [
+        node(n, f"{POOL} linux,cma-default; {reg(base, 4 * M)}")
+        for n, base in (("p", 3 << 29), ("q", 7 << 28))
+    ]
+    machine = boot(tree_of("".join(nodes)), "6.12")
+    assert machine.cma.default is machine.cma[1]
+    place = "/reserved-memory/q"
+    assert machine.boot_events == [BootEvent(place, "default-twice", "note", "linux,cma-default", "p")]
+
+
+def test_pools_of_32_bit_arm_and_of_one_device() -> None:
+    """kernel/dma/coherent.c:rmem_dma_setup(), kernel/dma/swiotlb.c:rmem_swiotlb_setup()@v6.12"""
+    pool = 'compatible = "shared-dma-pool";'
+    machine = boot(
+        arm_tree(
+            node("a", f"{pool} reg = <0x50000000 0x400000>;")
+            + node("b", f"{pool} no-map; reg = <0x58000000 0x400000>;")
+        ),
+        "6.12",
+        "cma=0",
+        "arm",
+    )
+    assert lines_with(machine, "eserved mem") == [
+        "Reserved memory: regions without no-map are not yet supported",
+        FROM_OF + "node a compatible matching fail",
+        CREATED.format("DMA", "0x58000000", 4),
+        FROM_OF + "initialized node b, compatible id shared-dma-pool",
+        FROM_OF + "0x58000000..0x583fffff (4096 KiB) nomap non-reusable b",
+    ]
+    assert [(region.name, region.kind, region.failed) for region in machine.reserved_mem] == [
+        ("a", "", True),
+        ("b", "dma", False),
+    ]
+    assert machine.boot_events == [
+        BootEvent("/reserved-memory/a", "not-reusable", "refused", "reusable"),
+        BootEvent("/reserved-memory/b", "not-reusable", "moved", "reusable"),
+    ]
+    config = ("DMA_RESTRICTED_POOL=y",)
+    for more in ("", "reusable;", "linux,cma-default;", "linux,dma-default;", "no-map;"):
+        text = node("r", f'compatible = "restricted-dma-pool"; {more} {reg(0x60000000, 4 * M)}')
+        machine = boot(tree_of(text), "6.12", "cma=0", config=config)
+        assert [region.kind for region in machine.reserved_mem] == ["" if more else "restricted"]
+        assert lines_with(machine, "eserved mem")[0] == (
+            FROM_OF + "node r compatible matching fail"
+            if more
+            else "software IO TLB: Reserved memory: created restricted DMA pool at 0x0000000060000000, "
+            "size 4 MiB"
+        )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "base"),
+    [
+        (0x52000000, 0x60000000, "low"),  # begins where the region ends
+        (0x52000001, 0x60000000, "high"),
+        (0x51000000, 0x60000000, "low"),
+        (0x50000000, 0x60000000, "low"),
+        (0x4FFFFFFF, 0x60000000, "high"),
+        (0x48000000, 0x50000000, "high"),  # ends where it begins
+        (0x4E000000, 0x52000000, "high"),  # ends where it ends
+        (0x50000000, 0x52000000, None),
+    ],
+)
+def test_towards_a_region_that_one_end_touches(start: int, end: int, base: str | None) -> None:
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_in_range()@v6.6"""
+    ranges = f"alloc-ranges = <0 {start:#x} 0 {end - start:#x}>;"
+    tree = tree_of(
+        node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("s@70000000", f"{POOL} {reg(0x70000000, 4 * M)}")  # touched by neither
+        + node("d", f"{POOL} size = <0 0x1000000>; {ranges}")
+    )
+    found = {name: place for name, place, _ in areas(boot(tree, "6.6", "cma=0"))}
+    low = max(-(-start // (2 * M)) * 2 * M, 0x52000000)
+    high = (end if end <= 0x50000000 or end > 0x52000000 else 0x50000000) // (2 * M) * 2 * M - 16 * M
+    assert found.get("d") == {"low": low, "high": high, None: None}[base]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "found"), [("5.10", False), ("5.15", False), ("6.1", True), ("6.12", True)]
+)
+def test_a_parent_with_a_unit_address(kernel: str, found: bool) -> None:
+    """scripts/dtc/libfdt/fdt_ro.c:fdt_path_offset()@v6.1 passes over it; of_scan_flat_dt() compared names."""
+    tree = tree_of(node("p", f"{POOL} {reg(0x60000000, 4 * M)}"))
+    tree.root.children["reserved-memory@0"] = parent = tree.root.children.pop("reserved-memory")
+    parent.name = "reserved-memory@0"
+    assert [name for name, _, _ in areas(boot(tree, kernel, "cma=0"))] == ["p"] * found
+    tree.root.children["reserved-memory-0"] = tree.root.children.pop("reserved-memory@0")
+    parent.name = "reserved-memory-0"
+    assert areas(boot(tree, kernel, "cma=0")) == []
 
 
 @examples(150)

@@ -1,4 +1,7 @@
-"""swiotlb=: how large the bounce buffer becomes, and what is said of it (kernel/dma/swiotlb.c)."""
+"""swiotlb=: how large the bounce buffer becomes, and what is said of it (kernel/dma/swiotlb.c).
+
+Modules: cmafs.arch.swiotlb.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,12 @@ import re
 
 import pytest
 from boot_support import boot, lines_with, tree_of
+
+from cmafs.arch.swiotlb import swiotlb_init
+from cmafs.init.journal import Journal
+from cmafs.init.main import _early_setup
+from cmafs.init.options import MachineOptions
+from cmafs.lib.clock import ManualClock
 
 M = 1 << 20
 FROM = "software IO TLB: "
@@ -92,3 +101,16 @@ def test_memory_out_of_reach(kernel: str, size: int) -> None:
     assert told(kernel, "", 4 << 30, "x86_64") == (areas, size)
     assert told(kernel, "", (3 << 30) - M, "x86_64") == ([], 0)
     assert told(kernel, "", 3 << 30, "x86_64") == ([], 0)
+
+
+@pytest.mark.parametrize(("room", "tried", "size"), [(M - 4096, [4, 2, 1], 0), (M, [4, 2], M)])
+def test_no_buffer_is_smaller_than_1_mib(room: int, tried: list[int], size: int) -> None:
+    """kernel/dma/swiotlb.c:swiotlb_init_remap()@v6.12: IO_TLB_MIN_SLABS"""
+    options = MachineOptions(kernel="6.12", arch="arm64", cmdline="swiotlb=2048,1,force", config=("tiny",))
+    boot = _early_setup(tree_of(), options, Journal(ManualClock()))
+    boot.memblock.reserve(0x40000000, 0x40000000 - room)
+    swiotlb_init(boot, True, 1 << 32)
+    lines = [line.removeprefix(FROM) for line in boot.log.lines()]
+    halved = "SWIOTLB bounce buffer size adjusted 2048 -> 512 slabs"
+    mapped = f"mapped [mem {0x80000000 - M:#018x}-{0x80000000:#018x}] (1MB)"
+    assert lines == ["area num 1.", *failed(*tried), *([halved, mapped] if size else [])]

@@ -1,5 +1,7 @@
 """Every recorded boot again: where areas land, what is used at boot, CmaTotal, zones, page blocks, the log
 (``boot_compare`` says which lines of it).
+
+Modules: cmafs.arch.boot_alloc, cmafs.arch.arm64.
 """
 
 from __future__ import annotations
@@ -35,3 +37,25 @@ def test_recorded_boot(name: str) -> None:
 def test_boot_lines_of_other_kinds(name: str) -> None:
     recorded = BOOTS[name]
     assert list(log_differences(recorded, recorded.machine())) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "5.10/cmdline-00",
+        "5.10-arm64/dt-disabled",
+        "5.10-arm64/dt-dyn-6g",
+        "6.1/cmdline-00",
+        "6.12/cmdline-00",
+        "6.12-arm64/dt-disabled",
+        "6.12-arm64/dt-dyn-align-not-pow2",
+        "7.2/cmdline-00",
+        "7.2-arm64/dt-disabled",
+        "7.2-arm64/dt-dyn-align-not-pow2",
+    ],
+)
+def test_memory_to_the_kib(name: str) -> None:
+    """Of the guests whose image and tree are known even what is free and what is reserved is exact."""
+    recorded = CASES[name]
+    ours = [line for line in recorded.machine().log.lines() if line.startswith("Memory: ")]
+    assert ours == [line for line in recorded.boot if line.startswith("Memory: ")]

@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 from mm_support import Booted, boot, layout
 from soak_support import examples
 
+from cmafs.abi import kernel_abi
 from cmafs.mm.buddy import carve, free_one_page, free_range
 from cmafs.mm.contig_alloc import alloc_contig_range, alloc_contig_range_slowly
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
-from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_TYPES, MIGRATE_UNMOVABLE, Memory, Zone
+from cmafs.mm.mm_init import mm_init
+from cmafs.mm.mmzone import (
+    MIGRATE_CMA,
+    MIGRATE_MOVABLE,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_TYPES,
+    MIGRATE_UNMOVABLE,
+    Memory,
+    Zone,
+)
 from cmafs.mm.page_alloc import prepare_alloc_pages, rmqueue, rmqueue_bulk
 from cmafs.mm.page_owner import contiguous, pfns_of
 from cmafs.mm.runs import RunList
@@ -185,6 +195,41 @@ def test_rmqueue_bulk_is_page_by_page(
         one_by_one.append(pfn)
     assert pfns_of(segments, got).tolist() == one_by_one
     assert state(memory) == state(single)
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+@pytest.mark.parametrize("types", ["mmmmmmmm", "mmmmmmmr", "mmccmmmm", "ccccmmmm", "ccmmccmm", "rmrmrmrm"])
+def test_blocks_of_several_page_blocks_merge_as_page_by_page(kernel: str, types: str) -> None:
+    """A largest block has eight page blocks here, as with CONFIG_PAGE_BLOCK_MAX_ORDER (7.2)."""
+    full = mm_init(layout(64, pageblock_order=2, max_page_order=5, dma32_end=0), kernel_abi(kernel).mm)
+    zone = full.zones[0]
+    assert {rmqueue(full, zone, 5, MIGRATE_MOVABLE, False) for _ in range(2)} == {0, 32}
+    kinds = {"m": MIGRATE_MOVABLE, "r": MIGRATE_RECLAIMABLE, "c": MIGRATE_CMA}
+    for block, kind in enumerate(types * 2):
+        full.set_pageblock_migratetype(4 * block, 4 * block + 1, kinds[kind])
+    for start, end in ((0, 64), (0, 16), (8, 24), (16, 32), (4, 12), (1, 40)):
+        memory, single = copy.deepcopy(full), copy.deepcopy(full)
+        free_range(memory, memory.zones[0], start, end)
+        for pfn in range(start, end):
+            free_one_page(single, single.zones[0], pfn, 0, single.pageblock_migratetype(pfn))
+        assert state(memory) == state(single)
+
+
+@pytest.mark.parametrize("above", range(-2, 3))
+def test_rmqueue_bulk_near_the_line_of_the_half_rule(above: int) -> None:
+    """So many pages above half of what is free are CMA (mm/page_alloc.c:__rmqueue()@v5.10)."""
+    before = machine("6.12", [])[0].memory
+    kernel, movable = (prepare_alloc_pages(before, gfp) for gfp in (GFP_KERNEL, GFP_HIGHUSER_MOVABLE))
+    zone = before.zones[0]
+    rmqueue_bulk(before, zone, above + zone.nr_free - 2 * zone.nr_free_cma, kernel, 0, [])
+    assert 2 * zone.nr_free_cma - zone.nr_free == above
+    for pages in (1, 2, 3, 4):
+        memory, single = copy.deepcopy(before), copy.deepcopy(before)
+        segments: list[tuple[int, int, int, int]] = []
+        got = rmqueue_bulk(memory, memory.zones[0], pages, movable, 0, segments)
+        singles = [rmqueue(single, single.zones[0], 0, movable.migratetype, True) for _ in range(pages)]
+        assert (got, pfns_of(segments, got).tolist()) == (pages, singles)
+        assert state(memory) == state(single)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -1,4 +1,7 @@
-"""mm/cma.c: what an allocation or a release does, says and counts, kernel by kernel."""
+"""mm/cma.c: what an allocation or a release does, says and counts, kernel by kernel.
+
+Modules: cmafs.mm.cma_areas.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import pytest
 from cma_support import MIB, PAGE, build_areas, debug_all
 from mm_support import Listener
 
+from cmafs.abi import kernel_abi
+from cmafs.lib.bitmap import Bitmap
 from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
+from cmafs.lib.printk import Printk
 from cmafs.mm.cma import (
     Cma,
     CmaAreas,
@@ -21,7 +27,7 @@ from cmafs.mm.cma import (
     cma_init_reserved_mem,
     cma_release,
 )
-from cmafs.mm.cma_failure import CmaFailure
+from cmafs.mm.cma_failure import CmaFailure, longest_aligned
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
@@ -410,3 +416,53 @@ def test_what_is_kept_of_a_failure() -> None:
         (5000, 1, errno.ENOMEM, 4096, 4096, ""),
         (3000, 2, errno.EBUSY, 4096, 4096, f"{cma.base_pfn + 2000:#x} ([pin])"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "step", "found"),
+    [
+        ([], 4, (-1, 0)),
+        ([(1, 4)], 4, (-1, 0)),
+        ([(1, 5)], 4, (4, 1)),
+        ([(4, 6), (9, 14), (16, 18)], 4, (4, 2)),
+        ([(4, 6), (9, 15)], 4, (12, 3)),
+        ([(3, 9), (12, 17)], 1, (3, 6)),
+    ],
+)
+def test_the_longest_aligned_piece(pieces: list[tuple[int, int]], step: int, found: tuple[int, int]) -> None:
+    assert longest_aligned(pieces, step) == found
+
+
+@pytest.mark.parametrize(("kernel", "bits"), [("6.12", 64), ("6.12", 32), ("7.2", 64)])
+def test_an_area_of_several_ranges_counts_pages_and_bits(kernel: str, bits: int) -> None:
+    """mm/cma.h, mm/cma.c@7.2: cma_bitmap_maxno(), cma_bitmap_pages_to_bits(), cma_used_get()"""
+    abi = kernel_abi(kernel).cma
+    areas = CmaAreas(Printk(ManualClock(), 0, 17, bits_per_long=bits), abi, max_areas=3)
+    cmas = [areas.cma_new_area(name, 24, order) for name, order in (("a", 2), (None, 0))]
+    assert [cma.slot for cma in cmas] == [0, 1] and areas.totalcma_pages == 48
+    assert cmas[1].name == f"cma{1 + abi.unnamed_from}\n"
+    assert cmas[1].address - cmas[0].address == 256
+    cma = cmas[0]
+    cma.ranges += [CmaMemrange(64, 16, Bitmap(4)), CmaMemrange(96, 8, Bitmap(2))]
+    assert [cma.bitmap_maxno(cmr) for cmr in cma.ranges] == [4, 2]
+    assert {pfn: found and found.base_pfn for pfn in (63, 64, 79, 80, 95, 96, 103, 104)
+            if (found := cma.find_range(pfn)) or True} == {
+        63: None, 64: 64, 79: 64, 80: None, 95: None, 96: 96, 103: 96, 104: None,
+    }  # fmt: skip
+    assert [cma.pages_to_bits(pages) for pages in (0, 1, 4, 5, (1 << bits) - 1, (1 << bits) - 3)] == [
+        0, 1, 1, 2, 0, 0,
+    ]  # fmt: skip
+    assert cma.pages_to_bits((1 << bits) - 4) == (1 << bits - 2) - 1
+    assert (cmas[1].pages_to_bits((1 << bits) - 1), cmas[1].alignment(0), cmas[1].alignment(1)) == (
+        (1 << bits) - 1, 1, 2,
+    )  # fmt: skip
+    assert [cma.alignment(align) for align in (0, 2, 3, 4)] == [1, 1, 8, 16]
+    cma.ranges[0].bitmap.set(1, 1)
+    cma.available_count -= 3
+    assert (list(cma.holes()), cma.maxchunk()) == ([(64, 68), (72, 80), (96, 104)], 8)
+    assert cma.used() == (3 if abi.used_is_exact else 4)
+    areas.cma_new_area("z", 1, 0)
+    with pytest.raises(OSError) as full:
+        areas.cma_new_area("y", 1, 0)
+    assert full.value.errno == errno.ENOSPC and len(areas) == 3 and areas.totalcma_pages == 49
+    assert areas.log.lines() == ["cma: Not enough slots for CMA reserved regions!"]

@@ -1,5 +1,7 @@
 """alloc_contig_range(): what moves, what stays, what is left behind when it fails, and what is said about
 it.
+
+Modules: cmafs.mm.page_isolation, cmafs.mm.migrate.
 """
 
 from __future__ import annotations

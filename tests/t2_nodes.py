@@ -1,4 +1,7 @@
-"""Memory of several nodes: zones of each, the nearer node first, reserves and files by node."""
+"""Memory of several nodes: zones of each, the nearer node first, reserves and files by node.
+
+Modules: cmafs.arch.zones, cmafs.mm.mm_init.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from cmafs.fs.tree import build_tree
 from cmafs.init.machine import BootedMachine
 from cmafs.mm.gfp import GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, zonelist
 from cmafs.mm.mmzone import ZONE_RANKS
+from cmafs.mm.vmscan import try_to_free_pages
 from cmafs.sim.validate import validate
 from cmafs.sim.workload import kill, spawn
 
@@ -61,6 +65,9 @@ def test_zones_belong_to_nodes() -> None:
         ("kernelcore=4K", {0: G, 1: 2 * G}),
         ("movablecore=1G", {1: 3 * G}),  # all of node 0, to the page
         ("kernelcore=3G", {}),
+        ("kernelcore=25%", {0: G + 384 * M, 1: 2 * G + 384 * M}),
+        ("movablecore=50%", {0: G + 768 * M, 1: 2 * G + 768 * M}),
+        ("kernelcore=100%", {}),
         ("kernelcore=mirror movablecore=1G", {}),  # T 6.12
         ("kernelcore=1G kernelcore=mirror", {}),
         ("movable_node movablecore=1G", {1: 3 * G}),  # MEMORY_HOTPLUG is off
@@ -72,6 +79,31 @@ def test_where_the_movable_zone_begins(core: str, starts: dict[int, int]) -> Non
     log = machine.log.dmesg()
     found = re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M)
     assert {int(nid): int(start, 16) for nid, start in found} == starts
+
+
+def test_memory_below_the_highest_zone_is_the_kernel_s() -> None:
+    """mm/mm_init.c:find_usable_zone_for_movable()@v6.12: ZONE_MOVABLE is taken from it. The 3 GiB of node 0
+    in ZONE_DMA count; what is left of 4 GiB is spread over what there is above, 512 MiB on each node.
+    """
+    log = two_nodes("kernelcore=4G", first=4 * G, second=2 * G).log.dmesg()
+    assert re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M) == [
+        ("0", f"{9 * G // 2:#018x}"),
+        ("1", f"{11 * G // 2:#018x}"),
+    ]
+
+
+def test_caches_of_every_zone_that_a_request_may_use_are_dropped() -> None:
+    """mm/vmscan.c:shrink_node()@v6.12: up to its highest zone, here with ZONE_MOVABLE between two of them."""
+    memory = two_nodes("cma=0 kernelcore=128M", first=128 * M, second=256 * M).memory
+    assert [(zone.nid, zone.name) for zone in memory.zones] == [
+        (0, "DMA"), (0, "Movable"), (1, "DMA"), (1, "Movable"),
+    ]  # fmt: skip
+    spawn(memory, "cache", "file", sum(zone.nr_free for zone in memory.zones) - 5000)
+    before = [zone.nr_free for zone in memory.zones]
+    freed = try_to_free_pages(memory, ZONE_RANKS["DMA"], 1 << 30)
+    after = [zone.nr_free - free for zone, free in zip(memory.zones, before, strict=True)]
+    assert after[1] == after[3] == 0 < min(after[0], after[2])
+    assert freed == sum(after)
 
 
 def test_memory_without_a_mirror_is_said() -> None:

@@ -1,5 +1,7 @@
 """Fallback, compaction and alloc_contig_range() with every page where the test has put it: what follows is
 counted by hand.
+
+Modules: cmafs.mm.fallback, cmafs.mm.page_isolation.
 """
 
 from __future__ import annotations

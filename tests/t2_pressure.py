@@ -1,5 +1,7 @@
 """The ``pressure`` transcripts: memory filled with tmpfs pages, allocations that must migrate, everything
 given back.
+
+Modules: cmafs.mm.pcp, cmafs.mm.watermark.
 """
 
 from __future__ import annotations

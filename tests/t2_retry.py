@@ -226,6 +226,26 @@ def test_a_page_that_there_is_no_room_for_ends_the_search(kernel: str) -> None:
     assert quick == each
 
 
+@pytest.mark.parametrize(("order_per_bit", "align"), [(1, 0), (3, 0), (3, 2), (3, 5), (0, 3)])
+def test_windows_begin_at_whole_bits(order_per_bit: int, align: int) -> None:
+    """mm/cma.c:cma_range_alloc()@v6.12: ``start = bitmap_no + mask + 1``, of bits."""
+
+    def run() -> Left:
+        area = ((BASE, COUNT),)
+        machine = boot(layout(PAGES, area), area, order_per_bit=order_per_bit)
+        fill_outside(machine)
+        spawn(machine.memory, "task", "tmpfs", 300)
+        kill(machine.memory, "filler")
+        for offset in (5, 64, 79, 151):
+            pin_pfn(machine.memory, BASE + COUNT - 1 - offset)
+        return left_by(machine, [(40, align), (COUNT - 100, align), (70, align)])
+
+    quick, each = quick_and_each(run)
+    assert quick == each
+    unit = 1 << max(order_per_bit, align)
+    assert all(pfn is None or pfn % unit == 0 for pfn in quick.found)
+
+
 def test_failures_of_migration_are_counted_for_every_window() -> None:
     machine = full_area("6.12", "tmpfs")
     memory, base = machine.memory, machine.area.base_pfn

@@ -1,4 +1,7 @@
-"""Watermarks at their edges, against mm/page_alloc.c@v6.12 written down in a few lines."""
+"""Watermarks at their edges, against mm/page_alloc.c@v6.12 written down in a few lines.
+
+Modules: cmafs.mm.pcp.
+"""
 
 from __future__ import annotations
 

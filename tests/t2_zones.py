@@ -1,4 +1,7 @@
-"""Zones, watermarks, fallback between migratetypes, GFP flags, compaction, boot pages."""
+"""Zones, watermarks, fallback between migratetypes, GFP flags, compaction, boot pages.
+
+Modules: cmafs.mm.fallback, cmafs.mm.boot_pages.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,17 @@ from cmafs.mm.gfp import (
 from cmafs.mm.mm_init import free_reserved_range, mm_init
 from cmafs.mm.mmzone import (
     MIGRATE_MOVABLE,
+    MIGRATE_PCPTYPES,
     MIGRATE_RECLAIMABLE,
+    MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
     ZONE_RANKS,
     MemoryLayout,
     ZoneSpan,
 )
-from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, free_pages
-from cmafs.mm.vmscan import drop_caches
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, free_pages
+from cmafs.mm.page_owner import pfns_of
+from cmafs.mm.vmscan import drop_caches, reclaimable, try_to_free_pages
 from cmafs.sim import workload
 
 GIB = 1 << 18
@@ -49,6 +55,9 @@ def test_gfp_flags_to_migratetype() -> None:
 
 def test_gfp_flags_are_those_of_5_10() -> None:
     """include/linux/gfp.h@v5.10"""
+    memory = mm_init(layout(2048, pageblock_order=4, max_page_order=5), kernel_abi("5.10").mm)
+    types = [gfp_migratetype(memory, flag) for flag in (0x8, 0x10, 0x7E7)]
+    assert types == [MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE]
     assert (GFP_DMA, GFP_DMA32, GFP_ATOMIC, GFP_KERNEL) == (0x1, 0x4, 0x820, 0xCC0)
     assert (GFP_HIGHUSER_MOVABLE, GFP_SLAB_RECLAIMABLE) == (0xCCA, 0xCD0)
 
@@ -123,6 +132,8 @@ def test_lower_zones_keep_a_reserve() -> None:
     with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available"):
         workload.grow(memory, "a", room + 1)
     workload.grow(memory, "a", room)
+    with pytest.raises(OutOfMemory, match=r"1 pages wanted, 0 available after reclaim$"):
+        workload.grow(memory, "a", 1)
     assert dma32.nr_free == dma32.watermark[0] + dma32.lowmem_reserve[ZONE_RANKS["Normal"]]
     for order in (0, 3):
         with pytest.raises(OutOfMemory):
@@ -319,6 +330,9 @@ def test_7_2_parks_a_block_of_cma_until_an_allocation() -> None:
     free_contig_range(machine.memory, base, 10)
     assert machine.cma_free() == 4096 - 512
     machine.check()
+    clean = reclaimable(machine.memory, True)[0]
+    assert try_to_free_pages(machine.memory, ZONE_RANKS["Normal"], 1 << 30) == clean  # that block among them
+    assert machine.cma_free() == 4096 and clean > 512
 
 
 def test_a_tiny_machine_boots() -> None:
@@ -438,3 +452,98 @@ def test_the_first_and_the_last_page_are_memory() -> None:
     assert memory.zone_of(20479) is memory.zone_of(4096) is memory.zones[0]
     with pytest.raises(LookupError):
         memory.zone_of(20480)
+
+
+def test_which_zone_and_which_page_block() -> None:
+    """Memory from 3 page blocks on, with a hole of one and a half; zones side by side."""
+    start, size = 3 * 512, 512
+    zones = (
+        ZoneSpan("DMA32", start, start + 1024), ZoneSpan("HighMem", start + 1024, start + 3072),
+        ZoneSpan("Movable", start + 3072, start + 4096, 1),
+    )  # fmt: skip
+    ranges = ((start, start + 1300), (start + 2048, start + 4096))
+    for high, names_ in (
+        (start + 1024, ["HighMem", "Movable"]),
+        (start + 3073, ["HighMem"]),
+        (None, ["HighMem"]),
+    ):
+        found = MemoryLayout(12, 9, 10, zones, ranges, (), high)
+        memory = mm_init(found, kernel_abi("6.12").mm)
+        assert [zone.name for zone in memory.high_zones()] == names_
+    assert (memory.nodes(), [zone.item for zone in memory.zones]) == ([0, 1], ["dma32", "high", "movable"])
+    for first, name in ((start, "DMA32"), (start + 1024, "HighMem"), (start + 3072, "Movable")):
+        assert memory.zone_of(first).name == name
+        assert first == start or memory.zone_of(first - 1).name != name
+    for pfn in (start - 1, start + 4096):
+        with pytest.raises(LookupError, match=f"^pfn {pfn:#x} is in no zone$"):
+            memory.zone_of(pfn)
+    edges = (
+        start - 1,
+        start,
+        start + 1299,
+        start + 1300,
+        start + 2047,
+        start + 2048,
+        start + 4095,
+        start + 4096,
+    )
+    assert [memory.in_memory(pfn) for pfn in edges] == [False, True, True, False, False, True, True, False]
+    assert [(zone.spanned_pages, zone.present_pages, zone.managed_pages) for zone in memory.zones] == [
+        (1024, 1024, 1024), (2048, 276 + 1024, 1300), (1024, 1024, 1024),
+    ]  # fmt: skip
+    memory.set_pageblock_migratetype(start + size - 1, start + 2 * size, MIGRATE_UNMOVABLE)
+    memory.set_pageblock_migratetype(start + 4 * size, start + 4 * size + 1, MIGRATE_RECLAIMABLE)
+    types = [memory.pageblock_migratetype(start + size * block) for block in range(8)]
+    u, r, m = MIGRATE_UNMOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE
+    assert types == [u, u, m, m, r, m, m, m]
+    assert memory.pageblock_migratetype(start + size - 1) == memory.pageblock_migratetype(start) == u
+    spans = {(0, 1024): True, (0, 1025): False, (512, 1024): True, (1024, 2048): True, (2047, 2049): False,
+             (2048, 2560): True, (2560, 4096): True, (100, 101): True}  # fmt: skip
+    assert {span: memory.one_migratetype(start + span[0], start + span[1]) for span in spans} == spans
+    memory.page_group_by_mobility_disabled = True  # of what is allocated only one kind is left
+    for migratetype in range(MIGRATE_TYPES):
+        memory.set_pageblock_migratetype(start, start + 1, migratetype)
+        assert memory.pageblock_migratetype(start) == (migratetype if migratetype >= MIGRATE_PCPTYPES else u)
+
+
+def test_free_blocks_are_found_from_any_of_their_pages() -> None:
+    found = layout(4096, reserved=((5, 9), (1030, 1031)), dma32_end=0)
+    memory = mm_init(found, kernel_abi("6.12").mm)
+    (zone,) = memory.zones
+    pfn = alloc_pages(memory, GFP_KERNEL, 9)
+    blocks: dict[int, tuple[int, int, int]] = {}
+    for order in range(zone.max_page_order + 1):
+        for migratetype in range(len(zone.top_area)):
+            top = order == zone.max_page_order
+            area = zone.top_area[migratetype] if top else zone.free_area[order << 3 | migratetype]
+            assert zone.nr_free_blocks(order, migratetype) == len(list(area))
+            blocks |= {
+                page: (head, order, migratetype) for head in area for page in range(head, head + (1 << order))
+            }
+    assert {page: zone.find_free(page) for page in range(4096)} == {
+        page: blocks.get(page) for page in range(4096)
+    }
+    assert sorted(set(range(4096)) - blocks.keys()) == [5, 6, 7, 8, 1030, *range(pfn, pfn + 512)]
+    kinds = range(len(zone.top_area))
+    assert [zone.nr_free_of(kind) for kind in kinds] == [
+        sum(k == kind for _, _, k in blocks.values()) for kind in kinds
+    ]
+    assert zone.nr_free == len(blocks)
+
+
+@pytest.mark.parametrize(("kernel", "spare"), [("5.10", 0), ("6.12", 0), ("6.12", 1), ("7.2", 300)])
+def test_single_pages_come_down_to_the_lowest_watermark(kernel: str, spare: int) -> None:
+    memory = mm_init(layout(8192, dma32_end=0), kernel_abi(kernel).mm)
+    (zone,) = memory.zones
+    low, room = zone.watermark[1], zone.nr_free - zone.watermark[0]
+    assert zone.watermark[0] < low < zone.watermark[2]
+    with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available after reclaim"):
+        alloc_pages_bulk(memory, GFP_KERNEL, room + 1)
+    segments = alloc_pages_bulk(memory, GFP_KERNEL, room - spare)
+    pfns = pfns_of(segments, room - spare).tolist()
+    assert len(set(pfns)) == sum(count for _, _, _, count in segments) == room - spare
+    assert zone.nr_free == zone.watermark[0] + spare
+    assert memory.vmstat.vm_event("pgalloc_normal") == room - spare
+    rest = alloc_pages_bulk(memory, GFP_KERNEL, 1000, partial=True)
+    assert sum(count for _, _, _, count in rest) == spare
+    assert memory.vmstat.vm_event("allocstall_normal") == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from boot_support import boot, tree_of
 from cma_support import build_areas, tables
 
 from cmafs.fs.namei import Syscalls
@@ -51,6 +52,21 @@ def test_the_listing(system: Syscalls) -> None:
         '[cma_debug]cma_free_mem =_ "cma: cannot release partial block when order_per_bit != 0\\n"'
     )
     assert system.lstat(CONTROL).st_mode == 0o100644
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ((), ["mm/cma_debug.c", "kernel/dma/contiguous.c"]),
+        (("CMA_DEBUGFS=n",), ["kernel/dma/contiguous.c"]),
+        (("DMA_CMA=n",), ["mm/cma_debug.c"]),
+    ],
+)
+def test_files_that_are_not_built_have_no_sites(config: tuple[str, ...], files: list[str]) -> None:
+    """mm/Makefile, kernel/dma/Makefile@v6.12"""
+    machine = boot(tree_of(), "6.12", "cma=16M", config=("DYNAMIC_DEBUG=y", *config))
+    found = {site.filename for site in machine.log.debug_flags}
+    assert found == {"mm/cma.c", *files}
 
 
 def test_older_kernels_list_newlines_in_octal() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from run_support import CMAFS, MACHINE, REPOSITORY, cmafs, eventually, mounts, ordinary_user
 
-from cmafs.mount.mounts import Mount, mount_table
+from cmafs.mount.mounts import Mount, MountFailed, check_mountpoint, mount_table
 from cmafs.run.allowed import DEVICES, PROC, table
 
 #: every action of syslog(2) that reads, clears or measures the log (include/linux/syslog.h)
@@ -332,3 +332,14 @@ def test_places_of_mounts_have_their_blanks(monkeypatch: pytest.MonkeyPatch, tmp
     table.write_text("36 35 98:0 /a\\040b /mnt/my\\040disk\\134x rw - ext4 /dev/my\\040disk rw\n")
     monkeypatch.setattr("cmafs.mount.mounts.MOUNTINFO", str(table))
     assert list(mount_table()) == [Mount("98:0", "/a b", "/mnt/my disk\\x", "ext4", None)]
+
+
+def test_who_is_quicker_is_told_from_a_directory_with_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between two looks at a place a machine can be mounted there, whose files are not the user's."""
+    (tmp_path / "sim").touch()
+    looks = iter([None, Mount("0:99", "/", str(tmp_path), "fuse.cmafs", 0)])
+    monkeypatch.setattr("cmafs.mount.mounts.mounted_at", lambda _path: next(looks))
+    with pytest.raises(MountFailed, match="busy: a machine is mounted there already"):
+        check_mountpoint(str(tmp_path))

@@ -25,7 +25,10 @@ class ArchAbi:
     ``page_tables``: pages taken from the top of memory for the linear map; on x86_64 those that the image has
     room for (INIT_PGD_PAGE_COUNT: arch/x86/mm/init.c@v6.12, V 5.10, 6.1); ``maps_pages``: the linear map
     is in single pages unless ``rodata=`` says otherwise, one table for each 2 MiB besides (7.2); before,
-    CONFIG_RODATA_FULL_DEFAULT_ENABLED decides.
+    CONFIG_RODATA_FULL_DEFAULT_ENABLED decides. ``page_tables_full``: instead of ``page_tables`` where it is;
+    ``maps_image_apart``: the tables of the image itself come from elsewhere
+    (``arch/arm64/kernel/pi/map_kernel.c@v6.12``; 6.9, P), so that those of the linear map can be told: none
+    for 2 MiB of code and read-only data, which stay a block.
     ``struct_page_bytes``, ``section_bits``: what the memmap costs (mm/sparse.c); a section is never smaller
     than ``section_bits_64k`` with pages of 64 KiB (arch/arm64/include/asm/sparsemem.h@v6.12, 5.12 P).
     ``pfn_valid_mapped``: page structs count only where memory is mapped, not in all of its section (arm64's
@@ -49,6 +52,8 @@ class ArchAbi:
     image: tuple[tuple[int, int], ...] = ()
     image_align: int = 1 << 21
     page_tables: int = 0
+    page_tables_full: int = 0
+    maps_image_apart: bool = False
     maps_pages: bool = False
     struct_page_bytes: int = 56
     section_bits: int = 27
@@ -100,6 +105,7 @@ _ARM64 = rows_from(
         kernel_sizes_kib=(2622, 834, 780, 320, 234),
         image=((0, 0x4BC000), (0x4BE000, 0x4C0000)),
         page_tables=5,
+        page_tables_full=5,
         section_bits=30,
         pfn_valid_mapped=True,
         tree_bytes=0x8B14,
@@ -112,6 +118,8 @@ _ARM64 = rows_from(
             "kernel_sizes_kib": (3072, 952, 1108, 448, 254),
             "image": ((0, 0x5E0000),),
             "page_tables": 4,
+            "page_tables_full": 0,
+            "maps_image_apart": True,
             "tree_bytes": 0xA524,
             "tree_node_bytes": (0x2F8, 0x288),
             "reserved_mem_bytes": 48,
@@ -124,7 +132,7 @@ _ARM64 = rows_from(
         "7.2": {
             "kernel_sizes_kib": (3392, 970, 1248, 512, 245),
             "image": ((0, 0x660000),),
-            "page_tables": 2,
+            "page_tables_full": 2,
             "maps_pages": True,
             "other_kib": 92,
             "allocated_kib": ((17, 1504), (19, 1632), (20, 1760)),

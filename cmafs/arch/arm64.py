@@ -10,11 +10,14 @@ from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, union
 from cmafs.lib.printk import LOGLEVEL_NOTICE
+from cmafs.mm.memblock import round_up
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
 from cmafs.of.memory import claimed
 
 SZ_2M = 1 << 21
 _SZ_1G = 1 << 30
+#: arch/arm64/include/asm/memory.h@v6.12
+_SEGMENT_ALIGN = 1 << 16
 _SZ_128M = 1 << 27
 _U32_MAX = (1 << 32) - 1
 
@@ -91,12 +94,28 @@ def paging_init(boot: EarlyBoot) -> None:
     """
     pages = boot.data.page_tables
     if maps_pages(boot):
-        bits = boot.config.page_shift - 3
-        pmd, pud = boot.config.page_shift + bits, boot.config.page_shift + 2 * bits
-        pages += _touched(boot, 1 << pmd) + _touched(boot, 1 << pud)
+        pages = _full_tables(boot)
     elif boot.config.page_shift == 12:
         pages += _partial(boot)
     boot.memblock.alloc_pages(pages, boot.page_size)
+
+
+def _full_tables(boot: EarlyBoot) -> int:
+    """Tables of a linear map that is in pages: of each PUD's and PMD's range that has memory in it."""
+    bits = boot.config.page_shift - 3
+    pmd, pud = boot.config.page_shift + bits, boot.config.page_shift + 2 * bits
+    pages = boot.data.page_tables_full + _touched(boot, 1 << pmd) + _touched(boot, 1 << pud)
+    if boot.data.maps_image_apart:
+        pages += boot.config.on("CPU_LPA2") - _image_blocks(boot, 1 << pmd)
+    return pages
+
+
+def _image_blocks(boot: EarlyBoot, span: int) -> int:
+    """Pieces of ``span`` bytes that are wholly the kernel's code and read-only data, from _stext on."""
+    code, _, rodata, _, _ = boot.kernel_sizes_kib()
+    stext = boot.kernel_start + _SEGMENT_ALIGN
+    end = stext + round_up(code << 10, _SEGMENT_ALIGN) + round_up(rodata << 10, _SEGMENT_ALIGN)
+    return max(end // span - round_up(stext, span) // span, 0)
 
 
 def _touched(boot: EarlyBoot, span: int) -> int:

@@ -24,9 +24,9 @@ class Resource:
     children: tuple[Resource, ...] = ()
 
 
-def _kernel(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
+def _kernel(boot: EarlyBoot) -> list[Resource]:
     """What of the kernel is where the image was loaded; on x86_64 at 16 MiB if the tree reserves it."""
-    sizes = [size * _SZ_1K for size in sizes_kib]
+    sizes = [size * _SZ_1K for size in boot.kernel_sizes_kib()]
     if boot.config.arch == "x86_64":
         reserved = boot.memblock.is_region_reserved(_X86_KERNEL, sizes[0])
         return _x86_kernel(sizes, boot.data.iomem_rodata) if reserved else []
@@ -57,10 +57,10 @@ def _align(address: int, to: int) -> int:
     return -(-address // to) * to
 
 
-def iomem_resources(boot: EarlyBoot, sizes_kib: Sequence[int]) -> list[Resource]:
+def iomem_resources(boot: EarlyBoot) -> list[Resource]:
     """System RAM with the kernel and the reservations in it, lowest first."""
     result = []
-    kernel = _kernel(boot, sizes_kib)
+    kernel = _kernel(boot)
     arm64 = boot.config.arch == "arm64"
     for region in boot.memblock.memory:
         if region.nomap:

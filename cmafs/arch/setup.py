@@ -6,7 +6,7 @@ Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
@@ -66,7 +66,7 @@ class EarlyBoot(EarlyMm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.data: ArchAbi = ARCH_ROWS[self.config.arch][self.abi.row]
+        self.data: ArchAbi = replace(ARCH_ROWS[self.config.arch][self.abi.row], **self.config.image)
         self.scan = ReservedMemScan(self.tree, self)
         self.nr_cpus = max(1, len(cpu_nodes(self.tree)))
 
@@ -107,6 +107,12 @@ class EarlyBoot(EarlyMm):
                 self.event(path, "unmapped", EFFECT_PANIC, "no-map", span)
                 why = f"{path}: {span} is given back but not mapped, and the kernel writes there"
                 raise self.panic(why, "Attempted to kill the idle task!")
+
+    def kernel_sizes_kib(self) -> tuple[int, ...]:
+        """Code, rwdata, rodata, init, bss in KiB: the kernel's, or ``cmafs,kernel-sizes-kib`` of /chosen."""
+        own = [self.tree.chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
+        given = tuple(value for value in own if value is not None)
+        return given if len(given) == 5 else self.data.kernel_sizes_kib
 
     def image(self) -> list[tuple[int, int]]:
         """The kernel image's ranges, (base, end); none where the tree's /memreserve/ says it."""

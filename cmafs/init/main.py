@@ -186,7 +186,7 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     present = sum(zone.present_pages for zone in memory.zones)
     managed = sum(zone.managed_pages for zone in memory.zones)
     cma = boot.areas.totalcma_pages
-    code, rwdata, rodata, init, bss = kernel_sizes_kib(boot)
+    code, rwdata, rodata, init, bss = boot.kernel_sizes_kib()
     highmem = sum(zone.managed_pages for zone in memory.high_zones())
     high = f", {highmem * kib}K highmem" if boot.config.on("HIGHMEM") else ""
     reserved_for_cma = "" if boot.cma2010 else f", {cma * kib}K cma-reserved"
@@ -198,13 +198,6 @@ def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
         f"{rodata}K rodata, {init}K init, {bss}K bss, {reserved}K reserved"
         f"{reserved_for_cma}{high})"
     )
-
-
-def kernel_sizes_kib(boot: EarlyBoot) -> tuple[int, ...]:
-    """Code, rwdata, rodata, init, bss in KiB: the kernel's, or ``cmafs,kernel-sizes-kib`` of /chosen."""
-    own = [boot.tree.chosen.property_read_u32("cmafs,kernel-sizes-kib", index) for index in range(5)]
-    given = tuple(value for value in own if value is not None)
-    return given if len(given) == 5 else boot.data.kernel_sizes_kib
 
 
 def _panic_if_outside_memory(boot: EarlyBoot) -> None:
@@ -286,6 +279,6 @@ def _machine(boot: EarlyBoot, options: MachineOptions, journal: Journal, memory:
         params=boot.params,
         boot_events=boot.events,
         cma2010=boot.cma2010,
-        iomem=iomem_resources(boot, kernel_sizes_kib(boot)),
+        iomem=iomem_resources(boot),
         zone_dma_limit=arch_ops(boot).zone_dma_limit(boot),
     )

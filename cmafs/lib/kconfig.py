@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 from cmafs.abi import KernelAbi
 from cmafs.abi.config_sets import NAMES, ConfigSet, config_set
+from cmafs.abi.images import image_figures
 from cmafs.abi.kconfig import NOT_IN_2010, SYMBOLS, Symbol
 from cmafs.abi.rows import release_key
 from cmafs.lib.kstrtox import parse_integer
@@ -59,7 +61,8 @@ class Kconfig:
 
     ``values``: every symbol that is visible on this machine, numbers as they are, the rest True or False;
     ``dropped``: asked for, and not possible here (another kernel's, or its dependencies are not met);
-    ``unmodelled``: asked for, and nothing here depends on it.
+    ``unmodelled``: asked for, and nothing here depends on it; ``image``: what the kernel's image has
+    otherwise than those that were recorded first, where it is known (fields of ``abi.boot_arch.ArchAbi``).
     """
 
     arch: str
@@ -67,6 +70,7 @@ class Kconfig:
     values: Mapping[str, Value] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     unmodelled: tuple[str, ...] = ()
+    image: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, name: str) -> bool:
         """IS_ENABLED(): whether a symbol is y or m; False also where this kernel has none of that name."""
@@ -312,7 +316,8 @@ def parse_config(lines: Iterable[str], arch: str, abi: KernelAbi, board: Sequenc
             raise ConfigError(_where(line) + _unknown(name, here))
     values, vain = _resolve(arch, symbols, asked, base.complete)
     said = {parsed[0] for line in lines if line not in NAMES and (parsed := _parse(line))}
-    return Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled))
+    image = image_figures(lines, arch, abi.row, abi.release)
+    return Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled), image)
 
 
 def _unknown(name: str, here: Iterable[str]) -> str:

@@ -232,6 +232,8 @@ def check_mountpoint(path: str, nonempty: bool = False) -> None:
         raise MountFailed(f"{path}: {error.strerror}{hint}") from None
     if not is_dir:
         raise MountFailed(f"{path}: not a directory")
+    if not empty:
+        mount = mounted_at(path)  # since it was asked first another may have been quicker
     if mount and mount.ours:
         raise MountFailed(f"{path}: busy: a machine is mounted there already; `cmafs umount {path}` ends it")
     if not empty and not nonempty:

@@ -136,8 +136,9 @@ def header_dts(header: dict[str, Any]) -> str:
 def machine_options(header: dict[str, Any]) -> dict[str, str]:
     """Kernel, architecture and command line of a recorded boot."""
     arch = ARCHES.get(header["arch"], header["arch"])
-    found = RELEASE.search(header["kernel"])  # sometimes inside the name of an image
-    kernel = found[0] if found else header["kernel"]  # that of --kernel may be a dialect
+    kernel = header["kernel"]  # that of --kernel may be a dialect
+    if kernel.startswith("Image-") and (found := RELEASE.search(kernel)):
+        kernel = found[0]
     return {"kernel": kernel, "arch": arch, "cmdline": header["cmdline"]}
 
 
