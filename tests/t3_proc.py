@@ -908,6 +908,8 @@ def test_each_node_counts_its_own_pages() -> None:
         shown = [int(re.findall(rf"^ +{name} +(\d+)$", node, re.M)[0]) for node in nodes]
         assert sum(shown) == int(counts[name]) > 0, name
         assert shown[1] > 0 or name.endswith("inactive_file")
+    allocated = sum(int(count) for name, count in counts.items() if name.startswith("pgalloc_"))
+    assert int(counts["numa_hit"]) == allocated  # each allocation once, whichever node's zone it was of
     assert re.findall(r"^        cma +(\d+)$", zoneinfo, re.M) == ["0", "0", "4096", "0"]
     assert re.findall(r"start_pfn: +(\d+)", zoneinfo) == ["262144", "393216"]
 

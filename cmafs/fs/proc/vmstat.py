@@ -77,7 +77,7 @@ class VmstatFiles:
         if name == "nr_free_pages_blocks":
             return sum(free_pages_blocks(zone, memory.pageblock_order) for zone in memory.zones)
         if name in LOCAL_ALLOCATIONS:
-            return sum(memory.vmstat.vm_event(f"pgalloc_{zone.item}") for zone in memory.zones)
+            return sum(memory.vmstat.vm_event(f"pgalloc_{item}") for item in {z.item for z in memory.zones})
         if name.startswith(ZONE_PREFIX):
             return memory.owners.node_page_state("nr_" + name.removeprefix(ZONE_PREFIX))
         return (
