@@ -135,7 +135,7 @@ def test_root_cannot_reach_the_host(shared_directory: Path) -> None:
     assert _host_state() == before
     assert _dropped() == dropped
     after = _host_log()
-    assert after.startswith(log)  # not cleared
+    assert log[-4000:] in after  # not cleared; what is oldest may have gone meanwhile, the ring is small
     assert "cmafs-attack" not in after
     assert "sysrq" not in after[len(log) :]
     shown = (shared_directory / "real-dmesg").read_text()  # the machine's, through its /dev/kmsg
