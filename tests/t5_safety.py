@@ -136,8 +136,9 @@ def test_root_cannot_reach_the_host(shared_directory: Path) -> None:
     assert _dropped() == dropped
     after = _host_log()
     assert log[-4000:] in after  # not cleared; what is oldest may have gone meanwhile, the ring is small
+    since = after.rpartition(log[-4000:])[2]
     assert "cmafs-attack" not in after
-    assert "sysrq" not in after[len(log) :]
+    assert "sysrq" not in since
     shown = (shared_directory / "real-dmesg").read_text()  # the machine's, through its /dev/kmsg
     assert "Linux version 6.12.117" in shown
     assert os.uname().release not in shown
@@ -150,7 +151,7 @@ def test_an_ordinary_user_cannot_reach_the_host(shared_directory: Path) -> None:
         assert done.stdout == EXPECTED, done.stderr
         assert _host_state() == before
     assert _dropped() == dropped
-    assert _host_log().startswith(log)
+    assert log[-4000:] in _host_log()
 
 
 def test_busybox_cannot_reach_the_host(shared_directory: Path) -> None:
