@@ -92,17 +92,18 @@ def paging_init(boot: EarlyBoot) -> None:
 
     A table has a page of eight-byte entries: each level maps that many times what the one below does.
     """
-    pages = boot.data.page_tables
-    if maps_pages(boot):
-        pages = _full_tables(boot)
-    elif boot.config.page_shift == 12:
-        pages += _partial(boot)
+    pages = _full_tables(boot) if maps_pages(boot) else _block_tables(boot)
     boot.memblock.alloc_pages(pages, boot.page_size)
+
+
+def _block_tables(boot: EarlyBoot) -> int:
+    """Tables of a linear map in the largest blocks that memory fills."""
+    return boot.data.page_tables + (_partial(boot) if boot.config.page_shift == 12 else 0)
 
 
 def _full_tables(boot: EarlyBoot) -> int:
     """Tables of a linear map that is in pages: of each PUD's and PMD's range that has memory in it."""
-    bits = boot.config.page_shift - 3
+    bits = boot.config.huge_page_order()
     pmd, pud = boot.config.page_shift + bits, boot.config.page_shift + 2 * bits
     pages = boot.data.page_tables_full + _touched(boot, 1 << pmd) + _touched(boot, 1 << pud)
     if boot.data.maps_image_apart:
