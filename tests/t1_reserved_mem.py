@@ -716,6 +716,26 @@ def test_towards_a_region_that_one_end_touches(start: int, end: int, base: str |
 
 
 @pytest.mark.parametrize(
+    ("end", "base"),
+    [
+        (0x6FFFFFFF, 0x52000000),
+        (0x70000000, 0x6F000000),
+        (0x70200000, 0x6F000000),
+        (0x70400000, 0x6F000000),
+        (0x70400001, 0x52000000),
+    ],
+)
+def test_a_range_whose_ends_both_touch_a_region_is_filled_from_above(end: int, base: int) -> None:
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_in_range()@v6.6"""
+    tree = tree_of(
+        node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("s@70000000", f"{POOL} {reg(0x70000000, 4 * M)}")
+        + node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x52000000 0 {end - 0x52000000:#x}>;")
+    )
+    assert ("d", base, 16 * M) in areas(boot(tree, "6.6", "cma=0"))
+
+
+@pytest.mark.parametrize(
     ("kernel", "found"), [("5.10", False), ("5.15", False), ("6.1", True), ("6.12", True)]
 )
 def test_a_parent_with_a_unit_address(kernel: str, found: bool) -> None:
