@@ -1,6 +1,6 @@
 """Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it.
 
-Modules: cmafs.arch.arm, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
+Modules: cmafs.arch.arm, cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from cmafs.of.fdt import load
 M = 1 << 20
 
 
-def reserved(kernel: str, cmdline: str, arch: str) -> int:
+def reserved(kernel: str, cmdline: str, arch: str, config: tuple[str, ...] = ()) -> int:
     """Bytes."""
-    regions = boot(tree_of(), kernel, f"cma=0 {cmdline}", arch).memblock.reserved
+    regions = boot(tree_of(), kernel, f"cma=0 {cmdline}", arch, config).memblock.reserved
     return sum(region.size for region in regions)
 
 
@@ -46,7 +46,16 @@ def reserved(kernel: str, cmdline: str, arch: str) -> int:
 def test_what_a_larger_log_takes(kernel: str, arch: str, more: int) -> None:
     """kernel/printk/printk.c:setup_log_buf()@v6.12, PRB_AVGBITS"""
     assert reserved(kernel, "log_buf_len=1M", arch) - reserved(kernel, "", arch) == more
-    assert reserved(kernel, "log_buf_len=64K", arch) == reserved(kernel, "", arch)
+    assert reserved(kernel, "log_buf_len=256K", arch) - reserved(kernel, "", arch) == more // 4
+    for no_larger in ("64K", "128K"):
+        assert reserved(kernel, f"log_buf_len={no_larger}", arch) == reserved(kernel, "", arch)
+
+
+def test_hash_tables_of_several_nodes_come_from_vmalloc() -> None:
+    """mm/mm_init.c:alloc_large_system_hash()@v6.12, hashdist; every node takes its struct pglist_data."""
+    config = ("NUMA=y", "NUMA_EMU=y")
+    one, two, three = (reserved("6.12", f"numa=fake={nodes}", "arm64", config) for nodes in (1, 2, 3))
+    assert one - two + (three - two) == M + M // 2
 
 
 def not_info(machine: BootedMachine) -> list[str]:
