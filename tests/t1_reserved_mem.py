@@ -248,6 +248,16 @@ def test_no_map_is_removed_before_5_10_and_marked_later() -> None:
     assert boot(tree, "5.10", "cma=0").memblock.phys_mem_size() == 1024 * M
 
 
+@pytest.mark.parametrize("ranges", ["", "alloc-ranges = <0 0x58000000 0 0x10000000>;"])
+def test_a_size_node_may_be_no_map(ranges: str) -> None:
+    tree = tree_of(node("fw", f"no-map; size = <0 0x1000000>; alignment = <0 0x1000000>; {ranges}"))
+    assert boot(tree, "5.4", "cma=0").memblock.phys_mem_size() == 1008 * M
+    for kernel in ("5.10", "6.12"):
+        machine = boot(tree, kernel, "cma=0")
+        (place,) = [(region.base, region.size) for region in machine.memblock.memory if region.nomap]
+        assert place == (0x67000000 if ranges else machine.reserved_mem[0].base, 16 * M)
+
+
 @pytest.mark.parametrize(
     ("kernel", "lines"),
     [
