@@ -534,6 +534,8 @@ HIGH = ((M, 3 * G - M - 128 * K), (4 * G, G))
         (HIGH, 9, 16 * M, [(5 * G - 2 * PAGE, 5 * G)]),  # not from the buffer for the range it lies in
         (HIGH, 9, 3 * G - M, [(5 * G - 2 * PAGE, 5 * G)]),
         (HIGH, 9, 3 * G, []),
+        (((G + M, 59 * M),), 9, G + 57 * M, [(G + 60 * M - PAGE, G + 60 * M)]),  # in the second step
+        (((G + M, 59 * M),), 9, G + 58 * M, []),  # in the first, of 2 MiB
         (((M, G - M),), 0, 16 * M, []),  # nothing is mapped yet that could hold the first four
         (((M, G - M - PAGE),), 4, 16 * M, [(0x3FDFF000, 0x3FE00000)]),
         (((2 * M, M), (3 * G, M + PAGE)), 4, 16 * M, [(0x2FE000, 0x300000)]),  # no 2 MiB: the top comes last

@@ -162,6 +162,16 @@ def test_a_malformed_alloc_ranges_counts_as_absent_in_7_2() -> None:
     assert areas(boot(tree, "7.2", "cma=0")) == [("d", 0x7F000000, 16 * M)]
 
 
+def test_alloc_ranges_without_any_range() -> None:
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_size()@v6.12: there is a property, and nothing to try."""
+    tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges;"))
+    machine = boot(tree, "6.12", "cma=0")
+    assert areas(machine) == []
+    assert lines_with(machine, "node 'd'") == [
+        "OF: reserved mem: failed to allocate memory for node 'd': size 16 MiB"
+    ]
+
+
 @pytest.mark.parametrize(
     ("kernel", "suffix"), [("5.10", ""), ("6.1", ": size 4096 MiB"), ("6.12", ": size 4096 MiB")]
 )
