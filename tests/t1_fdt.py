@@ -774,6 +774,18 @@ def test_headers_that_pyfdt_would_believe(blob: bytes, why: str) -> None:
     assert str(refused.value) == f"x: {why}"
 
 
+def test_blocks_of_a_blob_stand_in_any_order() -> None:
+    """Devicetree Specification 5.1: offsets say where each is, strings need no alignment."""
+    nodes = ROOT + BEGIN + b"n\0\0\0" + END + END + LAST
+    entries = struct.pack(">4Q", 0x50000000, 0x1000, 0, 0)
+    for kept in (entries, bytes(16)):
+        at = 40 + len(nodes) + 4
+        header = struct.pack(">10I", 0xD00DFEED, at + len(kept), 40, at - 3, at, 17, 16, 0, 3, len(nodes))
+        tree = fdt.unflatten("x", header + nodes + b"\0x\0\0" + kept)
+        assert list(tree.root.children) == ["n"]
+        assert tree.memreserve == ([(0x50000000, 0x1000)] if kept is entries else [])
+
+
 def test_whatever_pyfdt_raises_is_one_line() -> None:
     """Attack 10: a last_comp_version of 17, which dtc takes, and a bare Exception of pyfdt's."""
     good = dts.dtc(dts.tree())
