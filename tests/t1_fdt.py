@@ -1,6 +1,6 @@
 """Loading device trees: what is read, and the one line that a user gets for what cannot be.
 
-Modules: cmafs.of.fdt_compile.
+Modules: cmafs.of.fdt, cmafs.of.fdt_compile.
 """
 
 from __future__ import annotations
@@ -419,6 +419,8 @@ def test_the_name_of_a_board_with_dts_behind_it(tmp_path: Path, monkeypatch: pyt
     assert refusal(f"{tmp_path}/rpi4.dtb") == f"{tmp_path}/rpi4.dtb: {said}"
     assert refusal("rpi5.dts") == "rpi5.dts: No such file or directory"
     assert refusal("./rpi4") == f"rpi4: {said}"
+    assert refusal("gone/rpi4") == f"gone/rpi4: {said}"
+    assert refusal("gone/rpi5") == "gone/rpi5: No such file or directory"
     (tmp_path / "rpi9").write_text(SMALL)
     assert load("rpi9").model == "test board"  # a bare name that is a file
 
