@@ -133,6 +133,22 @@ def test_notes_of_areas_that_32_bit_arm_cannot_map_again(
     assert panic.value.events[-1] == BootEvent(*note)
 
 
+@pytest.mark.parametrize(
+    ("base", "note"),
+    [
+        (0x500FF000, [("remap-unmaps", "0x500ff000-0x500fffff")]),
+        (0x50100000, []),  # where memory ends
+        (0x50101000, []),
+    ],
+)
+def test_what_lies_above_low_memory_is_not_mapped_again(base: int, note: list[tuple[str, str]]) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12: also regions that are refused later."""
+    node = f'a {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} 0x400000>; }};'
+    events = boot(arm_tree(node, memory="0x40000000 0x10100000"), "6.12", "cma=0", "arm").boot_events
+    assert [(event.reason, event.detail) for event in events[:-1]] == note
+    assert events[-1].reason == "base-misaligned"
+
+
 SPLITS = ("VMSPLIT_3G", "VMSPLIT_3G_OPT", "VMSPLIT_2G", "VMSPLIT_1G")
 
 
