@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from boot_support import arm_tree, parse_dts, tree_of
+from boot_support import arm_tree, boot, parse_dts, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 from soak_support import examples
@@ -200,6 +200,14 @@ def test_what_a_loader_puts_behind_the_image() -> None:
     kept = f"/memreserve/ {0x48000000 + 0x209000 - 1:#x} 1;"
     assert loaded(kept)[2:4] == [(0x48400000, 0x48400000 + initrd), (0x48600000, 0x48609000)]
     assert loaded(f"/memreserve/ {0x48000000 + 0x209000:#x} 1;")[2][0] == 0x48000000
+
+
+@pytest.mark.parametrize("arch", ["arm", "arm64"])
+def test_mem_cuts_off_what_the_loader_had(arch: str) -> None:
+    """The image is in memory when the kernel reads its command line, and stays where it is."""
+    tree = arm_tree() if arch == "arm" else tree_of()
+    machine = boot(tree, "6.12", "cma=0 mem=4M", arch)
+    assert machine.memblock.phys_mem_size() == 4 * M
 
 
 def test_a_tree_takes_its_size() -> None:

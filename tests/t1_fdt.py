@@ -442,6 +442,8 @@ def test_unknown_board() -> None:
     said = f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb; did you mean rpi4?"
     assert refusal("rpi5") == said
     assert refusal("") == f"unknown board '': known are {known}; or the path of a .dts or .dtb"
+    for nobodys in ("x" * 300, "vi\0rt"):  # no file can have such a name
+        assert refusal(nobodys).startswith(f"unknown board '{nobodys}': known are {known}; or ")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
 
-Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init.
+Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init, cmafs.init.main.
 """
 
 from __future__ import annotations
@@ -427,6 +427,17 @@ def test_memory_given_back_but_not_mapped_that_nobody_touches(base: int) -> None
     """Seen on 6.12.117 (arm64, QEMU): even the default area and its atomic pool may lie there."""
     tree = tree_of(node("p", f"{REFUSED_NO_MAP} {reg(base, 16 * M)}"))
     assert areas(boot(tree, "6.12")) == [("reserved", 0x7DE00000, 16 * M)]
+
+
+def test_of_several_regions_that_are_not_mapped_the_one_kills_that_is_touched() -> None:
+    nodes = [("a", 0x50000000), ("b", 0x40800000), ("c", 0x70000000)]  # the second has boot's first pages
+    tree = tree_of("".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes))
+    with pytest.raises(KernelPanic, match="^/reserved-memory/b: 0x40800000-0x413fffff is given back"):
+        boot(tree, "6.12")
+    untouched = tree_of(
+        "".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes[::2])
+    )
+    assert boot(untouched, "6.12")
 
 
 @pytest.mark.parametrize("kernel", RECORDED)
