@@ -302,6 +302,9 @@ def test_every_reserved_region_takes_its_entry(kernel: str) -> None:
     assert taken(anywhere) == taken(placed[0])
     assert taken(anywhere, placed[1], anywhere) == taken(*placed)
     assert taken(anywhere, anywhere, anywhere) == taken(*placed)
+    other = taken(placed[0], "no-reg;")
+    assert taken(placed[0], "reg = <0>;") == other
+    assert taken(placed[0], "reg;") == (taken(*placed[:2]) - 16 * M if kernel == "6.12" else other)
 
 
 @pytest.mark.parametrize(("arch", "start"), [("arm64", 0x40200000), ("arm", 0x40008000)])

@@ -92,6 +92,24 @@ def test_memory_below_the_highest_zone_is_the_kernel_s() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("core", "start"),
+    [
+        ("256M", 0x50000000),
+        ("512M", 0x60000000),  # all of the first bank, to the page
+        ("516M", 0x80400000),
+        ("768M", 0x90000000),
+    ],
+)
+def test_the_kernel_s_share_of_a_node_with_a_hole(core: str, start: int) -> None:
+    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: from its first bank on."""
+    tree = tree_of(memory="<0 0x40000000 0 0x20000000 0 0x80000000 0 0x20000000>")
+    log = boot(
+        tree, "6.12", f"kernelcore={core}", config=("NUMA=y", "ZONE_DMA=n", "ZONE_DMA32=n")
+    ).log.dmesg()
+    assert re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M) == [("0", f"{start:#018x}")]
+
+
 def test_caches_of_every_zone_that_a_request_may_use_are_dropped() -> None:
     """mm/vmscan.c:shrink_node()@v6.12: up to its highest zone, here with ZONE_MOVABLE between two of them."""
     memory = two_nodes("cma=0 kernelcore=128M", first=128 * M, second=256 * M).memory
