@@ -254,6 +254,39 @@ def test_where_zones_of_arm64_end(kernel: str, ram: Span, dma: Span | None, last
     assert arm64.dma_phys_limit(boot) == 1 << 48
 
 
+@examples(60)
+@given(
+    st.lists(st.integers(1, 1200), min_size=2, max_size=8, unique=True).map(sorted),
+    st.sampled_from([M, 5 * M + PAGE, 16 * M]),
+    st.one_of(st.integers(1, 1 << 21), st.integers(0, 3)),
+    st.integers(0, 1),
+)
+def test_the_kernel_s_share_is_the_lowest_memory(edges: list[int], unit: int, share: int, dma32: int) -> None:
+    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: of a node, besides all below its highest zone;
+    ZONE_MOVABLE begins at a block of 4 MiB.
+    """
+    places = [edge * unit // PAGE for edge in edges]
+    banks = [(low, high) for low, high in list(pairwise(places))[::2]]
+    total = sum(high - low for low, high in banks)
+    if share < 4:  # whole banks
+        share = sum(high - low for low, high in banks[:share])
+    tree = tree_of(memory=reg(*((low * PAGE, (high - low) * PAGE) for low, high in banks)))
+    config = ("NUMA=y", "ZONE_DMA=n", f"ZONE_DMA32={'ny'[dma32]}")
+    found = zones.movable_starts(early(tree, cmdline=f"kernelcore={share * PAGE}", config=config))
+    border = 4 * G // PAGE
+    usable = border if dma32 and banks[-1][1] > border else 0
+    if sum(min(high, usable) - min(low, usable) for low, high in banks) >= share:
+        begins = next(max(low, usable) for low, high in banks if high > usable)
+    else:
+        left, begins = share, 0
+        for low, high in banks:
+            if left:
+                begins = min(high, low + left)
+                left = max(left - (high - low), 0)
+    begins = -(-begins // 1024) * 1024
+    assert found == ({0: begins} if 0 < share < total and begins < banks[-1][1] else {})
+
+
 @pytest.mark.parametrize(
     ("arch", "config", "end"),
     [
