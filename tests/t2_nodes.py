@@ -92,22 +92,63 @@ def test_memory_below_the_highest_zone_is_the_kernel_s() -> None:
     ]
 
 
+def movable_starts(banks: list[tuple[int, int, int]], core: str, config: tuple[str, ...]) -> dict[int, int]:
+    """Node -> where its ZONE_MOVABLE begins in MiB; banks of (node, base, end) in MiB."""
+    nodes = "".join(
+        f'memory@{base:x} {{ device_type = "memory"; numa-node-id = <{nid}>; '
+        f"reg = <{base >> 12} {(base << 20) & 0xFFFFFFFF:#x} {end - base >> 12} "
+        f"{((end - base) << 20) & 0xFFFFFFFF:#x}>; }};"
+        for nid, base, end in banks
+    )
+    tree = parse_dts(f"/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {nodes} }};")
+    log = boot(tree, "6.12", f"cma=0 kernelcore={core}", config=("NUMA=y", "ZONE_DMA=n", *config)).log.dmesg()
+    found = re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M)
+    return {int(nid): int(start, 16) >> 20 for nid, start in found}
+
+
 @pytest.mark.parametrize(
     ("core", "start"),
     [
-        ("256M", 0x50000000),
-        ("512M", 0x60000000),  # all of the first bank, to the page
-        ("516M", 0x80400000),
-        ("768M", 0x90000000),
+        ("256M", 1280),
+        ("512M", 1536),  # all of the first bank, to the page
+        ("516M", 2052),
+        ("768M", 2304),
     ],
 )
 def test_the_kernel_s_share_of_a_node_with_a_hole(core: str, start: int) -> None:
-    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: from its first bank on."""
-    tree = tree_of(memory="<0 0x40000000 0 0x20000000 0 0x80000000 0 0x20000000>")
-    log = boot(
-        tree, "6.12", f"kernelcore={core}", config=("NUMA=y", "ZONE_DMA=n", "ZONE_DMA32=n")
-    ).log.dmesg()
-    assert re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M) == [("0", f"{start:#018x}")]
+    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: from its first bank on, and on again where
+    another node had less than its share.
+    """
+    banks = [(0, 1024, 1536), (0, 2048, 2560)]
+    assert movable_starts(banks, core, ("ZONE_DMA32=n",)) == {0: start}
+    if core == "512M":
+        assert movable_starts([*banks, (1, 3072, 3328)], "1G", ("ZONE_DMA32=n",)) == {0: 2304}
+
+
+@pytest.mark.parametrize(
+    ("banks", "core", "start"),
+    [
+        ([(3, 5), (6, 8)], "2560M", 6 * 1024 + 512),
+        ([(3, 5), (6, 8)], "1536M", 4 * 1024 + 512),
+        ([(3, 5), (6, 8)], "512M", 4 * 1024),
+        ([(3, 4), (6, 8)], "512M", 6 * 1024),
+        ([(3, 4), (6, 8)], "1G", 6 * 1024),
+        ([(2, 3), (6, 8)], "1536M", 6 * 1024 + 512),
+    ],
+)
+def test_banks_on_both_sides_of_the_highest_zone(banks: list[tuple[int, int]], core: str, start: int) -> None:
+    """Below 4 GiB, where ZONE_DMA32 ends, all is the kernel's."""
+    of_node = [(0, low << 10, high << 10) for low, high in banks]
+    assert movable_starts(of_node, core, ("ZONE_DMA32=y",)) == {0: start}
+
+
+def test_what_is_left_over_goes_to_other_nodes_to_the_page() -> None:
+    """Node 0 lacks two pages of its share; node 1 keeps them, so a block more, as its share was whole blocks.
+    One page that is left over for a node is nobody's.
+    """
+    for pages, start in ((262146, 2 * G + 4 * M), (262144, 2 * G)):
+        log = two_nodes(f"cma=0 kernelcore={pages * 4}K", 512 * M - 4096, G).log.dmesg()
+        assert re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M) == [("1", f"{start:#018x}")]
 
 
 def test_caches_of_every_zone_that_a_request_may_use_are_dropped() -> None:
