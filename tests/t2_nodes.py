@@ -1,6 +1,6 @@
 """Memory of several nodes: zones of each, the nearer node first, reserves and files by node.
 
-Modules: cmafs.arch.zones, cmafs.mm.mm_init.
+Modules: cmafs.arch.zones, cmafs.mm.mm_init, cmafs.fs.proc.vmstat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cmafs.mm.gfp import GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, zonelist
 from cmafs.mm.mmzone import ZONE_RANKS
 from cmafs.mm.vmscan import try_to_free_pages
 from cmafs.sim.validate import validate
-from cmafs.sim.workload import kill, spawn
+from cmafs.sim.workload import dirty, kill, spawn
 
 M, G = 1 << 20, 1 << 30
 CONFIG = ("NUMA=y", "ZONE_DMA=y", "ZONE_DMA32=y", "CMA_AREAS=20")
@@ -223,6 +223,18 @@ def test_the_files_speak_of_every_node() -> None:
     with_stats = re.findall(r"^Node (\d), zone +(\w+)\n  per-node stats", info, re.M)
     assert with_stats == [("0", "DMA"), ("1", "DMA")]
     assert re.findall(r"^        cma +(\d+)$", info, re.M).count("16384") == 1
+
+
+def test_what_counts_for_no_zone_is_shown_with_the_first_node() -> None:
+    machine = two_nodes("cma=0", first=96 * M, second=64 * M)
+    spawn(machine.memory, "cache", "file", 30_000)
+    dirty(machine.memory, "cache", 100)
+    vmstat = dict(line.split() for line in read(machine, "/proc/vmstat").splitlines())
+    shown = read(machine, "/proc/zoneinfo")
+    for name, first in (("nr_dirty", 100), ("nr_inactive_file", None), ("nr_file_pages", None)):
+        of_nodes = [int(count) for count in re.findall(rf"^      {name} +(\d+)$", shown, re.M)]
+        assert len(of_nodes) == 2 and sum(of_nodes) == int(vmstat[name])
+        assert min(of_nodes) > 0 if first is None else of_nodes[0] == first
 
 
 def test_each_node_s_zones_follow_its_title_and_no_other_s() -> None:
