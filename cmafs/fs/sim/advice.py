@@ -46,9 +46,13 @@ def copy_of(machine: BootedMachine) -> BootedMachine:
     What is large and holds numbers only is copied at once: deepcopy() would look at each of them.
     """
     memory = machine.memory
-    known: dict[int, object] = {id(machine.on_task): None, id(machine.current): machine.current}
-    known |= {id(machine.simlog): SimLog(), id(memory.pins): dict(memory.pins)}
-    known |= {id(one.pinned): set(one.pinned) for one in memory.owners.occupants.values()}
+    known: dict[int, object] = {
+        id(machine.on_task): None,
+        id(machine.current): machine.current,
+        id(machine.simlog): SimLog(),
+        id(memory.pins): dict(memory.pins),
+        **{id(one.pinned): set(one.pinned) for one in memory.owners.occupants.values()},
+    }
     copied = deepcopy(machine, known)
     copied.memory.on_migrate = copied.cma.fault = None
     return copied
