@@ -199,6 +199,11 @@ class BootAbi:
 
 _UNKNOWN_PARAMETERS = 'Unknown kernel command line parameters "%s", will be passed to user space.'
 
+
+def _steps(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
 _STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
 _X86_STEPS = ("default", "hugetlb", "crashkernel", "memmap", "zones")
 
@@ -285,15 +290,7 @@ ROWS = rows_from(
             "fdt_prefix": "OF: fdt: ",
             "max_reserved_regions": _REGIONS_415,
             "any_pool_is_aligned": False,
-            "arm64_steps": (
-                "crashkernel",
-                "default",
-                "page_tables",
-                "unflatten",
-                "node_data",
-                "memmap",
-                "zones",
-            ),
+            "arm64_steps": _steps("crashkernel default page_tables unflatten node_data memmap zones"),
             "dma_reserve": 21,
         },
         "4.19.65": {"checks_place": True},
@@ -311,17 +308,9 @@ ROWS = rows_from(
             "hugetlb_cma": True,
             "max_reserved_regions": _REGIONS,
             "nomap_removes": False,
-            "arm64_steps": (
-                "crashkernel_without_zones",
-                "page_tables",
-                "unflatten",
-                "node_data",
-                "hugetlb",
-                "numa",
-                "memmap",
-                "zones",
-                "default",
-                "crashkernel_with_zones",
+            "arm64_steps": _steps(
+                "crashkernel_without_zones page_tables unflatten node_data hugetlb numa memmap zones default"
+                " crashkernel_with_zones"
             ),
             "crash_known": ("ARM64",),
             "crash_below_last": False,
@@ -363,16 +352,7 @@ ROWS = rows_from(
             "reserved_mem_sort": SORT_STABLE,
             "prints_regions": True,
             "keeps_ranges_contiguous": True,
-            "arm64_steps": (
-                "page_tables",
-                "unflatten",
-                "node_data",
-                "hugetlb",
-                "memmap",
-                "zones",
-                "default",
-                "crashkernel",
-            ),
+            "arm64_steps": _steps("page_tables unflatten node_data hugetlb memmap zones default crashkernel"),
             "crash_known": ("CRASH_CORE",),
             "crash_generic": ("arm64",),
             "crash_maps_pages": False,
@@ -419,16 +399,7 @@ ROWS = rows_from(
             "hugetlb_rounds_share": True,
             "first_reg_only": True,
             "validates_properties": True,
-            "arm64_steps": (
-                "page_tables",
-                "unflatten",
-                "node_data",
-                "default",
-                "crashkernel",
-                "hugetlb",
-                "memmap",
-                "zones",
-            ),
+            "arm64_steps": _steps("page_tables unflatten node_data default crashkernel hugetlb memmap zones"),
             "x86_steps": ("default", "crashkernel", "hugetlb", "memmap", "zones"),
             "crash_texts": (
                 "crashkernel: Memory value expected",

@@ -80,9 +80,9 @@ def _place(boot: EarlyBoot, start: int, size: int) -> int:
 
 def maps_pages(boot: EarlyBoot) -> bool:
     """``can_set_direct_map()``: whether the linear map is in pages, so that single ones can change."""
-    if boot.abi.boot.crash_maps_pages and boot.params.values("crashkernel") and has_dma_zones(boot):
-        if boot.config.on("KEXEC_CORE"):
-            return True
+    may_crash = boot.abi.boot.crash_maps_pages and boot.config.on("KEXEC_CORE") and has_dma_zones(boot)
+    if may_crash and boot.params.values("crashkernel"):
+        return True
     blocks, pages = boot.abi.boot.rodata_words
     answer = boot.data.maps_pages or boot.config.on("RODATA_FULL_DEFAULT_ENABLED")
     for value in boot.params.values("rodata"):
