@@ -1,26 +1,30 @@
 """``crashkernel=``: memory for a second kernel, which saves this one's after a crash; here it is only taken.
 
-Kernel: ``kernel/crash_reserve.c``, before 6.9 ``kernel/crash_core.c``, and ``reserve_crashkernel()`` of the
+Kernel: ``kernel/crash_reserve.c@v6.12``, ``kernel/crash_core.c@v6.7``, and ``reserve_crashkernel()`` of the
 architectures that ``abi.boot.crash_generic`` does not name. Sizes and addresses are bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from cmafs.abi.boot import BootAbi
 from cmafs.arch import arm64
 from cmafs.arch.setup import EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_size_or_default
+from cmafs.init.crash_parse import (
+    LOW,
+    NAME,
+    Invalid,
+    Missing,
+    Wanted,
+    parse_crashkernel,
+    parse_crashkernel_x86,
+    size_of,
+)
 from cmafs.lib.boot_event import EFFECT_PANIC
-from cmafs.lib.cmdline import memparse
-from cmafs.lib.kstrtox import U64_MAX
-from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
+from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
 from cmafs.mm.cma_declare import CmaRefused, CmaRequest, cma_declare_contiguous_nid
 from cmafs.mm.memblock import round_up
-
-_NAME = "crashkernel="
-_HIGH, _LOW, _CMA = ",high", ",low", ",cma"
 
 _SZ_1M = 1 << 20
 _SZ_2M = 1 << 21
@@ -37,172 +41,6 @@ _SZ_896M = 896 << 20
 _CMA_RANGES_MAX = 4
 
 
-class _Missing(Exception):
-    """-ENOENT: the command line has no such word."""
-
-
-class _Invalid(Exception):
-    """-EINVAL: a word has a wrong value; what the log says of it."""
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What the command line asks for.
-
-    ``low``: the part below the limit, where the rest is above; ``cma``: what areas are to have besides.
-    """
-
-    size: int
-    base: int = 0
-    low: int = 0
-    high: bool = False
-    cma: int = 0
-
-
-# the words: kernel/crash_reserve.c@v6.12
-
-
-def _last_crashkernel(cmdline: str, suffix: str, known: tuple[str, ...]) -> str:
-    """``get_last_crashkernel()``: what the last word with this suffix says; "" for one with no known suffix.
-
-    The text is looked for anywhere, also inside of other words. Raises _Missing.
-    """
-    found, at = None, cmdline.find(_NAME)
-    while at >= 0:
-        word = cmdline[at:].split(" ", 1)[0]
-        if word.endswith(suffix) if suffix else not word.endswith(known):
-            found = word.removeprefix(_NAME)
-        at = cmdline.find(_NAME, at + 1)
-    if found is None:
-        raise _Missing
-    return found
-
-
-def _value(text: str, missing: str) -> tuple[int, str]:
-    """A size and the text behind it. Raises _Invalid with ``missing`` where there is none."""
-    value, rest = memparse(text)
-    if rest == text:
-        raise _Invalid(missing)
-    return value, rest
-
-
-def _behind(text: str, char: str) -> str:
-    """The text behind a character that must be there. Raises _Invalid."""
-    if not text.startswith(char):
-        raise _Invalid(f"crashkernel: '{char}' expected")
-    return text[1:]
-
-
-def _parse_range(text: str, total: int, abi: BootAbi) -> tuple[bool, int, str]:
-    """``start-[end]:size``: (whether it is meant for that much memory, its size, the text behind it)."""
-    expected, end = "crashkernel: Memory value expected", U64_MAX
-    start, text = _value(text, expected)
-    text = _behind(text, "-")
-    if not text.startswith(":"):
-        end, text = _value(text, expected)
-        if end <= start:
-            raise _Invalid("crashkernel: end <= start")
-    size, text = _value(_behind(text, ":"), abi.crash_texts[0])
-    if size >= total:
-        raise _Invalid("crashkernel: invalid size")
-    return start <= total < end, size, text
-
-
-def _parse_mem(boot: EarlyBoot, text: str, total: int) -> _Wanted:
-    """``parse_crashkernel_mem()``: ``range:size[,...][@base]``, the first range that has ``total`` in it."""
-    abi = boot.abi.boot
-    if abi.crash_total_rounded:
-        total = round_up(total, _SZ_128M)
-    fits, size, text = _parse_range(text, total, abi)
-    while not fits and text.startswith(","):
-        fits, size, text = _parse_range(text[1:], total, abi)
-    if not fits or not size:
-        boot.log.printk("crashkernel size resulted in zero bytes")
-        return _Wanted(0)
-    _, at, base = text.partition("@")
-    return _Wanted(size, _value(base, abi.crash_texts[1])[0] if at else 0)
-
-
-def _parse_simple(text: str) -> _Wanted:
-    """``parse_crashkernel_simple()``: ``size[@base]``."""
-    size, rest = _value(text, "crashkernel: memory value expected")
-    if rest.startswith("@"):
-        return _Wanted(size, memparse(rest[1:])[0])
-    if rest:
-        raise _Invalid(f"crashkernel: unrecognized char: {rest[0]}")
-    return _Wanted(size)
-
-
-def _parse_suffix(text: str, suffix: str) -> int:
-    """``parse_crashkernel_suffix()``: the size before the suffix."""
-    size, rest = _value(text, "crashkernel: memory value expected")
-    behind = rest.removeprefix(suffix)
-    if behind == rest or behind:
-        raise _Invalid(f"crashkernel: unrecognized char: {behind[0]}")
-    return size
-
-
-def _parse(boot: EarlyBoot, suffix: str, total: int = 0) -> _Wanted:
-    """``__parse_crashkernel()``. Raises _Missing, _Invalid; the log has why by then."""
-    text = _last_crashkernel(boot.cmdline, suffix, boot.abi.boot.crash_suffixes)
-    try:
-        if suffix:
-            return _Wanted(_parse_suffix(text, suffix))
-        return _parse_mem(boot, text, total) if ":" in text else _parse_simple(text)
-    except _Invalid as invalid:
-        boot.log.printk(str(invalid), LOGLEVEL_WARNING)
-        raise
-
-
-def _size_of(boot: EarlyBoot, suffix: str, default: int) -> int:
-    """The size that the word with this suffix says, or the default. Raises _Invalid."""
-    try:
-        return _parse(boot, suffix).size
-    except _Missing:
-        return default
-
-
-def _parse_high(boot: EarlyBoot, default_low: int) -> _Wanted:
-    """``crashkernel=X,high`` with ``Y,low``. Raises _Missing, _Invalid."""
-    size = _parse(boot, _HIGH).size
-    if not size:
-        raise _Invalid
-    return _Wanted(size, low=_size_of(boot, _LOW, default_low), high=True)
-
-
-def _cma_size(boot: EarlyBoot) -> int:
-    """``crashkernel=X,cma``, which x86 asks for: 0 without, and where its value is wrong."""
-    if boot.config.arch != "x86_64" or _CMA not in boot.abi.boot.crash_suffixes:
-        return 0
-    try:
-        return _size_of(boot, _CMA, 0)
-    except _Invalid:
-        return 0
-
-
-def _parse_crashkernel(boot: EarlyBoot, total: int, default_low: int) -> _Wanted:
-    """``parse_crashkernel()``: with no plain word the one for high memory. Raises _Missing, _Invalid."""
-    abi, arch = boot.abi.boot, boot.config.arch
-    try:
-        wanted = _parse(boot, "", total)
-    except _Missing:
-        if arch not in abi.crash_generic and not (arch == "arm64" and abi.crash_arm64_high):
-            raise
-        wanted = _parse_high(boot, default_low)
-    except _Invalid:
-        _cma_size(boot)
-        raise
-    wanted = replace(wanted, cma=_cma_size(boot))
-    if not wanted.size and not (arch == "arm" and abi.crash_zero_taken):
-        raise _Invalid
-    if abi.crash_must_fit and wanted.size >= total:
-        raise _Invalid
-    return wanted
-
-
-# taking the memory
-
-
 def reserve_crashkernel(boot: EarlyBoot) -> None:
     """``arch_reserve_crashkernel()``, to 6.6 ``reserve_crashkernel()``: what the command line asks for."""
     arch, abi = boot.config.arch, boot.abi.boot
@@ -217,7 +55,7 @@ def reserve_crashkernel(boot: EarlyBoot) -> None:
             _reserve_x86(boot)
         else:
             _reserve_arm64(boot)
-    except (_Missing, _Invalid):
+    except (Missing, Invalid):
         return
 
 
@@ -234,44 +72,49 @@ def _limits(boot: EarlyBoot) -> tuple[int, int, int, int]:
 
 
 def _reserve_generic(boot: EarlyBoot) -> None:
-    """``reserve_crashkernel_generic()``, and what 7.2 does on x86 besides. Raises _Missing, _Invalid."""
-    wanted = _parse_crashkernel(boot, boot.memblock.phys_mem_size(), _limits(boot)[-1])
+    """``reserve_crashkernel_generic()``, and what 7.2 does on x86 besides. Raises Missing, Invalid."""
+    wanted = parse_crashkernel(boot, boot.memblock.phys_mem_size(), _limits(boot)[-1])
     _search_generic(boot, wanted)
     _reserve_crashkernel_cma(boot, wanted.cma)
 
 
-def _search_generic(boot: EarlyBoot, wanted: _Wanted) -> None:
+def _search_generic(boot: EarlyBoot, wanted: Wanted) -> None:
     """The place asked for; or low memory, then high; with ``,high`` the other way round."""
-    align, low_max, high_max, low_part = _limits(boot)
-    size, low = wanted.size, wanted.low
+    _, low_max, high_max, low_part = _limits(boot)
     if wanted.base:
-        if base := boot.memblock.phys_alloc_range(size, align, wanted.base, wanted.base + size):
-            _take_arm64(boot, base, size, low if base >= low_max else 0)
-        else:
+        if not _search(boot, wanted, [(wanted.base, wanted.base + wanted.size, wanted.low)]):
             _warn(boot, "crashkernel reservation failed - memory is in use.")
         return
-    searches = [(0, low_max, 0), (low_max, high_max, low if wanted.high else low_part)]
+    searches = [(0, low_max, 0), (low_max, high_max, wanted.low if wanted.high else low_part)]
     if wanted.high:
         searches = searches[:0:-1] if low_max == high_max else searches[::-1]
-    for start, end, low in searches:
-        if base := boot.memblock.phys_alloc_range(size, align, start, end):
-            _take_arm64(boot, base, size, low)
-            return
+    if _search(boot, wanted, searches):
+        return
     if low_max == high_max and not wanted.high:
-        raise _never_ends(boot, size)
-    _warn(boot, f"cannot allocate crashkernel (size:{size:#x})")
+        raise _never_ends(boot, wanted.size)
+    _warn(boot, f"cannot allocate crashkernel (size:{wanted.size:#x})")
+
+
+def _search(boot: EarlyBoot, wanted: Wanted, searches: list[tuple[int, int, int]]) -> bool:
+    """Take the first place in one of (start, end, low part, for a place above the limit); False for none."""
+    align, low_max, _, _ = _limits(boot)
+    for start, end, low in searches:
+        if base := boot.memblock.phys_alloc_range(wanted.size, align, start, end):
+            _take(boot, base, wanted.size, low if base >= low_max else 0)
+            return True
+    return False
 
 
 def _never_ends(boot: EarlyBoot, size: int) -> Exception:
     """Where all memory is low memory, the search of high memory is taken for the first one, and repeated."""
     detail = f"{size:#x} bytes"
-    boot.event(None, "crashkernel-hangs", EFFECT_PANIC, _NAME, detail)
+    boot.event(None, "crashkernel-hangs", EFFECT_PANIC, NAME, detail)
     reason = f"crashkernel: no free range of {detail}, and the kernel searches on for ever"
     return boot.panic(reason, "Attempted to kill the idle task!")
 
 
-def _take_arm64(boot: EarlyBoot, base: int, size: int, low: int) -> None:
-    """Also the generic one's lines: the low part first, without which the other is given back."""
+def _take(boot: EarlyBoot, base: int, size: int, low: int) -> None:
+    """The lines of arm64 and the generic one: the low part first, without which the other is given back."""
     if low and not _take_low(boot, low):
         boot.memblock.phys_free(base, size)
         return
@@ -284,8 +127,7 @@ def _take_low(boot: EarlyBoot, size: int) -> bool:
     align, low_max, _, _ = _limits(boot)
     base = boot.memblock.phys_alloc_range(size, align, 0, low_max)
     if not base:
-        text = f"cannot allocate crashkernel low memory (size:{size:#x})."
-        boot.log.printk(text, LOGLEVEL_ERR)
+        boot.log.printk(f"cannot allocate crashkernel low memory (size:{size:#x}).", LOGLEVEL_ERR)
         return False
     end = base + size
     boot.log.printk(f"crashkernel low memory reserved: {base:#010x} - {end:#010x} ({size >> 20} MB)")
@@ -322,18 +164,17 @@ def _reserve_crashkernel_cma(boot: EarlyBoot, wanted: int) -> None:
 
 
 def _reserve_arm64(boot: EarlyBoot) -> None:
-    """``reserve_crashkernel()``. Raises _Missing, _Invalid."""
-    wanted = _parse_crashkernel(boot, boot.memblock.phys_mem_size(), 0)
-    size, limit = round_up(wanted.size, boot.page_size), arm64.dma_phys_limit(boot)
+    """``reserve_crashkernel()``. Raises Missing, Invalid."""
+    wanted = parse_crashkernel(boot, boot.memblock.phys_mem_size(), 0)
+    wanted = replace(wanted, size=round_up(wanted.size, boot.page_size))
+    limit = arm64.dma_phys_limit(boot)
     if not boot.abi.boot.crash_arm64_high:
-        _place_arm64(boot, size, wanted.base, limit - boot.abi.boot.crash_below_last)
+        _place_arm64(boot, wanted.size, wanted.base, limit - boot.abi.boot.crash_below_last)
         return
-    end = wanted.base + size if wanted.base else arm64.PHYS_LIMIT if wanted.high else limit
-    base = boot.memblock.phys_alloc_range(size, _SZ_2M, wanted.base, end)
-    if base:
-        _take_arm64(boot, base, size, wanted.low if base >= limit else 0)
-    else:
-        _warn(boot, f"cannot allocate crashkernel (size:{size:#x})")
+    free = arm64.PHYS_LIMIT if wanted.high else limit
+    end = wanted.base + wanted.size if wanted.base else free
+    if not _search(boot, wanted, [(wanted.base, end, wanted.low)]):
+        _warn(boot, f"cannot allocate crashkernel (size:{wanted.size:#x})")
 
 
 def _place_arm64(boot: EarlyBoot, size: int, base: int, limit: int) -> None:
@@ -353,27 +194,16 @@ def _place_arm64(boot: EarlyBoot, size: int, base: int, limit: int) -> None:
         _warn(boot, why)
         return
     memblock.reserve(base, size)
-    _take_arm64(boot, base, size, 0)
+    _take(boot, base, size, 0)
 
 
 # x86_64: arch/x86/kernel/setup.c to 6.6
 
 
-def _wanted_x86(boot: EarlyBoot, total: int) -> _Wanted:
-    """Where the plain word says nothing, or nothing sensible, the one for high memory. _Missing, _Invalid."""
-    try:
-        return _parse_crashkernel(boot, total, 0)
-    except (_Missing, _Invalid):
-        size = _parse(boot, _HIGH).size
-        if not size:
-            raise _Invalid from None
-        return _Wanted(size, high=True)
-
-
 def _reserve_x86(boot: EarlyBoot) -> None:
-    """``reserve_crashkernel()``. Raises _Missing, _Invalid."""
+    """``reserve_crashkernel()``. Raises Missing, Invalid."""
     total = boot.memblock.phys_mem_size()
-    wanted = _wanted_x86(boot, total)
+    wanted = parse_crashkernel_x86(boot, total)
     if wanted.base:
         end = wanted.base + wanted.size
         base = boot.memblock.phys_alloc_range(wanted.size, _SZ_1M, wanted.base, end)
@@ -390,7 +220,7 @@ def _reserve_x86(boot: EarlyBoot) -> None:
     boot.crash_kernel.append((base, wanted.size))
 
 
-def _search_x86(boot: EarlyBoot, wanted: _Wanted) -> int:
+def _search_x86(boot: EarlyBoot, wanted: Wanted) -> int:
     """The highest place below 4 GiB, else any; with ``,high`` any; 0 for none."""
     falls_back = boot.abi.boot.crash_x86_falls_back
     limits = [_SZ_4G if falls_back else _SZ_896M] if not wanted.high else []
@@ -405,8 +235,8 @@ def _low_x86(boot: EarlyBoot) -> bool:
     """``reserve_crashkernel_low()``: False where there is no room; ``0,low`` wants none."""
     default = _limits(boot)[-1]
     try:
-        size = _size_of(boot, _LOW, default)
-    except _Invalid:
+        size = size_of(boot, LOW, default)
+    except Invalid:
         size = default
     if not size:
         return True
@@ -424,18 +254,18 @@ def _low_x86(boot: EarlyBoot) -> bool:
 
 def _say_reserving(boot: EarlyBoot, base: int, size: int, total: int) -> None:
     text = f"Reserving {size >> 20}MB of memory at {base >> 20}MB for crashkernel"
-    boot.log.printk(f"{text} (System RAM: {total >> 20}MB)", LOGLEVEL_INFO)
+    boot.log.printk(f"{text} (System RAM: {total >> 20}MB)")
 
 
 # 32-bit ARM: arch/arm/kernel/setup.c
 
 
 def _reserve_arm(boot: EarlyBoot) -> None:
-    """``reserve_crashkernel()``: low memory, from 128 MiB on. Raises _Missing, _Invalid."""
+    """``reserve_crashkernel()``: low memory, from 128 MiB on. Raises Missing, Invalid."""
     memblock, mask = boot.memblock, boot.phys_mask
     lowmem = boot.high_memory or memblock.end_of_dram()
     total = (lowmem // boot.page_size * boot.page_size - memblock.start_of_dram()) & 0xFFFFFFFF
-    wanted = _parse_crashkernel(boot, total, 0)
+    wanted = parse_crashkernel(boot, total, 0)
     base, size = wanted.base, wanted.size & mask
     if base:
         section = _SZ_2M if boot.config.on("ARM_LPAE") else _SZ_1M
