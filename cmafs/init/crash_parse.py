@@ -1,4 +1,4 @@
-"""What ``crashkernel=`` asks for: sizes with a place, ranges of memory with a size each, ``,high`` and ``,low``.
+"""What ``crashkernel=`` asks for: a size with a place, a size by memory, ``,high`` and ``,low``.
 
 Kernel: ``kernel/crash_reserve.c@v6.12``, before 6.9 ``kernel/crash_core.c``. Sizes and addresses are bytes.
 """
