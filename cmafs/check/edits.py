@@ -13,13 +13,13 @@ from functools import wraps
 from itertools import chain, cycle
 from typing import TypeAlias
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
+from cmafs.check.tree import DEFAULT, POOL, size_text
 from cmafs.init.options import MachineOptions
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import parse_integer
 from cmafs.mm.memblock import round_up
 from cmafs.of.address import of_dma_get_range
-from cmafs.of.base import DeviceNode, DeviceTree
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
 
 _CELL = 4
 _FOUR_GIB = 1 << 32
@@ -288,7 +288,7 @@ def _parent_props(trial: Trial) -> dict[str, bytes]:
 
 def mend_parent(trial: Trial) -> Iterator[str]:
     """/reserved-memory with the root's cells and ``ranges``."""
-    parent = reserved_memory(trial.tree)
+    parent = trial.tree.reserved_memory()
     if parent is None:
         return
     wanted = _parent_props(trial).items()
@@ -300,7 +300,7 @@ def mend_parent(trial: Trial) -> Iterator[str]:
 @_of_node
 def move_up(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The node as a child of /reserved-memory, which is made where there is none."""
-    parent, made = reserved_memory(trial.tree), ""
+    parent, made = trial.tree.reserved_memory(), ""
     if node.parent is None or node is parent:
         return
     if parent is None:

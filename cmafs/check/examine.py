@@ -23,7 +23,6 @@ from cmafs.check.tree import (
     misplaced,
     notes,
     regions,
-    reserved_memory,
     wants_area,
 )
 from cmafs.init.machine import BootedMachine
@@ -229,7 +228,7 @@ def _unexplained(
 ) -> Iterator[BootEvent]:
     """Regions without an area that nothing else names: none goes unsaid; ``reason`` where it is unknown."""
     made = {area.node for area in areas}
-    parent = reserved_memory(tree)
+    parent = tree.reserved_memory()
     if parent is not None and parent.path in named:
         reason = "parent-ignored"
     for node in filter(wants_area, regions(tree)):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, regions, reserved_memory
+from cmafs.check.tree import DEFAULT, POOL, regions
 from cmafs.lib.boot_event import EFFECT_IGNORED, BootEvent
-from cmafs.of.base import DeviceNode, DeviceTree
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
 
 #: What a child of /reserved-memory may have (reserved-memory.yaml).
 _REGION = (
@@ -34,7 +34,7 @@ _FOLLOWS = {
 
 def misspelt(tree: DeviceTree) -> Iterator[BootEvent]:
     """Names that are nearly one which the kernel knows; ``detail`` has the one that was meant in quotes."""
-    parent = reserved_memory(tree)
+    parent = tree.reserved_memory()
     if parent is None:
         for node in tree.root.children.values():
             if "eserved" in node.name and (meant := _meant(node.name, (RESERVED_MEMORY,), _OTHER_CUTOFF)):

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 OF_ROOT_NODE_ADDR_CELLS_DEFAULT = 1
 OF_ROOT_NODE_SIZE_CELLS_DEFAULT = 1
 
+#: The node that holds the regions, with or without a unit address.
+RESERVED_MEMORY = "reserved-memory"
+
 _CELL = 4
 _U64 = (1 << 64) - 1
 
@@ -191,6 +194,11 @@ class DeviceTree:
     def chosen(self) -> DeviceNode:
         """/chosen, where the boot loader speaks to the kernel; without properties if there is none."""
         return self.root.children.get("chosen") or DeviceNode("chosen")
+
+    def reserved_memory(self) -> DeviceNode | None:
+        """/reserved-memory as libfdt finds it: the first of that name, its unit address aside."""
+        children = self.root.children.values()
+        return next((node for node in children if node.name.partition("@")[0] == RESERVED_MEMORY), None)
 
     @property
     def model(self) -> str:

@@ -18,7 +18,7 @@ from cmafs.lib.sort import overlaps, rmem_sort
 from cmafs.mm.cma_declare import SZ_1M
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
-from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree, of_read_number
 from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, pr_of, reserved_mem_init_node
 
 __all__ = ["ReservedMem", "ReservedMemScan"]
@@ -93,12 +93,11 @@ class ReservedMemScan:
 
     def parent(self) -> DeviceNode | None:
         """/reserved-memory; None without, or where no kernel had heard of it yet (3.15)."""
-        for node in () if self.abi.framework_2010 else self.tree.root.children.values():
-            if node.name == "reserved-memory":
-                return node
-            if not self.abi.scans_nested_nodes and node.name.startswith("reserved-memory@"):
-                return node
-        return None
+        if self.abi.framework_2010:
+            return None
+        if self.abi.scans_nested_nodes:  # by strcmp(): no unit address
+            return self.tree.root.children.get(RESERVED_MEMORY)
+        return self.tree.reserved_memory()
 
     def _check_root(self, parent: DeviceNode) -> bool:
         """__reserved_mem_check_root(): cells like the root's, and ``ranges``."""
