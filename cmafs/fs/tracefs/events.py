@@ -19,7 +19,6 @@ from cmafs.trace.tracer import Tracer
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-PAGE_SIZE = 4096
 #: ``trace_get_user()``: blanks, a word, and the blank or NUL that ends it.
 _WORD = re.compile(f"[{SPACE}]*([^{SPACE}\0]*)[{SPACE}\0]?".encode("latin-1"))
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
@@ -137,7 +136,7 @@ class EventFiles:
 
     def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
         """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
-        if len(data) >= PAGE_SIZE:
+        if len(data) >> self.machine.memory.layout.page_shift:
             fail(errno.EINVAL)
         try:
             apply(c_string(data).rstrip(SPACE), self.machine.clock.now())
