@@ -101,7 +101,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
         bits_per_long=32 if arch == "arm" else 64,
     )
     log.ptr_key_filled = False
-    memblock = Memblock()
+    memblock = Memblock(page_size=1 << config.page_shift)
     numa = config.on("NUMA") and "off" not in params.values("numa")
     described = early_init_dt_scan_memory(
         memblock,
@@ -109,7 +109,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
         memory_size(options.memory),
         max_numnodes=config.max_numnodes if numa else 0,
         named_is_enough=arch == "x86_64",
-        page_size=1 << config.page_shift,
+        page_size=memblock.page_size,
         phys_limit=arm64.PHYS_LIMIT if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1,
     )
     return EarlyBoot(
