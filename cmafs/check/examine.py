@@ -17,7 +17,6 @@ from cmafs.check.report import ERROR, NOTE, Area, Problem, Report
 from cmafs.check.rules import RULES
 from cmafs.check.spelling import follows_from, misspelt
 from cmafs.check.tree import (
-    POOL,
     claims_overlap,
     dangling,
     misplaced,
@@ -40,6 +39,7 @@ from cmafs.lib.clock import ManualClock
 from cmafs.lib.kconfig import parse_config
 from cmafs.of.base import DeviceNode, DeviceTree
 from cmafs.of.cpu import machine_arch
+from cmafs.of.rmem_init import COMPATIBLE
 
 #: Findings that harm nobody, whatever their effect is called.
 _HARMLESS = frozenset({"disabled", "plain-pool", "extra-reg", "default-twice"})
@@ -129,7 +129,7 @@ class _Findings:
         """``error``, ``note``, or None for what concerns no area."""
         node = self._node(event)
         if node in regions(self.tree) and not wants_area(node) and event.reason not in _ABOUT_ANY:
-            return NOTE if node.is_compatible(POOL) and event.reason == "not-reusable" else None
+            return NOTE if node.is_compatible(COMPATIBLE) and event.reason == "not-reusable" else None
         if event.reason in _HARMFUL_NOTES:
             return ERROR
         if event.reason == "no-reg-no-size" and event.node in self.lost():

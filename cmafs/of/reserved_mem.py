@@ -19,7 +19,7 @@ from cmafs.mm.cma_declare import SZ_1M
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
 from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree, of_read_number
-from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, pr_of, reserved_mem_init_node
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT, ReservedMem, pr_of, reserved_mem_init_node
 
 __all__ = ["ReservedMem", "ReservedMemScan"]
 
@@ -218,12 +218,12 @@ class ReservedMemScan:
 
     def _validate(self, node: DeviceNode) -> bool:
         """rmem_cma_validate()@7.2: with ``cma=`` a default node is refused before it is reserved."""
-        default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        default = DEFAULT in node.props and node.is_compatible(COMPATIBLE)
         bypassed = default and self.early.params.cma.given
         if bypassed:
             text = 'Skipping dt linux,cma-default node in favor for "cma=" kernel param.'
             self.log.printk(text, LOGLEVEL_ERR)
-            self.early.event(node.path, "bypassed", EFFECT_REFUSED, "linux,cma-default")
+            self.early.event(node.path, "bypassed", EFFECT_REFUSED, DEFAULT)
         return not bypassed
 
     # -- size nodes ------------------------------------------------------------------------------
