@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmafs.lib.clock import NSEC_PER_SEC
-from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.mm.cma import not_activated
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from cmafs.sim import workload
@@ -133,11 +133,7 @@ class Faults:
             self._relist(cma, MIGRATE_MOVABLE)
             self.areas.totalcma_pages -= cma.count
         self.memory.totalcma_pages -= cma.count
-        cma.count = cma.available_count = 0
-        for cmr in cma.ranges:
-            cmr.count = 0
-        if self.areas.abi.failed_says:
-            self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+        not_activated(cma)
 
     def activate(self, cma: Cma) -> None:
         """Takes deactivate() back. Raises OSError EINVAL, EBUSY (pages that cannot move are in it now)."""
