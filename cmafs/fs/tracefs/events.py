@@ -47,7 +47,7 @@ def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> boo
         and either in ("", file.event.system, file.event.name)
     ]
     if files:
-        tracer.enable(array, files, on)
+        tracer.enable(files, on)
     return bool(files)
 
 
@@ -85,7 +85,7 @@ class EventFiles:
     def open_set_event(self, flags: int) -> None:
         """``ftrace_event_set_open()``: O_TRUNC turns all events off."""
         if truncates(flags):
-            self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
+            self.tracer.enable([file for file in self.all() if file.enabled], False)
 
     def store_set_event(self, data: bytes) -> int:
         """``ftrace_event_write()``: one name; what follows is left to the next write. Raises EINVAL."""
@@ -109,7 +109,7 @@ class EventFiles:
                 self.tracer.update_buffers(self.array)
             if value > 1:
                 fail(errno.EINVAL)
-            self.tracer.enable(self.array, files(), value == 1)
+            self.tracer.enable(files(), value == 1)
             return len(data)
 
         return SeqOperations(lambda: state(files()), store)
