@@ -292,9 +292,7 @@ def _unflatten(source: str, blob: bytes) -> DeviceTree:
         parsed = FdtBlobParse(_Input(readable))
     except _Damaged as error:
         raise DtError(f"{source}: damaged device tree blob: {error}") from None
-    except (
-        Exception
-    ):  # TypeError, struct.error, UnicodeError and bare ones, as pyfdt meets what it wanted not
+    except Exception:  # TypeError, struct.error, UnicodeError and bare ones: pyfdt met what it did not expect
         raise DtError(f"{source}: damaged device tree blob: it ends in the middle") from None
     reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
     try:
