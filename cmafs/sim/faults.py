@@ -159,12 +159,12 @@ class Faults:
     def lines(self) -> Iterator[str]:
         """sim/faults: a line each, in the words that would set it."""
         for one in self.armed:
-            yield f"fail {one.cma.name.rstrip()} {one.left} {one.error}"
+            yield f"fail {one.cma.label} {one.left} {one.error}"
         for pin in self.pins:
             left = -(-(pin.end - self.clock.now()) // NSEC_PER_SEC)
             yield f"pin_for {pin.name} {len(pin.indices)} {left}"
         for slot in self.inactive:
-            yield f"deactivate {self.areas[slot].name.rstrip()}"
+            yield f"deactivate {self.areas[slot].label}"
         if self.slow:
             yield f"slow {self.slow}"
         if self.areas.locked_down:

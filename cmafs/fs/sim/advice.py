@@ -74,7 +74,7 @@ def show_advice(machine: BootedMachine) -> bytes:
     lines: list[str] = []
     for cma in machine.cma:
         for failure in [*cma.failures][:1]:
-            lines.append(f"{cma.name.rstrip()}: {failure.count} pages")
+            lines.append(f"{cma.label}: {failure.count} pages")
             lines += [f"  {line}" for line in _area_lines(machine, cma)]
     return encode("".join(f"{line}\n" for line in lines or ["no allocation has failed"]))
 

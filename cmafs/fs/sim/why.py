@@ -75,7 +75,7 @@ def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     pins = pins_in_holes(machine.memory, cma)
     pieces = _free_of(cma, pins)
     used = cma.count - cma.available_count
-    yield f"{cma.name.rstrip()}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
+    yield f"{cma.label}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
     longest = longest_aligned(pieces, 1)[1]
     yield f"an allocation can get at most {longest} pages now (writers see ENOMEM beyond that)"
     yield from _for_drivers(machine, cma, pieces, longest)
