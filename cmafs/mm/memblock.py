@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cmafs.lib.intervals import Interval, length, union, within, without
+from cmafs.lib.kstrtox import U64_MAX
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
-MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = (1 << 64) - 1
+MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = U64_MAX
 MEMBLOCK_ALLOC_ACCESSIBLE = 0
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from cmafs.lib.kstrtox import U64_MAX
+
 #: drivers/of/fdt.c:early_init_dt_scan_root()@v6.12: what a root without its own cell counts has
 OF_ROOT_NODE_ADDR_CELLS_DEFAULT = 1
 OF_ROOT_NODE_SIZE_CELLS_DEFAULT = 1
@@ -17,7 +19,6 @@ OF_ROOT_NODE_SIZE_CELLS_DEFAULT = 1
 RESERVED_MEMORY = "reserved-memory"
 
 _CELL = 4
-_U64 = (1 << 64) - 1
 
 
 class DtError(ValueError):
@@ -33,7 +34,7 @@ def of_read_number(data: bytes, cells: int, offset: int = 0) -> int:
     end = offset + cells * _CELL
     if end > len(data):
         raise ValueError(f"{len(data)} bytes, {end} wanted")
-    return int.from_bytes(data[offset:end], "big") & _U64
+    return int.from_bytes(data[offset:end], "big") & U64_MAX
 
 
 @dataclass(eq=False)
