@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,33 @@ def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) ->
     assert {one.stdout for one in done} == {runs + table}
     assert {one.stderr for one in done} == {"[5.10] err\n[6.12] err\n[6.1] err\n"}
     assert {one.returncode for one in done} == {1}
+
+
+_TWO_WORKERS = """
+import sys, time
+from cmafs.cli.size import in_parallel
+def work():
+    print("at work", flush=True)
+    time.sleep(10)
+    print("still at work", flush=True)
+try:
+    in_parallel([work, work])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_workers_of_size_end_with_it_without_a_word(end: signal.Signals) -> None:
+    """Ctrl-C goes to all of them, and is the parent's to answer; a parent that is killed leaves none."""
+    words = [sys.executable, "-c", _TWO_WORKERS]
+    both = subprocess.PIPE
+    with subprocess.Popen(words, stdout=both, stderr=both, text=True, start_new_session=True) as process:
+        assert process.stdout and process.stderr
+        assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
+        (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")  # until nobody has them open
+        assert process.wait(timeout=10) == (130 if end == signal.SIGINT else -signal.SIGKILL)
 
 
 def test_shards_of_kernels_are_all_of_them_together() -> None:
