@@ -114,15 +114,14 @@ class Memblock:
         if size := min(size, _PHYS_ADDR_MAX - base):
             self.reserved = _add(self.reserved, MemblockRegion(base, base + size))
 
-    def mem_limit_remove_map(self, limit: int) -> bool:
-        """``memblock_mem_limit_remove_map()``: keep the first ``limit`` bytes; whether there was more."""
+    def mem_limit_remove_map(self, limit: int) -> None:
+        """``memblock_mem_limit_remove_map()``: keep the first ``limit`` bytes."""
         for region in list(self.memory):
             if limit <= region.size:
                 end = region.base + limit
                 self.remove(end, _PHYS_ADDR_MAX - end)
-                return True
+                return
             limit -= region.size
-        return False
 
     def phys_free(self, base: int, size: int) -> None:
         """memblock_phys_free(), memblock_free() up to 5.15: no longer taken, whoever took it."""
