@@ -122,11 +122,6 @@ class DeviceNode:
         """The first string of a property; None if it is missing or empty: ``of_property_read_string()``."""
         return next(iter(self.property_read_strings(name)), None)
 
-    def property_match_string(self, name: str, string: str) -> int:
-        """The index of ``string`` in the property, -1 if it is not there: ``of_property_match_string()``."""
-        strings = self.property_read_strings(name)
-        return strings.index(string) if string in strings else -1
-
     def is_compatible(self, compatible: str) -> bool:
         """Whether ``compatible`` lists this, case aside (``of_fdt_is_compatible()@v6.12``)."""
         wanted = compatible.lower()

@@ -281,7 +281,8 @@ def _explain_overlay(source: str, base: DeviceTree, trees: Sequence[DeviceTree],
             target = fragment.property_read_string("target-path")
             if target and base.find_node_by_path(target) is None:
                 return f"{tree.source}: target-path '{target}' is not in {source}"
-    name = trees[error.index].source if error.index >= 0 else ", ".join(tree.source for tree in trees)
+    at_fault = trees if error.index is None else [trees[error.index]]
+    name = ", ".join(tree.source for tree in at_fault)
     return f"{name}: cannot be applied to {source}: {error}"
 
 

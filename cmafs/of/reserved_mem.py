@@ -292,10 +292,9 @@ class ReservedMemScan:
     def _alloc_in_ranges(self, node: DeviceNode, size: int, align: int, ranges: list[tuple[int, int]]) -> int:
         """The first of the ranges that has room; anywhere without ranges."""
         nomap = "no-map" in node.props
-        if not ranges and "alloc-ranges" not in node.props:
-            return self._alloc(size, align, 0, 0, nomap)
         if not ranges:
-            return self._alloc(size, align, 0, 0, nomap) if self.abi.validates_properties else 0
+            anywhere = "alloc-ranges" not in node.props or self.abi.validates_properties
+            return self._alloc(size, align, 0, 0, nomap) if anywhere else 0
         for start, length in ranges:
             end = (start + length) & self.phys_mask
             saved = self.memblock.bottom_up
