@@ -103,12 +103,12 @@ def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) ->
 
 
 _TWO_WORKERS = """
-import sys, time
+import os, sys, time
 from cmafs.cli.size import in_parallel
 def work():
-    print("at work", flush=True)
+    os.write(1, b"at work\n")
     time.sleep(10)
-    print("still at work", flush=True)
+    os.write(1, b"still at work\n")
 try:
     in_parallel([work, work])
 except KeyboardInterrupt:
