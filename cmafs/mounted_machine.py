@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cmafs.api import Files, RealClock, boot
-from cmafs.mount.server import MountFailed, spawn, unmount
+from cmafs.mount.mounts import MountFailed, unmount
+from cmafs.mount.server import spawn
+from cmafs.run.interpreter import own_program
 
 __all__ = ["MountFailed", "MountedMachine", "ScriptFailed", "mounted"]
 
@@ -74,7 +75,7 @@ class MountedMachine(Files):
 
         Raises ScriptFailed, which is a CalledProcessError, if ``check`` and the script failed.
         """
-        command = [sys.executable, "-m", "cmafs.run.enter", str(self.mount), str(self.server)]
+        command = own_program("cmafs.run.enter", str(self.mount), str(self.server))
         done = subprocess.run(
             [*command, "/bin/sh", "-c", script],
             check=False,
@@ -104,7 +105,7 @@ def mounted(place: str | Path | None = None, **options: Any) -> Iterator[Mounted
     ``Machine.boot`` does, and MountFailed.
     """
     machine = boot(**{"clock": RealClock(), **options})
-    directory = str(place) if place is not None else tempfile.mkdtemp(prefix="cmafs-")
+    directory = tempfile.mkdtemp(prefix="cmafs-") if place is None else str(Path(place).absolute())
     names: dict[str, str | bool] = {"fsname": "debugfs", "subtype": "debugfs"} if os.geteuid() else {}
     try:
         server = spawn(machine, directory, names)

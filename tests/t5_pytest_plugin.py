@@ -34,6 +34,21 @@ def test_the_documented_example(example: Path, workers: list[str]) -> None:
     assert mounts_below(example.parent) == []
 
 
+def test_the_directory_of_a_program_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may change, and may have files named like modules of Python."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "other" / "m").mkdir(parents=True)
+    for name in ("signal", "select", "argparse", "runpy", "json"):
+        (tmp_path / "other" / f"{name}.py").write_text("raise SystemExit('not this one')")
+    with cmafs.mounted("m", kernel="6.1") as machine:
+        monkeypatch.chdir(tmp_path / "other")
+        done = machine.run("uname -r; pwd")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"6.1.192\n{tmp_path}/other\n", "")
+        assert machine.read("/sim/verify") == b"ok\n"
+    assert mounts_below(tmp_path) == []
+
+
 def test_machines_are_separate_and_configured(tmp_path: Path) -> None:
     path = tmp_path / "test_machines.py"
     path.write_text(

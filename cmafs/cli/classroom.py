@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.cli.map import in_colour
 from cmafs.cli.options import CommandFailed, read_given, read_given_text
+from cmafs.run.interpreter import own_program
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
@@ -61,9 +63,8 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
         (desk / _SCRIPT).write_text(read_given_text(script))
     for command in COMMANDS:
         file = desk / _BIN / command
-        file.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -m cmafs learn --inside "{place}" --do {command}\n'
-        )
+        does = own_program("cmafs", "learn", "--inside", str(place), "--do", command)
+        file.write_text(f"#!/bin/sh\nexec {shlex.join(does)}\n")
         file.chmod(0o755)
 
 

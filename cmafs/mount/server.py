@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cmafs.init.task import Task
 from cmafs.mount.ending import explain
-from cmafs.mount.mounts import NAME, check_device, check_mountpoint, topmost
-from cmafs.mount.mounts import MountFailed as MountFailed
-from cmafs.mount.mounts import unmount as unmount
+from cmafs.mount.mounts import NAME, MountFailed, check_device, check_mountpoint, topmost
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.mount.presence import DESCRIPTORS, announce
 

@@ -174,15 +174,21 @@ def _meant(name: str, known: Sequence[str]) -> str:
 def open_named(path: str) -> io.BufferedReader:
     """A file that the user named, open for reading, without waiting for anybody. Raises OSError.
 
-    A FIFO waits for a writer who may never come. The pipe of a shell's ``<(…)`` has one, and no name.
+    A FIFO waits for a writer who may never come; the pipe of a shell's ``<(…)`` has one, and no name. A
+    device may have no end; but for the one that is empty.
     """
 
     def opener(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_NONBLOCK)
-        fifo = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-        if fifo and not os.path.realpath(name).startswith("/proc/"):
+        found = os.fstat(descriptor)
+        kind = ""
+        if stat.S_ISFIFO(found.st_mode) and not os.path.realpath(name).startswith("/proc/"):
+            kind = "FIFO"
+        elif stat.S_ISCHR(found.st_mode) and found.st_rdev != Path(os.devnull).stat().st_rdev:
+            kind = "device"
+        if kind:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "is a FIFO; a file is wanted")
+            raise OSError(errno.EINVAL, f"is a {kind}; a file is wanted")
         os.set_blocking(descriptor, True)
         return descriptor
 
