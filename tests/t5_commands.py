@@ -102,7 +102,7 @@ def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) ->
     assert {one.returncode for one in done} == {1}
 
 
-_TWO_WORKERS = """
+_TWO_WORKERS = r"""
 import os, sys, time
 from cmafs.cli.size import in_parallel
 def work():

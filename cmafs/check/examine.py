@@ -25,7 +25,7 @@ from cmafs.check.tree import (
     wants_area,
 )
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import KernelPanic, board_config, bootargs, start_kernel
+from cmafs.init.main import board_config, bootargs, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import (
     EFFECT_IGNORED,
@@ -37,6 +37,7 @@ from cmafs.lib.boot_event import (
 )
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.kconfig import parse_config
+from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceNode, DeviceTree
 from cmafs.of.cpu import machine_arch
 from cmafs.of.rmem_init import COMPATIBLE

@@ -29,7 +29,6 @@ from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.lib.intervals import within
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
-from cmafs.lib.panic import KernelPanic
 from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
 from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
@@ -39,8 +38,6 @@ from cmafs.mm.mmzone import Memory
 from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
-
-__all__ = ["KernelPanic", "bootargs", "start_kernel"]
 
 _SZ_1K = 1 << 10
 
@@ -131,8 +128,7 @@ def bootargs(tree: DeviceTree) -> str:
 
 def board_config(tree: DeviceTree) -> list[str]:
     """What a board says of its kernel's configuration: ``cmafs,config`` of /chosen, a line a string."""
-    chosen = tree.root.children.get("chosen")
-    return chosen.property_read_strings("cmafs,config") if chosen else []
+    return tree.chosen.property_read_strings("cmafs,config")
 
 
 def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
