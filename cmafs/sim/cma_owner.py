@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmafs.drivers.dma.contiguous import page_count
 from cmafs.lib.intervals import Interval, union, without
 from cmafs.mm.page_owner import TAG_SHIFT
 
@@ -84,14 +85,13 @@ def _pfn(holder: PageHolder) -> int:
 def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, Taker | Device]]:
     for pfn, count in cma.mem_head:
         yield pfn, count, DEBUGFS
-    shift = machine.config.page_shift
     for device in machine.devices.values():
         for buffer in device.buffers:
             if buffer.origin is cma:
-                yield buffer.pfn, -(-buffer.size >> shift), device
+                yield buffer.pfn, page_count(device, buffer.size), device
     for heap_buffer in machine.dma_bufs:
         if heap_buffer.origin is cma:
-            yield heap_buffer.pfn, heap_buffer.size >> shift, Taker(heap_buffer.holder)
+            yield heap_buffer.pfn, heap_buffer.size >> machine.config.page_shift, Taker(heap_buffer.holder)
     for pool in machine.atomic_pools:
         for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL
