@@ -13,6 +13,7 @@ import pytest
 from run_support import CMAFS, REPOSITORY, cmafs, run
 
 from cmafs.abi.rows import RELEASES, release_key
+from cmafs.run import procroot
 
 
 def _executable(path: Path, text: str) -> str:
@@ -100,6 +101,19 @@ def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) ->
     assert {one.stdout for one in done} == {runs + table}
     assert {one.stderr for one in done} == {"[5.10] err\n[6.12] err\n[6.1] err\n"}
     assert {one.returncode for one in done} == {1}
+
+
+def test_a_machine_without_config_gz_does_not_show_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: None
+) -> None:
+    """arm's defconfig has no IKCONFIG; the host that is asked here has a file of that name."""
+    (tmp_path / "proc").mkdir()
+    for name in ("config.gz", "cpuinfo"):
+        (tmp_path / "proc" / name).write_text("the host's")
+    monkeypatch.setattr(procroot, "HOST", str(tmp_path))
+    assert sorted(procroot.root_of([], ["config.gz"]).children) == ["cpuinfo", "mounts"]
+    done = run("ls /proc/config.gz || cat /proc/config.gz", "--arch", "arm")
+    assert (done.stdout, done.returncode) == ("", 1)
 
 
 _TWO_WORKERS = r"""
