@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cmafs.api import Files, RealClock, boot
+from cmafs.lib.printk import encode
 from cmafs.mount.mounts import MountFailed, mounted_at, unmount
 from cmafs.mount.presence import live_with
 from cmafs.mount.server import spawn
@@ -57,7 +58,7 @@ class MountedMachine(Files):
     def write(self, path: str, data: bytes | str) -> int:
         """Open a file as the shell's ``>`` does, write once, close; how many bytes were taken."""
         with self._at(path).open("wb", buffering=0) as file:
-            return file.write(data.encode() if isinstance(data, str) else data)
+            return file.write(encode(data) if isinstance(data, str) else data)
 
     def _at(self, path: str) -> Path:
         return self.mount / path.lstrip("/")

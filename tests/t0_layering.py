@@ -258,7 +258,9 @@ def reads_a_number(call: ast.Call) -> bool:
     if not isinstance(call.func, ast.Name) or call.func.id != "int":
         return False
     return len(call.args) > 1 or any(
-        isinstance(arg, ast.Subscript) and isinstance(arg.value, ast.Name) and "match" in arg.value.id
+        isinstance(arg, ast.Subscript)
+        and isinstance(arg.value, ast.Name)
+        and (arg.value.id == "m" or "match" in arg.value.id)
         for arg in call.args
     )
 

@@ -16,11 +16,12 @@ from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
 from cmafs.api import config_lines
-from cmafs.init.main import KernelPanic, _log_buf_shift, start_kernel
+from cmafs.init.main import _log_buf_shift, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import ConfigError, FileLine, parse_config
+from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt import load
 

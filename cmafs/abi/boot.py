@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 #: When the rule "bottom-up from 4 GiB first" applies (``BootAbi.bottom_up_rule``).
 BOTTOM_UP_NEVER = "never"
@@ -207,7 +207,7 @@ def _steps(names: str) -> tuple[str, ...]:
 _STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
 _X86_STEPS = ("default", "hugetlb", "crashkernel", "memmap", "zones")
 
-ROWS = rows_from(
+ROWS = Rows(
     BootAbi(
         align_to_max_order=True,
         bottom_up_rule=BOTTOM_UP_NEVER,

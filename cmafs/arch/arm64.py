@@ -96,7 +96,7 @@ def paging_init(boot: EarlyBoot) -> None:
     A table has a page of eight-byte entries: each level maps that many times what the one below does.
     """
     pages = _full_tables(boot) if maps_pages(boot) else _block_tables(boot)
-    boot.memblock.alloc_pages(pages, boot.page_size)
+    boot.memblock.alloc_pages(pages)
 
 
 def _block_tables(boot: EarlyBoot) -> int:

@@ -13,13 +13,14 @@ from functools import wraps
 from itertools import chain, cycle
 from typing import TypeAlias
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
+from cmafs.check.tree import size_text
 from cmafs.init.options import MachineOptions
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import parse_integer
 from cmafs.mm.memblock import round_up
 from cmafs.of.address import of_dma_get_range
-from cmafs.of.base import DeviceNode, DeviceTree
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT
 
 _CELL = 4
 _FOUR_GIB = 1 << 32
@@ -136,8 +137,8 @@ def add(name: str) -> Edit:
 def add_compatible(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """With the compatible that the driver of areas knows."""
     others = node.property_read_strings("compatible")
-    node.props["compatible"] = "".join(f"{text}\0" for text in (*others, POOL)).encode("latin-1")
-    yield f'add "{POOL}" to `compatible`' if others else f'add `compatible = "{POOL}";`'
+    node.props["compatible"] = "".join(f"{text}\0" for text in (*others, COMPATIBLE)).encode("latin-1")
+    yield f'add "{COMPATIBLE}" to `compatible`' if others else f'add `compatible = "{COMPATIBLE}";`'
 
 
 @_of_node
@@ -288,7 +289,7 @@ def _parent_props(trial: Trial) -> dict[str, bytes]:
 
 def mend_parent(trial: Trial) -> Iterator[str]:
     """/reserved-memory with the root's cells and ``ranges``."""
-    parent = reserved_memory(trial.tree)
+    parent = trial.tree.reserved_memory()
     if parent is None:
         return
     wanted = _parent_props(trial).items()
@@ -300,7 +301,7 @@ def mend_parent(trial: Trial) -> Iterator[str]:
 @_of_node
 def move_up(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The node as a child of /reserved-memory, which is made where there is none."""
-    parent, made = reserved_memory(trial.tree), ""
+    parent, made = trial.tree.reserved_memory(), ""
     if node.parent is None or node is parent:
         return
     if parent is None:

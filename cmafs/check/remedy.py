@@ -18,6 +18,7 @@ from cmafs.check.report import ERROR, Problem, Report
 from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.of.base import DeviceTree
+from cmafs.of.rmem_init import DEFAULT
 
 #: Boots a board and says what there is to say, but for remedies; raises ValueError where it cannot.
 Boot: TypeAlias = "Callable[[DeviceTree, MachineOptions], Report]"
@@ -39,11 +40,11 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "invalid-alloc-ranges": ((edits.in_root_cells, edits.drop("alloc-ranges")),),
     "no-reg-no-size": ((edits.give_size,),),
     "not-reusable": ((edits.add("reusable"),), (edits.add("no-map"),)),
-    "plain-pool": ((edits.drop("linux,cma-default"),), (edits.drop("no-map"),)),
+    "plain-pool": ((edits.drop(DEFAULT),), (edits.drop("no-map"),)),
     "reusable-and-no-map": ((edits.drop("no-map"),), (edits.drop("reusable"),)),
     "no-driver": ((edits.add_compatible,),),
-    "bypassed": ((edits.drop_cma,), (edits.drop("linux,cma-default"),)),
-    "default-twice": ((edits.drop("linux,cma-default"),),),
+    "bypassed": ((edits.drop_cma,), (edits.drop(DEFAULT),)),
+    "default-twice": ((edits.drop(DEFAULT),),),
     "size-zero": ((edits.align, edits.give_size),),
     "misaligned": (_ALIGN,),
     "base-misaligned": (_ALIGN,),

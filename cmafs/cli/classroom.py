@@ -81,7 +81,7 @@ class Classroom:
 
     def _area(self) -> Area:
         """The area that the lesson is about: the default one as boards call it, else the first."""
-        from cmafs.board.areas import read_areas
+        from cmafs.board.areas import is_directory_of, read_areas
         from cmafs.board.root import RootError
 
         try:
@@ -90,7 +90,8 @@ class Classroom:
             raise CommandFailed(f"this machine does not suit the lesson: {error}") from None
         if not areas:
             raise CommandFailed("this machine does not suit the lesson: it has no CMA area")
-        likely = [area for area in areas if area.name in ("linux,cma", "reserved", "cma-reserved")]
+        names = ("linux,cma", "reserved")
+        likely = [area for area in areas if any(is_directory_of(area.name, name) for name in names)]
         return (likely or areas)[0]
 
     @property

@@ -232,7 +232,7 @@ def boot_from(
     CommandFailed; for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
-    from cmafs.init.main import KernelPanic
+    from cmafs.lib.panic import KernelPanic
 
     clock = api.RealClock() if runs else None
     try:

@@ -117,9 +117,8 @@ def _server(pid: int, device: str, owner: int) -> Server | None:
 
 def _admitted(pid: int, file: str, ring: str, owner: int) -> Server | None:
     """The process whose table holds such a file, after every check. Raises OSError."""
-    pidfd = os.pidfd_open(
-        pid
-    )  # first: all that is read of /proc below is then of this process, or it is dead
+    # first: all that is read of /proc below is then of this process, or it is dead
+    pidfd = os.pidfd_open(pid)
     try:
         if _users(pid) == {owner} and _is_locked_by(pid, file, owner):
             door = _reopen(ring, stat.S_ISFIFO, os.O_WRONLY, owner)

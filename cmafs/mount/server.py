@@ -34,6 +34,8 @@ OUT_OF_MEMORY = errno.ENOMEM
 
 #: What begins /proc/PID/status, and the last of a process's pids, its own namespace's; bytes of the file.
 _STATUS_NAME = re.compile(rb"Name:\t(.*)\n")
+#: ``fs/proc/array.c:proc_task_name()@v6.12`` writes a newline and a backslash so.
+_ESCAPED = re.compile(rb"\\(.)")
 _STATUS_NSPID = re.compile(rb"\nNSpid:[\t0-9]*\t([0-9]+)\n")
 _STATUS_SIZE = 1 << 14
 
@@ -131,7 +133,8 @@ def task_of(proc: int, pid: int) -> Task:
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
     name, own = _STATUS_NAME.match(status), _STATUS_NSPID.search(status)
     assert name, status
-    return Task(int(own[1]) if own else pid, name[1].decode("utf-8", "replace"))
+    comm = _ESCAPED.sub(lambda escape: escape[1].replace(b"n", b"\n"), name[1])
+    return Task(int(own[1]) if own else pid, comm.decode("utf-8", "replace"))
 
 
 def _fuse_mount() -> type[FuseMount]:

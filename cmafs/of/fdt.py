@@ -287,7 +287,8 @@ def _explain_overlay(source: str, base: DeviceTree, trees: Sequence[DeviceTree],
             target = fragment.property_read_string("target-path")
             if target and base.find_node_by_path(target) is None:
                 return f"{tree.source}: target-path '{target}' is not in {source}"
-    name = trees[error.index].source if error.index >= 0 else ", ".join(tree.source for tree in trees)
+    at_fault = trees if error.index is None else [trees[error.index]]
+    name = ", ".join(tree.source for tree in at_fault)
     return f"{name}: cannot be applied to {source}: {error}"
 
 
@@ -298,9 +299,7 @@ def _unflatten(source: str, blob: bytes) -> DeviceTree:
         parsed = FdtBlobParse(_Input(readable))
     except _Damaged as error:
         raise DtError(f"{source}: damaged device tree blob: {error}") from None
-    except (
-        Exception
-    ):  # TypeError, struct.error, UnicodeError and bare ones, as pyfdt meets what it wanted not
+    except Exception:  # TypeError, struct.error, UnicodeError and bare ones: pyfdt met what it did not expect
         raise DtError(f"{source}: damaged device tree blob: it ends in the middle") from None
     reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
     try:

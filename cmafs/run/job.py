@@ -201,7 +201,7 @@ def _proc_root(grafts: dict[str, Graft]) -> Server:
     from cmafs.run import procroot  # it needs fusepy, which the server has checked for
 
     syscalls.umount("/proc")
-    return Server(procroot.spawn(proc.missing(grafts, HOST)))
+    return Server(procroot.spawn(proc.missing(grafts, HOST), proc.absent(grafts)))
 
 
 def _exec(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from oracle import queries, tracing
 
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.main import KernelPanic
+from cmafs.lib.panic import KernelPanic
 from cmafs.replay.transcript import Operation, Transcript
 
 #: The first seconds of a run: what is rate limited (ten lines in five seconds) is as on a clock that stands.
