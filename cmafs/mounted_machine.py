@@ -18,7 +18,8 @@ from typing import Any
 
 from cmafs.api import Files, RealClock, boot
 from cmafs.lib.printk import encode
-from cmafs.mount.mounts import MountFailed, unmount
+from cmafs.mount.mounts import MountFailed, mounted_at, unmount
+from cmafs.mount.presence import live_with
 from cmafs.mount.server import spawn
 from cmafs.run.interpreter import own_program
 
@@ -94,8 +95,11 @@ class MountedMachine(Files):
 
     def report(self) -> str:
         """The end of the machine's log, and sim/why: what a failed test wants to know."""
-        log = "".join(f"{line}\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
-        return f"the end of the machine's log:\n{log}sim/why:\n{self.why()}"
+        try:
+            log = "".join(f"{line}\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
+            return f"the end of the machine's log:\n{log}sim/why:\n{self.why()}"
+        except OSError as error:
+            return f"the machine does not answer: {error.strerror}\n"
 
 
 @contextmanager
@@ -108,12 +112,16 @@ def mounted(place: str | Path | None = None, **options: Any) -> Iterator[Mounted
     machine = boot(**{"clock": RealClock(), **options})
     directory = tempfile.mkdtemp(prefix="cmafs-") if place is None else str(Path(place).absolute())
     names: dict[str, str | bool] = {"fsname": "debugfs", "subtype": "debugfs"} if os.geteuid() else {}
+    ours, lives = os.pipe()  # closed with this process, however that ends
     try:
-        server = spawn(machine, directory, names)
+        server = spawn(machine, directory, names, keep=[ours], beside=lambda mount: live_with(ours))
         try:
             yield MountedMachine(Path(directory), server)
         finally:
-            unmount(directory, lazy=True)
+            if mounted_at(directory):  # whoever it was for may have taken it away
+                unmount(directory, lazy=True)
     finally:
+        os.close(ours)
+        os.close(lives)
         if place is None:
             Path(directory).rmdir()

@@ -354,6 +354,28 @@ def test_one_of_two_places_is_unmounted_alone(machine: Path, tmp_path: Path) -> 
         assert server_of(machine) == pid
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount --bind needs root")
+@pytest.mark.parametrize("how", ["the directory above renamed", "mounted elsewhere too, and there alone"])
+def test_a_mount_that_is_found_elsewhere_has_its_pipes(tmp_path: Path, fuse_device: None, how: str) -> None:
+    place, other = tmp_path / "above" / "machine", tmp_path / "other"
+    place.mkdir(parents=True)
+    assert cmafs("mount", "--cmdline", "cma=16M", str(place)).returncode == 0
+    if "renamed" in how:
+        other = place.parent.rename(other) / place.name
+    else:
+        other.mkdir()
+        subprocess.run(["mount", "--bind", str(place), str(other)], check=True)
+        subprocess.run(["umount", str(place)], check=True)
+    tracing = other / "sys/kernel/tracing"
+    (tracing / "events/cma/enable").write_text("1\n")
+    (other / "sys/kernel/debug/cma/reserved/alloc").write_text("1\n")
+    read = ["timeout", "20", "head", "-n", "1", str(tracing / "trace_pipe")]
+    try:
+        assert "cma_alloc_start" in subprocess.run(read, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run(["umount", "-l", str(other)], check=True)
+
+
 @pytest.mark.soak(2)
 def test_many_machines_at_once(tmp_path: Path, fuse_device: None) -> None:
     """Each is mounted, answers for itself, verifies and ends; none of them knows of the others."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from run_support import REPOSITORY, mounts_below, ordinary_user
+from run_support import REPOSITORY, eventually, mounts_below, ordinary_user
 
 import cmafs
 
@@ -91,6 +92,8 @@ MISTAKES = {
     "kernel='9.9'": "@pytest.mark.cmafs: unknown kernel '9.9'",
     "config=['CMA_ARES=3']": "@pytest.mark.cmafs: unknown option 'CMA_ARES'",
     "memory='much'": "@pytest.mark.cmafs: memory: 'much' is no size",
+    "place='/tmp'": "@pytest.mark.cmafs: no option of a machine: place; there are dts, ",
+    "options=3": "@pytest.mark.cmafs: no option of a machine: options; there are dts, ",
     "'rpi4'": "@pytest.mark.cmafs takes options by name, not 'rpi4'",
 }
 
@@ -136,6 +139,49 @@ def test_of_a_count(cma_machine):
         assert said in script
     assert "sim/why:\nreserved: 4096 pages, 96 allocated" in count
     assert mounts_below(tmp_path) == []
+
+
+def test_a_machine_that_is_gone_fails_its_test_alone(tmp_path: Path) -> None:
+    """Its server killed, or the tree taken away by the test itself, which is what comes at the end anyway."""
+    (path := tmp_path / "test_gone.py").write_text(
+        """
+import os
+import subprocess
+import sys
+
+
+def test_killed(cma_machine):
+    os.kill(cma_machine.server, 9)
+    cma_machine.run("true", check=True)
+
+
+def test_unmounted(cma_machine):
+    subprocess.run([sys.executable, "-m", "cmafs", "umount", str(cma_machine.mount)], check=True)
+
+
+def test_after(cma_machine):
+    assert cma_machine.verify() == []
+"""
+    )
+    done = _pytest("-q", path, cwd=tmp_path)
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+    assert "the machine does not answer: Transport endpoint is not connected" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert mounts_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed_leaves_no_mount(tmp_path: Path, number: signal.Signals) -> None:
+    (place := tmp_path / "m").mkdir()
+    program = (
+        f"import cmafs, time\nwith cmafs.mounted({str(place)!r}):\n print('up', flush=True)\n time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"up\n"
+        assert mounts_below(tmp_path) != []
+        started.send_signal(number)
+    assert eventually(lambda: mounts_below(tmp_path) == [])
 
 
 def test_the_example_of_the_api(tmp_path: Path) -> None:

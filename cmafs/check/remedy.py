@@ -82,6 +82,7 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "region-2010-refused": ((edits.drop_parameter,),),
     "cma-moved": ((edits.fixed_base,),),
     "size-rounded": ((edits.rounded_size,),),
+    "crashkernel-hangs": ((edits.drop_parameter,),),
     "too-small": ((edits.drop_parameter,),),
     "not-a-multiple": ((edits.drop_parameter,),),
     "bad-node": ((edits.drop_parameter,),),

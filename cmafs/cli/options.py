@@ -187,13 +187,13 @@ def shard_of(shard: tuple[int, int] | None, items: Sequence[T]) -> list[T]:
 
 
 def kernels_named(text: str) -> list[str]:
-    """What ``--kernel`` names: one release, a comma list, or all; whether there are such is not asked.
+    """What ``--kernel`` names: one release, a comma list, or all, each once; it may not be one that is known.
 
     Raises CommandFailed.
     """
     from cmafs.abi.rows import RELEASES
 
-    names = list(RELEASES) if text == "all" else [name for name in text.split(",") if name]
+    names = list(RELEASES) if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
     if not names:
         raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
     return names

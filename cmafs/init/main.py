@@ -15,6 +15,7 @@ from cmafs.arch.numa import numa_init
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.arch.zones import build_all_zonelists, free_area_init, node_zones
+from cmafs.init.crash_reserve import reserve_crashkernel
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
@@ -151,6 +152,9 @@ def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     if abi.boot.framework_2010:
         reserve_2010(boot, options.profile or DEFAULT_PROFILE, options.strict_quirks)
     steps: Mapping[str, Callable[[], None]] = {
+        "crashkernel": lambda: reserve_crashkernel(boot),
+        "crashkernel_without_zones": lambda: None if arm64.has_dma_zones(boot) else reserve_crashkernel(boot),
+        "crashkernel_with_zones": lambda: reserve_crashkernel(boot) if arm64.has_dma_zones(boot) else None,
         "lowmem": lambda: arm.lowmem_again(boot),
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),

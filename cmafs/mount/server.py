@@ -76,7 +76,7 @@ def serve(
     printed.
     """
     if log:
-        _log_to(machine, log)
+        _log_to(machine, log, mountpoint)
     mount_class = _fuse_mount()
     place = os.path.realpath(mountpoint)
     presence: list[int] = []
@@ -291,8 +291,10 @@ def _reason(failure: str, errors: int) -> str:
     return f"{failure}: {lines[-1]}" if lines else failure
 
 
-def _log_to(machine: Machine, path: str) -> None:
+def _log_to(machine: Machine, path: str, mountpoint: str) -> None:
     """Write the machine's own log to a file too. Raises MountFailed if the file cannot be written."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(mountpoint)):
+        raise MountFailed(f"{path}: below the mount point, where nobody would see it")
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(path, flags, 0o666)  # open as long as the server

@@ -28,7 +28,7 @@ _SELECTED = re.compile(
     r"[Cc]ma: |CMA|[Rr]eserved mem|OVERLAP|overlaps|Zone ranges"
     r"|  (DMA|DMA32|Normal|HighMem|Movable) +(\[|empty)|Movable zone start|  Node \d+: |Early memory node"
     r"|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
-    r"|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM"
+    r"|cra(sh|hs)kernel|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM|^Memory value expected"
 )
 #: Besides the memblock dump: a node that ``mem=`` leaves without memory (docs/exceptions.md).
 _NOT_SELECTED = re.compile(
