@@ -242,8 +242,6 @@ class Memory:
 
     def global_zone_page_state(self, item: str) -> int:
         """``global_zone_page_state()`` in pages: the sum over all zones."""
-        if item == "nr_mlock":
-            return sum(o.resident for o in self.owners.mlocked())
         return sum(self.zone_page_state(zone, item) for zone in self.zones)
 
     def in_memory(self, pfn: int) -> bool:
