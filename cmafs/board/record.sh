@@ -18,16 +18,21 @@ TEXT
 
 LC_ALL=C
 export LC_ALL
-output=record.tar seconds='' area='' steps=40 seed=1 root=''
+output=record.tar seconds='' area='' steps=40 seed=1 root='' part='' traced='' ended=''
 
 fail() {
     echo "record.sh: $1" >&2
     exit "${2:-1}"
 }
 
+# sets $number
 wanted() {
-    case $2 in
-    '' | *[!0-9]*) fail "$1: a number is wanted" 2 ;;
+    number=$2
+    while [ "${number#0?}" != "$number" ]; do
+        number=${number#0}
+    done
+    case $number in
+    '' | *[!0-9]* | ??????????*) fail "$1: a number is wanted, of nine digits at most" 2 ;;
     esac
 }
 
@@ -39,10 +44,10 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
     --output) output=$2 ;;
-    --trace) wanted "$1" "$2" && seconds=$2 ;;
+    --trace) wanted "$1" "$2" && seconds=$number ;;
     --walk) area=$2 ;;
-    --steps) wanted "$1" "$2" && steps=$2 ;;
-    --seed) wanted "$1" "$2" && seed=$2 ;;
+    --steps) wanted "$1" "$2" && steps=$number ;;
+    --seed) wanted "$1" "$2" && seed=$number ;;
     --root) root=${2%/} ;;
     esac
     shift 2
@@ -50,17 +55,41 @@ done
 
 cma=sys/kernel/debug/cma
 held=0
-dir=${TMPDIR:-/tmp}/record.$$
-mkdir -m 700 "$dir" || fail "$dir: cannot be made; set TMPDIR to a directory with room"
+[ -n "$output" ] || fail "--output: a name is wanted" 2
+[ ! -d "$output" ] || fail "$output: a directory; name a file"
+file_of() {
+    case $1 in
+    /*) echo "$1" ;;
+    *) echo "./$1" ;; # it may begin with a dash
+    esac
+}
+base=$(file_of "${TMPDIR:-/tmp}/record.$$") dir=$base tries=0
+until mkdir -m 700 "$dir" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ ! -e "$dir" ] || [ "$tries" -gt 99 ]; then
+        fail "$dir: cannot be made; set TMPDIR to a directory with room"
+    fi
+    dir=$base.$tries
+done
 finish() {
     if [ "$held" -gt 0 ]; then
         echo "$held" >"$root/$cma/$area/free"
     fi
-    rm -rf "$dir" "$output.part"
+    if [ "$traced" = 0 ]; then
+        echo 0 >"$tracing/events/cma/enable"
+    fi
+    rm -rf "$dir"
+    [ -z "$part" ] || rm -f "$part"
+}
+# on_signal COMMAND: what to do then, besides setting $ended
+on_signal() {
+    # shellcheck disable=SC2064  # the command is known now
+    trap "ended=130; $1" INT && trap "ended=143; $1" TERM HUP
 }
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# shellcheck disable=SC2016  # and its status then
+leave='exit $ended'
+on_signal "$leave"
 
 # save FILE…: copies of files below the root; what cannot be read is left out
 save() {
@@ -98,9 +127,9 @@ read_back() {
     done
 }
 
-# request FILE N: one write to alloc or free, and its answer
+# request FILE N: one write to alloc or free, and its answer; no signal leaves open whether it was made
 request() {
-    said=$(printf '%s\n' "$2" | dd of="$root/$cma/$area/$1" bs=64 2>&1 | sed -n '/: .*: /p' | sed -n 1p)
+    said=$(trap '' INT TERM HUP && printf '%s\n' "$2" | dd of="$root/$cma/$area/$1" bs=64 2>&1 | sed -n '/: .*: /p' | sed -n 1p)
     data=$(printf '%s\n' "$2" | json)
     printf '{"op": "W", "path": "/%s/%s/%s", "data": "%s", ' "$cma" "$area_json" "$1" "$data"
     if [ -z "$said" ]; then
@@ -126,7 +155,8 @@ walk() {
     # shellcheck disable=SC2086  # several bitmaps are several words
     read_back count order_per_bit used maxchunk $bitmaps
     step=0
-    while [ "$step" -lt "$steps" ]; do
+    on_signal : # what is held is known between two requests
+    while [ "$step" -lt "$steps" ] && [ -z "$ended" ]; do
         step=$((step + 1))
         random 3
         if [ "$drawn" -eq 0 ] && [ "$held" -gt 0 ]; then
@@ -146,6 +176,8 @@ walk() {
     if [ "$held" -gt 0 ]; then
         request free "$held" && held=0
     fi
+    on_signal "$leave"
+    [ -z "$ended" ] || exit "$ended"
     # shellcheck disable=SC2086
     read_back used maxchunk $bitmaps
 }
@@ -172,16 +204,17 @@ tracing=$root/sys/kernel/tracing
 trace_on() {
     [ -n "$seconds" ] || return 0
     [ -f "$tracing/events/cma/enable" ] || fail "--trace: no events/cma in $tracing"
-    before=$(cat "$tracing/events/cma/enable")
+    traced=$(cat "$tracing/events/cma/enable")
     echo 1 >"$tracing/events/cma/enable" || fail "--trace: $tracing/events/cma/enable cannot be written"
 }
 trace_off() {
     [ -n "$seconds" ] || return 0
     [ -n "$area" ] || sleep "$seconds"
     cat "$tracing/trace" >"$dir/trace"
-    if [ "$before" = 0 ]; then
+    if [ "$traced" = 0 ]; then
         echo 0 >"$tracing/events/cma/enable"
     fi
+    traced=''
 }
 
 if [ ! -d "$root/$cma" ]; then
@@ -226,6 +259,15 @@ log >"$dir/dmesg"
     uname -a
     date
 } >"$dir/record.txt"
-(cd "$dir" && tar -cf - .) >"$output.part" || fail "$output: cannot be written"
-mv "$output.part" "$output" || fail "$output: cannot be written"
+file=$(file_of "$output")
+if [ -e "$file.part" ] || [ -L "$file.part" ]; then
+    fail "$output.part: is there already; remove it"
+fi
+set -C # what somebody puts there now is not written through
+{
+    part=$file.part
+    (cd "$dir" && tar -cf - .) >&4 || fail "$output: cannot be written"
+} 4>"$file.part" || fail "$output: cannot be written"
+mv "$part" "$file" || fail "$output: cannot be written"
+part=''
 echo "$output"
