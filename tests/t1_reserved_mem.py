@@ -163,7 +163,7 @@ def test_a_malformed_alloc_ranges_counts_as_absent_in_7_2() -> None:
 
 
 def test_alloc_ranges_without_any_range() -> None:
-    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_size()@v6.12: there is a property, and nothing to try."""
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_size()@v6.12: there is nothing to try."""
     tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges;"))
     machine = boot(tree, "6.12", "cma=0")
     assert areas(machine) == []
@@ -432,7 +432,7 @@ def test_memory_given_back_but_not_mapped_that_nobody_touches(base: int) -> None
 def test_of_several_regions_that_are_not_mapped_the_one_kills_that_is_touched() -> None:
     nodes = [("a", 0x50000000), ("b", 0x40800000), ("c", 0x70000000)]  # the second has boot's first pages
     tree = tree_of("".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes))
-    with pytest.raises(KernelPanic, match="^/reserved-memory/b: 0x40800000-0x413fffff is given back"):
+    with pytest.raises(KernelPanic, match=r"^/reserved-memory/b: 0x40800000-0x413fffff is given back"):
         boot(tree, "6.12")
     untouched = tree_of(
         "".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes[::2])
