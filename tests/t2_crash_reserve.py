@@ -65,6 +65,7 @@ def arm(kernel: str, words: str) -> BootedMachine:
         ("crashkernel=64M,lows", "crashkernel: unrecognized char: ,"),
         ("crashkernel=64Mx,high", "crashkernel: unrecognized char: x"),
         ("crashkernel=,high", "crashkernel: memory value expected"),
+        ("crashkernel=64M,high,high", "crashkernel: unrecognized char: ,"),
         ("crashkernel=64M,high crashkernel=9q,low", "crashkernel: unrecognized char: q"),
         ("crashkernel=x-:64M", "crashkernel: Memory value expected"),
         ("crashkernel=1G:64M", "crashkernel: '-' expected"),
@@ -76,6 +77,7 @@ def arm(kernel: str, words: str) -> BootedMachine:
         ("crashkernel=1G-:64M@", "crahskernel: Memory value expected after '@'"),
         ("crashkernel=2G-:64M", "crashkernel size resulted in zero bytes"),
         ("crashkernel=0-1G:64M", "crashkernel size resulted in zero bytes"),
+        ("crashkernel=4G-:32M,2G-:64M", "crashkernel size resulted in zero bytes"),
         ("crashkernel=1G-:0", "crashkernel size resulted in zero bytes"),
     ],
 )
@@ -85,10 +87,22 @@ def test_what_is_said_of_wrong_values(words: str, said: str) -> None:
     assert crash_kernels(machine.iomem) == []
 
 
-@pytest.mark.parametrize("words", ["crashkernel=0", "crashkernel=1G", "crashkernel=64M,low"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "crashkernel=0",
+        "crashkernel=1G",
+        "crashkernel=64M,low",
+        "crashkernel=0,high crashkernel=64M,low",
+        "crashkernel=0,high crashkernel=x,low",  # which is not looked at then
+    ],
+)
 def test_what_is_refused_without_a_word(words: str) -> None:
     """Nothing; as much as there is memory; a low part alone."""
-    assert crash_lines(arm64("6.12", words)) == []
+    machines = [arm64("6.12", words), *([pc("6.1", words)] if "high" in words else ())]
+    for machine in machines:
+        assert crash_lines(machine) == []
+        assert crash_kernels(machine.iomem) == []
 
 
 @pytest.mark.parametrize(
@@ -131,6 +145,8 @@ def test_texts_of_the_rows(kernel: str, missing: str, after: str) -> None:
 def test_memory_is_rounded_up_before_ranges_are_compared(kernel: str, taken: int) -> None:
     machine = boot(tree_of(), kernel, "crashkernel=0-1000M:64M mem=990M", config=ZONES)
     assert len(crash_kernels(machine.iomem)) == taken
+    machine = boot(tree_of(), kernel, "crashkernel=0-900M:64M mem=890M", config=ZONES)
+    assert len(crash_kernels(machine.iomem)) == 1  # to 128 MiB
 
 
 # arm64
@@ -306,11 +322,13 @@ def test_x86_areas_of_7_2() -> None:
     machine = pc("7.2", "cma=0 crashkernel=64M crashkernel=3G,cma")
     assert [size for _, _, size in areas(machine)] == [1536 * M, 1536 * M]
     assert crash_lines(machine)[-1] == "crashkernel CMA reserved: 3072 MB in 2 ranges"
-    for other in ("crashkernel=100M,cma", "crashkernel=64M crashkernel=x,cma"):
+    for other in ("crashkernel=64M", "crashkernel=100M,cma", "crashkernel=64M crashkernel=x,cma"):
         assert areas(pc("7.2", f"cma=0 {other}")) == []
     without = pc("7.2", "crashkernel=64M crashkernel=100M,cma", (*KEXEC, "CMA=n"))
     assert crash_lines(without)[-1] == "crashkernel CMA reservation not supported"
     assert len(areas(arm64("7.2", "cma=0 crashkernel=64M crashkernel=100M,cma"))) == 0
+    wrong = ["crashkernel: memory value expected"]
+    assert crash_lines(pc("7.2", "crashkernel=x crashkernel=y,cma")) == wrong * 2
 
 
 # 32-bit ARM
