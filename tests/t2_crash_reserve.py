@@ -201,6 +201,14 @@ def test_arm64_reasons_against_a_place_to_5_19(words: str, said: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("kernel", ["5.10", "5.15"])
+def test_arm64_takes_the_place_that_was_asked_for(kernel: str) -> None:
+    for base in (0x50000000, 0x50200000):
+        machine = arm64(kernel, f"crashkernel=64M@{base:#x}")
+        assert crash_kernels(machine.iomem) == [(base, 64 * M)]
+        assert crash_lines(machine) == [f"crashkernel reserved: {base:#018x} - {base + 64 * M:#018x} (64 MB)"]
+
+
 def test_arm64_has_high_memory_from_6_0_on() -> None:
     words = "crashkernel=512M,high"
     assert crash_lines(arm64("5.10", words, memory=SIX_GIB)) == []
@@ -305,6 +313,14 @@ def test_x86_low_part(words: str, low: int) -> None:
         )
 
 
+def test_x86_takes_nothing_where_there_is_no_room_for_the_low_part() -> None:
+    machine = pc("6.1", "crashkernel=512M,high crashkernel=3G,low")
+    assert crash_lines(machine) == ["Cannot reserve 3072MB crashkernel low memory, please try smaller size."]
+    assert crash_kernels(machine.iomem) == []
+    taken, without = ([(r.base, r.end) for r in m.memblock.reserved] for m in (machine, pc("6.1", "")))
+    assert taken == without
+
+
 def test_x86_takes_high_memory_where_the_plain_word_is_wrong_to_6_6() -> None:
     words = "crashkernel=x crashkernel=64M,high"
     assert len(crash_kernels(pc("6.1", words).iomem)) == 2
@@ -322,6 +338,11 @@ def test_x86_areas_of_7_2() -> None:
     machine = pc("7.2", "cma=0 crashkernel=64M crashkernel=3G,cma")
     assert [size for _, _, size in areas(machine)] == [1536 * M, 1536 * M]
     assert crash_lines(machine)[-1] == "crashkernel CMA reserved: 3072 MB in 2 ranges"
+    machine = pc("7.2", "cma=0 crashkernel=64M crashkernel=8G,cma")
+    assert [size // M for _, _, size in areas(machine)] == [2048, 1024, 512, 256]
+    assert crash_lines(machine)[-1] == (
+        "crashkernel CMA reservation failed: 8192 MB requested, 3840 MB reserved in 4 ranges"
+    )
     for other in ("crashkernel=64M", "crashkernel=100M,cma", "crashkernel=64M crashkernel=x,cma"):
         assert areas(pc("7.2", f"cma=0 {other}")) == []
     without = pc("7.2", "crashkernel=64M crashkernel=100M,cma", (*KEXEC, "CMA=n"))
@@ -339,6 +360,7 @@ def test_x86_areas_of_7_2() -> None:
     [
         ("6.1", "64M", [(0x68000000, 64 * M)], reserving(64, 1664, 768)),
         ("6.12", "64M@0x50100000", [(0x50100000, 64 * M)], reserving(64, 1281, 768)),
+        ("5.10", "64M@0x50100000", [(0x50100000, 64 * M)], reserving(64, 1281, 768)),
         ("5.10", "64M@0x50080000", [], "crashkernel reservation failed - memory is in use."),
         ("6.1", "64M@0x50080000", [], "crashkernel reservation failed - memory is in use."),
         ("6.1", "700M", [], "crashkernel reservation failed - No suitable area found."),
