@@ -201,7 +201,11 @@ def test_arm64_reasons_against_a_place_to_5_19(words: str, said: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("kernel", ["5.10", "5.15"])
+def test_arm64_without_room_to_5_19() -> None:
+    assert crash_lines(arm64("5.10", "crashkernel=900M")) == ["cannot allocate crashkernel (size:0x38400000)"]
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "5.15", "6.1", "6.12"])
 def test_arm64_takes_the_place_that_was_asked_for(kernel: str) -> None:
     for base in (0x50000000, 0x50200000):
         machine = arm64(kernel, f"crashkernel=64M@{base:#x}")
@@ -258,10 +262,19 @@ def test_arm64_maps_all_memory_in_pages(kernel: str, config: tuple[str, ...], in
 def test_arm64_without_zones_searches_for_ever() -> None:
     with pytest.raises(KernelPanic, match="no free range of 0x3e800000 bytes") as caught:
         arm64("6.12", "crashkernel=1000M", KEXEC)
+    assert str(caught.value).endswith(" bytes, and the kernel searches on for ever")
     assert [event.reason for event in caught.value.events] == ["crashkernel-hangs"]
-    assert crash_lines(arm64("6.12", "crashkernel=1000M,high", KEXEC)) == [
-        "cannot allocate crashkernel (size:0x3e800000)"
-    ]
+    for size in (1000 * M, 64 * M):
+        machine = arm64("6.12", f"crashkernel={size},high", KEXEC)
+        assert crash_lines(machine) == [f"cannot allocate crashkernel (size:{size:#x})"]
+        assert crash_kernels(machine.iomem) == []
+
+
+def test_arm64_low_memory_is_good_enough_where_there_is_no_high_memory() -> None:
+    machine = arm64("6.12", "crashkernel=64M,high crashkernel=8M,low")
+    ((base, size),) = crash_kernels(machine.iomem)
+    assert size == 64 * M
+    assert crash_lines(machine) == [f"crashkernel reserved: {base:#018x} - {base + size:#018x} (64 MB)"]
 
 
 # x86_64
@@ -370,6 +383,14 @@ def test_arm(kernel: str, words: str, found: list[tuple[int, int]], said: str) -
     machine = arm(kernel, f"crashkernel={words}")
     assert crash_kernels(machine.iomem) == found
     assert crash_lines(machine) == [said]
+
+
+def test_arm_sections_are_of_2_mib_with_long_descriptors() -> None:
+    for base in (0x50100000, 0x50200000):
+        words = f"crashkernel=64M@{base:#x}"
+        tree = arm_tree(memory="0x40000000 0x40000000")
+        found = crash_kernels(boot(tree, "6.12", words, "arm", (*KEXEC, "ARM_LPAE=y")).iomem)
+        assert found == ([(base, 64 * M)] if base == 0x50200000 else [])
 
 
 def test_arm_reserves_nothing_and_says_so_in_5_10() -> None:
