@@ -402,6 +402,12 @@ def test_a_named_fifo_is_no_file(tmp_path: Path) -> None:
     assert (fdt.read_named(plain), fdt.read_named(plain, 5)) == (SMALL.encode(), SMALL.encode()[:5])
 
 
+def test_a_device_is_no_file() -> None:
+    """It may have no end."""
+    assert refusal("/dev/zero") == "/dev/zero: is a device; a file is wanted"
+    assert refusal("/dev/null") == "/dev/null: the file is empty"
+
+
 def test_sizes_of_files(tmp_path: Path) -> None:
     path = tmp_path / "a.dts"
     path.write_bytes(bytes(8 << 20))

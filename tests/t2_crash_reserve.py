@@ -201,6 +201,23 @@ def test_arm64_reasons_against_a_place_to_5_19(words: str, said: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "sizes"),
+    [("64M", [64]), ("64M,high", [64]), ("64M,high crashkernel=16M,low", [16, 64])],
+)
+def test_arm64_high_memory_to_6_6_is_taken_only_where_it_was_asked_for(words: str, sizes: list[int]) -> None:
+    parts = crash_kernels(arm64("6.1", f"crashkernel={words}", memory=SIX_GIB).iomem)
+    assert [size // M for _, size in parts] == sizes
+    assert [base >= 4 * G for base, _ in parts] == [False, "high" in words][-len(parts) :]
+
+
+@pytest.mark.parametrize(("kernel", "base"), [("5.4", 0xFBE00000), ("5.10", 0xFC000000), ("6.1", 0xFC000000)])
+def test_arm64_searches_low_memory_from_its_end_down(kernel: str, base: int) -> None:
+    """To 5.9 its last byte is not taken, and so not the 2 MiB that it is in."""
+    machine = arm64(kernel, "cma=0 crashkernel=64M", memory=SIX_GIB)
+    assert crash_kernels(machine.iomem) == [(base, 64 * M)]
+
+
 def test_arm64_without_room_to_5_19() -> None:
     assert crash_lines(arm64("5.10", "crashkernel=900M")) == ["cannot allocate crashkernel (size:0x38400000)"]
 
@@ -263,6 +280,7 @@ def test_arm64_without_zones_searches_for_ever() -> None:
     with pytest.raises(KernelPanic, match="no free range of 0x3e800000 bytes") as caught:
         arm64("6.12", "crashkernel=1000M", KEXEC)
     assert str(caught.value).endswith(" bytes, and the kernel searches on for ever")
+    assert caught.value.log.lines()[-1] == "Kernel panic - not syncing: Attempted to kill the idle task!"
     assert [event.reason for event in caught.value.events] == ["crashkernel-hangs"]
     for size in (1000 * M, 64 * M):
         machine = arm64("6.12", f"crashkernel={size},high", KEXEC)
@@ -326,6 +344,14 @@ def test_x86_low_part(words: str, low: int) -> None:
         )
 
 
+@pytest.mark.parametrize("kernel", ["4.4", "4.19"])
+def test_x86_below_896_mib_to_5_1(kernel: str) -> None:
+    """arch/x86/kernel/setup.c: CRASH_ADDR_LOW_MAX"""
+    machine = pc(kernel, "crashkernel=64M")
+    assert crash_kernels(machine.iomem) == [(832 * M, 64 * M)]
+    assert crash_lines(machine) == [reserving(64, 832, 4096)]
+
+
 def test_x86_takes_nothing_where_there_is_no_room_for_the_low_part() -> None:
     machine = pc("6.1", "crashkernel=512M,high crashkernel=3G,low")
     assert crash_lines(machine) == ["Cannot reserve 3072MB crashkernel low memory, please try smaller size."]
@@ -382,6 +408,7 @@ def test_x86_areas_of_7_2() -> None:
 def test_arm(kernel: str, words: str, found: list[tuple[int, int]], said: str) -> None:
     machine = arm(kernel, f"crashkernel={words}")
     assert crash_kernels(machine.iomem) == found
+    assert all(machine.memblock.is_region_reserved(*part) for part in found)
     assert crash_lines(machine) == [said]
 
 
