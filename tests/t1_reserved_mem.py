@@ -454,7 +454,7 @@ def test_kernel_memory_given_back_kills(kernel: str) -> None:
         "/reserved-memory/p", "kernel-given-back", "panic", "reg", span
     )
     base = 0x40000000 if kernel == "5.10" else 0x40200000
-    for body in (reg(0x40200000, M), reg(base, 4 * M)):
+    for body in (reg(0x40200000, M), reg(0x40600000, M), reg(base, 4 * M)):
         assert boot(tree_of(node("p", f"{POOL} {body}")), kernel, "cma=16M").cma.default
 
 
