@@ -7,6 +7,8 @@ Modules: cmafs.init.crash_reserve, cmafs.init.crash_parse.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from boot_support import areas, arm_tree, boot, lines_with, tree_of
 
@@ -186,6 +188,16 @@ def test_arm64_parts(words: str, sizes: list[int], said: str | None) -> None:
     assert said is None or crash_lines(machine) == [said]
 
 
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_arm64_takes_nothing_where_there_is_no_room_for_the_low_part(kernel: str) -> None:
+    words = ("crashkernel=512M,high crashkernel=4G,low", "crashkernel=0")
+    taken, without = (
+        [(region.base, region.end) for region in arm64(kernel, word, memory=SIX_GIB).memblock.reserved]
+        for word in words
+    )
+    assert taken == without
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -281,7 +293,9 @@ def test_arm64_without_zones_searches_for_ever() -> None:
         arm64("6.12", "crashkernel=1000M", KEXEC)
     assert str(caught.value).endswith(" bytes, and the kernel searches on for ever")
     assert caught.value.log.lines()[-1] == "Kernel panic - not syncing: Attempted to kill the idle task!"
-    assert [event.reason for event in caught.value.events] == ["crashkernel-hangs"]
+    assert [(event.reason, event.detail) for event in caught.value.events] == [
+        ("crashkernel-hangs", "0x3e800000 bytes")
+    ]
     for size in (1000 * M, 64 * M):
         machine = arm64("6.12", f"crashkernel={size},high", KEXEC)
         assert crash_lines(machine) == [f"cannot allocate crashkernel (size:{size:#x})"]
@@ -352,6 +366,15 @@ def test_x86_below_896_mib_to_5_1(kernel: str) -> None:
     assert crash_lines(machine) == [reserving(64, 832, 4096)]
 
 
+@pytest.mark.parametrize(("above", "limit"), [(1, 2048), (3, 4096), (4, 4096)])
+def test_x86_low_memory_is_at_most_4_gib(above: int, limit: int) -> None:
+    memory = f"<0 0 0 0x40000000 1 0 {above >> 2} {above << 30 & 0xFFFFFFFF:#x}>"
+    lines = crash_lines(boot(tree_of(memory=memory), "6.1", "crashkernel=512M,high", "x86_64", KEXEC))
+    assert re.fullmatch(
+        rf"Reserving 256MB of low memory at \d+MB for crashkernel \(low RAM limit: {limit}MB\)", lines[0]
+    )
+
+
 def test_x86_takes_nothing_where_there_is_no_room_for_the_low_part() -> None:
     machine = pc("6.1", "crashkernel=512M,high crashkernel=3G,low")
     assert crash_lines(machine) == ["Cannot reserve 3072MB crashkernel low memory, please try smaller size."]
@@ -381,6 +404,11 @@ def test_x86_areas_of_7_2() -> None:
     assert [size // M for _, _, size in areas(machine)] == [2048, 1024, 512, 256]
     assert crash_lines(machine)[-1] == (
         "crashkernel CMA reservation failed: 8192 MB requested, 3840 MB reserved in 4 ranges"
+    )
+    full = pc("7.2", "cma=16M crashkernel=64M crashkernel=100M,cma", (*KEXEC, "CMA_AREAS=1"))
+    assert len(areas(full)) == 1
+    assert crash_lines(full)[-1] == (
+        "crashkernel CMA reservation failed: 100 MB requested, 0 MB reserved in 0 ranges"
     )
     for other in ("crashkernel=64M", "crashkernel=100M,cma", "crashkernel=64M crashkernel=x,cma"):
         assert areas(pc("7.2", f"cma=0 {other}")) == []
