@@ -184,6 +184,15 @@ def test_includes_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert root.children["soc"].props == {"a": struct.pack(">I", 42)}
 
 
+def test_what_the_preprocessor_knows(tmp_path: Path) -> None:
+    """scripts/Makefile.lib: dtc_cpp_flags@v6.12: __DTS__, and nothing of the host."""
+    text = "/dts-v1/;\n#ifndef __DTS__\n#error\n#endif\n/ { linux = <__DTS__>; unix = <0>; };\n"
+    properties = load(dts.write(tmp_path, "a.dts", text)).root.props
+    assert properties == {"linux": struct.pack(">I", 1), "unix": bytes(4)}
+    path = dts.write(tmp_path, "b.dts", "/dts-v1/;\n#include <limits.h>\n/ { };\n")
+    assert refusal(path) == f"{path}:2: limits.h: No such file or directory"
+
+
 def test_cells_are_not_cpp_directives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fdt_compile, "_preprocess", None)
     text = "/dts-v1/;\n/ {\n\t#address-cells = <1>;\n\t#define-cells = <2>;\n\t#include-cells = <1>;\n};\n"
