@@ -19,6 +19,7 @@ UNSEEN = {
     "_BUCKET": "how many holes a bucket of the index has: only speed",
     "_SLICE_WORDS": "from which length on one way of setting words is faster than the other: only speed",
     "_DONE": "an answer inside a module, compared with its own name and never printed; so the two beside it",
+    "base_file": "names of files in a temporary directory, given to a program that writes no name of them",
     "KIND_PCP": "the kind of an owner that is in no list of tasks, compared with its own name",
 }
 
@@ -203,7 +204,7 @@ class Places(ast.NodeVisitor):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
             return node.test.id == "TYPE_CHECKING"
         if isinstance(node, ast.keyword):
-            return node.arg == "strict"  # of zip(): an assertion
+            return node.arg in ("strict", "prefix")  # of zip(): an assertion; of a temporary directory
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             return name == "TypeVar" or (name in ("encode", "decode") and len(node.args) > 0)
