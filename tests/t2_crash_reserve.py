@@ -364,6 +364,8 @@ def test_x86_below_896_mib_to_5_1(kernel: str) -> None:
     machine = pc(kernel, "crashkernel=64M")
     assert crash_kernels(machine.iomem) == [(832 * M, 64 * M)]
     assert crash_lines(machine) == [reserving(64, 832, 4096)]
+    low, high = crash_kernels(pc(kernel, "crashkernel=64M,high").iomem)
+    assert (low[1], high[1]) == (256 * M, 64 * M) and high[0] > 4 * G
 
 
 @pytest.mark.parametrize(("above", "limit"), [(1, 2048), (3, 4096), (4, 4096)])
