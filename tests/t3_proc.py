@@ -581,6 +581,18 @@ def test_direct_map_covers_memory() -> None:
     assert [pc[f"DirectMap{size}"] for size in ("1G", "2M", "4k")] == [1 << 20, 1022 << 10, 632 + 1024]
 
 
+@pytest.mark.parametrize(("kernel", "batches"), [("5.10", 6), ("5.15", 0), ("6.12", 0)])
+def test_how_much_the_lists_of_a_cpu_may_hold(kernel: str, batches: int) -> None:
+    """mm/page_alloc.c:zone_highsize()@v6.12: up to the low watermark; before 5.14 six batches."""
+    text = Proc(kernel, "arm", "<0x0 0x40000000 0x0 0x70000000>", config=("HIGHMEM=y",)).read("zoneinfo")
+    low, high, batch = (
+        [int(found) for found in re.findall(rf" {name}:? +(\d+)$", text, re.M) if found != "0"]
+        for name in ("low", "high:", "batch")
+    )
+    assert len(high) == 2 and low[0] > low[1] > 4 * batch[1]
+    assert high == ([batches * size for size in batch] if batches else low[:2])
+
+
 def test_figures_that_follow_from_the_machine() -> None:
     for arch, vmalloc in (("x86_64", 34359738367), ("arm64", 133141626880), ("arm", 245760)):
         figures = Proc("6.12", arch).meminfo()

@@ -350,6 +350,13 @@ def test_forged_options_are_refused(options: dict[str, Any], saved: bytes, tmp_p
     assert refused(packed(json.dumps(content).encode()), tmp_path) == DAMAGED
 
 
+def test_no_option_may_be_missing(saved: bytes, tmp_path: Path) -> None:
+    whole = unpacked(saved)
+    for name in whole["options"]:
+        options = {other: value for other, value in whole["options"].items() if other != name}
+        assert refused(packed(json.dumps(whole | {"options": options}).encode()), tmp_path) == DAMAGED
+
+
 def test_what_such_a_file_consists_of(saved: bytes, tmp_path: Path) -> None:
     """The format that --load reads, so that older files stay readable."""
     magic, summed, body = saved.split(b"\n", 2)
