@@ -1,6 +1,6 @@
 """Areas declared at boot: the place, the error, and the lines, request by request.
 
-Modules: cmafs.mm.cma_areas.
+Modules: cmafs.mm.cma, cmafs.mm.cma_areas.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import parse_config
-from cmafs.lib.printk import Printk
+from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
 from cmafs.mm.cma_declare import (
     CmaRefused,
     CmaRequest,
@@ -166,6 +166,8 @@ def test_refused(request_: CmaRequest, want: Want) -> None:
             "16 MiB at 0x000000004fe00000",
         ),
         (CmaRequest(16 * M, "z", fixed=True), (0x7F000000, 16 * M), "16 MiB at 0x000000007f000000"),
+        (CmaRequest(M, "z", alignment=1), (0x7FE00000, 2 * M), "2 MiB at 0x000000007fe00000"),
+        (CmaRequest(M, "z", alignment=2), (0x7FE00000, 2 * M), "2 MiB at 0x000000007fe00000"),
         (CmaRequest(5 * M, "z", alignment=64 * M), (0x7C000000, 64 * M), "64 MiB at 0x000000007c000000"),
         (CmaRequest(4 * M, "z", order_per_bit=10), (0x7FC00000, 4 * M), "4 MiB at 0x000000007fc00000"),
     ],
@@ -195,6 +197,15 @@ def test_from_4_gib_upwards(kernel: str, end: int, limit: int, base: int) -> Non
     cma = cma_declare_contiguous_nid(machine, CmaRequest(16 * M, "z", limit=limit))
     assert cma.base_pfn << 12 == base
     assert not machine.memblock.bottom_up
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_a_machine_that_searches_bottom_up_goes_on_so(kernel: str) -> None:
+    """mm/cma.c:cma_alloc_mem()@v6.17: ``if (!memblock_bottom_up() && ...)``, as with movable_node on x86."""
+    machine = early((G, 4 * G), kernel=kernel)
+    machine.memblock.bottom_up = True
+    cma = cma_declare_contiguous_nid(machine, CmaRequest(16 * M, "z"))
+    assert (cma.base_pfn << 12, machine.memblock.bottom_up) == (G, True)
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])
@@ -289,6 +300,16 @@ def test_several_ranges_above_4_gib_the_largest_first() -> None:
     many = early((G, 2 * M), *((4 * G + i * 16 * M, 2 * M) for i in range(9)), kernel="7.2")
     with pytest.raises(CmaRefused, match=r"no-room$"):
         cma_declare_contiguous_multi(many, CmaRequest(18 * M, "z"))
+
+
+@pytest.mark.parametrize("debug", ["y", "n"])
+@pytest.mark.parametrize("debugfs", ["y", "n"])
+def test_which_debug_lines_print_from_the_start(debug: str, debugfs: str) -> None:
+    """CONFIG_CMA_DEBUG defines DEBUG for mm/cma.c, but not for mm/cma_debug.c (mm/cma.c@v5.10)."""
+    machine = early(kernel="5.10", config=(f"CMA_DEBUG={debug}", f"CMA_DEBUGFS={debugfs}"))
+    sites, flags = machine.areas.abi.sites, machine.log.debug_flags
+    assert flags[sites.declare] == (DPRINTK_FLAGS_PRINT if debug == "y" else 0)
+    assert flags.get(sites.partial_block) == (0 if debugfs == "y" else None)
 
 
 @pytest.mark.parametrize(("numa", "node"), [("NUMA=y", 0), ("NUMA=n", NUMA_NO_NODE)])

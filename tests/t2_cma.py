@@ -286,6 +286,23 @@ def test_names_are_cut_and_an_area_without_one_has_a_newline() -> None:
         assert [cma.name for cma in areas] == [long[:cut], unnamed]
 
 
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.2"])
+def test_a_whole_area_can_be_had_at_once(kernel: str) -> None:
+    areas = build_areas(kernel, [("one", 64, 4, 0), ("two", 128, 4, 0)])
+    assert [cma_alloc(cma, cma.count) for cma in areas] == [cma.base_pfn for cma in areas]
+    assert [cma.available_count for cma in areas] == [0, 0]
+    assert [cma_alloc(cma, 1) for cma in areas] == [None, None]
+    assert all(cma_release(cma, cma.base_pfn, cma.count) for cma in areas)
+    assert [cma_alloc(cma, 1) for cma in areas] == [cma.base_pfn for cma in areas]
+
+
+def test_structs_of_areas_are_aligned_and_apart() -> None:
+    """What 4.4 prints of them unhashed: kernel addresses, of which no two are the same."""
+    addresses = [cma.address for cma in build_areas("4.4", [(f"a{i}", 64 * (i + 1), 4, 0) for i in range(4)])]
+    assert all(address % 8 == 0 and address >> 47 == (1 << 17) - 1 for address in addresses)
+    assert addresses == sorted(set(addresses))
+
+
 def test_slots_and_alignment() -> None:
     areas = build_areas("6.12", [])
     areas.max_areas = 1
@@ -315,6 +332,8 @@ def test_an_area_across_zones_cannot_be_activated(kernel: str, total: int) -> No
     assert (across.count, across.used(), across.maxchunk()) == (0, 0, 0)
     assert areas.totalcma_pages == total
     assert cma_alloc(across, 1) is None
+    assert not any(across.find_range(pfn) for pfn in range(half - 1024, half + 1024))
+    assert not cma_release(across, half - 1024, 1)
     assert (later.ranges[0].bitmap.nbits == 0) == (kernel == "4.19")
 
 
