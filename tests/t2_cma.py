@@ -79,10 +79,11 @@ def test_lowest_hole_first_and_release_merges(kernel: str) -> None:
         ),
     ],
 )
+@pytest.mark.parametrize("order_per_bit", [0, 1])
 def test_what_an_early_failure_leaves(
-    kernel: str, count: int, vmstat: int, sysfs: int, events: list[str], lines: list[str]
+    kernel: str, count: int, vmstat: int, sysfs: int, events: list[str], lines: list[str], order_per_bit: int
 ) -> None:
-    areas = build_areas(kernel)
+    areas = build_areas(kernel, [("reserved", 64, 16, order_per_bit)])
     seen = listen(areas)
     assert cma_alloc(areas[0], count) is None
     assert failures(areas[0]) == vmstat
@@ -316,7 +317,10 @@ def test_slots_and_alignment() -> None:
     with pytest.raises(OSError) as refused:
         cma_init_reserved_mem(areas, 128 * MIB, 4 * MIB, 0, "two")
     assert refused.value.errno == errno.ENOSPC
-    assert areas.log.lines() == ["cma: Not enough slots for CMA reserved regions!"]
+    with pytest.raises(OSError) as refused:
+        cma_init_reserved_mem(areas, 128 * MIB + PAGE, 0, 0, "three")
+    assert refused.value.errno == errno.ENOSPC
+    assert areas.log.lines() == ["cma: Not enough slots for CMA reserved regions!"] * 2
     assert areas.totalcma_pages == 1024
 
 
@@ -332,6 +336,7 @@ def test_an_area_across_zones_cannot_be_activated(kernel: str, total: int) -> No
     assert (across.count, across.used(), across.maxchunk()) == (0, 0, 0)
     assert areas.totalcma_pages == total
     assert cma_alloc(across, 1) is None
+    assert areas.log.lines() == ["cma: CMA area across could not be activated"]
     assert not any(across.find_range(pfn) for pfn in range(half - 1024, half + 1024))
     assert not cma_release(across, half - 1024, 1)
     assert (later.ranges[0].bitmap.nbits == 0) == (kernel == "4.19")

@@ -30,7 +30,7 @@ from cmafs.mm.mmzone import (
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, rmqueue
 from cmafs.mm.page_owner import Occupant, pfns_of
 from cmafs.mm.vmscan import try_to_free_pages
-from cmafs.sim.workload import kill, pin_pfn, spawn, unpin_pfn
+from cmafs.sim.workload import kill, pin_pfn, spawn, tasks, unpin_pfn
 
 BLOCK = 512
 Ranges = Sequence[tuple[int, int]]
@@ -153,6 +153,17 @@ def test_a_smaller_block_is_no_fallback(kernel: str, wanted: int) -> None:
     assert rmqueue(memory, zone, 3, wanted, alloc_cma=False) is None
     assert zone.nr_free_of(MIGRATE_RECLAIMABLE) == 6
     assert rmqueue(memory, zone, 2, wanted, alloc_cma=False) == 0
+
+
+def test_what_is_left_of_a_foreign_block_is_the_next_to_be_taken() -> None:
+    """mm/page_alloc.c:page_del_and_expand()@v6.12: the pieces go to the heads of their lists."""
+    memory = boot(layout(8 * BLOCK), (), HYGIENE).memory
+    zone = memory.zones[0]
+    spare = BLOCK + 2, BLOCK + 4
+    hold(memory, "m", "anon", [(0, 8), (16, spare[0] - 16), (spare[1], 8 * BLOCK - spare[1])])
+    assert rmqueue(memory, zone, 0, MIGRATE_UNMOVABLE, alloc_cma=False) == 8
+    taken = [rmqueue(memory, zone, order, MIGRATE_MOVABLE, alloc_cma=False) for order in (1, 2, 0, 1)]
+    assert taken == [10, 12, 9, spare[0]]
 
 
 @pytest.mark.parametrize("kernel", FALLBACK)
@@ -695,6 +706,7 @@ def test_what_is_in_memory_after_boot(
     occupants = [machine.memory.owners.by_name(name) for name in ("[kernel]", "[user]", "[cache]")]
     assert tuple(occupant.resident for occupant in occupants if occupant) == used
     assert machine.free() == pages - sum(used)
+    assert tasks(machine.memory) == []
     machine.check()
 
 
@@ -734,7 +746,13 @@ def test_the_cache_reads_in_what_it_lost_while_memory_is_plentiful(lost: int, ro
 
 
 @pytest.mark.parametrize(
-    ("high_pfn", "high"), [(8192, ["HighMem", "Movable"]), (12289, ["HighMem"]), (None, ["HighMem"])]
+    ("high_pfn", "high"),
+    [
+        (8192, ["HighMem", "Movable"]),
+        (12288, ["HighMem", "Movable"]),
+        (12289, ["HighMem"]),
+        (None, ["HighMem"]),
+    ],
 )
 def test_which_zones_are_high_memory(high_pfn: int | None, high: list[str]) -> None:
     """include/linux/highmem-internal.h:is_highmem_idx()@v6.12"""
