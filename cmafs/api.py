@@ -27,10 +27,11 @@ from cmafs.fs.namei import Syscalls
 from cmafs.fs.open import OpenFiles
 from cmafs.fs.tree import build_tree
 from cmafs.init.journal import BadSnapshot
-from cmafs.init.main import KernelPanic, start_kernel
+from cmafs.init.main import start_kernel
 from cmafs.init.options import BadOption, MachineOptions
 from cmafs.lib.clock import Clock, ManualClock
 from cmafs.lib.kconfig import ConfigError, FileLine, Placed
+from cmafs.lib.panic import KernelPanic
 from cmafs.lib.printk import encode
 from cmafs.of.base import DtError
 from cmafs.of.fdt import MAX_SOURCE_SIZE, load, read_named, unflatten

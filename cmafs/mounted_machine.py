@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cmafs.api import Files, RealClock, boot
-from cmafs.mount.server import MountFailed, spawn, unmount
+from cmafs.lib.printk import encode
+from cmafs.mount.mounts import MountFailed, mounted_at, unmount
+from cmafs.mount.presence import live_with
+from cmafs.mount.server import spawn
+from cmafs.run.interpreter import own_program
 
 __all__ = ["MountFailed", "MountedMachine", "ScriptFailed", "mounted"]
 
@@ -55,7 +58,7 @@ class MountedMachine(Files):
     def write(self, path: str, data: bytes | str) -> int:
         """Open a file as the shell's ``>`` does, write once, close; how many bytes were taken."""
         with self._at(path).open("wb", buffering=0) as file:
-            return file.write(data.encode() if isinstance(data, str) else data)
+            return file.write(encode(data) if isinstance(data, str) else data)
 
     def _at(self, path: str) -> Path:
         return self.mount / path.lstrip("/")
@@ -74,7 +77,7 @@ class MountedMachine(Files):
 
         Raises ScriptFailed, which is a CalledProcessError, if ``check`` and the script failed.
         """
-        command = [sys.executable, "-m", "cmafs.run.enter", str(self.mount), str(self.server)]
+        command = own_program("cmafs.run.enter", str(self.mount), str(self.server))
         done = subprocess.run(
             [*command, "/bin/sh", "-c", script],
             check=False,
@@ -92,8 +95,11 @@ class MountedMachine(Files):
 
     def report(self) -> str:
         """The end of the machine's log, and sim/why: what a failed test wants to know."""
-        log = "".join(f"{line}\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
-        return f"the end of the machine's log:\n{log}sim/why:\n{self.why()}"
+        try:
+            log = "".join(f"{line}\n" for line in self.dmesg().splitlines()[-LOG_LINES:])
+            return f"the end of the machine's log:\n{log}sim/why:\n{self.why()}"
+        except OSError as error:
+            return f"the machine does not answer: {error.strerror}\n"
 
 
 @contextmanager
@@ -104,14 +110,18 @@ def mounted(place: str | Path | None = None, **options: Any) -> Iterator[Mounted
     ``Machine.boot`` does, and MountFailed.
     """
     machine = boot(**{"clock": RealClock(), **options})
-    directory = str(place) if place is not None else tempfile.mkdtemp(prefix="cmafs-")
+    directory = tempfile.mkdtemp(prefix="cmafs-") if place is None else str(Path(place).absolute())
     names: dict[str, str | bool] = {"fsname": "debugfs", "subtype": "debugfs"} if os.geteuid() else {}
+    ours, lives = os.pipe()  # closed with this process, however that ends
     try:
-        server = spawn(machine, directory, names)
+        server = spawn(machine, directory, names, keep=[ours], beside=lambda mount: live_with(ours))
         try:
             yield MountedMachine(Path(directory), server)
         finally:
-            unmount(directory, lazy=True)
+            if mounted_at(directory):  # whoever it was for may have taken it away
+                unmount(directory, lazy=True)
     finally:
+        os.close(ours)
+        os.close(lives)
         if place is None:
             Path(directory).rmdir()

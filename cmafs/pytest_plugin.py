@@ -35,6 +35,12 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
         return {}
     if marker.args:
         raise _mistake(f"@pytest.mark.cmafs takes options by name, not {marker.args[0]!r}")
+    from cmafs.init.options import BadOption, MachineOptions
+
+    try:
+        MachineOptions.named(**marker.kwargs)
+    except BadOption as error:
+        raise _mistake(f"@pytest.mark.cmafs: {error}") from None
     return dict(marker.kwargs)
 
 

@@ -198,10 +198,13 @@ def key(problem: Problem, user: User | None = None) -> tuple[str | None, ...]:
 
 
 def left_by_all(tree: DeviceTree, options: MachineOptions, report: Report) -> list[Problem]:
-    """The errors that are left when the first alternative of every remedy is done, errors' before notes'."""
+    """The errors that are left when the first alternative of every remedy is done.
+
+    Errors' before notes', and those that are for when the others are done behind them.
+    """
     user = User(tree, options)
-    for problem in sorted(report.problems, key=lambda problem: problem.severity != ERROR):
-        remedy = understood(problem.remedy)
+    remedies = [(understood(problem.remedy), problem) for problem in report.problems]
+    for remedy, problem in sorted(remedies, key=lambda one: (one[0].later, one[1].severity != ERROR)):
         if remedy.alternatives and not remedy.apart:
             user.do(problem, remedy.alternatives[0][0])
     return [problem for problem in user.boot().problems if problem.severity == ERROR]

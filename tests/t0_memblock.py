@@ -79,18 +79,30 @@ def test_single_pages_stand_where_one_after_the_other_would(taken, nomap, count,
     """Pages may be larger than what reservations are made of."""
     found = []
     for at_once in (True, False):
-        memblock = Memblock(current_limit=(limit[0] + limit[1]) * PAGE + 7)
+        memblock = Memblock(current_limit=(limit[0] + limit[1]) * PAGE + 7, page_size=unit * PAGE)
         memblock.add(0, 64 * PAGE)
         for start, pages in taken:
             memblock.reserve(start * PAGE, pages * PAGE)
         for start, pages in nomap:
             memblock.mark_nomap(start * PAGE, pages * PAGE)
         if at_once:
-            memblock.alloc_pages(count, unit * PAGE)
+            memblock.alloc_pages(count)
         for _ in range(0 if at_once else count):
             memblock.alloc(unit * PAGE, unit * PAGE)
         found.append(spans(memblock.reserved))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("shift", [12, 14, 16])
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_the_first_page_of_any_size_is_never_given_out(shift: int, bottom_up: bool) -> None:
+    page = 1 << shift
+    memblock = Memblock(page_size=page, bottom_up=bottom_up)
+    memblock.add(0, 2 * page)
+    assert (memblock.alloc(page, 64), memblock.alloc(64)) == (page, 0)
+    memblock = Memblock(page_size=page)
+    memblock.add(0, 3 * page)
+    assert (memblock.alloc_pages(3), spans(memblock.reserved)) == (1, [(page, 3 * page)])
 
 
 @pytest.mark.parametrize(
@@ -329,7 +341,7 @@ def test_the_map_of_larger_pages_is_made_of_single_ones(
     shift: int, bits: int, gib: int, taken: int, expected: list[tuple[int, int]]
 ) -> None:
     """T 6.12 with pages of 16 KiB: arch/arm64/mm/mmu.c:vmemmap_populate()@v6.12."""
-    memblock, end = Memblock(), (1 + gib) << 30
+    memblock, end = Memblock(page_size=1 << shift), (1 + gib) << 30
     memblock.add(1 << 30, gib << 30)
     memblock.reserve(end - taken, taken)
     sparse_init(memblock, SparseLayout(bits, 64, True, shift, 0, 2))

@@ -9,7 +9,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from boot_support import arm_tree, boot, cells, lines_with, parse_dts, tree_of
+from boot_support import areas, arm_tree, boot, cells, lines_with, parse_dts, tree_of
 
 from cmafs.arch.boot_alloc import allocated_kib, large_system_hash_bytes
 from cmafs.init.machine import BootedMachine
@@ -236,6 +236,23 @@ def test_lines_of_zones_up_to_5_12() -> None:
         "Built 1 zonelists, mobility grouping on.  Total pages: 516846",
         "Policy zone: DMA32",
     ]
+
+
+@pytest.mark.parametrize("parent", ["reserved-memory", "reserved-memory@0"])
+def test_a_loader_steps_over_what_the_tree_reserves(parent: str) -> None:
+    """Whether the parent has a unit address or not: the kernel scans both, and the region becomes an area."""
+    region = """linux,cma@48000000 { compatible = "shared-dma-pool"; reusable;
+        reg = <0x0 0x48000000 0x0 0x1000000>; linux,cma-default; };"""
+    tree = tree_of(region)
+    tree.root.props["compatible"] = b"vendor,board\0"
+    node = tree.root.children.pop("reserved-memory")
+    node.name = parent
+    tree.root.append(node)
+    machine = boot(tree, "6.12")
+    assert [area[1:] for area in areas(machine)] == [(0x48000000, 16 * M)]
+    (ram,) = machine.iomem
+    taken = [(child.start, child.end) for child in ram.children if child.name == "reserved"]
+    assert taken[0] == (0x48000000, 0x491A5FFF)  # the area, and right behind it the initramfs
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from cmafs.abi import kernel_abi
 from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.rows import DIALECTS, RELEASES
 from cmafs.api import config_lines
-from cmafs.init.main import KernelPanic, _log_buf_shift, start_kernel
+from cmafs.init.main import _log_buf_shift, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import ConfigError, FileLine, parse_config
+from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
 from cmafs.of.fdt import load
 
@@ -825,7 +826,7 @@ def test_usable_memory_is_what_linux_usable_memory_says() -> None:
 def test_words_that_the_kernel_knows_are_not_handed_to_init() -> None:
     known = (
         "root=/dev/sda1 rootfstype=ext4 rootwait ro quiet console=ttyS0,115200 earlycon loglevel=4 mem=4G "
-        "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 crashkernel=64M cma=16M coherent_pool=1M "
+        "memblock=debug init=/bin/sh isolcpus=1 nr_cpus=2 maxcpus=2 cma=16M coherent_pool=1M "
         "swiotlb=64 hugepages=4 hugepagesz=2M default-hugepagesz=2M log_buf_len=1M trace_event=cma:* "
         "trace_buf_size=1M dyndbg=+p printk.time=1 panic=5 oops=panic debug ignore_loglevel nokaslr "
         "clk_ignore_unused pd_ignore_unused fw_devlink=permissive consoleblank=0 cgroup_disable=memory "

@@ -117,8 +117,6 @@ def test_readers() -> None:
     assert node.property_read_u32("short") is None
     assert node.property_read_u32("missing") is None
     assert node.property_read_strings("s") == ["one", "two"]
-    assert node.property_match_string("s", "two") == 1
-    assert node.property_match_string("s", "tw") == -1
     assert node.property_read_string("e") is None
     assert (node.property_read_bool("e"), node.property_read_bool("missing")) == (True, False)
     assert (node.read_number("u", 2), node.read_number("u", 1), node.read_number("u", 0)) == (
@@ -569,8 +567,6 @@ def test_readers_of_a_node() -> None:
     assert (node.parse_phandles("empty"), node.parse_phandles("none")) == ([], [])
     assert node.property_read_strings("strings") == ["one", "two", "three"]
     assert (node.property_read_strings("empty"), node.property_read_string("none")) == ([], None)
-    assert [node.property_match_string("strings", text) for text in ("one", "three", "four")] == [0, 2, -1]
-    assert node.property_match_string("none", "one") == -1
     assert node.is_compatible("acme,BOARD") and node.is_compatible("acme,any")
     assert not node.is_compatible("acme")
     assert node.read_number("cells", 2) == 0x0102030405060708

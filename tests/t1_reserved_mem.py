@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from soak_support import examples
 
 from cmafs.abi.rows import RELEASES
-from cmafs.init.main import KernelPanic
 from cmafs.lib.boot_event import BootEvent
+from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceNode, DtError
 
 M = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 from boot_compare import differences, image_differences, log_differences
 from boot_support import transcripts
 
-from cmafs.init.main import KernelPanic
+from cmafs.lib.panic import KernelPanic
 
 #: Kinds whose script prints the areas; the others go on to use them.
 _KINDS = ("cmdline-", "dt-", "cmd-", "numa-")

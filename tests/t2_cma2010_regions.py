@@ -9,7 +9,8 @@ from cma2010_support import K, M, boot_memory, framework, log_of, with_bf
 from cma_support import refused
 
 from cmafs.drivers.cma2010.profile import PROFILES, Word, quirks_of
-from cmafs.drivers.cma2010.regions import CmaRegion, cma_param_parse, memparse, strict_strtoul
+from cmafs.drivers.cma2010.regions import SUFFIX_SHIFTS, CmaRegion, cma_param_parse, strict_strtoul
+from cmafs.lib.cmdline import memparse
 
 ALL = list(PROFILES)
 NEW = ["v3", "v4", "vendor", "meizu"]
@@ -152,10 +153,10 @@ def test_64_bit_machines_take_4g():
 
 
 def test_memparse():
-    assert memparse("0x") == (0, "x")
-    assert memparse("08") == (0, "8")
-    assert memparse("1T") == (1, "T")
-    assert memparse("2gk") == (2 << 30, "k")
+    assert memparse("0x", SUFFIX_SHIFTS) == (0, "x")
+    assert memparse("08", SUFFIX_SHIFTS) == (0, "8")
+    assert memparse("1T", SUFFIX_SHIFTS) == (1, "T")
+    assert memparse("2gk", SUFFIX_SHIFTS) == (2 << 30, "k")
 
 
 def test_memparse_wraps_at_64_bits_and_takes_any_number_of_digits():

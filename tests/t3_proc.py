@@ -160,6 +160,12 @@ def test_meminfo_of_large_pages(config: tuple[str, ...], kib: int) -> None:
     assert 4 << 20 > figures["MemTotal"] > figures["MemFree"] > 3900 << 10
 
 
+def test_a_huge_page_stays_one_where_page_blocks_are_smaller() -> None:
+    """``huge_page_size()``, whatever ``PAGE_BLOCK_MAX_ORDER`` says (7.0 on)."""
+    proc = Proc("7.2", config=("HUGETLB_PAGE=y", "PAGE_BLOCK_MAX_ORDER=4"))
+    assert (proc.machine.memory.pageblock_order, proc.meminfo()["Hugepagesize"]) == (4, 2048)
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition(":") for line in text.splitlines())]
 
@@ -283,6 +289,14 @@ def test_the_lines_of_a_zone_of_4_4(pages: int, ratio: int) -> None:
         "  start_pfn:         262144",
         f"  inactive_ratio:    {ratio}",
     ]
+
+
+def test_inactive_ratio_of_large_pages() -> None:
+    """The gigabytes are those of the kernel's pages: 8 GiB of 64 KiB ones, less what boot took."""
+    proc = Proc("4.4", memory="<0x0 0x40000000 0x2 0x00000000>", config=("ARM64_64K_PAGES=y",))
+    ratios = re.findall(r"inactive_ratio: +(\d+)", proc.read("zoneinfo"))
+    gib = [zone.managed_pages >> 14 for zone in proc.machine.memory.zones]
+    assert (gib, ratios) == ([7], ["8"])
 
 
 def test_zoneinfo_figures_of_a_real_kernel() -> None:

@@ -307,10 +307,14 @@ def test_what_a_bad_filter_is_refused_with(traced: Traced, text: str, code: int)
     refused_with(code, traced.write, "events/cma/cma_alloc_start/filter", f"{text}\n")
 
 
-def test_the_longest_filter(traced: Traced) -> None:
+@pytest.mark.parametrize(
+    ("config", "page"), [((), 4096), (("ARM64_16K_PAGES=y",), 16384), (("ARM64_64K_PAGES=y",), 65536)]
+)
+def test_the_longest_filter(config: tuple[str, ...], page: int) -> None:
     """event_filter_write(): a page holds it with its NUL."""
-    text = "count == 1".ljust(4095)
-    assert traced.write("events/cma/cma_release/filter", text) == 4095
+    traced = Traced("6.12", "cma=16M", *config)
+    text = "count == 1".ljust(page - 1)
+    assert traced.write("events/cma/cma_release/filter", text) == page - 1
     assert traced.read("events/cma/cma_release/filter") == "count == 1\n"
     refused_with(errno.EINVAL, traced.append, "events/cma/cma_release/filter", f"{text} ")
 

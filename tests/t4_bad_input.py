@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import resource
 import stat
@@ -318,6 +319,52 @@ class TestPlaces:
             os.mkfifo(tmp_path / "sim" / name)
         assert "is not a file" in complained(cmafs("ctl", str(tmp_path), "kill", "x", timeout=20), 1)
         assert "is not a file" in complained(cmafs("dmesg", str(tmp_path), timeout=20), 1)
+
+    def test_what_is_no_machine_is_not_written_to(self, tmp_path: Path) -> None:
+        """Not a copy of a tree, nor what links in the place of its files lead to."""
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        (tmp_path / "sim").mkdir()
+        (tmp_path / "sim" / "control").symlink_to(victim)
+        (tmp_path / "copy" / "sim").mkdir(parents=True)
+        (tmp_path / "copy" / "sim" / "control").write_text("")
+        for place in (tmp_path, tmp_path / "copy"):
+            text = complained(cmafs("ctl", str(place), "spawn", "a", "anon", "1M"), 1)
+            assert text == f"{place}: no machine is mounted there (sim/control is not a file of one)"
+        assert victim.read_text() == "precious"
+        assert (tmp_path / "copy" / "sim" / "control").read_text() == ""
+
+    @pytest.mark.parametrize("command", ["compare", "replay", "size", "why"])
+    def test_a_device_without_an_end_is_no_file(self, command: str) -> None:
+        limited = ["prlimit", "--as=2000000000", *CMAFS, command, "/dev/zero"]
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=20)
+        assert done.returncode == (1 if command == "why" else 2)
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("cmafs: /dev/zero: ")
+
+    def test_a_line_without_an_end_is_refused(self, tmp_path: Path) -> None:
+        """A gigabyte of one letter, packed."""
+        bomb = tmp_path / "bomb.jsonl.xz"
+        with lzma.open(bomb, "wb", preset=0) as file:
+            for _ in range(64):
+                file.write(b"x" * (1 << 24))
+        limited = ["prlimit", "--as=1000000000", *CMAFS, "compare", str(bomb)]
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(f"cmafs: {bomb}: line 1: ")
+
+    def test_what_is_replaced_keeps_its_mode(self, tmp_path: Path) -> None:
+        """Whole or not at all is a new file; whose it is and who may read it stays."""
+        file = tmp_path / "picture.svg"
+        file.write_text("old")
+        file.chmod(0o640)
+        if os.geteuid() == 0:
+            os.chown(file, NOBODY, NOBODY)
+        before = file.stat()
+        assert cmafs("run", "--", *CMAFS, "map", "--svg", str(file)).returncode == 0
+        after = file.stat()
+        assert "<svg" in file.read_text()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
     def test_an_unknown_level_starts_nothing(self, tmp_path: Path) -> None:
         """Inside of a run the host's dmesg answers then, from beside the machine; here that may be any."""

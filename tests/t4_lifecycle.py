@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from conftest import Mount
 from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, eventually, gone, mounts, processes
 from soak_support import HOURS
 
+from cmafs.init.task import Task
 from cmafs.mount import presence
+from cmafs.mount.ending import explain
 from cmafs.mount.mounts import mounted_at
+from cmafs.mount.server import task_of
 
 #: of test_many_machines_at_once
 MACHINES = 100 if HOURS >= 1 else 12
@@ -31,6 +35,25 @@ def server_of(place: Path) -> int:
     with presence.server_of(mount.device, mount.owner) as server:
         assert server is not None
         return server.pid
+
+
+def test_a_task_has_the_name_of_its_comm(tmp_path: Path) -> None:
+    """Whose newline and backslash status shows as fs/proc/array.c:proc_task_name() escapes them."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/status").write_bytes(b"Name:\ta\\\\n\\nb\nPid:\t7\nNSpid:\t7\t3\n")
+    proc = os.open(tmp_path, os.O_PATH)
+    try:
+        assert task_of(proc, 7) == Task(3, "a\\n\nb")
+        assert task_of(proc, 8) == Task(8, "<...>")
+    finally:
+        os.close(proc)
+
+
+def test_what_a_missing_package_is_told_as() -> None:
+    with pytest.raises(ModuleNotFoundError) as missing:
+        importlib.import_module("no_such_package")
+    text = "No module named 'no_such_package': install cmafs with pip, which brings it"
+    assert explain(missing.value) == text
 
 
 def test_the_server_holds_nothing_of_its_caller(machine: Path) -> None:
@@ -329,6 +352,28 @@ def test_one_of_two_places_is_unmounted_alone(machine: Path, tmp_path: Path) -> 
         assert not os.path.ismount(other)
         assert (machine / "sim/verify").read_text() == "ok\n"
         assert server_of(machine) == pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount --bind needs root")
+@pytest.mark.parametrize("how", ["the directory above renamed", "mounted elsewhere too, and there alone"])
+def test_a_mount_that_is_found_elsewhere_has_its_pipes(tmp_path: Path, fuse_device: None, how: str) -> None:
+    place, other = tmp_path / "above" / "machine", tmp_path / "other"
+    place.mkdir(parents=True)
+    assert cmafs("mount", "--cmdline", "cma=16M", str(place)).returncode == 0
+    if "renamed" in how:
+        other = place.parent.rename(other) / place.name
+    else:
+        other.mkdir()
+        subprocess.run(["mount", "--bind", str(place), str(other)], check=True)
+        subprocess.run(["umount", str(place)], check=True)
+    tracing = other / "sys/kernel/tracing"
+    (tracing / "events/cma/enable").write_text("1\n")
+    (other / "sys/kernel/debug/cma/reserved/alloc").write_text("1\n")
+    read = ["timeout", "20", "head", "-n", "1", str(tracing / "trace_pipe")]
+    try:
+        assert "cma_alloc_start" in subprocess.run(read, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run(["umount", "-l", str(other)], check=True)
 
 
 @pytest.mark.soak(2)

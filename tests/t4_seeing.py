@@ -262,10 +262,46 @@ def test_record_refuses_in_one_line_and_leaves_nothing(script: Path, tmp_path: P
     place.mkdir()
     for words, status in (
         (["--walk", "none"], 1), (["--steps", "x"], 2), (["--bogus"], 2), (["--output", "/none/x"], 1),
+        (["--output", "''"], 2), (["--output", str(tmp_path)], 1), (["--steps", "9" * 20], 2),
     ):  # fmt: skip
         done = cmafs("run", "--", "sh", "-c", f"cd {place} && TMPDIR={place} dash {script} {' '.join(words)}")
         assert done.returncode == status, words
         assert done.stderr and list(place.iterdir()) == []
+
+
+def test_record_removes_and_writes_only_what_it_made(script: Path, tmp_path: Path) -> None:
+    victim, part = tmp_path / "victim", tmp_path / "a.tar.part"
+    victim.write_text("precious")
+    part.mkdir()
+    (part / "file").write_text("kept")
+    tar = str(tmp_path / "a.tar")
+    for words in (["--walk", "none"], []):
+        assert cmafs("run", "--", "dash", str(script), "--output", tar, *words).returncode == 1
+        assert (part / "file").read_text() == "kept"
+    (tmp_path / "b.tar.part").symlink_to(victim)
+    assert cmafs("run", "--", "dash", str(script), "--output", str(tmp_path / "b.tar")).returncode == 1
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("shell", ["busybox sh", "dash", "bash --posix"])
+def test_record_takes_odd_names_and_numbers(script: Path, tmp_path: Path, shell: str) -> None:
+    """Twice, with a directory of an earlier one left behind: in a namespace the pid is the same."""
+    words = f"TMPDIR={tmp_path} {shell} {script} --walk reserved --steps 01 --seed 08 --output -x.tar"
+    again = f"cd {tmp_path} && for n in $(seq 40); do mkdir -p record.$n; done && {words}"
+    done = cmafs("run", "--cmdline", "cma=4M", "--", "sh", "-c", again)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "-x.tar\n", "")
+    assert open_root(str(tmp_path / "-x.tar")).read("record.txt")
+    assert not list(tmp_path.glob("record.*.*"))
+
+
+def test_record_that_is_ended_leaves_the_board_as_it_was(script: Path, tmp_path: Path) -> None:
+    enable = "/sys/kernel/tracing/events/cma/enable"
+    ended = f"""
+        sh {script} --output {tmp_path}/a.tar --trace 30 & pid=$!
+        until [ "$(cat {enable})" = 1 ]; do sleep 0.1; done
+        kill $pid; wait $pid; echo $?; cat {enable}"""
+    done = cmafs("run", "--cmdline", "cma=4M", "--", "sh", "-c", ended)
+    assert (done.returncode, done.stdout) == (0, "143\n0\n")
 
 
 def test_a_recorded_tar_cut_short_is_one_line(script: Path, tmp_path: Path) -> None:

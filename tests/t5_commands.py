@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from run_support import CMAFS, REPOSITORY, cmafs, run
 
 from cmafs.abi.rows import RELEASES, release_key
+from cmafs.run import procroot
 
 
 def _executable(path: Path, text: str) -> str:
@@ -98,6 +101,46 @@ def test_the_output_is_the_same_whatever_the_number_at_a_time(tmp_path: Path) ->
     assert {one.stdout for one in done} == {runs + table}
     assert {one.stderr for one in done} == {"[5.10] err\n[6.12] err\n[6.1] err\n"}
     assert {one.returncode for one in done} == {1}
+
+
+def test_a_machine_without_config_gz_does_not_show_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: None
+) -> None:
+    """arm's defconfig has no IKCONFIG; the host that is asked here has a file of that name."""
+    (tmp_path / "proc").mkdir()
+    for name in ("config.gz", "cpuinfo"):
+        (tmp_path / "proc" / name).write_text("the host's")
+    monkeypatch.setattr(procroot, "HOST", str(tmp_path))
+    assert sorted(procroot.root_of([], ["config.gz"]).children) == ["cpuinfo", "mounts"]
+    done = run("ls /proc/config.gz || cat /proc/config.gz", "--arch", "arm")
+    assert (done.stdout, done.returncode) == ("", 1)
+
+
+_TWO_WORKERS = r"""
+import os, sys, time
+from cmafs.cli.size import in_parallel
+def work():
+    os.write(1, b"at work\n")
+    time.sleep(10)
+    os.write(1, b"still at work\n")
+try:
+    in_parallel([work, work])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_workers_of_size_end_with_it_without_a_word(end: signal.Signals) -> None:
+    """Ctrl-C goes to all of them, and is the parent's to answer; a parent that is killed leaves none."""
+    words = [sys.executable, "-c", _TWO_WORKERS]
+    both = subprocess.PIPE
+    with subprocess.Popen(words, stdout=both, stderr=both, text=True, start_new_session=True) as process:
+        assert process.stdout and process.stderr
+        assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
+        (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")  # until nobody has them open
+        assert process.wait(timeout=10) == (130 if end == signal.SIGINT else -signal.SIGKILL)
 
 
 def test_shards_of_kernels_are_all_of_them_together() -> None:

@@ -203,6 +203,18 @@ def test_a_teachers_own_lesson(tmp_path: Path, fuse_device: None) -> None:
     assert "its preparation failed: it says nothing" in learn(*options, "own", "--check", "/dev/null")[2]
 
 
+@pytest.mark.parametrize(("kernel", "name"), [("5.10", "cma-linux,cma"), ("6.12", "linux,cma")])
+def test_the_area_of_a_lesson_is_the_default_one(
+    kernel: str, name: str, tmp_path: Path, fuse_device: None
+) -> None:
+    """Whatever this kernel's debugfs calls it, and wherever boot has put the others."""
+    text = GOOD.replace("used == 1", "used == 99999").replace('not_yet="n"', 'not_yet="{name}"')
+    (tmp_path / "20-own.toml").write_text(text)
+    machine = ["--kernel", kernel, "--dts", "camera"]
+    status, out, _ = learn("--lessons", str(tmp_path), "own", *machine, "--check", "/dev/null")
+    assert (status, out.splitlines()[0]) == (1, f"not yet: {name}")
+
+
 def test_goals() -> None:
     values = {"used": 7, "count": 10}
     for text, holds in (

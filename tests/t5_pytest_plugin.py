@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from run_support import REPOSITORY, mounts_below, ordinary_user
+from run_support import REPOSITORY, eventually, mounts_below, ordinary_user
 
 import cmafs
 
@@ -32,6 +33,21 @@ def test_the_documented_example(example: Path, workers: list[str]) -> None:
     done = _pytest("--strict-markers", "-W", "error", *workers, example, cwd=example.parent)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert mounts_below(example.parent) == []
+
+
+def test_the_directory_of_a_program_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may change, and may have files named like modules of Python."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "other" / "m").mkdir(parents=True)
+    for name in ("signal", "select", "argparse", "runpy", "json"):
+        (tmp_path / "other" / f"{name}.py").write_text("raise SystemExit('not this one')")
+    with cmafs.mounted("m", kernel="6.1") as machine:
+        monkeypatch.chdir(tmp_path / "other")
+        done = machine.run("uname -r; pwd")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"6.1.192\n{tmp_path}/other\n", "")
+        assert machine.read("/sim/verify") == b"ok\n"
+    assert mounts_below(tmp_path) == []
 
 
 def test_machines_are_separate_and_configured(tmp_path: Path) -> None:
@@ -76,6 +92,8 @@ MISTAKES = {
     "kernel='9.9'": "@pytest.mark.cmafs: unknown kernel '9.9'",
     "config=['CMA_ARES=3']": "@pytest.mark.cmafs: unknown option 'CMA_ARES'",
     "memory='much'": "@pytest.mark.cmafs: memory: 'much' is no size",
+    "place='/tmp'": "@pytest.mark.cmafs: no option of a machine: place; there are dts, ",
+    "options=3": "@pytest.mark.cmafs: no option of a machine: options; there are dts, ",
     "'rpi4'": "@pytest.mark.cmafs takes options by name, not 'rpi4'",
 }
 
@@ -121,6 +139,49 @@ def test_of_a_count(cma_machine):
         assert said in script
     assert "sim/why:\nreserved: 4096 pages, 96 allocated" in count
     assert mounts_below(tmp_path) == []
+
+
+def test_a_machine_that_is_gone_fails_its_test_alone(tmp_path: Path) -> None:
+    """Its server killed, or the tree taken away by the test itself, which is what comes at the end anyway."""
+    (path := tmp_path / "test_gone.py").write_text(
+        """
+import os
+import subprocess
+import sys
+
+
+def test_killed(cma_machine):
+    os.kill(cma_machine.server, 9)
+    cma_machine.run("true", check=True)
+
+
+def test_unmounted(cma_machine):
+    subprocess.run([sys.executable, "-m", "cmafs", "umount", str(cma_machine.mount)], check=True)
+
+
+def test_after(cma_machine):
+    assert cma_machine.verify() == []
+"""
+    )
+    done = _pytest("-q", path, cwd=tmp_path)
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+    assert "the machine does not answer: Transport endpoint is not connected" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert mounts_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed_leaves_no_mount(tmp_path: Path, number: signal.Signals) -> None:
+    (place := tmp_path / "m").mkdir()
+    program = (
+        f"import cmafs, time\nwith cmafs.mounted({str(place)!r}):\n print('up', flush=True)\n time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"up\n"
+        assert mounts_below(tmp_path) != []
+        started.send_signal(number)
+    assert eventually(lambda: mounts_below(tmp_path) == [])
 
 
 def test_the_example_of_the_api(tmp_path: Path) -> None:

@@ -309,6 +309,32 @@ def test_several_kernels() -> None:
     assert done.returncode == 1
 
 
+def test_a_kernel_named_twice_runs_once() -> None:
+    done = run("uname -r", "--kernel", "5.10,6.12,5.10")
+    assert done.stdout.splitlines()[:2] == ["[5.10] 5.10.223", "[6.12] 6.12.117"]
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_what_several_kernels_say_is_passed_on_whole_however_long_its_lines() -> None:
+    """One without an end of line is cut by nothing; what has to wait for its turn waits in its own pipe."""
+    script = "head -c 3000000 /dev/zero; echo; printf end; case $(uname -r) in 5.10*) ;; *) seq 4000000; esac"
+    done = run(script, "--kernel", "5.10,6.12", "--jobs", "2")
+    first, second, third, *rest = done.stdout.splitlines()
+    assert (first, second) == ("[5.10] " + "\0" * 3000000, "[5.10] end")
+    assert third == "[6.12] " + "\0" * 3000000
+    assert rest[:-3] == ["[6.12] end1", *(f"[6.12] {number}" for number in range(2, 4000001))]
+
+
+def test_nothing_is_left_open_that_python_warns_of() -> None:
+    done = cmafs("run", "--", "echo", "hi", env={**os.environ, "PYTHONWARNINGS": "error"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+
+
+def test_a_name_with_control_characters_is_shown_and_not_obeyed() -> None:
+    done = cmafs("run", "--", "a\nb\x1b[31m")
+    assert (done.returncode, done.stderr) == (127, "cmafs: a\\nb\\x1b[31m: not found\n")
+
+
 def test_all_kernels() -> None:
     done = run("cat /sys/kernel/debug/cma/*/count", "--kernel", "all")
     lines = done.stdout.splitlines()

@@ -1,6 +1,6 @@
 """What differs between kernels, as data: one ``KernelAbi`` row per kernel, made from the row before.
 
-Logic asks a feature of its row (``abi.cma.names_area_in_failure``), never a version number.
+Logic asks a feature of its row (``abi.cma.failure_names_area``), never a version number.
 Every field has its citation in the module of its subject:
 
 ``boot``   reservation, device tree, command line and their log lines

@@ -7,9 +7,10 @@ one release off; M: from memory of the source.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 #: When the rule "bottom-up from 4 GiB first" applies (``BootAbi.bottom_up_rule``).
 BOTTOM_UP_NEVER = "never"
@@ -103,6 +104,20 @@ class BootAbi:
     ``zonelists_after_cmdline``: built and said after ``Kernel command line`` (6.5 P; T 6.12, not 6.1);
     ``zonelists_count_all``: with every page present, not less the memmap (6.10 P; T).
     ``swiotlb_has_areas``: the bounce buffer has an area a CPU, and says so (6.0 P; V 6.1).
+    ``crash_known``: any of these symbols registers ``crashkernel=`` as a parameter
+    (arch/arm64/mm/mmu.c:enable_crash_mem_map(), 5.11 and stable 5.10, to 6.3 P; kernel/crash_core.c: 5.17 and
+    stable 5.15.11, P; V 6.1; kernel/crash_reserve.c, V 6.12). ``crash_symbols``: what builds its reservation,
+    by architecture (V 5.10, 6.1, 6.12; 6.9 P).
+    ``crash_total_rounded``: ranges compare memory rounded up to 128 MiB (V 6.1, not 5.10).
+    ``crash_texts``: what is said of a missing size, and of a missing base (V 5.10, 6.1, 6.12, 7.2).
+    ``crash_suffixes``: ``,cma`` in 7.2 (V; 6.17 P). ``crash_must_fit``: as large as memory is refused unsaid
+    (V 6.12). ``crash_zero_taken``: 32-bit ARM reserves nothing and says so (V 5.10, not 6.1).
+    ``crash_generic``: architectures with reserve_crashkernel_generic() (6.7 P, V 6.12) or their own that does
+    the same (arm64: 6.2 to 6.5, P). ``crash_arm64_high``: ``,high`` and ``,low`` on arm64, whose search says
+    nothing of a base (6.0 P; V 6.1). ``crash_x86_falls_back``: from below 4 GiB to above, before below
+    896 MiB only (5.2, P 9ca5c8e632ce, b9ac3849af41). ``crash_below_last``: arm64 searches up to the limit's
+    last byte (ARCH_LOW_ADDRESS_LIMIT; to 5.9, M). ``crash_maps_pages``: with ``crashkernel=`` arm64 maps all
+    memory in pages (V 5.10, 6.1; to 6.3 P).
     ``framework_2010``: the framework of seeds/001 instead of mm/cma.c: no default area, no ``cma=`` of today,
     no /reserved-memory (3.15, M).
     """
@@ -167,15 +182,32 @@ class BootAbi:
     zonelists_after_cmdline: bool
     zonelists_count_all: bool
     swiotlb_has_areas: bool
+    crash_known: tuple[str, ...]
+    crash_symbols: Mapping[str, str]
+    crash_total_rounded: bool
+    crash_texts: tuple[str, str]
+    crash_suffixes: tuple[str, ...]
+    crash_must_fit: bool
+    crash_zero_taken: bool
+    crash_generic: tuple[str, ...]
+    crash_arm64_high: bool
+    crash_x86_falls_back: bool
+    crash_below_last: bool
+    crash_maps_pages: bool
     framework_2010: bool
 
 
 _UNKNOWN_PARAMETERS = 'Unknown kernel command line parameters "%s", will be passed to user space.'
 
-_STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
-_X86_STEPS = ("default", "hugetlb", "memmap", "zones")
 
-ROWS = rows_from(
+def _steps(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+_STEPS_2010 = ("page_tables", "unflatten", "memmap", "zones")
+_X86_STEPS = ("default", "hugetlb", "crashkernel", "memmap", "zones")
+
+ROWS = Rows(
     BootAbi(
         align_to_max_order=True,
         bottom_up_rule=BOTTOM_UP_NEVER,
@@ -220,7 +252,7 @@ ROWS = rows_from(
         validates_properties=False,
         arm64_steps=("default", "page_tables", "unflatten", "node_data", "memmap", "zones"),
         x86_steps=_X86_STEPS,
-        arm_steps=("default", "lowmem", "page_tables", "memmap", "zones", "unflatten"),
+        arm_steps=("default", "lowmem", "page_tables", "memmap", "zones", "unflatten", "crashkernel"),
         dma_reserve=22,
         zone_details=True,
         unknown_parameters="",
@@ -237,6 +269,18 @@ ROWS = rows_from(
         zonelists_after_cmdline=False,
         zonelists_count_all=False,
         swiotlb_has_areas=False,
+        crash_known=(),
+        crash_symbols={"arm": "KEXEC", "arm64": "KEXEC_CORE", "x86_64": "KEXEC_CORE"},
+        crash_total_rounded=False,
+        crash_texts=("Memory value expected", "Memory value expected after '@'"),
+        crash_suffixes=(",high", ",low"),
+        crash_must_fit=False,
+        crash_zero_taken=True,
+        crash_generic=(),
+        crash_arm64_high=False,
+        crash_x86_falls_back=False,
+        crash_below_last=True,
+        crash_maps_pages=False,
         framework_2010=False,
     ),
     {
@@ -246,6 +290,7 @@ ROWS = rows_from(
             "fdt_prefix": "OF: fdt: ",
             "max_reserved_regions": _REGIONS_415,
             "any_pool_is_aligned": False,
+            "arm64_steps": _steps("crashkernel default page_tables unflatten node_data memmap zones"),
             "dma_reserve": 21,
         },
         "4.19.65": {"checks_place": True},
@@ -253,6 +298,7 @@ ROWS = rows_from(
         "5.4": {
             "checks_place": True,
             "failed_pool_freed": True,
+            "crash_x86_falls_back": True,
         },
         "5.4.76": {"overlaps_at_zero": True},
         "5.10": {
@@ -262,16 +308,13 @@ ROWS = rows_from(
             "hugetlb_cma": True,
             "max_reserved_regions": _REGIONS,
             "nomap_removes": False,
-            "arm64_steps": (
-                "page_tables",
-                "unflatten",
-                "node_data",
-                "hugetlb",
-                "numa",
-                "memmap",
-                "zones",
-                "default",
+            "arm64_steps": _steps(
+                "crashkernel_without_zones page_tables unflatten node_data hugetlb numa memmap zones default"
+                " crashkernel_with_zones"
             ),
+            "crash_known": ("ARM64",),
+            "crash_below_last": False,
+            "crash_maps_pages": True,
             "init_arguments": True,
             "zone_limit_by_offset": False,
             "dma_ranges_limit_zone": True,
@@ -281,7 +324,12 @@ ROWS = rows_from(
             "zone_details": False,
             "unknown_parameters": "Unknown command line parameters: %s",
         },
+        "5.15.11": {"crash_known": ("ARM64", "CRASH_CORE")},
         "6.1": {
+            "crash_known": ("ARM64", "CRASH_CORE"),
+            "crash_total_rounded": True,
+            "crash_zero_taken": False,
+            "crash_arm64_high": True,
             "align_to_max_order": False,
             "pool_needs_zone_dma": True,
             "swiotlb_has_areas": True,
@@ -304,9 +352,20 @@ ROWS = rows_from(
             "reserved_mem_sort": SORT_STABLE,
             "prints_regions": True,
             "keeps_ranges_contiguous": True,
-            "arm64_steps": ("page_tables", "unflatten", "node_data", "hugetlb", "memmap", "zones", "default"),
+            "arm64_steps": _steps("page_tables unflatten node_data hugetlb memmap zones default crashkernel"),
+            "crash_known": ("CRASH_CORE",),
+            "crash_generic": ("arm64",),
+            "crash_maps_pages": False,
         },
         "6.12": {
+            "crash_known": ("CRASH_RESERVE",),
+            "crash_symbols": dict.fromkeys(("arm", "arm64", "x86_64"), "CRASH_RESERVE"),
+            "crash_texts": (
+                "crashkernel: Memory value expected",
+                "crahskernel: Memory value expected after '@'",
+            ),
+            "crash_must_fit": True,
+            "crash_generic": ("arm64", "x86_64"),
             "numa_says_none": False,
             "arm64_knows_nokaslr": True,
             "numa_emulation_is_generic": True,
@@ -340,7 +399,13 @@ ROWS = rows_from(
             "hugetlb_rounds_share": True,
             "first_reg_only": True,
             "validates_properties": True,
-            "arm64_steps": ("page_tables", "unflatten", "node_data", "default", "hugetlb", "memmap", "zones"),
+            "arm64_steps": _steps("page_tables unflatten node_data default crashkernel hugetlb memmap zones"),
+            "x86_steps": ("default", "crashkernel", "hugetlb", "memmap", "zones"),
+            "crash_texts": (
+                "crashkernel: Memory value expected",
+                "crashkernel: Memory value expected after '@'",
+            ),
+            "crash_suffixes": (",high", ",low", ",cma"),
         },
         "2010": {
             "framework_2010": True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmafs.abi.rows import Rows, rows_from
+from cmafs.abi.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ArchAbi:
         return max(self.section_bits, self.section_bits_64k) if page_shift == 16 else self.section_bits
 
 
-_X86 = rows_from(
+_X86 = Rows(
     ArchAbi(
         kernel_sizes_kib=(6148, 1020, 1060, 764, 2268),
         page_tables=6,
@@ -100,7 +100,7 @@ _X86 = rows_from(
     },
 )
 
-_ARM64 = rows_from(
+_ARM64 = Rows(
     ArchAbi(
         kernel_sizes_kib=(2622, 834, 780, 320, 234),
         image=((0, 0x4BC000), (0x4BE000, 0x4C0000)),
@@ -141,7 +141,7 @@ _ARM64 = rows_from(
 )
 
 #: 32-bit ARM: a 4-byte word and a memmap of 32-byte page structs; the rest is arm64's (D).
-_ARM = rows_from(
+_ARM = Rows(
     ArchAbi(
         kernel_sizes_kib=(7168, 561, 1708, 1024, 222),
         image=((0, 0x900000),),

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmafs.abi import cma_sites
 from cmafs.abi.cma_sites import CmaSites
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 #: When a failure lists the holes of its area (``CmaAbi.show_areas``).
 SHOW_NEVER = "never"
@@ -219,4 +219,4 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-ROWS = rows_from(CmaAbi(sites=cma_sites.SITES_4_4, checks_size=False, failed_says=False), _CHANGES)
+ROWS = Rows(CmaAbi(sites=cma_sites.SITES_4_4, checks_size=False, failed_says=False), _CHANGES)

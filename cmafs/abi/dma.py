@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DmaAbi:
     four_arguments: bool = False
 
 
-ROWS = rows_from(
+ROWS = Rows(
     DmaAbi(),
     {
         "4.19": {"falls_back": frozenset({"x86_64", "arm64"}), "zones_by_mask": True},

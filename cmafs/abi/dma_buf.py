@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DmaBufAbi:
     file_mode: int = 0x80004
 
 
-ROWS = rows_from(
+ROWS = Rows(
     DmaBufAbi(),
     {
         "5.15": {"exporter": "", "system_orders": (8, 4, 0)},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 #: How a request that finds its own lists empty takes from another migratetype (``MmAbi.fallback``).
 FALLBACK_TAKE_LARGEST = "largest"  # take the largest block, whatever it is; claim where half of it is free
@@ -87,7 +87,7 @@ class MmAbi:
     parks_cma_block: bool
 
 
-ROWS = rows_from(
+ROWS = Rows(
     MmAbi(
         cma_half_rule=False,
         boot_frees_to_tail=False,

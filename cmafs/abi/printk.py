@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class PrintkAbi:
     dyndbg_walks_back: bool = False
 
 
-ROWS = rows_from(
+ROWS = Rows(
     PrintkAbi(),
     {
         "4.15": {"hashes_pointers": True},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmafs.abi import vmstat_items as vm
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 from cmafs.abi.vmstat_items import Items, VmstatItems, after, items
 
 #: ``fs/proc/meminfo.c:meminfo_proc_show()@4.4`` (V), then hugetlb's lines and the architecture's.
@@ -98,7 +98,7 @@ class ProcAbi:
     cmdline_size: bool
 
 
-ROWS = rows_from(
+ROWS = Rows(
     ProcAbi(
         vmstat=vm.ITEMS_4_4,
         meminfo=_MEMINFO_4_4,

@@ -105,7 +105,10 @@ def rows_before(row: str) -> list[str]:
 
 
 class Rows(Generic[T]):
-    """One value of ``T`` for each kernel and dialect; ``rows[row]`` is the newest stable release's."""
+    """One value of ``T`` for each kernel and dialect; ``rows[row]`` is the newest stable release's.
+
+    ``oldest``: of the oldest kernel. ``changes``: row, or stable release -> the fields that it has otherwise.
+    """
 
     def __init__(self, oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> None:
         self._oldest: Any = oldest
@@ -131,11 +134,3 @@ class Rows(Generic[T]):
             if not own or numbers[2:] >= (last,):
                 changed |= changes
         return cast(T, replace(self._oldest, **changed))
-
-
-def rows_from(oldest: T, changes: Mapping[str, Mapping[str, Any]]) -> Rows[T]:
-    """One value for each kernel and dialect, each made from the one before.
-
-    ``oldest``: of the oldest kernel. ``changes``: row, or stable release -> the fields that it has otherwise.
-    """
-    return Rows(oldest, changes)

@@ -72,6 +72,10 @@ _PLACES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("4.4", "drivers/of/device.c:of_dma_configure()"),
         ("5.10", "drivers/of/device.c:of_dma_configure_id()"),
     ),
+    "crashkernel": (
+        ("4.4", "arch/arm64/mm/init.c:reserve_crashkernel()"),
+        ("6.12", "kernel/crash_reserve.c:reserve_crashkernel_generic()"),
+    ),
     "early_param": (("4.4", "init/main.c:do_early_param()"),),
     "unknown_param": (("4.4", "init/main.c:unknown_bootoption()"),),
     "memparse": (("4.4", "lib/cmdline.c:memparse()"),),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmafs.abi.rows import rows_from
+from cmafs.abi.rows import Rows
 from cmafs.abi.trace_event import DATA_LOC, TraceEvent
 
 _NAME = (DATA_LOC, "name")
@@ -223,7 +223,7 @@ _CONTIG_REASON = (*_REASONS, "contig_range")
 _PINNED_REASON = (*_CONTIG_REASON, "longterm_pin")
 _RESTRICTED = {"restricts_directories": True, "restricts_event_directories": True}
 
-ROWS = rows_from(
+ROWS = Rows(
     TraceAbi(
         events=(_migrate(159, _SUCCEEDED, _CMA_REASON), *_cma_until_5_12(160)),
         hashes_pointers=False,

@@ -80,6 +80,9 @@ def _place(boot: EarlyBoot, start: int, size: int) -> int:
 
 def maps_pages(boot: EarlyBoot) -> bool:
     """``can_set_direct_map()``: whether the linear map is in pages, so that single ones can change."""
+    may_crash = boot.abi.boot.crash_maps_pages and boot.config.on("KEXEC_CORE") and has_dma_zones(boot)
+    if may_crash and boot.params.values("crashkernel"):
+        return True
     blocks, pages = boot.abi.boot.rodata_words
     answer = boot.data.maps_pages or boot.config.on("RODATA_FULL_DEFAULT_ENABLED")
     for value in boot.params.values("rodata"):
@@ -93,12 +96,22 @@ def paging_init(boot: EarlyBoot) -> None:
     A table has a page of eight-byte entries: each level maps that many times what the one below does.
     """
     pages = _full_tables(boot) if maps_pages(boot) else _block_tables(boot)
-    boot.memblock.alloc_pages(pages, boot.page_size)
+    boot.memblock.alloc_pages(pages)
 
 
 def _block_tables(boot: EarlyBoot) -> int:
-    """Tables of a linear map in the largest blocks that memory fills."""
-    return boot.data.page_tables + (_partial(boot) if boot.config.page_shift == 12 else 0)
+    """Tables of a linear map in the largest blocks that memory fills, and in pages below the crash kernel.
+
+    That is there by now only where it is reserved first. Source: ``arch/arm64/mm/mmu.c:map_mem()@v6.1``.
+    """
+    pmd = 1 << boot.config.page_shift + boot.config.huge_page_order()
+    for base, size in boot.crash_kernel:
+        boot.memblock.mark_nomap(base, size)
+    tables = boot.data.page_tables + (_partial(boot) if boot.config.page_shift == 12 else 0)
+    for base, size in boot.crash_kernel:
+        boot.memblock.clear_nomap(base, size)
+        tables += -(-(base + size) // pmd) - base // pmd
+    return tables
 
 
 def _full_tables(boot: EarlyBoot) -> int:
@@ -176,6 +189,11 @@ def max_zone_phys(boot: EarlyBoot, limit: int) -> int:
 def zone_limits(boot: EarlyBoot) -> dict[str, int]:
     """Where ZONE_DMA and ZONE_DMA32 end."""
     return {"DMA": max_zone_phys(boot, zone_dma_limit(boot)), "DMA32": max_zone_phys(boot, _U32_MAX)}
+
+
+def has_dma_zones(boot: EarlyBoot) -> bool:
+    """``defer_reserve_crashkernel()``: whether ``arm64_dma_phys_limit`` waits for the zones."""
+    return boot.config.on("ZONE_DMA") or boot.config.on("ZONE_DMA32")
 
 
 def dma_phys_limit(boot: EarlyBoot) -> int:

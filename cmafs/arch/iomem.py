@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmafs.arch.setup import EarlyBoot
-from cmafs.lib.intervals import union
+from cmafs.lib.intervals import union, without
 
 _SZ_1K = 1 << 10
 _SZ_4K = 4 << 10
@@ -60,6 +60,7 @@ def _align(address: int, to: int) -> int:
 def iomem_resources(boot: EarlyBoot) -> list[Resource]:
     """System RAM with the kernel and the reservations in it, lowest first."""
     result = []
+    crash = [Resource(base, base + size - 1, "Crash kernel") for base, size in boot.crash_kernel if size]
     kernel = _kernel(boot)
     arm64 = boot.config.arch == "arm64"
     for region in boot.memblock.memory:
@@ -69,6 +70,7 @@ def iomem_resources(boot: EarlyBoot) -> list[Resource]:
         inside = [part for part in kernel if region.base <= part.start and part.end < region.end]
         if arm64:
             inside += _reserved_children(boot, region.base, region.end, inside)
+        inside += [part for part in crash if region.base <= part.start and part.end < region.end]
         children = tuple(sorted(inside, key=lambda part: part.start))
         result.append(Resource(region.base, region.end - 1, "System RAM", children))
     return result
@@ -84,4 +86,5 @@ def _reserved_children(boot: EarlyBoot, base: int, end: int, kernel: list[Resour
         if base <= start and stop <= end
         if not any(start <= part.end and part.start < stop for part in kernel)
     )
-    return [Resource(start, stop - 1, "reserved") for start, stop in found]
+    crash = ((start, start + bytes_) for start, bytes_ in boot.crash_kernel)
+    return [Resource(start, stop - 1, "reserved") for start, stop in without(found, union(crash))]

@@ -6,7 +6,7 @@ Kernel: ``init/main.c``, ``mm/mm_init.c``, ``drivers/of/fdt.c``. Addresses and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
@@ -51,8 +51,8 @@ class EarlyBoot(EarlyMm):
     framework of 2010, where that is the kernel; ``allocated_kib``: what the kernel itself has taken from the
     page allocator by then; ``numa_described``: the tree gives every memory node its NUMA node;
     ``phys_offset``, ``vmalloc_size``: of 32-bit ARM, where memory begins and what ``vmalloc=`` takes of the
-    linear map. Besides: ``data``, this kernel's early figures on this architecture; ``scan``, its treatment
-    of /reserved-memory; ``nr_cpus``.
+    linear map; ``crash_kernel``: (base, bytes) of what ``crashkernel=`` took. Besides: ``data``, this
+    kernel's early figures on this architecture; ``scan``, its treatment of /reserved-memory; ``nr_cpus``.
     """
 
     tree: DeviceTree
@@ -63,6 +63,7 @@ class EarlyBoot(EarlyMm):
     numa_described: bool = False
     phys_offset: int = 0
     vmalloc_size: int = 0
+    crash_kernel: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()

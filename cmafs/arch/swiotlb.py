@@ -44,6 +44,11 @@ def _parameters(boot: EarlyBoot) -> tuple[int, int, str]:
     return slabs, areas, how
 
 
+def swiotlb_size_or_default(boot: EarlyBoot) -> int:
+    """How many bytes the buffer is to have: ``swiotlb=``, else 64 MiB."""
+    return (_parameters(boot)[0] or _IO_TLB_DEFAULT_SLABS) << _IO_TLB_SHIFT
+
+
 def swiotlb_init(boot: EarlyBoot, limited: bool, low: int, adjusted: int = 0) -> None:
     """``swiotlb_init_remap()``: take the buffer from below ``low``, whose last byte the limit spares.
 

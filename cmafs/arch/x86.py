@@ -10,6 +10,7 @@ from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.arch.x86_mapping import init_mem_mapping
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.kstrtox import U64_MAX
 from cmafs.mm.memblock import Memblock
 
 #: __PAGE_OFFSET with four-level page tables.
@@ -27,7 +28,7 @@ def reserve(boot: EarlyBoot) -> int:
     memblock = boot.memblock
     for value in filter(None, boot.params.values("mem")):
         limit, _ = memparse(value)
-        memblock.remove(limit, (1 << 64) - 1 - limit)  # parse_memopt(): an address, not an amount
+        memblock.remove(limit, U64_MAX - limit)  # parse_memopt(): an address, not an amount
     boot.scan_reserved_mem()
     if boot.scan.parent() is not None:
         boot.scan.fdt_scan_reserved_mem_reg_nodes()

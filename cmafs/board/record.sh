@@ -18,16 +18,21 @@ TEXT
 
 LC_ALL=C
 export LC_ALL
-output=record.tar seconds='' area='' steps=40 seed=1 root=''
+output=record.tar seconds='' area='' steps=40 seed=1 root='' part='' traced=''
 
 fail() {
     echo "record.sh: $1" >&2
     exit "${2:-1}"
 }
 
+# sets $number
 wanted() {
-    case $2 in
-    '' | *[!0-9]*) fail "$1: a number is wanted" 2 ;;
+    number=$2
+    while [ "${number#0?}" != "$number" ]; do
+        number=${number#0}
+    done
+    case $number in
+    '' | *[!0-9]* | ??????????*) fail "$1: a number is wanted, of nine digits at most" 2 ;;
     esac
 }
 
@@ -39,10 +44,10 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
     --output) output=$2 ;;
-    --trace) wanted "$1" "$2" && seconds=$2 ;;
+    --trace) wanted "$1" "$2" && seconds=$number ;;
     --walk) area=$2 ;;
-    --steps) wanted "$1" "$2" && steps=$2 ;;
-    --seed) wanted "$1" "$2" && seed=$2 ;;
+    --steps) wanted "$1" "$2" && steps=$number ;;
+    --seed) wanted "$1" "$2" && seed=$number ;;
     --root) root=${2%/} ;;
     esac
     shift 2
@@ -50,13 +55,31 @@ done
 
 cma=sys/kernel/debug/cma
 held=0
-dir=${TMPDIR:-/tmp}/record.$$
-mkdir -m 700 "$dir" || fail "$dir: cannot be made; set TMPDIR to a directory with room"
+[ -n "$output" ] || fail "--output: a name is wanted" 2
+[ ! -d "$output" ] || fail "$output: a directory; name a file"
+file_of() {
+    case $1 in
+    /*) echo "$1" ;;
+    *) echo "./$1" ;; # it may begin with a dash
+    esac
+}
+base=$(file_of "${TMPDIR:-/tmp}/record.$$") dir=$base tries=0
+until mkdir -m 700 "$dir" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ ! -e "$dir" ] || [ "$tries" -gt 99 ]; then
+        fail "$dir: cannot be made; set TMPDIR to a directory with room"
+    fi
+    dir=$base.$tries
+done
 finish() {
     if [ "$held" -gt 0 ]; then
         echo "$held" >"$root/$cma/$area/free"
     fi
-    rm -rf "$dir" "$output.part"
+    if [ "$traced" = 0 ]; then
+        echo 0 >"$tracing/events/cma/enable"
+    fi
+    rm -rf "$dir"
+    [ -z "$part" ] || rm -f "$part"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -172,16 +195,17 @@ tracing=$root/sys/kernel/tracing
 trace_on() {
     [ -n "$seconds" ] || return 0
     [ -f "$tracing/events/cma/enable" ] || fail "--trace: no events/cma in $tracing"
-    before=$(cat "$tracing/events/cma/enable")
+    traced=$(cat "$tracing/events/cma/enable")
     echo 1 >"$tracing/events/cma/enable" || fail "--trace: $tracing/events/cma/enable cannot be written"
 }
 trace_off() {
     [ -n "$seconds" ] || return 0
     [ -n "$area" ] || sleep "$seconds"
     cat "$tracing/trace" >"$dir/trace"
-    if [ "$before" = 0 ]; then
+    if [ "$traced" = 0 ]; then
         echo 0 >"$tracing/events/cma/enable"
     fi
+    traced=''
 }
 
 if [ ! -d "$root/$cma" ]; then
@@ -226,6 +250,15 @@ log >"$dir/dmesg"
     uname -a
     date
 } >"$dir/record.txt"
-(cd "$dir" && tar -cf - .) >"$output.part" || fail "$output: cannot be written"
-mv "$output.part" "$output" || fail "$output: cannot be written"
+file=$(file_of "$output")
+if [ -e "$file.part" ] || [ -L "$file.part" ]; then
+    fail "$output.part: is there already; remove it"
+fi
+set -C # what somebody puts there now is not written through
+{
+    part=$file.part
+    (cd "$dir" && tar -cf - .) >&4 || fail "$output: cannot be written"
+} 4>"$file.part" || fail "$output: cannot be written"
+mv "$part" "$file" || fail "$output: cannot be written"
+part=''
 echo "$output"

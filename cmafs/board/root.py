@@ -19,6 +19,8 @@ import zlib
 from pathlib import Path
 from typing import IO, Protocol
 
+from cmafs.lib.printk import time_prefix
+
 #: Bytes of one file that are read; what is longer is not what these files are.
 MAX_FILE = 1 << 30
 #: Bytes of a tar, unpacked; those that are copied at a time.
@@ -248,7 +250,7 @@ def _own_log(kmsg: Path) -> str:
                 break
             head, _, text = record.partition(b"\n")[0].decode("utf-8", "replace").partition(";")
             stamp = int(head.split(",")[2])
-            lines.append(f"[{stamp // 1000000:5d}.{stamp % 1000000:06d}] {text}")
+            lines.append(f"{time_prefix(stamp * 1000)}{text}")
     except (OSError, IndexError, ValueError) as error:
         raise RootError(f"{kmsg}: {error}; try --dmesg FILE") from None
     finally:

@@ -13,13 +13,14 @@ from functools import wraps
 from itertools import chain, cycle
 from typing import TypeAlias
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, reserved_memory, size_text
+from cmafs.check.tree import size_text
 from cmafs.init.options import MachineOptions
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import parse_integer
 from cmafs.mm.memblock import round_up
 from cmafs.of.address import of_dma_get_range
-from cmafs.of.base import DeviceNode, DeviceTree
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT
 
 _CELL = 4
 _FOUR_GIB = 1 << 32
@@ -136,8 +137,8 @@ def add(name: str) -> Edit:
 def add_compatible(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """With the compatible that the driver of areas knows."""
     others = node.property_read_strings("compatible")
-    node.props["compatible"] = "".join(f"{text}\0" for text in (*others, POOL)).encode("latin-1")
-    yield f'add "{POOL}" to `compatible`' if others else f'add `compatible = "{POOL}";`'
+    node.props["compatible"] = "".join(f"{text}\0" for text in (*others, COMPATIBLE)).encode("latin-1")
+    yield f'add "{COMPATIBLE}" to `compatible`' if others else f'add `compatible = "{COMPATIBLE}";`'
 
 
 @_of_node
@@ -150,9 +151,8 @@ def respell(trial: Trial, node: DeviceNode) -> Iterator[str]:
     elif trial.prop in node.props:
         node.props[meant] = node.props.pop(trial.prop)
         yield f"write `{meant}`"
-    elif node.parent is not None:
-        _rename(node, meant)
-        yield f"call the node `{meant}`"
+    else:
+        yield from _call(node, meant)
 
 
 # numbers
@@ -244,8 +244,10 @@ def split_reg(trial: Trial, node: DeviceNode) -> Iterator[str]:
         return
     stem = node.name.partition("@")[0]
     kept = {k: v for k, v in node.props.items() if k not in ("phandle", "linux,phandle", DEFAULT)}
-    for pair in pairs[1:]:
-        other = DeviceNode(f"{stem}@{pair[0]:x}", dict(kept))
+    others = [DeviceNode(f"{stem}@{pair[0]:x}", dict(kept)) for pair in pairs[1:]]
+    if node.parent.children.keys() & {other.name for other in others}:  # dtc takes no name twice
+        return
+    for other, pair in zip(others, pairs[1:], strict=True):
         trial.write(other, "reg", *pair)
         node.parent.append(other)
     yield f"write {trial.write(node, 'reg', *pairs[0])} here, and one node more for each other range"
@@ -254,29 +256,29 @@ def split_reg(trial: Trial, node: DeviceNode) -> Iterator[str]:
 # nodes
 
 
-def _rename(node: DeviceNode, name: str) -> None:
-    """Give a node another name, at its place among its siblings."""
+def _call(node: DeviceNode, name: str) -> Iterator[str]:
+    """Give a node another name, at its place among its siblings, unless one of these has it."""
     parent = node.parent
-    assert parent is not None
+    if parent is None or name in parent.children:
+        return
     node.name = name
     children, parent.children = list(parent.children.values()), {}
     for child in children:
         parent.append(child)
+    yield f"call the node `{name}`"
 
 
 @_of_node
 def name_for_base(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The unit address that the binding wants."""
     if pairs := node.entries("reg", *trial.cells):
-        _rename(node, f"{node.name.partition('@')[0]}@{pairs[0][0]:x}")
-        yield f"call the node `{node.name}`"
+        yield from _call(node, f"{node.name.partition('@')[0]}@{pairs[0][0]:x}")
 
 
 @_of_node
 def shorten_name(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """As much of the name as is kept."""
-    _rename(node, node.name[:63].rstrip("@,"))
-    yield f"call the node `{node.name}`"
+    return _call(node, node.name[:63].rstrip("@,"))
 
 
 def _parent_props(trial: Trial) -> dict[str, bytes]:
@@ -287,7 +289,7 @@ def _parent_props(trial: Trial) -> dict[str, bytes]:
 
 def mend_parent(trial: Trial) -> Iterator[str]:
     """/reserved-memory with the root's cells and ``ranges``."""
-    parent = reserved_memory(trial.tree)
+    parent = trial.tree.reserved_memory()
     if parent is None:
         return
     wanted = _parent_props(trial).items()
@@ -299,7 +301,7 @@ def mend_parent(trial: Trial) -> Iterator[str]:
 @_of_node
 def move_up(trial: Trial, node: DeviceNode) -> Iterator[str]:
     """The node as a child of /reserved-memory, which is made where there is none."""
-    parent, made = reserved_memory(trial.tree), ""
+    parent, made = trial.tree.reserved_memory(), ""
     if node.parent is None or node is parent:
         return
     if parent is None:

@@ -17,17 +17,15 @@ from cmafs.check.report import ERROR, NOTE, Area, Problem, Report
 from cmafs.check.rules import RULES
 from cmafs.check.spelling import follows_from, misspelt
 from cmafs.check.tree import (
-    POOL,
     claims_overlap,
     dangling,
     misplaced,
     notes,
     regions,
-    reserved_memory,
     wants_area,
 )
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import KernelPanic, board_config, bootargs, start_kernel
+from cmafs.init.main import board_config, bootargs, start_kernel
 from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import (
     EFFECT_IGNORED,
@@ -39,8 +37,10 @@ from cmafs.lib.boot_event import (
 )
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.kconfig import parse_config
+from cmafs.lib.panic import KernelPanic
 from cmafs.of.base import DeviceNode, DeviceTree
 from cmafs.of.cpu import machine_arch
+from cmafs.of.rmem_init import COMPATIBLE
 
 #: Findings that harm nobody, whatever their effect is called.
 _HARMLESS = frozenset({"disabled", "plain-pool", "extra-reg", "default-twice"})
@@ -130,7 +130,7 @@ class _Findings:
         """``error``, ``note``, or None for what concerns no area."""
         node = self._node(event)
         if node in regions(self.tree) and not wants_area(node) and event.reason not in _ABOUT_ANY:
-            return NOTE if node.is_compatible(POOL) and event.reason == "not-reusable" else None
+            return NOTE if node.is_compatible(COMPATIBLE) and event.reason == "not-reusable" else None
         if event.reason in _HARMFUL_NOTES:
             return ERROR
         if event.reason == "no-reg-no-size" and event.node in self.lost():
@@ -229,7 +229,7 @@ def _unexplained(
 ) -> Iterator[BootEvent]:
     """Regions without an area that nothing else names: none goes unsaid; ``reason`` where it is unknown."""
     made = {area.node for area in areas}
-    parent = reserved_memory(tree)
+    parent = tree.reserved_memory()
     if parent is not None and parent.path in named:
         reason = "parent-ignored"
     for node in filter(wants_area, regions(tree)):

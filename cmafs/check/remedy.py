@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeAlias
 
 from cmafs.check import edits
@@ -17,6 +18,7 @@ from cmafs.check.report import ERROR, Problem, Report
 from cmafs.init.options import MachineOptions
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.of.base import DeviceTree
+from cmafs.of.rmem_init import DEFAULT
 
 #: Boots a board and says what there is to say, but for remedies; raises ValueError where it cannot.
 Boot: TypeAlias = "Callable[[DeviceTree, MachineOptions], Report]"
@@ -38,11 +40,11 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "invalid-alloc-ranges": ((edits.in_root_cells, edits.drop("alloc-ranges")),),
     "no-reg-no-size": ((edits.give_size,),),
     "not-reusable": ((edits.add("reusable"),), (edits.add("no-map"),)),
-    "plain-pool": ((edits.drop("linux,cma-default"),), (edits.drop("no-map"),)),
+    "plain-pool": ((edits.drop(DEFAULT),), (edits.drop("no-map"),)),
     "reusable-and-no-map": ((edits.drop("no-map"),), (edits.drop("reusable"),)),
     "no-driver": ((edits.add_compatible,),),
-    "bypassed": ((edits.drop_cma,), (edits.drop("linux,cma-default"),)),
-    "default-twice": ((edits.drop("linux,cma-default"),),),
+    "bypassed": ((edits.drop_cma,), (edits.drop(DEFAULT),)),
+    "default-twice": ((edits.drop(DEFAULT),),),
     "size-zero": ((edits.align, edits.give_size),),
     "misaligned": (_ALIGN,),
     "base-misaligned": (_ALIGN,),
@@ -80,6 +82,7 @@ REMEDIES: Mapping[str, tuple[tuple[Edit, ...], ...]] = {
     "region-2010-refused": ((edits.drop_parameter,),),
     "cma-moved": ((edits.fixed_base,),),
     "size-rounded": ((edits.rounded_size,),),
+    "crashkernel-hangs": ((edits.drop_parameter,),),
     "too-small": ((edits.drop_parameter,),),
     "not-a-multiple": ((edits.drop_parameter,),),
     "bad-node": ((edits.drop_parameter,),),
@@ -93,8 +96,11 @@ _DEEPEST = 2
 #: How many edits that bring errors to light are followed up.
 _WIDEST = 2
 
-#: Behind a remedy that helps alone, and not where those of other findings are done.
+#: Before a remedy that helps only where those of other findings are done, behind one that helps only where
+#: they are not, and before the codes of the errors that are left after one.
+_LATER = "when the other remedies are done, "
 _APART = ", without the other remedies"
+_LEAVING = ", which leaves "
 
 #: A finding, wherever it is met again: node, code, property or parameter, severity.
 Key: TypeAlias = "tuple[str | None, str, str, str]"
@@ -180,7 +186,7 @@ class _Cure:
             words.append(f"at {step.was}: {step.said}" if elsewhere else step.said)
             node = step.now or node
         codes = " and ".join(sorted({problem.code for problem in self.left}))
-        return ", then ".join(words) + (f", which leaves {codes}" if codes else "")
+        return ", then ".join(words) + (f"{_LEAVING}{codes}" if codes else "")
 
 
 @dataclass(frozen=True)
@@ -194,15 +200,17 @@ class Search:
     def with_remedies(self, problems: Sequence[Problem]) -> list[Problem]:
         """These findings of the report, each with what to do about it, as far as something helps.
 
-        Errors go first: what mends a note must leave them mended. What only helps alone is looked at once
-        more behind all others: it may have gone with them.
+        Errors go first: what mends a note must leave them mended. What depends on the remedies of others
+        waits until all of these are done.
         """
-        states, said = [(_State(self.board, self.report), "")], dict.fromkeys(map(_key, problems), "")
+        states, said = [(_State(self.board, self.report), "")], {}
         queue = sorted(problems, key=lambda problem: problem.severity != ERROR)
-        for problem in queue:  # which may grow
+        waiting: list[Problem] = []
+        for problem in chain(queue, waiting):
             text, state = self._remedy(problem, states)
-            if text.endswith(_APART) and not said[_key(problem)]:
-                queue.append(problem)
+            if problem not in waiting and any(words in text for words in (_LATER, _APART, _LEAVING)):
+                waiting.append(problem)
+                continue
             said[_key(problem)] = text
             states.append((state, problem.node or problem.prop))
         return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
@@ -223,7 +231,7 @@ class Search:
         if both := [cure for cure in together if cure.text in texts]:
             return ", or ".join(cure.text for cure in both), both[0].state
         if together:
-            return f"when the other remedies are done, {together[0].text}", together[0].state
+            return f"{_LATER}{together[0].text}", together[0].state
         return f"{alone[0].text}{_APART}" if alone else "", state
 
     def _cures(self, problem: Problem, state: _State, depth: int = _DEEPEST) -> Iterator[_Cure]:

@@ -88,6 +88,10 @@ RULES: Mapping[str, Rule] = {
     "no-value": Rule(
         "without a value the kernel follows a null pointer while it parses the command line", "early_param"
     ),
+    "crashkernel-hangs": Rule(
+        "no free range of that size, and without ZONE_DMA and ZONE_DMA32 the kernel searches on for ever",
+        "crashkernel",
+    ),
     "no-room": Rule("no free range of that size where it may lie", "alloc_size"),
     "reserve-failed": Rule(
         "the memory cannot be taken out of the map: some of it is reserved already", "reserve_memory"

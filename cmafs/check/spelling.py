@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from cmafs.check.tree import DEFAULT, POOL, RESERVED_MEMORY, regions, reserved_memory
+from cmafs.check.tree import regions
 from cmafs.lib.boot_event import EFFECT_IGNORED, BootEvent
-from cmafs.of.base import DeviceNode, DeviceTree
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT, RESTRICTED
 
 #: What a child of /reserved-memory may have (reserved-memory.yaml).
 _REGION = (
@@ -18,7 +19,7 @@ _REGION = (
     *("#address-cells", "#size-cells", "iommu-addresses", "memory-region", "memory-region-names"),
 )
 _REFERENCE = ("memory-region", "memory-region-names")
-_POOLS = (POOL, "restricted-dma-pool")
+_POOLS = (COMPATIBLE, RESTRICTED)
 
 #: How alike two names are that are taken for one (difflib's ratio).
 _REGION_CUTOFF, _OTHER_CUTOFF = 0.85, 0.9
@@ -28,13 +29,13 @@ _FOLLOWS = {
     "reusable": "not-reusable",
     "reg": "no-reg-no-size",
     "size": "no-reg-no-size",
-    POOL: "no-driver",
+    COMPATIBLE: "no-driver",
 }
 
 
 def misspelt(tree: DeviceTree) -> Iterator[BootEvent]:
     """Names that are nearly one which the kernel knows; ``detail`` has the one that was meant in quotes."""
-    parent = reserved_memory(tree)
+    parent = tree.reserved_memory()
     if parent is None:
         for node in tree.root.children.values():
             if "eserved" in node.name and (meant := _meant(node.name, (RESERVED_MEMORY,), _OTHER_CUTOFF)):
@@ -50,7 +51,7 @@ def _in_region(node: DeviceNode) -> Iterator[BootEvent]:
         meant = _meant(name, _REGION, _REGION_CUTOFF)
         if meant and meant not in node.props:
             yield _event(node, name, meant)
-    for text in () if node.is_compatible(POOL) else node.property_read_strings("compatible"):
+    for text in () if node.is_compatible(COMPATIBLE) else node.property_read_strings("compatible"):
         if "pool" in text and (meant := _meant(text, _POOLS, _OTHER_CUTOFF)):
             yield _event(node, "compatible", meant)
 

@@ -9,10 +9,7 @@ from collections.abc import Iterator
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, BootEvent
 from cmafs.of.base import DeviceNode, DeviceTree
-
-POOL = "shared-dma-pool"
-RESERVED_MEMORY = "reserved-memory"
-DEFAULT = "linux,cma-default"
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT
 
 _KIB, _MIB = 1 << 10, 1 << 20
 
@@ -25,17 +22,9 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
-def reserved_memory(tree: DeviceTree) -> DeviceNode | None:
-    """The node that the kernel scans."""
-    for name, node in tree.root.children.items():
-        if name.partition("@")[0] == RESERVED_MEMORY:
-            return node
-    return None
-
-
 def regions(tree: DeviceTree) -> list[DeviceNode]:
-    """The children of that node."""
-    parent = reserved_memory(tree)
+    """The children of /reserved-memory."""
+    parent = tree.reserved_memory()
     return list(parent.children.values()) if parent else []
 
 
@@ -43,7 +32,7 @@ def wants_area(node: DeviceNode) -> bool:
     """Whether a region is written as if it should be CMA: a plain no-map pool is not."""
     if node.property_read_bool("reusable") or node.property_read_bool(DEFAULT):
         return True
-    return node.is_compatible(POOL) and not node.property_read_bool("no-map")
+    return node.is_compatible(COMPATIBLE) and not node.property_read_bool("no-map")
 
 
 def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Iterator[BootEvent]:
@@ -69,9 +58,9 @@ def notes(node: DeviceNode, tree: DeviceTree, unit: int, name_max: int) -> Itera
 
 def misplaced(tree: DeviceTree) -> Iterator[BootEvent]:
     """Pools where the kernel does not look: below a child of /reserved-memory, or elsewhere in the tree."""
-    parent = reserved_memory(tree)
+    parent = tree.reserved_memory()
     for node in tree.walk():  # the first test is for speed: trees have thousands of nodes
-        if b"hared-dma-pool" not in node.props.get("compatible", b"") or not node.is_compatible(POOL):
+        if b"hared-dma-pool" not in node.props.get("compatible", b"") or not node.is_compatible(COMPATIBLE):
             continue
         if node.parent is parent:
             continue

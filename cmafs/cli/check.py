@@ -200,9 +200,11 @@ def _examined(jobs: Sequence[_Job], processes: int) -> Iterator[Outcome]:
         return
     from multiprocessing import get_context
 
+    from cmafs.mount.prctl import begin_worker
+
     step = max(len(jobs) // (processes * _ROUNDS), 1)
     chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]
-    with get_context("fork").Pool(processes, _begin_worker) as pool:
+    with get_context("fork").Pool(processes, begin_worker) as pool:
         found = (one for chunk in pool.imap(_chunk_list, chunks) for one in chunk)
         yield from _counted(found, len(jobs))
 
@@ -211,16 +213,6 @@ def _is_stream(board: str) -> bool:
     """Whether a board can be read but once, as ``<(make-board)`` of a shell."""
     path = Path(board)
     return path.exists() and not path.is_file()
-
-
-def _begin_worker() -> None:
-    """An interrupt is the parent's to answer, and none outlives it."""
-    import signal
-
-    from cmafs.mount.prctl import set_pdeathsig
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_pdeathsig(signal.SIGKILL)
 
 
 def _counted(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cmafs.cli.map import in_colour
 from cmafs.cli.options import CommandFailed, read_given, read_given_text
+from cmafs.run.interpreter import own_program
 
 if TYPE_CHECKING:
     from cmafs.board.areas import Area
@@ -61,9 +63,8 @@ def furnish(place: Path, source: Path, lesson: Lesson, script: str | None) -> No
         (desk / _SCRIPT).write_text(read_given_text(script))
     for command in COMMANDS:
         file = desk / _BIN / command
-        file.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -m cmafs learn --inside "{place}" --do {command}\n'
-        )
+        does = own_program("cmafs", "learn", "--inside", str(place), "--do", command)
+        file.write_text(f"#!/bin/sh\nexec {shlex.join(does)}\n")
         file.chmod(0o755)
 
 
@@ -80,7 +81,7 @@ class Classroom:
 
     def _area(self) -> Area:
         """The area that the lesson is about: the default one as boards call it, else the first."""
-        from cmafs.board.areas import read_areas
+        from cmafs.board.areas import is_directory_of, read_areas
         from cmafs.board.root import RootError
 
         try:
@@ -89,7 +90,8 @@ class Classroom:
             raise CommandFailed(f"this machine does not suit the lesson: {error}") from None
         if not areas:
             raise CommandFailed("this machine does not suit the lesson: it has no CMA area")
-        likely = [area for area in areas if area.name in ("linux,cma", "reserved", "cma-reserved")]
+        names = ("linux,cma", "reserved")
+        likely = [area for area in areas if any(is_directory_of(area.name, name) for name in names)]
         return (likely or areas)[0]
 
     @property

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Differences that are shown.
 SHOWN = 20
+#: Characters that a line may have; the longest recorded one has 112,059.
+MAX_LINE = 1 << 24
 #: The transcript in a tar of `cmafs record --walk`.
 _WALK = "walk.jsonl"
 
@@ -92,7 +94,7 @@ def _transcript(file: str) -> tuple[Transcript, Root | None]:
                 raise CommandFailed(f"{file}: no {_WALK} in it: record with --walk AREA")
             return parse(walk.decode().splitlines(), name), root
         with open_named(file) as packed, io.TextIOWrapper(unpacked(packed), encoding="utf-8") as lines:
-            return parse(lines, name), None
+            return parse(iter(lambda: lines.readline(MAX_LINE), ""), name), None
     except (BadTranscript, RootError, UnicodeDecodeError, *DAMAGED) as error:
         raise CommandFailed(f"{file}: {reason(error).removeprefix(f'{file}: ')}") from None
 

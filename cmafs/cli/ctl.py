@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import stat
+import errno
+import io
+import os
 from pathlib import Path
 
 from cmafs.cli.options import CommandFailed, Commands
+from cmafs.mount.mounts import is_ours
 from cmafs.sim import verbs
 
 _CTL_EXAMPLES = """\
@@ -22,6 +25,8 @@ examples:
   cmafs dmesg -T -l err,warn /mnt/m
   cmafs dmesg -c /mnt/m
 """
+
+_NOT_OURS = "sim/{} is not a file of one"
 
 
 def _verbs() -> str:
@@ -67,16 +72,23 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
     dmesg.set_defaults(main=dmesg_main)
 
 
-def door(mountpoint: str, name: str) -> Path:
-    """A file of a mounted machine's sim/. Raises CommandFailed if there is none."""
-    path = Path(mountpoint, "sim", name)
+def door(mountpoint: str, name: str, flags: int = os.O_RDONLY) -> io.FileIO:
+    """A file of a mounted machine's sim/, open. Raises CommandFailed if there is none.
+
+    Anybody's directory may have a sim/ with a link in it: what is opened is asked whether it is ours.
+    """
     try:
-        found = path.stat()
+        # Without waiting: for the other end of a FIFO, say.
+        found = os.open(Path(mountpoint, "sim", name), flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise CommandFailed(f"{mountpoint}: no machine is mounted there ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):  # a FIFO, say, would be waited for
-        raise CommandFailed(f"{mountpoint}: no machine is mounted there (sim/{name} is not a file)")
-    return path
+        odd = error.errno in (errno.ENXIO, errno.ELOOP)  # a FIFO that nobody reads, a link
+        why = _NOT_OURS.format(name) if odd else error.strerror
+        raise CommandFailed(f"{mountpoint}: no machine is mounted there ({why})") from None
+    file = io.FileIO(found, "r" if flags == os.O_RDONLY else "w")
+    if not is_ours(found):
+        file.close()
+        raise CommandFailed(f"{mountpoint}: no machine is mounted there ({_NOT_OURS.format(name)})")
+    return file
 
 
 def ctl_main(args: argparse.Namespace) -> int:
@@ -84,16 +96,19 @@ def ctl_main(args: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(args.words):
         args.show_help()
         return 0
-    control = door(args.mountpoint, "control")
-    log = control.with_name("log")
+    log = Path(args.mountpoint, "sim", "log")
     line = " ".join(args.words)
     verb = line.split(maxsplit=1)[0] if line.strip() else ""
     if not verb:
         raise CommandFailed("ctl: a verb is wanted, for example: spawn NAME anon SIZE", status=2)
+    with door(args.mountpoint, "control", os.O_WRONLY) as control:
+        return _write(control, log, line, verb)
+
+
+def _write(control: io.FileIO, log: Path, line: str, verb: str) -> int:
     before = _lines(log)
     try:
-        with control.open("wb", buffering=0) as file:
-            file.write(f"{line}\n".encode(errors="surrogateescape"))
+        control.write(f"{line}\n".encode(errors="surrogateescape"))
     except OSError as error:
         after = _lines(log)
         added = after[len(before) :] or after[-1:]  # a full ring has as many lines as before
@@ -113,8 +128,8 @@ def dmesg_main(args: argparse.Namespace) -> int:
     for level in args.level.split(",") if args.level else ():
         if level not in LEVELS:
             raise CommandFailed(f"dmesg: unknown level '{level}': known are {', '.join(LEVELS)}", 2)
-    file = door(args.mountpoint, "dmesg")
-    booted = file.stat().st_mtime
+    with door(args.mountpoint, "dmesg") as file:
+        booted = os.fstat(file.fileno()).st_mtime
     options = [f"--{name}" for name in ("read-clear", "follow", "ctime", "human", "decode")]
     chosen = [option for option in options if getattr(args, option[2:].replace("-", "_"))]
     try:

@@ -150,6 +150,7 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
     from cmafs.cli.classroom import furnish
     from cmafs.cli.run import run_on
     from cmafs.init.options import BadOption, MachineOptions
+    from cmafs.run.interpreter import own_program
 
     try:
         MachineOptions.named(**lesson.machine)
@@ -160,6 +161,6 @@ def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:
             setattr(args, option, value)
     with tempfile.TemporaryDirectory(prefix="cmafs-learn-") as place:
         furnish(Path(place), path, lesson, args.check)
-        args.command = [sys.executable, "-m", "cmafs", "learn", "--inside", place]
+        args.command = own_program("cmafs", "learn", "--inside", place)
         status = run_on(args, args.kernel, args.command)
     return status if status in (0, 1) else 2

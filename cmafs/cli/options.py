@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -75,20 +77,27 @@ def write_whole(name: str, data: bytes) -> None:
             _write_at(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), data)
             return
         path = Path(os.path.realpath(name))
-        part = path.with_name(
-            f".cmafs-{os.getpid()}-{time.monotonic_ns()}"
-        )  # nobody can have made it: O_EXCL
+        part = path.with_name(f".cmafs-{os.getpid()}-{time.monotonic_ns()}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            _write_at(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), data)
+            with suppress(FileNotFoundError):
+                _make_alike(descriptor, path.lstat())
+            _write_at(descriptor, data)
             part.replace(path)
-        except FileExistsError:
-            raise
-        except OSError:
+        except BaseException:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
         why = "nobody reads this FIFO" if error.errno == errno.ENXIO else error.strerror
         raise CommandFailed(f"{name}: {why}") from None
+
+
+def _make_alike(descriptor: int, old: os.stat_result) -> None:
+    """Give a new file the owner, as far as the caller may, and the permissions of the one it replaces."""
+    if stat.S_ISREG(old.st_mode):
+        with suppress(PermissionError):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.fchmod(descriptor, old.st_mode & 0o777)
 
 
 def _write_at(descriptor: int, data: bytes) -> None:
@@ -178,13 +187,13 @@ def shard_of(shard: tuple[int, int] | None, items: Sequence[T]) -> list[T]:
 
 
 def kernels_named(text: str) -> list[str]:
-    """What ``--kernel`` names: one release, a comma list, or all; whether there are such is not asked.
+    """What ``--kernel`` names: one release, a comma list, or all, each once; it may not be one that is known.
 
     Raises CommandFailed.
     """
     from cmafs.abi.rows import RELEASES
 
-    names = list(RELEASES) if text == "all" else [name for name in text.split(",") if name]
+    names = list(RELEASES) if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
     if not names:
         raise CommandFailed("--kernel names no release: see `cmafs boards --kernels`")
     return names
@@ -223,7 +232,7 @@ def boot_from(
     CommandFailed; for a panic with ``panic_status``, and the end of the log is printed first.
     """
     from cmafs import api
-    from cmafs.init.main import KernelPanic
+    from cmafs.lib.panic import KernelPanic
 
     clock = api.RealClock() if runs else None
     try:

@@ -157,3 +157,5 @@ def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> 
     finally:
         os.close(news)
         os.close(writer)
+        if supervisor:
+            supervisor.close()

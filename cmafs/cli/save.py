@@ -35,7 +35,8 @@ def add_parser(commands: Commands, machine: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Copy sim/snapshot, whole or not at all. Raises CommandFailed."""
     try:
-        data = door(args.mountpoint, "snapshot").read_bytes()
+        with door(args.mountpoint, "snapshot") as file:
+            data = file.read()
     except OSError as error:
         why = f"{args.mountpoint}: {error.strerror}"
         if error.errno == errno.EFBIG:

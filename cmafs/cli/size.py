@@ -180,10 +180,14 @@ def in_parallel(jobs: Sequence[Callable[[], Trial]]) -> list[Trial]:
     finally:
         for process, here in running:
             here.close()
+            process.terminate()
             process.join()
 
 
 def _work(job: Callable[[], Trial], there: Connection) -> None:
+    from cmafs.mount.prctl import begin_worker
+
+    begin_worker()
     there.send(job())
 
 

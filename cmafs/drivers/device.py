@@ -117,7 +117,7 @@ class DmaBuffer:
                 return "coherent"
             case Occupant():
                 return "-"
-        return self.origin.name.rstrip()
+        return self.origin.label
 
 
 @dataclass(eq=False)

@@ -1,7 +1,8 @@
 """The tree that is mounted: directories, files and links as plain objects, with no FUSE in sight.
 
-A table module (fs/cma_debug.py, fs/proc.py, ...) builds its part once, at boot; nothing is looked up by
-path string afterwards. ``fs/namei.py`` walks the tree in process, ``fs/fuse_ops.py`` shows it through FUSE.
+A table module (fs/cma_debug.py, fs/proc/root.py, ...) builds its part once, at boot; nothing is looked up
+by path string afterwards. ``fs/namei.py`` walks the tree in process, ``mount/fuse_ops.py`` shows it through
+FUSE.
 """
 
 from __future__ import annotations

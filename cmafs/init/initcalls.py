@@ -87,7 +87,7 @@ def dma_atomic_pool_init(boot: EarlyBoot, machine: BootedMachine) -> None:
     shift, size, zones = boot.config.page_shift, boot.params.coherent_pool, machine.memory.zones
     if not size:
         pages = sum(zone.managed_pages for zone in zones) // (_SZ_1G // _SZ_128K)
-        size = max(min(pages, 1 << boot.config.max_page_order()) << shift, _SZ_128K)
+        size = max(pages << shift, _SZ_128K)
     order = min(get_order(size, shift), boot.config.max_page_order())
     dma = boot.config.on("ZONE_DMA") and (
         not boot.abi.boot.pool_needs_zone_dma

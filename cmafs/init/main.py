@@ -15,6 +15,7 @@ from cmafs.arch.numa import numa_init
 from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.arch.zones import build_all_zonelists, free_area_init, node_zones
+from cmafs.init.crash_reserve import reserve_crashkernel
 from cmafs.init.dma_contiguous import dma_contiguous_reserve, dma_numa_cma_reserve, early_cma
 from cmafs.init.hugetlb import hugetlb_cma_reserve
 from cmafs.init.initcalls import DEFAULT_PROFILE, do_initcalls, reserve_2010
@@ -29,7 +30,6 @@ from cmafs.lib.cmdline import EarlyParams, parse_early_params
 from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.lib.intervals import within
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
-from cmafs.lib.panic import KernelPanic
 from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
 from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
@@ -39,8 +39,6 @@ from cmafs.mm.mmzone import Memory
 from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
-
-__all__ = ["KernelPanic", "bootargs", "start_kernel"]
 
 _SZ_1K = 1 << 10
 
@@ -101,7 +99,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
         bits_per_long=32 if arch == "arm" else 64,
     )
     log.ptr_key_filled = False
-    memblock = Memblock()
+    memblock = Memblock(page_size=1 << config.page_shift)
     numa = config.on("NUMA") and "off" not in params.values("numa")
     described = early_init_dt_scan_memory(
         memblock,
@@ -109,7 +107,7 @@ def _early_setup(tree: DeviceTree, options: MachineOptions, clock: Clock) -> Ear
         memory_size(options.memory),
         max_numnodes=config.max_numnodes if numa else 0,
         named_is_enough=arch == "x86_64",
-        page_size=1 << config.page_shift,
+        page_size=memblock.page_size,
         phys_limit=arm64.PHYS_LIMIT if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1,
     )
     return EarlyBoot(
@@ -131,8 +129,7 @@ def bootargs(tree: DeviceTree) -> str:
 
 def board_config(tree: DeviceTree) -> list[str]:
     """What a board says of its kernel's configuration: ``cmafs,config`` of /chosen, a line a string."""
-    chosen = tree.root.children.get("chosen")
-    return chosen.property_read_strings("cmafs,config") if chosen else []
+    return tree.chosen.property_read_strings("cmafs,config")
 
 
 def _log_buf_shift(config: Kconfig, params: EarlyParams) -> int:
@@ -155,6 +152,9 @@ def _setup_arch(boot: EarlyBoot, options: MachineOptions) -> None:
     if abi.boot.framework_2010:
         reserve_2010(boot, options.profile or DEFAULT_PROFILE, options.strict_quirks)
     steps: Mapping[str, Callable[[], None]] = {
+        "crashkernel": lambda: reserve_crashkernel(boot),
+        "crashkernel_without_zones": lambda: None if arm64.has_dma_zones(boot) else reserve_crashkernel(boot),
+        "crashkernel_with_zones": lambda: reserve_crashkernel(boot) if arm64.has_dma_zones(boot) else None,
         "lowmem": lambda: arm.lowmem_again(boot),
         "page_tables": lambda: arm64.paging_init(boot),
         "unflatten": lambda: unflatten_device_tree(boot),

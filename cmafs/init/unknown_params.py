@@ -10,7 +10,7 @@ from cmafs.lib.printk import LOGLEVEL_DEBUG
 _WORDS = """
     apparmor audit audit_backlog_limit blkdevparts boot_delay bootconfig cgroup_disable cgroup_no_v1
     clk_ignore_unused clocksource console console_msg_format consoleblank coredump_filter
-    crash_kexec_post_notifiers crashkernel debug debugfs default_hugepagesz
+    crash_kexec_post_notifiers debug debugfs default_hugepagesz
     deferred_probe_timeout dhash_entries driver_async_probe dyndbg early_ioremap_debug earlycon efi
     elevator ftrace fw_devlink gpt hardened_usercopy hashdist highres hlt hugepages hugepagesz
     ignore_loglevel ihash_entries init init_on_alloc init_on_free initcall_blacklist initcall_debug
@@ -39,7 +39,7 @@ _ARCH_WORDS = {
 _KNOWN = {arch: frozenset(f"{_WORDS} {words}".split()) for arch, words in _ARCH_WORDS.items()}
 
 #: And those that a configuration brings.
-_CONFIGURED = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
+_CONFIGURED = ("cma", "hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool", "crashkernel")
 
 
 def unknown_words(boot: EarlyBoot) -> tuple[list[str], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cmafs.lib.kstrtox import SPACE, U64_MAX, simple_strtoull
@@ -15,13 +15,14 @@ SIZE_SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _NODE = re.compile(r"\s*([0-9]+)(:?)")
 
 
-def memparse(text: str) -> tuple[int, str]:
+def memparse(text: str, shifts: Mapping[str, int] = SIZE_SHIFTS) -> tuple[int, str]:
     """A size with an optional suffix K, M, G, T, P, E: (bytes, the text behind it). 0 if there is no number.
 
-    No sign and no blank before it; wraps at 64 bits. ``lib/cmdline.c:memparse()@v6.12``.
+    No sign and no blank before it; wraps at 64 bits. ``shifts``: the suffixes of another kernel.
+    ``lib/cmdline.c:memparse()@v6.12``.
     """
     value, rest = simple_strtoull(text)
-    shift = SIZE_SHIFTS.get(rest[:1].lower(), 0)
+    shift = shifts.get(rest[:1].lower(), 0)
     return (value << shift) & U64_MAX, rest[1:] if shift else rest
 
 

@@ -91,7 +91,7 @@ class Kconfig:
         return 1 << self.number("NODES_SHIFT")
 
     def knows(self, parameter: str) -> bool:
-        """Whether a parameter of the command line that makes areas or pools exists on this kernel."""
+        """Whether a parameter of the command line that takes memory exists on this kernel."""
         node_areas = self.on("DMA_NUMA_CMA") or self.on("DMA_PERNUMA_CMA")
         return {
             "cma": self.on("DMA_CMA"),
@@ -99,6 +99,7 @@ class Kconfig:
             "cma_pernuma": node_areas,
             "numa_cma": node_areas and self.abi.boot.numa_cma_param,
             "coherent_pool": self.on("DMA_COHERENT_POOL") or self.arch != "x86_64",
+            "crashkernel": any(map(self.on, self.abi.boot.crash_known)),
         }[parameter]
 
     def max_cma_areas(self) -> int:

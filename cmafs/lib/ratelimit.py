@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cmafs.lib.clock import NSEC_PER_SEC
-
-if TYPE_CHECKING:
-    from cmafs.lib.printk import Printk
+from cmafs.lib.printk import LOGLEVEL_WARNING, Printk
 
 DEFAULT_RATELIMIT_INTERVAL = 5 * NSEC_PER_SEC
 DEFAULT_RATELIMIT_BURST = 10
-
-#: The log level of the "callbacks suppressed" line.
-LOGLEVEL_WARNING = 4
 
 
 class Ratelimit:

@@ -214,7 +214,7 @@ def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
     """The free blocks that begin in ``[start, end)``, ascending: (start, end, migratetype of the list).
 
     Neighbours of the largest order are one entry. Costs by how many there are, or by the range if that is
-    cheaper; pages in use are passed over quickly.
+    cheaper.
     """
     top, found = zone.max_page_order, []
     for migratetype, area in enumerate(zone.top_area):
@@ -233,21 +233,11 @@ def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
 
 
 def _smaller_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Those below the largest order, likewise."""
-    buddy, found = zone.buddy, []
-    if len(buddy) < end - start >> 4:
-        heads = [pfn for pfn in buddy if start <= pfn < end]
-        return [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
-    pfn = start
-    while pfn < end:
-        code = buddy.get(pfn)
-        if code is None:
-            pfn = next(filter(buddy.__contains__, range(pfn + 1, end)), end)
-        else:
-            stop = pfn + (1 << (code >> CODE_SHIFT))
-            found.append((pfn, stop, code & CODE_MASK))
-            pfn = stop
-    return found
+    """Those below the largest order, in any order: of blocks and pages the fewer are asked."""
+    buddy = zone.buddy
+    few, many = sorted((buddy, range(start, end)), key=len)
+    heads = filter(many.__contains__, few)
+    return [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
 
 
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:

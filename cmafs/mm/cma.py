@@ -94,11 +94,16 @@ def _activation_failed(cma: Cma) -> None:
             done = border >> areas.memory.pageblock_order << areas.memory.pageblock_order
             if cmr.base_pfn < done:
                 init_cma_reserved_range(areas.memory, cmr.base_pfn, done)
+    not_activated(cma)
+
+
+def not_activated(cma: Cma) -> None:
+    """What an area is that could not be activated: of no pages; most kernels say so."""
     cma.count = cma.available_count = 0
     for cmr in cma.ranges:
         cmr.count = 0
-    if areas.abi.failed_says:
-        areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+    if cma.areas.abi.failed_says:
+        cma.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
 
 
 def cma_alloc(cma: Cma, count: int, align: int = 0, no_warn: bool = False) -> int | None:

@@ -73,6 +73,11 @@ class Cma:
         self.available_count = self.count
 
     @property
+    def label(self) -> str:
+        """Its name for people: the kernel's own (``cma%d\\n``) ends in a newline."""
+        return self.name.rstrip()
+
+    @property
     def base_pfn(self) -> int:
         """First page of the first range."""
         return self.ranges[0].base_pfn

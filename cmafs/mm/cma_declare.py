@@ -10,6 +10,7 @@ import errno
 from dataclasses import dataclass
 
 from cmafs.abi.boot import BOTTOM_UP_BY_LIMIT, BOTTOM_UP_BY_MEMORY
+from cmafs.lib.kstrtox import U64_MAX
 from cmafs.mm.cma import Cma, CmaMemrange, cma_init_reserved_mem
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE
@@ -19,8 +20,6 @@ SZ_4G = 1 << 32
 
 #: CMA_MAX_RANGES, mm/cma.h@7.2
 _CMA_MAX_RANGES = 8
-
-_U64 = (1 << 64) - 1
 
 
 class CmaRefused(OSError):
@@ -150,8 +149,8 @@ def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
             f"Region at {early.pa(request.base)} must be aligned to {early.pa(alignment)} bytes",
         )
         raise CmaRefused(errno.EINVAL, "base-misaligned")
-    rounded.base = -(-request.base // alignment) * alignment & _U64
-    rounded.size = -(-request.size // alignment) * alignment & _U64
+    rounded.base = -(-request.base // alignment) * alignment & U64_MAX
+    rounded.size = -(-request.size // alignment) * alignment & U64_MAX
     rounded.limit = request.limit & ~(alignment - 1)
     rounded.fixed = request.fixed and rounded.base != 0
     if (rounded.size >> early.config.page_shift) & ((1 << request.order_per_bit) - 1):
@@ -161,7 +160,7 @@ def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
     end = early.memblock.end_of_dram()
     if rounded.limit == 0 or rounded.limit > end:
         rounded.limit = end
-    if early.abi.boot.checks_place and (rounded.base + rounded.size) & _U64 > rounded.limit:
+    if early.abi.boot.checks_place and (rounded.base + rounded.size) & U64_MAX > rounded.limit:
         size, base, limit = (early.pa(v) for v in (rounded.size, rounded.base, rounded.limit))
         early.cma_error(f"Size ({size}) of region at {base} exceeds limit ({limit})")
         raise CmaRefused(errno.EINVAL, "exceeds-limit")

@@ -10,12 +10,11 @@ from dataclasses import replace
 from itertools import chain
 
 from cmafs.abi.cma import SHOW_ALWAYS, SHOW_CMA_DEBUG
+from cmafs.lib.kstrtox import U64_MAX
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
 from cmafs.mm.cma_areas import Cma, CmaMemrange
 from cmafs.mm.cma_failure import CmaFailure, longest_aligned
 from cmafs.mm.mmzone import TraceFields
-
-_U64 = (1 << 64) - 1
 
 #: Where struct page of pfn 0 stands, for ``%p``, and how big one is: as on x86_64 with vmemmap and without
 #: KASLR, for all machines; only 4.4 shows it unhashed. To be derived from the memory model
@@ -127,7 +126,7 @@ def debug_release(cma: Cma, pfn: int, count: int, found: bool) -> None:
 def report_release(cma: Cma, pfn: int, count: int) -> None:
     """Count pages that went back, and trace it."""
     areas = cma.areas
-    cma.nr_pages_released = (cma.nr_pages_released + count) & _U64
+    cma.nr_pages_released = (cma.nr_pages_released + count) & U64_MAX
     if areas.trace is not None:
         fields: TraceFields = {"pfn": pfn, "page": pfn, "count": count}
         areas.trace("cma_release", fields if areas.abi.alloc_event else {"name": cma.name, **fields})
@@ -138,9 +137,9 @@ def account(cma: Cma, count: int, failed: bool) -> None:
     if cma.areas.abi.vmstat_events:
         cma.areas.memory.vmstat.count_vm_event("cma_alloc_fail" if failed else "cma_alloc_success")
     if failed:
-        cma.nr_pages_failed = (cma.nr_pages_failed + count) & _U64
+        cma.nr_pages_failed = (cma.nr_pages_failed + count) & U64_MAX
     else:
-        cma.nr_pages_succeeded = (cma.nr_pages_succeeded + count) & _U64
+        cma.nr_pages_succeeded = (cma.nr_pages_succeeded + count) & U64_MAX
 
 
 def keep_failure(

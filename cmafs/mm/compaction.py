@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from cmafs.mm.buddy import account_freepages, del_page_from_free_list, free_blocks, free_range
 from cmafs.mm.migrate import MOVABLE, batches, movability, move_pages
-from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
+from cmafs.mm.mmzone import CODE_SHIFT, MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_LOW, Memory, Zone
 from cmafs.mm.page_owner import TAG_SHIFT, Page, contiguous
 from cmafs.mm.walk import MR_COMPACTION, trace_migrate_pages
 from cmafs.mm.watermark import zone_watermark_ok
@@ -43,7 +43,7 @@ class CompactControl:
 def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
     """Page blocks, ascending, that are partly free and whose type lets movable pages in."""
     order = memory.pageblock_order
-    blocks = {pfn >> order for pfn, code in zone.buddy.items() if code >> 3 < order}
+    blocks = {pfn >> order for pfn, code in zone.buddy.items() if code >> CODE_SHIFT < order}
     return sorted(
         b for b in blocks if memory.pageblock_migratetype(b << order) in (MIGRATE_MOVABLE, MIGRATE_CMA)
     )

@@ -12,6 +12,7 @@ from cmafs.abi import KernelAbi
 from cmafs.lib.boot_event import BootEvent
 from cmafs.lib.cmdline import EarlyParams
 from cmafs.lib.kconfig import Kconfig
+from cmafs.lib.kstrtox import U64_MAX
 from cmafs.lib.printk import LOGLEVEL_ERR, Printk
 from cmafs.mm.cma import CmaAreas
 from cmafs.mm.memblock import Memblock
@@ -37,7 +38,7 @@ class EarlyMm:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.phys_mask = (1 << 64) - 1 if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1
+        self.phys_mask = U64_MAX if config.on("PHYS_ADDR_T_64BIT") else (1 << 32) - 1
         self.phys_64 = config.on("PHYS_ADDR_T_64BIT")
         self.areas = CmaAreas(
             self.log,

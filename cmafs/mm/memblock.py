@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cmafs.lib.intervals import Interval, length, union, within, without
+from cmafs.lib.kstrtox import U64_MAX
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
-MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = (1 << 64) - 1
+MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = U64_MAX
 MEMBLOCK_ALLOC_ACCESSIBLE = 0
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
-
-_PAGE_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,16 @@ def _without(regions: list[MemblockRegion], base: int, end: int) -> list[Membloc
 
 @dataclass(eq=False)
 class Memblock:
-    """``struct memblock``. ``current_limit`` bytes; ``bottom_up`` the direction of the next search."""
+    """``struct memblock``. ``current_limit`` bytes; ``bottom_up`` the direction of the next search.
+
+    ``page_size``: the kernel's PAGE_SIZE, in bytes.
+    """
 
     memory: list[MemblockRegion] = field(default_factory=list)
     reserved: list[MemblockRegion] = field(default_factory=list)
     current_limit: int = MEMBLOCK_ALLOC_ANYWHERE
     bottom_up: bool = False
+    page_size: int = 4096
 
     def add(self, base: int, size: int, nid: int = 0) -> None:
         """memblock_add_node(): the range is memory of a node, as far as it was not memory before."""
@@ -111,15 +114,14 @@ class Memblock:
         if size := min(size, _PHYS_ADDR_MAX - base):
             self.reserved = _add(self.reserved, MemblockRegion(base, base + size))
 
-    def mem_limit_remove_map(self, limit: int) -> bool:
-        """``memblock_mem_limit_remove_map()``: keep the first ``limit`` bytes; whether there was more."""
+    def mem_limit_remove_map(self, limit: int) -> None:
+        """``memblock_mem_limit_remove_map()``: keep the first ``limit`` bytes."""
         for region in list(self.memory):
             if limit <= region.size:
                 end = region.base + limit
                 self.remove(end, _PHYS_ADDR_MAX - end)
-                return True
+                return
             limit -= region.size
-        return False
 
     def phys_free(self, base: int, size: int) -> None:
         """memblock_phys_free(), memblock_free() up to 5.15: no longer taken, whoever took it."""
@@ -205,7 +207,7 @@ class Memblock:
         """
         if end == MEMBLOCK_ALLOC_ACCESSIBLE:
             end = self.current_limit
-        start = max(start, _PAGE_SIZE)
+        start = max(start, self.page_size)
         end = max(start, end)
         # A range outside shrinks to nothing at the nearer end of the search, where a size of 0 still fits.
         free = self.free_ranges(nid) if self.bottom_up else self.free_ranges_reverse(nid)
@@ -240,14 +242,14 @@ class Memblock:
         """memblock_phys_alloc(): anywhere below ``current_limit``."""
         return self.phys_alloc_range(size, align, 0, MEMBLOCK_ALLOC_ACCESSIBLE, nid)
 
-    def alloc_pages(self, count: int, page_size: int, nid: int = NUMA_NO_NODE) -> int:
+    def alloc_pages(self, count: int, nid: int = NUMA_NO_NODE) -> int:
         """``count`` single pages, each where alloc() would place it: the highest that are free, of a node.
 
         Returns how many there were not.
         """
         for low, high in list(self.free_ranges_reverse(nid)):
-            high = min(high, self.current_limit) // page_size * page_size
-            taken = min(count, max(high - max(low, _PAGE_SIZE), 0) // page_size)
-            self.reserve(high - taken * page_size, taken * page_size)
+            high = round_down(min(high, self.current_limit), self.page_size)
+            taken = min(count, max(high - max(low, self.page_size), 0) // self.page_size)
+            self.reserve(high - taken * self.page_size, taken * self.page_size)
             count -= taken
         return count

@@ -96,7 +96,7 @@ def _populate_basepages(memblock: Memblock, pages: int, page: int, nid: int, buf
     if start:
         memblock.phys_free(start + pages * page, end - start - pages * page)
     else:
-        memblock.alloc_pages(memblock.alloc_pages(pages, page, nid), page)
+        memblock.alloc_pages(memblock.alloc_pages(pages, nid))
 
 
 def _rounded_up(address: int, size: int, linear_offset: int) -> int:

@@ -46,8 +46,6 @@ def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
             zone.watermark[WMARK_MIN] = share
         elif zone.managed_pages:
             zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128))
-        else:
-            zone.watermark[WMARK_MIN] = 0
         step = max(share >> 2, zone.managed_pages * scale // 10000)
         zone.watermark[WMARK_LOW] = zone.watermark[WMARK_MIN] + step
         zone.watermark[WMARK_HIGH] = zone.watermark[WMARK_MIN] + 2 * step

@@ -41,6 +41,8 @@ def explain(error: BaseException) -> str:
         return f"out of memory: {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError) and error.errno:
         return one_line(_system(error))
+    if isinstance(error, ModuleNotFoundError):
+        return one_line(f"{error}: install cmafs with pip, which brings it")
     if isinstance(error, (OSError, ImportError, SystemError)) or str(error) == "can't start new thread":
         return one_line(f"{error} (a limit of this process: see `ulimit -a`)")
     return one_line(f"a bug of ours, {_where(error)}: {type(error).__name__}: {error}")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, RegularFile
 from cmafs.fs.open import OpenFiles
+from cmafs.mount.mounts import mount_table
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are
 #: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
@@ -41,8 +42,6 @@ class _Fifo:
     """A FIFO that was looked up; ``pipe`` and ``file`` while somebody reads; ``rest`` waits for room."""
 
     path: bytes
-    directory: bytes
-    name: bytes
     inode: RegularFile
     pipe: int = -1
     file: File | None = None
@@ -65,7 +64,7 @@ class FifoFeeders:
         self._lock = lock
         self._failed = failed
         self._fifos: dict[bytes, _Fifo] = {}
-        self._device = -1
+        self._device, self._number = "", -1
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._woken = -1
@@ -74,12 +73,11 @@ class FifoFeeders:
 
     def mounted(self, device: str) -> None:
         """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
-        self._device = os.makedev(*map(int, device.split(":")))
+        self._device, self._number = device, os.makedev(*map(int, device.split(":")))
 
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
-        directory, _, name = (self._mountpoint + path).rpartition(b"/")
-        self._fifos[path] = _Fifo(path, directory, name, inode)
+        self._fifos[path] = _Fifo(path, inode)
         if self._thread is None:
             self._start()
 
@@ -162,14 +160,12 @@ class FifoFeeders:
 
     def _open(self, fifo: _Fifo) -> None:
         """Open the FIFO if somebody reads it and it is still ours."""
-        try:
-            directory = os.open(fifo.directory, _OPEN_DIRECTORY)
-        except OSError:
+        above, _, name = fifo.path.rpartition(b"/")
+        directory = self._directory(above)
+        if directory is None:
             return
         try:
-            if os.fstat(directory).st_dev != self._device:
-                return
-            fifo.pipe = os.open(fifo.name, _OPEN, dir_fd=directory)
+            fifo.pipe = os.open(name, _OPEN, dir_fd=directory)
         except OSError:  # mostly ENXIO: nobody reads
             return
         finally:
@@ -177,6 +173,30 @@ class FifoFeeders:
         with self._lock:
             if fifo in self._fifos.values():
                 fifo.file = self._vfs.open(fifo.path, fifo.inode, os.O_RDONLY)
+
+    def _directory(self, path: bytes) -> int | None:
+        """A directory of the mount, open: where it was mounted or, once it was moved, where it is now."""
+        directory = self._ours(self._mountpoint + path)
+        if directory is None and (place := self._elsewhere()):
+            self._mountpoint = place
+            directory = self._ours(place + path)
+        return directory
+
+    def _ours(self, path: bytes) -> int | None:
+        try:
+            directory = os.open(path, _OPEN_DIRECTORY)
+        except OSError:
+            return None
+        if os.fstat(directory).st_dev == self._number:
+            return directory
+        os.close(directory)
+        return None
+
+    def _elsewhere(self) -> bytes | None:
+        """Another place that the whole file system is mounted at."""
+        places = (mount for mount in mount_table() if mount.device == self._device and mount.root == "/")
+        other = next((mount.mountpoint for mount in places), None)
+        return os.fsencode(other) if other else None
 
     def _feed(self, fifo: _Fifo) -> bool:
         """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""

@@ -86,10 +86,11 @@ def _lacks_memory(error: BaseException | None) -> bool:
 
 
 class FuseMount:
-    """One mount. Its public methods but main() are the handlers, named as in ``struct fuse_operations``.
+    """One mount. Public methods but main() and lookup() are handlers, named as in ``struct fuse_operations``.
 
     ``root`` is the tree, ``vfs`` opens its files; ``on_ready`` is called once the kernel has sent its first
     request; ``report`` takes the traceback of a bug of ours, which the caller of the system call sees as EIO.
+    ``directories``: those that are open, by their handle.
 
     Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
     saves one request (security.capability) before every write.
@@ -114,7 +115,7 @@ class FuseMount:
         self._times: WeakKeyDictionary[Inode, tuple[int, int]] = WeakKeyDictionary()
         self._last_ino = 0
         self._files: dict[int, tuple[File, RegularFile]] = {}
-        self._directories: dict[int, Directory] = {}
+        self.directories: dict[int, Directory] = {}
         self._last_fh = 0
         self._boot_time = time.time_ns()
         self._as_root = os.geteuid() == 0
@@ -215,7 +216,7 @@ class FuseMount:
 
     # names
 
-    def _lookup(self, path: bytes) -> Inode:
+    def lookup(self, path: bytes) -> Inode:
         """The inode of an absolute path. Raises ENOENT, ENOTDIR."""
         inode = self._inodes.get(path)
         if inode is None:
@@ -231,7 +232,7 @@ class FuseMount:
     def _parent(self, path: bytes) -> tuple[Directory, str]:
         """The directory that a path's last name stands in, and that name. Raises ENOENT, ENOTDIR."""
         head, _, name = path.rpartition(b"/")
-        parent = self._lookup(head or b"/")
+        parent = self.lookup(head or b"/")
         if not isinstance(parent, Directory):
             fail(errno.ENOTDIR)
         return parent, os.fsdecode(name)
@@ -248,7 +249,7 @@ class FuseMount:
 
     def getattr(self, path: bytes, buf: Any) -> None:
         """stat(2)."""
-        self._fill(self._lookup(path), buf.contents)
+        self._fill(self.lookup(path), buf.contents)
 
     def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
         """fstat(2); the kernel sends it for an open file."""
@@ -280,15 +281,15 @@ class FuseMount:
 
     def chmod(self, path: bytes, mode: int) -> None:
         """chmod(2)."""
-        self._vfs.chmod(os.fsdecode(path), self._lookup(path), mode)
+        self._vfs.chmod(os.fsdecode(path), self.lookup(path), mode)
 
     def chown(self, path: bytes, uid: int, gid: int) -> None:
         """chown(2)."""
-        self._vfs.chown(os.fsdecode(path), self._lookup(path), uid, gid)
+        self._vfs.chown(os.fsdecode(path), self.lookup(path), uid, gid)
 
     def utimens(self, path: bytes, times: Any) -> None:
         """utimensat(2); libfuse 2 has made times of UTIME_NOW and UTIME_OMIT."""
-        inode, now = self._lookup(path), time.time_ns()
+        inode, now = self.lookup(path), time.time_ns()
         if not times:
             self._times[inode] = (now, now)
             return
@@ -300,7 +301,7 @@ class FuseMount:
 
     def truncate(self, path: bytes, length: int) -> None:
         """truncate(2)."""
-        self._vfs.truncate(os.fsdecode(path), self._lookup(path), length)
+        self._vfs.truncate(os.fsdecode(path), self.lookup(path), length)
 
     def ftruncate(self, path: bytes | None, length: int, fip: Any) -> None:
         """ftruncate(2)."""
@@ -317,7 +318,7 @@ class FuseMount:
             try:
                 if self._starved:
                     raise MemoryError
-                inode, fi = self._inodes.get(path) or self._lookup(path), fip.contents
+                inode, fi = self._inodes.get(path) or self.lookup(path), fip.contents
                 assert isinstance(inode, RegularFile)
                 file = self._vfs.open(path, inode, fi.flags)
                 fi.direct_io = 1
@@ -377,18 +378,18 @@ class FuseMount:
 
     def opendir(self, path: bytes, fip: Any) -> None:
         """open(2) of a directory."""
-        directory = self._lookup(path)
+        directory = self.lookup(path)
         assert isinstance(directory, Directory)
         self._last_fh = fip.contents.fh = self._last_fh + 1
-        self._directories[self._last_fh] = directory
+        self.directories[self._last_fh] = directory
 
     def releasedir(self, path: bytes | None, fip: Any) -> None:
         """The last descriptor of a directory is closed."""
-        del self._directories[fip.contents.fh]
+        del self.directories[fip.contents.fh]
 
     def readdir(self, path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any) -> None:
         """getdents(2), all at once; types with the names, so that find(1) need not stat."""
-        directory = self._directories[fip.contents.fh]
+        directory = self.directories[fip.contents.fh]
         st = fuse.c_stat()
         for name, inode in [(".", directory), ("..", directory), *directory.children.items()]:
             st.st_mode = inode.mode
@@ -398,7 +399,7 @@ class FuseMount:
 
     def readlink(self, path: bytes, buf: Any, size: int) -> None:
         """readlink(2), with the terminating zero that libfuse wants."""
-        link = self._lookup(path)
+        link = self.lookup(path)
         if not isinstance(link, Symlink):
             fail(errno.EINVAL)
         target = os.fsencode(link.target)[: size - 1] + b"\0"
@@ -417,7 +418,7 @@ class FuseMount:
     def rmdir(self, path: bytes) -> None:
         """rmdir(2)."""
         parent, name = self._parent(path)
-        removed = self._lookup(path)
+        removed = self.lookup(path)
         self._vfs.rmdir(os.fsdecode(path), parent, name)
         self._forget(removed)
 

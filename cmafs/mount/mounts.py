@@ -91,6 +91,13 @@ def mounted_at(path: str) -> Mount | None:
     return topmost(os.path.realpath(path))  # Path.resolve stops at the mount of a killed server
 
 
+def is_ours(descriptor: int) -> bool:
+    """Whether an open file is on a mount of ours."""
+    device = os.fstat(descriptor).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return any(mount.device == number and mount.ours for mount in mount_table())
+
+
 # who holds a mount
 
 

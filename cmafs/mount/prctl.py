@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 #: include/uapi/linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECCOMP = 1, 15, 22
@@ -18,6 +19,12 @@ def prctl(option: int, first: int | bytes, second: object = None, what: str = "p
     if _libc.prctl(option, number, second or nothing, nothing, nothing):
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def begin_worker() -> None:
+    """For a process that works for its parent: who answers an interrupt, and whom it does not outlive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_pdeathsig()
 
 
 def set_pdeathsig(signal_number: int = 9) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
 import stat
 import struct
@@ -36,13 +37,27 @@ def announce(device: str) -> list[int]:
     """
     door, ring = os.pipe()
     os.set_blocking(door, False)
-    fcntl.fcntl(door, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(door, fcntl.F_SETSIG, signal.SIGTERM)
-    fcntl.fcntl(door, fcntl.F_SETFL, fcntl.fcntl(door, fcntl.F_GETFL) | os.O_ASYNC)
+    _end_by(door)
     file = os.memfd_create(f"{_NAME}{device}:{ring}")
     os.fchmod(file, 0o600)
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return [door, ring, file]
+
+
+def _end_by(pipe: int) -> None:
+    """Let the calling process end when something is written into a pipe, or its last writer is gone."""
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def live_with(pipe: int) -> None:
+    """Let the calling process end with whoever holds the other end of a pipe, even if that is killed."""
+    _end_by(pipe)
+    ended = select.poll()
+    ended.register(pipe, 0)  # POLLHUP alone
+    if ended.poll(0):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Server:
@@ -102,9 +117,8 @@ def _server(pid: int, device: str, owner: int) -> Server | None:
 
 def _admitted(pid: int, file: str, ring: str, owner: int) -> Server | None:
     """The process whose table holds such a file, after every check. Raises OSError."""
-    pidfd = os.pidfd_open(
-        pid
-    )  # first: all that is read of /proc below is then of this process, or it is dead
+    # first: all that is read of /proc below is then of this process, or it is dead
+    pidfd = os.pidfd_open(pid)
     try:
         if _users(pid) == {owner} and _is_locked_by(pid, file, owner):
             door = _reopen(ring, stat.S_ISFIFO, os.O_WRONLY, owner)

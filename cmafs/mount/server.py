@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cmafs.init.task import Task
 from cmafs.mount.ending import explain
-from cmafs.mount.mounts import NAME, check_device, check_mountpoint, topmost
-from cmafs.mount.mounts import MountFailed as MountFailed
-from cmafs.mount.mounts import unmount as unmount
+from cmafs.mount.mounts import NAME, MountFailed, check_device, check_mountpoint, topmost
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.mount.presence import DESCRIPTORS, announce
 
@@ -36,6 +34,8 @@ OUT_OF_MEMORY = errno.ENOMEM
 
 #: What begins /proc/PID/status, and the last of a process's pids, its own namespace's; bytes of the file.
 _STATUS_NAME = re.compile(rb"Name:\t(.*)\n")
+#: ``fs/proc/array.c:proc_task_name()@v6.12`` writes a newline and a backslash so.
+_ESCAPED = re.compile(rb"\\(.)")
 _STATUS_NSPID = re.compile(rb"\nNSpid:[\t0-9]*\t([0-9]+)\n")
 _STATUS_SIZE = 1 << 14
 
@@ -76,7 +76,7 @@ def serve(
     printed.
     """
     if log:
-        _log_to(machine, log)
+        _log_to(machine, log, mountpoint)
     mount_class = _fuse_mount()
     place = os.path.realpath(mountpoint)
     presence: list[int] = []
@@ -133,7 +133,8 @@ def task_of(proc: int, pid: int) -> Task:
         return Task(pid, "<...>")  # what the tracer prints of a task that it does not know
     name, own = _STATUS_NAME.match(status), _STATUS_NSPID.search(status)
     assert name, status
-    return Task(int(own[1]) if own else pid, name[1].decode("utf-8", "replace"))
+    comm = _ESCAPED.sub(lambda escape: escape[1].replace(b"n", b"\n"), name[1])
+    return Task(int(own[1]) if own else pid, comm.decode("utf-8", "replace"))
 
 
 def _fuse_mount() -> type[FuseMount]:
@@ -290,8 +291,10 @@ def _reason(failure: str, errors: int) -> str:
     return f"{failure}: {lines[-1]}" if lines else failure
 
 
-def _log_to(machine: Machine, path: str) -> None:
+def _log_to(machine: Machine, path: str, mountpoint: str) -> None:
     """Write the machine's own log to a file too. Raises MountFailed if the file cannot be written."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(mountpoint)):
+        raise MountFailed(f"{path}: below the mount point, where nobody would see it")
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(path, flags, 0o666)  # open as long as the server

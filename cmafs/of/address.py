@@ -5,12 +5,11 @@ All numbers are bytes.
 
 from __future__ import annotations
 
+from cmafs.lib.kstrtox import U64_MAX
 from cmafs.of.base import DeviceNode
 
-_U64 = (1 << 64) - 1
-
 #: PHYS_ADDR_MAX: no bus limits anything.
-PHYS_ADDR_MAX = _U64
+PHYS_ADDR_MAX = U64_MAX
 
 
 def of_translate_address(node: DeviceNode) -> int | None:
@@ -79,9 +78,9 @@ def _dma_ranges_end(bus: DeviceNode, parent: DeviceNode) -> int:
     end = 0
     for _, address, size in _ranges(bus, "dma-ranges"):
         cpu = _to_cpu(parent, address)
-        cpu = _U64 if cpu is None else cpu
-        if (cpu + size) & _U64 > end:
-            end = (cpu + size - 1) & _U64
+        cpu = U64_MAX if cpu is None else cpu
+        if (cpu + size) & U64_MAX > end:
+            end = (cpu + size - 1) & U64_MAX
     return end
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from cmafs.lib.kstrtox import U64_MAX
+
 #: drivers/of/fdt.c:early_init_dt_scan_root()@v6.12: what a root without its own cell counts has
 OF_ROOT_NODE_ADDR_CELLS_DEFAULT = 1
 OF_ROOT_NODE_SIZE_CELLS_DEFAULT = 1
 
+#: The node that holds the regions, with or without a unit address.
+RESERVED_MEMORY = "reserved-memory"
+
 _CELL = 4
-_U64 = (1 << 64) - 1
 
 
 class DtError(ValueError):
@@ -30,7 +34,7 @@ def of_read_number(data: bytes, cells: int, offset: int = 0) -> int:
     end = offset + cells * _CELL
     if end > len(data):
         raise ValueError(f"{len(data)} bytes, {end} wanted")
-    return int.from_bytes(data[offset:end], "big") & _U64
+    return int.from_bytes(data[offset:end], "big") & U64_MAX
 
 
 @dataclass(eq=False)
@@ -118,11 +122,6 @@ class DeviceNode:
         """The first string of a property; None if it is missing or empty: ``of_property_read_string()``."""
         return next(iter(self.property_read_strings(name)), None)
 
-    def property_match_string(self, name: str, string: str) -> int:
-        """The index of ``string`` in the property, -1 if it is not there: ``of_property_match_string()``."""
-        strings = self.property_read_strings(name)
-        return strings.index(string) if string in strings else -1
-
     def is_compatible(self, compatible: str) -> bool:
         """Whether ``compatible`` lists this, case aside (``of_fdt_is_compatible()@v6.12``)."""
         wanted = compatible.lower()
@@ -191,6 +190,11 @@ class DeviceTree:
     def chosen(self) -> DeviceNode:
         """/chosen, where the boot loader speaks to the kernel; without properties if there is none."""
         return self.root.children.get("chosen") or DeviceNode("chosen")
+
+    def reserved_memory(self) -> DeviceNode | None:
+        """/reserved-memory as libfdt finds it: the first of that name, its unit address aside."""
+        children = self.root.children.values()
+        return next((node for node in children if node.name.partition("@")[0] == RESERVED_MEMORY), None)
 
     @property
     def model(self) -> str:

@@ -174,15 +174,21 @@ def _meant(name: str, known: Sequence[str]) -> str:
 def open_named(path: str) -> io.BufferedReader:
     """A file that the user named, open for reading, without waiting for anybody. Raises OSError.
 
-    A FIFO waits for a writer who may never come. The pipe of a shell's ``<(…)`` has one, and no name.
+    A FIFO waits for a writer who may never come; the pipe of a shell's ``<(…)`` has one, and no name. A
+    device may have no end; but for the one that is empty.
     """
 
     def opener(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_NONBLOCK)
-        fifo = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-        if fifo and not os.path.realpath(name).startswith("/proc/"):
+        found = os.fstat(descriptor)
+        kind = ""
+        if stat.S_ISFIFO(found.st_mode) and not os.path.realpath(name).startswith("/proc/"):
+            kind = "FIFO"
+        elif stat.S_ISCHR(found.st_mode) and found.st_rdev != Path(os.devnull).stat().st_rdev:
+            kind = "device"
+        if kind:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "is a FIFO; a file is wanted")
+            raise OSError(errno.EINVAL, f"is a {kind}; a file is wanted")
         os.set_blocking(descriptor, True)
         return descriptor
 
@@ -281,7 +287,8 @@ def _explain_overlay(source: str, base: DeviceTree, trees: Sequence[DeviceTree],
             target = fragment.property_read_string("target-path")
             if target and base.find_node_by_path(target) is None:
                 return f"{tree.source}: target-path '{target}' is not in {source}"
-    name = trees[error.index].source if error.index >= 0 else ", ".join(tree.source for tree in trees)
+    at_fault = trees if error.index is None else [trees[error.index]]
+    name = ", ".join(tree.source for tree in at_fault)
     return f"{name}: cannot be applied to {source}: {error}"
 
 
@@ -292,9 +299,7 @@ def _unflatten(source: str, blob: bytes) -> DeviceTree:
         parsed = FdtBlobParse(_Input(readable))
     except _Damaged as error:
         raise DtError(f"{source}: damaged device tree blob: {error}") from None
-    except (
-        Exception
-    ):  # TypeError, struct.error, UnicodeError and bare ones, as pyfdt meets what it wanted not
+    except Exception:  # TypeError, struct.error, UnicodeError and bare ones: pyfdt met what it did not expect
         raise DtError(f"{source}: damaged device tree blob: it ends in the middle") from None
     reserve = [(entry["address"], entry["size"]) for entry in parsed.fdt_reserve_entries]
     try:

@@ -42,9 +42,9 @@ Completed = subprocess.CompletedProcess[bytes]
 
 
 class OverlayError(DtError):
-    """fdtoverlay refused; ``index`` is which overlay, -1 if it did not say."""
+    """fdtoverlay refused; ``index`` is which overlay, None if it did not say."""
 
-    def __init__(self, text: str, index: int) -> None:
+    def __init__(self, text: str, index: int | None = None) -> None:
         super().__init__(text)
         self.index = index
 
@@ -168,4 +168,4 @@ def apply_overlays(base: bytes, overlays: Sequence[bytes]) -> bytes:
     match = re.search(_OVERLAY_ERROR, result.stderr.decode("utf-8", "replace"))
     if match:
         raise OverlayError(f"fdtoverlay: {match['what']}", int(match["index"]))
-    raise OverlayError(_died("fdtoverlay", "overlay", result), -1)
+    raise OverlayError(_died("fdtoverlay", "overlay", result))

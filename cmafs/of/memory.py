@@ -52,7 +52,7 @@ def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
 
 def claimed(tree: DeviceTree) -> list[tuple[int, ...]]:
     """(base, size) of what the tree keeps from the loader: /memreserve/ and ``reg`` in /reserved-memory."""
-    parent = tree.root.children.get("reserved-memory")
+    parent = tree.reserved_memory()
     nodes = parent.children.values() if parent else ()
     return [*tree.memreserve, *(row for n in nodes for row in n.entries("reg", *tree.root.reg_cells()))]
 

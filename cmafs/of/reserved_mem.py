@@ -18,8 +18,8 @@ from cmafs.lib.sort import overlaps, rmem_sort
 from cmafs.mm.cma_declare import SZ_1M
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
-from cmafs.of.base import DeviceNode, DeviceTree, of_read_number
-from cmafs.of.rmem_init import COMPATIBLE, ReservedMem, pr_of, reserved_mem_init_node
+from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree, of_read_number
+from cmafs.of.rmem_init import COMPATIBLE, DEFAULT, ReservedMem, pr_of, reserved_mem_init_node
 
 __all__ = ["ReservedMem", "ReservedMemScan"]
 
@@ -93,12 +93,11 @@ class ReservedMemScan:
 
     def parent(self) -> DeviceNode | None:
         """/reserved-memory; None without, or where no kernel had heard of it yet (3.15)."""
-        for node in () if self.abi.framework_2010 else self.tree.root.children.values():
-            if node.name == "reserved-memory":
-                return node
-            if not self.abi.scans_nested_nodes and node.name.startswith("reserved-memory@"):
-                return node
-        return None
+        if self.abi.framework_2010:
+            return None
+        if self.abi.scans_nested_nodes:  # by strcmp(): no unit address
+            return self.tree.root.children.get(RESERVED_MEMORY)
+        return self.tree.reserved_memory()
 
     def _check_root(self, parent: DeviceNode) -> bool:
         """__reserved_mem_check_root(): cells like the root's, and ``ranges``."""
@@ -219,12 +218,12 @@ class ReservedMemScan:
 
     def _validate(self, node: DeviceNode) -> bool:
         """rmem_cma_validate()@7.2: with ``cma=`` a default node is refused before it is reserved."""
-        default = "linux,cma-default" in node.props and node.is_compatible(COMPATIBLE)
+        default = DEFAULT in node.props and node.is_compatible(COMPATIBLE)
         bypassed = default and self.early.params.cma.given
         if bypassed:
             text = 'Skipping dt linux,cma-default node in favor for "cma=" kernel param.'
             self.log.printk(text, LOGLEVEL_ERR)
-            self.early.event(node.path, "bypassed", EFFECT_REFUSED, "linux,cma-default")
+            self.early.event(node.path, "bypassed", EFFECT_REFUSED, DEFAULT)
         return not bypassed
 
     # -- size nodes ------------------------------------------------------------------------------
@@ -293,10 +292,9 @@ class ReservedMemScan:
     def _alloc_in_ranges(self, node: DeviceNode, size: int, align: int, ranges: list[tuple[int, int]]) -> int:
         """The first of the ranges that has room; anywhere without ranges."""
         nomap = "no-map" in node.props
-        if not ranges and "alloc-ranges" not in node.props:
-            return self._alloc(size, align, 0, 0, nomap)
         if not ranges:
-            return self._alloc(size, align, 0, 0, nomap) if self.abi.validates_properties else 0
+            anywhere = "alloc-ranges" not in node.props or self.abi.validates_properties
+            return self._alloc(size, align, 0, 0, nomap) if anywhere else 0
         for start, length in ranges:
             end = (start + length) & self.phys_mask
             saved = self.memblock.bottom_up

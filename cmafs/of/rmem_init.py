@@ -18,6 +18,8 @@ from cmafs.of.base import DeviceNode
 
 #: The compatible of areas and of pools for one device, and that of bounce buffers.
 COMPATIBLE, RESTRICTED = "shared-dma-pool", "restricted-dma-pool"
+#: What makes a region the default area.
+DEFAULT = "linux,cma-default"
 
 # What a driver answers.
 _DONE, _FAILED, _NOT_MINE = "done", "failed", "not mine"
@@ -88,7 +90,7 @@ def reserved_mem_init_node(early: EarlyMm, region: ReservedMem) -> bool:
 
 def rmem_cma_setup(early: EarlyMm, region: ReservedMem) -> str:
     """An area, if the region is ``reusable`` and mapped; the default one if it says so."""
-    default = "linux,cma-default" in region.node.props
+    default = DEFAULT in region.node.props
     if (
         default
         and early.params.cma.given
@@ -97,7 +99,7 @@ def rmem_cma_setup(early: EarlyMm, region: ReservedMem) -> str:
     ):
         name = region.name
         early.log.printk(f"Reserved memory: bypass {name} node, using cmdline CMA params instead")
-        early.event(region.node.path, "bypassed", EFFECT_REFUSED, "linux,cma-default")
+        early.event(region.node.path, "bypassed", EFFECT_REFUSED, DEFAULT)
         return _FAILED
     if not region.reusable or region.nomap:
         return _NOT_MINE
@@ -122,9 +124,7 @@ def _make_area(early: EarlyMm, region: ReservedMem, default: bool) -> str:
         return _FAILED
     if default:
         if areas.default is not None:
-            early.event(
-                region.node.path, "default-twice", EFFECT_NOTE, "linux,cma-default", areas.default.name
-            )
+            early.event(region.node.path, "default-twice", EFFECT_NOTE, DEFAULT, areas.default.name)
         areas.default = region.area
     if not early.abi.boot.two_passes:
         early.fixups.append((region.node.path, region.base, region.size))
@@ -152,7 +152,7 @@ def rmem_dma_setup(early: EarlyMm, region: ReservedMem) -> str:
 
 def rmem_swiotlb_setup(early: EarlyMm, region: ReservedMem) -> str:
     """A bounce buffer of its own for one device (CONFIG_DMA_RESTRICTED_POOL)."""
-    others = ("reusable", "linux,cma-default", "linux,dma-default", "no-map")
+    others = ("reusable", DEFAULT, "linux,dma-default", "no-map")
     if any(name in region.node.props for name in others):
         return _NOT_MINE
     region.kind = "restricted"

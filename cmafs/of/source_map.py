@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from cmafs.lib.kstrtox import simple_strtoull
+
 _COMMENT = r"(?: /\* (?P<places>.*) \*/)?$"
 _NODE = re.compile(r"\t*(?:\w+: )*(?P<name>/|[^\s{/;=]+) \{" + _COMMENT)
 _PROPERTY = re.compile(r"\t*(?:\w+: )*(?P<name>[^\s{/;=]+)(?: = .*)?;" + _COMMENT)
@@ -94,7 +96,10 @@ def _codes_in(line: str) -> Iterator[str]:
 
 def _places(text: str | None) -> list[Place]:
     """The places of one annotation; none for what dtc made itself."""
-    return [Place(m["file"], int(m["line"]), int(m["column"])) for m in _PLACE.finditer(text or "")]
+    return [
+        Place(m["file"], simple_strtoull(m["line"], 10)[0], simple_strtoull(m["column"], 10)[0])
+        for m in _PLACE.finditer(text or "")
+    ]
 
 
 def read_annotations(text: str) -> Iterator[tuple[str, str | None, list[Place]]]:

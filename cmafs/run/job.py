@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw, explain
+from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw, explain, one_line
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.prctl import set_pdeathsig
 from cmafs.mount.server import OUT_OF_MEMORY
@@ -201,7 +201,7 @@ def _proc_root(grafts: dict[str, Graft]) -> Server:
     from cmafs.run import procroot  # it needs fusepy, which the server has checked for
 
     syscalls.umount("/proc")
-    return Server(procroot.spawn(proc.missing(grafts, HOST)))
+    return Server(procroot.spawn(proc.missing(grafts, HOST), proc.absent(grafts)))
 
 
 def _exec(words: Sequence[str]) -> None:
@@ -231,7 +231,7 @@ def _execute(job: Job) -> NoReturn:
         code, why = NOT_FOUND, "its interpreter is not there" if os.path.exists(name) else "not found"
     except OSError as error:
         code, why = NOT_EXECUTABLE, os.strerror(error.errno or 0)
-    os.write(2, b"cmafs: %s: %s\n" % (os.fsencode(name), why.encode()))
+    os.write(2, os.fsencode(one_line(f"cmafs: {name}: {why}")) + b"\n")
     os._exit(code)
 
 

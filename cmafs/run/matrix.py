@@ -11,6 +11,7 @@ import selectors
 import signal
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -21,6 +22,8 @@ from cmafs.run.progress import Progress
 from cmafs.run.signals import exit_status
 
 _CHUNK = 65536  # bytes read at a time
+#: Bytes of a line that are kept until it ends; and of a run until its turn has come: then it has to wait.
+_LONGEST_LINE, _MOST_WAITING = 1 << 20, 1 << 24
 
 
 class Input:
@@ -29,7 +32,7 @@ class Input:
     def __init__(self) -> None:
         self._start: int | None = None
         self._is_stream = self.ended = False
-        self._kept = bytearray()
+        self._kept = tempfile.SpooledTemporaryFile(_MOST_WAITING)  # noqa: SIM115 - as long as the runs
         with contextlib.suppress(OSError):  # closed
             mode = os.fstat(0).st_mode
             self._is_stream = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
@@ -51,12 +54,14 @@ class Input:
 
     def after(self, position: int) -> bytes:
         """The next bytes of what was read of the input behind a position."""
-        return bytes(self._kept[position : position + _CHUNK])
+        self._kept.seek(position)
+        return self._kept.read(_CHUNK)
 
     def read(self) -> None:
         """Read once more."""
         data = os.read(0, _CHUNK)
-        self._kept += data
+        self._kept.seek(0, os.SEEK_END)
+        self._kept.write(data)
         self.ended = not data
 
 
@@ -92,34 +97,67 @@ class Feed:
             self.writer = -1
 
 
+class _Output:
+    """What a run writes to one descriptor of ours: whole lines, but for one that is very long."""
+
+    def __init__(self, target: int, prefix: bytes) -> None:
+        self.target = target
+        self._prefix = prefix
+        self._unfinished: list[bytes] = []
+        self._in_line = False
+
+    def take(self, data: bytes) -> bytes:
+        """What can be said now of what was read, with the prefix before each line; b"" is the end."""
+        self._unfinished.append(data)
+        if data and b"\n" not in data and sum(map(len, self._unfinished)) < _LONGEST_LINE:
+            return b""
+        text = b"".join(self._unfinished)
+        if not data:
+            ready = text + b"\n" if text or self._in_line else b""
+        else:
+            ready = text[: text.rfind(b"\n") + 1] or text
+        self._unfinished = [text[len(ready) :]]
+        return self._prefixed(ready)
+
+    def _prefixed(self, ready: bytes) -> bytes:
+        if not ready:
+            return b""
+        start = b"" if self._in_line else self._prefix
+        self._in_line = not ready.endswith(b"\n")
+        lines = ready.removesuffix(b"\n").replace(b"\n", b"\n" + self._prefix)
+        return start + lines + (b"" if self._in_line else b"\n")
+
+
 @dataclass(eq=False)
 class _Run:
-    """One run on its way: its process, its pipes, an unfinished line of each, what is to be said.
+    """One run on its way: its process, its pipes, what is to be said.
 
-    ``outputs``: descriptor to read -> the one of ours that it stands for; ``lines``: (that one, bytes).
+    ``outputs``: by the descriptor to read; ``lines``: (descriptor of ours, bytes); ``waiting``: their length.
     """
 
     kernel: str
     child: int
-    outputs: dict[int, int]
+    outputs: dict[int, _Output]
     feed: Feed | None
-    pending: dict[int, bytes] = field(default_factory=dict)
     lines: list[tuple[int, bytes]] = field(default_factory=list)
+    waiting: int = 0
 
     def read(self, descriptor: int) -> None:
-        """Take what a run has written, whole lines with its kernel before each."""
-        data = os.read(descriptor, _CHUNK)
-        lines = (self.pending.pop(descriptor, b"") + data).split(b"\n")
-        rest = lines.pop()
-        if data:
-            self.pending[descriptor] = rest
-        elif rest:
-            lines.append(rest)
-        prefix = f"[{self.kernel}] ".encode()
-        self.lines.append((self.outputs[descriptor], b"".join(prefix + line + b"\n" for line in lines)))
+        """Take what a run has written."""
+        data, output = os.read(descriptor, _CHUNK), self.outputs[descriptor]
+        ready = output.take(data)
+        self.lines.append((output.target, ready))
+        self.waiting += len(ready)
         if not data:
             del self.outputs[descriptor]
             os.close(descriptor)
+
+    def say(self) -> None:
+        """Write what is to be said."""
+        for target, data in self.lines:
+            _write(target, data)
+        self.lines.clear()
+        self.waiting = 0
 
     def end(self) -> int:
         """Its exit status, as of a shell."""
@@ -139,10 +177,9 @@ def run_each(kernels: Sequence[str], run: Callable[[str], int], jobs: int) -> in
             running.append(_start(kernel, run, source, running))
         _wait(running, source)
         while running:  # what is to be said is that of the first, and of the next when the first has ended
-            for target, data in running[0].lines:
+            if running[0].lines:
                 progress.clear()
-                _write(target, data)
-            running[0].lines.clear()
+            running[0].say()
             if running[0].outputs:
                 break
             first = running.pop(0)
@@ -184,7 +221,8 @@ def _start(kernel: str, run: Callable[[str], int], source: Input, others: Sequen
         os.close(writer)
     if feed:
         os.close(feed.reader)
-    return _Run(kernel, child, {reader: target for target, (reader, _) in outputs.items()}, feed)
+    prefix = f"[{kernel}] ".encode()
+    return _Run(kernel, child, {reader: _Output(to, prefix) for to, (reader, _) in outputs.items()}, feed)
 
 
 def _child(kernel: str, run: Callable[[str], int], source: Input) -> NoReturn:
@@ -202,7 +240,7 @@ def _wait(running: Sequence[_Run], source: Input) -> None:
     """Wait until a run has written, or takes more of the input; do what that asks for."""
     with selectors.DefaultSelector() as selector:
         for one in running:
-            for reader in one.outputs:
+            for reader in one.outputs if one.waiting < _MOST_WAITING else ():
                 selector.register(reader, selectors.EVENT_READ, one)
             wanted = one.feed.wants() if one.feed and one.outputs else None
             if wanted and wanted[0] not in selector.get_map():

@@ -35,7 +35,7 @@ from cmafs.run.syscalls import (
 )
 
 _PROC = "/proc"
-#: names of a machine that a host's procfs may lack, by configuration or architecture
+#: names that a machine and a host's procfs may have or lack, by configuration or architecture
 HOST_NAMES = ("device-tree", "config.gz", "buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "iomem")
 _SLOW = "stat_refresh"  # reading it makes every CPU of the host fold its counters
 _REVEALING = ("debugfs", "tracefs", "proc", "devtmpfs")
@@ -54,6 +54,11 @@ def missing(grafts: dict[str, Graft], host: str) -> list[Graft]:
     """The machine's names in /proc that the host's procfs lacks, where nobody can make one."""
     lacking = [graft for graft in _below_proc(grafts) if not fits(graft, host)]
     return [graft for graft in lacking if not _relative(graft).startswith(f"{VM}/")]
+
+
+def absent(grafts: dict[str, Graft]) -> list[str]:
+    """Names that the host's procfs may have and this machine has not."""
+    return [name for name in HOST_NAMES if f"{_PROC}/{name}" not in grafts]
 
 
 def _read(path: str) -> bytes:

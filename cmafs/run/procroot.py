@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cmafs.fs.dentry import Directory, File, FileSystemType, Inode, Symlink, fail, new_directory
@@ -58,16 +58,17 @@ class Mounts:
             return MountsFile(_NAMED.sub(rb"\1 \2 \1 ", file.read()))
 
 
-def root_of(grafts: list[Graft]) -> Directory:
-    """The names of the host's /proc, processes aside, and those of the machine that it lacks.
+def root_of(grafts: list[Graft], absent: Collection[str]) -> Directory:
+    """The names of the host's /proc, and those of the machine that it lacks (``grafts``).
 
+    Processes are left out, and what the machine has not (``absent``).
     A directory is a mount point, for init to bind the one below PROCFS at; a file is a link to that.
     """
     root = new_directory(_PROC, 0o555)
     root.file("mounts", 0o444, Mounts(os.open(f"{HOST}/proc", os.O_RDONLY | os.O_DIRECTORY)))
     with os.scandir(f"{HOST}/proc") as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.isdigit() or entry.name == "mounts":
+            if entry.name.isdigit() or entry.name == "mounts" or entry.name in absent:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 root.subdir(entry.name, 0o555)
@@ -90,29 +91,29 @@ class ProcRoot(FuseMount):
     def _process(self, name: str) -> Symlink:
         return Symlink(_PROC, stat.S_IFLNK | 0o777, target=f"{PROCFS}/{name}")
 
-    def _lookup(self, path: bytes) -> Inode:
+    def lookup(self, path: bytes) -> Inode:
         name = os.fsdecode(path[1:])
         if not name.isdigit():
-            return super()._lookup(path)
+            return super().lookup(path)
         if not os.path.isdir(f"{PROCFS}/{name}"):
             fail(errno.ENOENT)
         return self._process(name)
 
     def readdir(self, path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any) -> None:
         """getdents(2) with the processes of this moment."""
-        root = self._directories[fip.contents.fh]
+        root = self.directories[fip.contents.fh]
         if path in (None, b"/"):
             running = [name for name in os.listdir(PROCFS) if name.isdigit()]
             root.children = {**{name: self._process(name) for name in running}, **self._names}
         super().readdir(path, buf, filler, offset, fip)
 
 
-def spawn(grafts: list[Graft]) -> int:
+def spawn(grafts: list[Graft], absent: Collection[str]) -> int:
     """Mount such a root on /proc from a process that dies with its parent; its pid, once the mount answers.
 
     Raises OSError.
     """
-    root = root_of(grafts)
+    root = root_of(grafts, absent)
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

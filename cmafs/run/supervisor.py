@@ -137,6 +137,11 @@ class Supervisor:
         self._inotify = -1
         self._poll = select.poll()
 
+    def close(self) -> None:
+        """In the process that started both: it needs neither end."""
+        self.socket.close()
+        self.asked.close()
+
     def start(self, place: str, mount: FuseMount) -> None:
         """Answer from a thread of this process, which serves ``mount`` at ``place``."""
         self._place, self._mount = place, mount

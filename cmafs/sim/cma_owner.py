@@ -1,19 +1,26 @@
-"""Who holds the used pages of an area: debugfs, a driver, a program by a heap, the atomic pool, or boot.
+"""Who holds the used pages of an area, and who lives in its holes.
 
-The kernel does not know this: its bitmap has no names. Here every taker keeps a list of what it took.
+Holders are debugfs, drivers, programs by a heap, the atomic pool, or boot. The kernel does not know this:
+its bitmap has no names. Here every taker keeps a list of what it took.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmafs.drivers.dma.contiguous import page_count
 from cmafs.lib.intervals import Interval, union, without
+from cmafs.mm.page_owner import TAG_SHIFT
 
 if TYPE_CHECKING:
     from cmafs.drivers.device import Device, DriverMachine
     from cmafs.mm.cma import Cma
+    from cmafs.mm.mmzone import Memory
+    from cmafs.mm.page_owner import Occupant
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,29 @@ def page_holders(machine: DriverMachine, cma: Cma) -> list[PageHolder]:
     return sorted(holders, key=_pfn)
 
 
+def holders_of(machine: DriverMachine, cma: Cma) -> list[tuple[str, int]]:
+    """(name, pages) of those who hold pages of an area, who holds most first."""
+    counts: Counter[str] = Counter()
+    for holder in page_holders(machine, cma):
+        counts[holder.owner.name] += holder.count
+    return counts.most_common()
+
+
+def guests_of(memory: Memory, cma: Cma) -> list[tuple[Occupant, int]]:
+    """(occupant, pages) of those whose pages live in the area's holes, who has most first."""
+    counts: Counter[int] = Counter()
+    for first, end in cma.holes():
+        counts.update(tag >> TAG_SHIFT for _, tag in memory.owners.used_in(first, end))
+    return [(memory.owners.occupants[ident], pages) for ident, pages in counts.most_common()]
+
+
+def pins_in_holes(memory: Memory, cma: Cma) -> list[int]:
+    """The frames of the area's holes from which no page can be moved, ascending."""
+    pins = sorted(memory.pins)
+    spans = ((bisect_left(pins, first), bisect_left(pins, end)) for first, end in cma.holes())
+    return [pfn for low, high in spans for pfn in pins[low:high]]
+
+
 def _pfn(holder: PageHolder) -> int:
     return holder.pfn
 
@@ -55,14 +85,13 @@ def _pfn(holder: PageHolder) -> int:
 def _takers(machine: DriverMachine, cma: Cma) -> Iterator[tuple[int, int, Taker | Device]]:
     for pfn, count in cma.mem_head:
         yield pfn, count, DEBUGFS
-    shift = machine.config.page_shift
     for device in machine.devices.values():
         for buffer in device.buffers:
             if buffer.origin is cma:
-                yield buffer.pfn, -(-buffer.size >> shift), device
+                yield buffer.pfn, page_count(device, buffer.size), device
     for heap_buffer in machine.dma_bufs:
         if heap_buffer.origin is cma:
-            yield heap_buffer.pfn, heap_buffer.size >> shift, Taker(heap_buffer.holder)
+            yield heap_buffer.pfn, heap_buffer.size >> machine.config.page_shift, Taker(heap_buffer.holder)
     for pool in machine.atomic_pools:
         for chunk in pool.chunks:
             yield chunk.pfn, chunk.count, ATOMIC_POOL

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmafs.lib.clock import NSEC_PER_SEC
-from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.mm.cma import not_activated
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from cmafs.sim import workload
@@ -133,11 +133,7 @@ class Faults:
             self._relist(cma, MIGRATE_MOVABLE)
             self.areas.totalcma_pages -= cma.count
         self.memory.totalcma_pages -= cma.count
-        cma.count = cma.available_count = 0
-        for cmr in cma.ranges:
-            cmr.count = 0
-        if self.areas.abi.failed_says:
-            self.areas.log.printk(f"cma: CMA area {cma.name} could not be activated", LOGLEVEL_ERR)
+        not_activated(cma)
 
     def activate(self, cma: Cma) -> None:
         """Takes deactivate() back. Raises OSError EINVAL, EBUSY (pages that cannot move are in it now)."""
@@ -163,12 +159,12 @@ class Faults:
     def lines(self) -> Iterator[str]:
         """sim/faults: a line each, in the words that would set it."""
         for one in self.armed:
-            yield f"fail {one.cma.name.rstrip()} {one.left} {one.error}"
+            yield f"fail {one.cma.label} {one.left} {one.error}"
         for pin in self.pins:
             left = -(-(pin.end - self.clock.now()) // NSEC_PER_SEC)
             yield f"pin_for {pin.name} {len(pin.indices)} {left}"
         for slot in self.inactive:
-            yield f"deactivate {self.areas[slot].name.rstrip()}"
+            yield f"deactivate {self.areas[slot].label}"
         if self.slow:
             yield f"slow {self.slow}"
         if self.areas.locked_down:

@@ -55,7 +55,7 @@ def _held(machine: DriverMachine) -> Iterator[_Held]:
     for buffer in machine.dma_bufs:
         if isinstance(buffer.origin, Cma):  # others are scattered, and their occupant is checked
             end = buffer.pfn + (buffer.size >> machine.config.page_shift)
-            yield _Held(buffer.heap, buffer.pfn, end, buffer.origin, buffer.origin.name.rstrip())
+            yield _Held(buffer.heap, buffer.pfn, end, buffer.origin, buffer.origin.label)
 
 
 def _used(machine: DriverMachine, buffer: _Held) -> bool:

@@ -121,7 +121,7 @@ class Tracer:
         """``tracing_update_buffers()``: whoever is about to switch events gives the ring its size."""
         (array if self.abi.expands_each else self.arrays[0]).expand()
 
-    def enable(self, array: TraceArray, files: list[TraceEventFile], on: bool) -> None:
+    def enable(self, files: list[TraceEventFile], on: bool) -> None:
         """``__ftrace_set_clr_event()``: switch events."""
         for file in files:
             file.enabled = on

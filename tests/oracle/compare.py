@@ -18,7 +18,7 @@ from oracle import queries, tracing
 
 from cmafs.fs.namei import Syscalls
 from cmafs.fs.tree import build_tree
-from cmafs.init.main import KernelPanic
+from cmafs.lib.panic import KernelPanic
 from cmafs.replay.transcript import Operation, Transcript
 
 #: The first seconds of a run: what is rate limited (ten lines in five seconds) is as on a clock that stands.
@@ -28,7 +28,7 @@ _SELECTED = re.compile(
     r"[Cc]ma: |CMA|[Rr]eserved mem|OVERLAP|overlaps|Zone ranges"
     r"|  (DMA|DMA32|Normal|HighMem|Movable) +(\[|empty)|Movable zone start|  Node \d+: |Early memory node"
     r"|  node +\d+: |Initmem setup|hugetlb_cma|Skipping dt|Memory: "
-    r"|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM"
+    r"|cra(sh|hs)kernel|Memory limited|vmalloc area is too|Truncating RAM|Ignoring RAM|^Memory value expected"
 )
 #: Besides the memblock dump: a node that ``mem=`` leaves without memory (docs/exceptions.md).
 _NOT_SELECTED = re.compile(

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmafs.drivers.cma2010.profile import Profile, Quirks, Word, is_power_of_two_or_zero
-from cmafs.lib.kstrtox import U64_MAX, simple_strtoull
+from cmafs.lib.cmdline import memparse
+from cmafs.lib.kstrtox import simple_strtoull
 from cmafs.mm.memblock import round_up
 
-_SUFFIX_SHIFT = {"k": 10, "m": 20, "g": 30}
+#: The suffixes of ``lib/cmdline.c:memparse()@v2.6.36``.
+SUFFIX_SHIFTS = {"k": 10, "m": 20, "g": 30}
 
 
 @dataclass(eq=False)
@@ -88,19 +90,6 @@ class CmaAllocator:
     cleanup: Callable[[CmaRegion], None] | None = None
     alloc: Callable[[CmaRegion, int, int], CmaChunk | None] | None = None
     free: Callable[[CmaChunk], None] | None = None
-
-
-def memparse(text: str) -> tuple[int, str]:
-    """A size in bytes with at most one suffix K, M or G, and the text behind it; wraps at 64 bits.
-
-    Source: ``lib/cmdline.c:memparse()@v2.6.36``.
-
-    >>> memparse("0x10k/"), memparse("010"), memparse("x")
-    ((16384, '/'), (8, ''), (0, 'x'))
-    """
-    value, rest = simple_strtoull(text)
-    shift = _SUFFIX_SHIFT.get(rest[:1].lower(), 0)
-    return (value << shift) & U64_MAX, rest[1:] if shift else rest
 
 
 def strict_strtoul(text: str, word: Word) -> int | None:
@@ -187,7 +176,7 @@ class _Entry:
                 return 0
             self.rest = self.rest[1:]
         near = self.rest
-        value, self.rest = memparse(self.rest)
+        value, self.rest = memparse(self.rest, SUFFIX_SHIFTS)
         zero_ok = self.profile.zero_allowed and mark is not None
         if value > self.word.mask or not (value or zero_ok) or (value and not valid(value)):
             raise OSError(errno.EINVAL, f"param: invalid value near {near}")

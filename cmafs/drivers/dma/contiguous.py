@@ -65,7 +65,7 @@ def dma_alloc_contiguous(device: Device, size: int, gfp: int) -> tuple[Cma, int]
         pfn = cma_alloc(cma, page_count(device, size), align)
         if pfn is not None:
             return cma, pfn
-        device.refusals.append(f"area {cma.name.rstrip()}: {cma.failures[0]}")
+        device.refusals.append(f"area {cma.label}: {cma.failures[0]}")
     if not device.refusals:
         none = "the default area serves no single pages" if machine.cma.default else "there is no area for it"
         device.refusals.append(f"areas: {none}")

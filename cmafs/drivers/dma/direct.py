@@ -42,7 +42,7 @@ def dma_direct_alloc(device: Device, size: int, gfp: int) -> DmaBuffer | None:
         if dma_coherent_ok(device, pfn, size):
             return new_buffer(device, pfn, size, cma)
         dma_free_contiguous(device, pfn, size)
-        _out_of_reach(device, f"area {cma.name.rstrip()}", pfn)
+        _out_of_reach(device, f"area {cma.label}", pfn)
     if gfpflags_allow_blocking(gfp) and not _falls_back(device):
         device.refusals.append("this kernel asks nobody else")
         return None

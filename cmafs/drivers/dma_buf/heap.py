@@ -141,7 +141,7 @@ def _block(machine: DriverMachine, order: int) -> int | None:
 
 def show_heap(machine: DriverMachine, heap: DmaHeap) -> str:
     """sim/devices of a heap: ``pfn dma_addr size area owner``, a line a buffer, oldest first."""
-    area = "-" if heap.cma is None else heap.cma.name.rstrip()
+    area = "-" if heap.cma is None else heap.cma.label
     return "".join(
         f"{b.pfn:#x}\t{b.pfn << machine.config.page_shift:#x}\t{b.size}\t{area}\t{b.holder}\n"
         for b in machine.dma_bufs

@@ -106,7 +106,7 @@ def meminfo(files: VmstatFiles, lines: tuple[str, ...]) -> bytes:
         "CmaTotal": machine.cma.totalcma_pages << kib_shift,
         **_direct_map(memory),
         "VmallocTotal": VMALLOC_TOTAL[machine.arch],
-        "Hugepagesize": 1 << memory.pageblock_order + kib_shift,
+        "Hugepagesize": 1 << machine.config.huge_page_order() + kib_shift,
     }
     return "".join(
         f"{line + ':':<16}{figures.get(line, 0):8d}{'' if line in _COUNTS else ' kB'}\n" for line in lines

@@ -1,4 +1,4 @@
-"""proc/ and boot/: the table of files; what they say is made in the ``proc_*`` modules."""
+"""proc/ and boot/: the table of files; what they say is made in the modules beside this one."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from cmafs.mm.mmzone import (
@@ -216,7 +217,8 @@ class VmstatFiles:
         for name in self.names(self.machine.abi.proc.vmstat.zone):
             text += f"\n    {name:<12} {self.zone_value(zone, name)}"
         text += self._protection(zone.nid, zone)
-        ratio = max(1, int((10 * (zone.managed_pages >> 18)) ** 0.5))
+        gib = zone.managed_pages >> (30 - self.machine.memory.layout.page_shift)
+        ratio = isqrt(10 * gib) or 1  # mm/page_alloc.c:calculate_zone_inactive_ratio()@v4.4
         text += self._pagesets(zone) + "\n  all_unreclaimable: 0"
         return f"{text}\n  start_pfn:         {zone.start_pfn}\n  inactive_ratio:    {ratio}\n"
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from cmafs.lib.printk import encode
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.compaction import compact_memory
-from cmafs.mm.page_owner import KIND_PCP, TAG_SHIFT
+from cmafs.mm.page_owner import KIND_PCP
 from cmafs.mm.vmscan import drop_caches
 from cmafs.sim import workload
-from cmafs.sim.cma_owner import page_holders
+from cmafs.sim.cma_owner import guests_of, holders_of, page_holders, pins_in_holes
 from cmafs.sim.log import SimLog
 
 if TYPE_CHECKING:
@@ -46,9 +46,13 @@ def copy_of(machine: BootedMachine) -> BootedMachine:
     What is large and holds numbers only is copied at once: deepcopy() would look at each of them.
     """
     memory = machine.memory
-    known: dict[int, object] = {id(machine.on_task): None, id(machine.current): machine.current}
-    known |= {id(machine.simlog): SimLog(), id(memory.pins): dict(memory.pins)}
-    known |= {id(one.pinned): set(one.pinned) for one in memory.owners.occupants.values()}
+    known: dict[int, object] = {
+        id(machine.on_task): None,
+        id(machine.current): machine.current,
+        id(machine.simlog): SimLog(),
+        id(memory.pins): dict(memory.pins),
+        **{id(one.pinned): set(one.pinned) for one in memory.owners.occupants.values()},
+    }
     copied = deepcopy(machine, known)
     copied.memory.on_migrate = copied.cma.fault = None
     return copied
@@ -70,7 +74,7 @@ def show_advice(machine: BootedMachine) -> bytes:
     lines: list[str] = []
     for cma in machine.cma:
         for failure in [*cma.failures][:1]:
-            lines.append(f"{cma.name.rstrip()}: {failure.count} pages")
+            lines.append(f"{cma.label}: {failure.count} pages")
             lines += [f"  {line}" for line in _area_lines(machine, cma)]
     return encode("".join(f"{line}\n" for line in lines or ["no allocation has failed"]))
 
@@ -101,7 +105,7 @@ def _advice(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
 
 def _unpinning(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     memory = machine.memory
-    pins = [pfn for pfn in memory.pins if any(low <= pfn < high for low, high in cma.holes())]
+    pins = pins_in_holes(memory, cma)
     owners = [memory.owners.owner_at(pfn) for pfn in pins]
     names = Counter(owner.name for owner in owners if owner and owner.pinned)
     for name, count in names.most_common(TRIED):
@@ -130,21 +134,14 @@ def _unpin_all(machine: BootedMachine, pins: list[int]) -> None:
 
 def _ending(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     """Ending tasks that have pages in its holes: they need no room elsewhere then."""
-    owners = machine.memory.owners
-    counts: Counter[int] = Counter()
-    for low, high in cma.holes():
-        counts.update(tag >> TAG_SHIFT for _, tag in owners.used_in(low, high))
-    found = [owners.occupants[ident] for ident, _ in counts.most_common()]
-    for occupant in [one for one in found if one.visible and one.kind != KIND_PCP][:TRIED]:
+    guests = [occupant for occupant, _ in guests_of(machine.memory, cma)]
+    for occupant in [one for one in guests if one.visible and one.kind != KIND_PCP][:TRIED]:
         yield Advice(f"kill {occupant.name}", partial(_kill, occupant.name))
 
 
 def _releasing(machine: BootedMachine, cma: Cma) -> Iterator[Advice]:
     """Giving back what a holder has of the area."""
-    counts: Counter[str] = Counter()
-    for holder in page_holders(machine, cma):
-        counts[holder.owner.name] += holder.count
-    for name, count in counts.most_common(TRIED):
+    for name, count in holders_of(machine, cma)[:TRIED]:
         yield Advice(f"have {name} give back its {count} pages", partial(_release, name))
 
 

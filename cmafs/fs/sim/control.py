@@ -154,9 +154,9 @@ class SimControl:
     def area(self, word: str) -> Cma:
         """AREA: its name, or that of its directory in debugfs. Raises Refused."""
         for cma in self.machine.cma:
-            if word in (cma.name.rstrip(), directory_name(cma).rstrip()):
+            if word in (cma.label, directory_name(cma).rstrip()):
                 return cma
-        known = " ".join(cma.name.rstrip() for cma in self.machine.cma)
+        known = " ".join(cma.label for cma in self.machine.cma)
         raise refuse(f"no area {quoted(word)}, there are: {known or 'none'}", errno.ENOENT)
 
     def pin_for(self, words: list[str]) -> None:

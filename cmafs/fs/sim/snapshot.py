@@ -35,8 +35,8 @@ VERSION = 1
 MAX_FILE, MAX_TEXT = 64 << 20, 256 << 20
 #: Bytes read at a time, as FUSE does.
 _CHUNK = 128 << 10
-#: No part of the state: this file itself; one that remembers its last reader; the
-#: devices, whose open files remember where they are.
+#: No part of the state: this file itself; one that remembers its last reader; the devices, whose open files
+#: remember where they are.
 _NOT_STATE = ("/sim/snapshot", "/sim/verify", "/dev/")
 
 #: What a file can make go wrong that has the right checksum and still was not written by cmafs.
@@ -190,9 +190,8 @@ class _Replay:
 def replay(
     snapshot: Snapshot, machine: BootedMachine, root: Directory, calls: Syscalls, vfs: OpenFiles
 ) -> None:
-    """Bring a machine that was just booted to where the saved one was; then close what nobody holds here.
-
-    That are open files and buffers of heaps.
+    """Bring a machine that was just booted to where the saved one was; then close what nobody holds here
+    (open files, buffers of heaps).
 
     Raises BadSnapshot where it does not come to the same state.
     """

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cmafs.lib.intervals import Interval, union, without
 from cmafs.mm.cma_failure import longest_aligned
-from cmafs.mm.page_owner import TAG_SHIFT
-from cmafs.sim.cma_owner import Taker, page_holders
+from cmafs.sim.cma_owner import guests_of, holders_of, pins_in_holes
 
 if TYPE_CHECKING:
-    from cmafs.drivers.device import Device
     from cmafs.init.machine import BootedMachine
     from cmafs.mm.cma import Cma
     from cmafs.mm.cma_failure import CmaFailure
 
 #: How many holes, and how many pinned frames, are named.
 SHOWN = 8
-
-
-def _pins(machine: BootedMachine, cma: Cma) -> list[int]:
-    """The frames of the area's holes from which no page can be moved, ascending."""
-    pins = sorted(machine.memory.pins)
-    spans = ((bisect_left(pins, first), bisect_left(pins, end)) for first, end in cma.holes())
-    return [pfn for low, high in spans for pfn in pins[low:high]]
 
 
 def _free_of(cma: Cma, pins: list[int]) -> list[Interval]:
@@ -45,24 +34,6 @@ def _named(items: list[str]) -> str:
 def _owner(machine: BootedMachine, pfn: int) -> str:
     occupant = machine.memory.owners.owner_at(pfn)
     return f"{pfn:#x} ({occupant.name if occupant else 'nobody'})"
-
-
-def _occupants(machine: BootedMachine, cma: Cma) -> str:
-    """Whose pages live in the area's holes."""
-    owners = machine.memory.owners
-    counts: Counter[int] = Counter()
-    for first, end in cma.holes():
-        counts.update(tag >> TAG_SHIFT for _, tag in owners.used_in(first, end))
-    named = [f"{owners.occupants[ident].name} {pages}" for ident, pages in counts.most_common()]
-    return _named(named) or "nobody"
-
-
-def _holders(machine: BootedMachine, cma: Cma) -> str:
-    """Who holds the allocated pages, and how many."""
-    counts: Counter[Taker | Device] = Counter()
-    for holder in page_holders(machine, cma):
-        counts[holder.owner] += holder.count
-    return _named([f"{owner.name} {pages}" for owner, pages in counts.most_common()]) or "nobody"
 
 
 def _first_fit(pieces: Iterable[Interval], count: int, step: int) -> int | None:
@@ -101,21 +72,23 @@ def _failures(machine: BootedMachine, cma: Cma, pieces: list[Interval]) -> Itera
 
 def area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     """What there is to say about one area; counts in pages."""
-    pins = _pins(machine, cma)
+    pins = pins_in_holes(machine.memory, cma)
     pieces = _free_of(cma, pins)
     used = cma.count - cma.available_count
-    yield f"{cma.name.rstrip()}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
+    yield f"{cma.label}: {cma.count} pages, {used} allocated, largest hole {cma.maxchunk()}"
     longest = longest_aligned(pieces, 1)[1]
     yield f"an allocation can get at most {longest} pages now (writers see ENOMEM beyond that)"
     yield from _for_drivers(machine, cma, pieces, longest)
     spans = [f"{end - first} at {first:#x}" for first, end in cma.holes()]
     yield f"holes: {_named(spans) or 'none'}"
-    yield f"used pages in the holes, which have to move: {_occupants(machine, cma)}"
+    guests = [f"{occupant.name} {pages}" for occupant, pages in guests_of(machine.memory, cma)]
+    yield f"used pages in the holes, which have to move: {_named(guests) or 'nobody'}"
     if pins:
         named = _named([_owner(machine, pfn) for pfn in pins])
         yield f"pinned pages in the holes, which cannot move: {named}"
     yield from _failures(machine, cma, pieces)
-    yield f"held by: {_holders(machine, cma)}"
+    holders = [f"{name} {pages}" for name, pages in holders_of(machine, cma)]
+    yield f"held by: {_named(holders) or 'nobody'}"
 
 
 def _for_drivers(machine: BootedMachine, cma: Cma, pieces: list[Interval], longest: int) -> Iterator[str]:

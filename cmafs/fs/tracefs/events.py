@@ -19,7 +19,6 @@ from cmafs.trace.tracer import Tracer
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
 
-PAGE_SIZE = 4096
 #: ``trace_get_user()``: blanks, a word, and the blank or NUL that ends it.
 _WORD = re.compile(f"[{SPACE}]*([^{SPACE}\0]*)[{SPACE}\0]?".encode("latin-1"))
 #: What ``filter`` of a group reads, whatever was written (``DEFAULT_SYS_FILTER_MESSAGE``).
@@ -48,7 +47,7 @@ def set_clr_event(tracer: Tracer, array: TraceArray, text: str, on: bool) -> boo
         and either in ("", file.event.system, file.event.name)
     ]
     if files:
-        tracer.enable(array, files, on)
+        tracer.enable(files, on)
     return bool(files)
 
 
@@ -86,7 +85,7 @@ class EventFiles:
     def open_set_event(self, flags: int) -> None:
         """``ftrace_event_set_open()``: O_TRUNC turns all events off."""
         if truncates(flags):
-            self.tracer.enable(self.array, [file for file in self.all() if file.enabled], False)
+            self.tracer.enable([file for file in self.all() if file.enabled], False)
 
     def store_set_event(self, data: bytes) -> int:
         """``ftrace_event_write()``: one name; what follows is left to the next write. Raises EINVAL."""
@@ -110,7 +109,7 @@ class EventFiles:
                 self.tracer.update_buffers(self.array)
             if value > 1:
                 fail(errno.EINVAL)
-            self.tracer.enable(self.array, files(), value == 1)
+            self.tracer.enable(files(), value == 1)
             return len(data)
 
         return SeqOperations(lambda: state(files()), store)
@@ -137,7 +136,7 @@ class EventFiles:
 
     def _set_filter(self, data: bytes, apply: Callable[[str, int], None]) -> int:
         """``event_filter_write()``. Raises EINVAL, EPERM, ENOENT, ESRCH."""
-        if len(data) >= PAGE_SIZE:
+        if len(data) >> self.machine.memory.layout.page_shift:
             fail(errno.EINVAL)
         try:
             apply(c_string(data).rstrip(SPACE), self.machine.clock.now())
