@@ -704,10 +704,6 @@ def test_the_article_boots_as_6_12() -> None:
     assert areas(article) == areas(kernel)
 
 
-def test_same_seed_same_log() -> None:
-    assert boot(tree_of(), "5.10").log.dmesg() == boot(tree_of(), "5.10").log.dmesg()
-
-
 def refusals(machine) -> list[tuple[str, str | None, str]]:
     """(reason, parameter, detail) of what was refused or ignored."""
     return [(e.reason, e.property, e.detail) for e in machine.boot_events if e.effect != "note"]

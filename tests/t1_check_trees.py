@@ -23,8 +23,11 @@ from cmafs.of import fdt
 TREES = 60
 GROUPS = 10
 
-#: What soaks have found: a remedy that depends on the others', a name given twice.
-FOUND = ((2896603410, "6.12"), (7000946, "6.12"), (7000236, "7.2"))
+#: What soaks have found: a remedy that depends on the others', a name given twice, one that waits.
+FOUND = (
+    *((2896603410, "6.12"), (7000946, "6.12"), (7000236, "7.2")),
+    *((7002416, "5.4"), (7002416, "4.19"), (7002662, "6.6"), (7002662, "6.12")),
+)
 
 
 def kernels_for(seed: int) -> list[str]:

@@ -118,8 +118,6 @@ def test_enough_is_one_page_above_the_mark(mark: int, order: int) -> None:
     zone.lowmem_reserve[NORMAL] = 0
     assert headroom(zone, mark, NORMAL, True) == nr_free - zone.watermark[mark]
     assert headroom(zone, mark, NORMAL, False) == nr_free - zone.watermark[mark] - zone.nr_free_cma
-    zone.nr_reserved_highatomic = 512
-    assert headroom(zone, mark, NORMAL, True) == nr_free - zone.watermark[mark] - 512
 
 
 def test_blocks_of_cma_count_only_for_who_may_use_them() -> None:

@@ -117,6 +117,12 @@ def test_a_failure_is_understood(kernel: str, noisy: bool) -> None:
     ]
 
 
+def test_a_board_says_how_large_its_pages_are() -> None:
+    report = read_log("[    9.1] cma: cma_alloc: alloc failed, req-size: 8 pages, ret: -12")
+    asked = [list(explain_log(report, 5, *page))[1] for page in ((), (1 << 14,), (1 << 16,))]
+    assert asked == [f"  asked: 8 pages, {8 * kib} KiB with pages of {kib} KiB" for kib in (4, 16, 64)]
+
+
 def test_who_asked_is_what_the_log_says() -> None:
     failed = "[    9.1] cma: cma_alloc: alloc failed, req-size: 8 pages, ret: -12"
     vb2 = "[    9.2] unicam fe801000.csi: dma alloc of size 16113664 failed"

@@ -141,6 +141,25 @@ def test_lazily_the_server_ends_with_the_last_user(machine: Path) -> None:
     assert eventually(lambda: gone(pid))
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_stopped_server_is_not_waited_for(machine: Path, lazily: bool) -> None:
+    """It answers nothing, but it is there, and can be ended."""
+    pid = server_of(machine)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        again = cmafs("mount", str(machine), timeout=20)
+        assert (again.returncode, again.stderr.partition(": ")[2]) == (
+            1,
+            f"{machine}: busy: a machine is mounted there already; `cmafs umount {machine}` ends it\n",
+        )
+        done = cmafs("umount", *["-l"][: int(lazily)], str(machine), timeout=20)
+        assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert eventually(lambda: gone(pid))
+
+
 def test_a_second_mount_on_the_same_place_is_refused(machine: Path) -> None:
     (machine / "sys/kernel/debug/cma/reserved/alloc").write_text("4\n")
     done = cmafs("mount", str(machine))

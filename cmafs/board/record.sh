@@ -18,7 +18,7 @@ TEXT
 
 LC_ALL=C
 export LC_ALL
-output=record.tar seconds='' area='' steps=40 seed=1 root='' part='' traced=''
+output=record.tar seconds='' area='' steps=40 seed=1 root='' part='' traced='' ended=''
 
 fail() {
     echo "record.sh: $1" >&2
@@ -81,9 +81,15 @@ finish() {
     rm -rf "$dir"
     [ -z "$part" ] || rm -f "$part"
 }
+# on_signal COMMAND: what to do then, besides setting $ended
+on_signal() {
+    # shellcheck disable=SC2064  # the command is known now
+    trap "ended=130; $1" INT && trap "ended=143; $1" TERM HUP
+}
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# shellcheck disable=SC2016  # and its status then
+leave='exit $ended'
+on_signal "$leave"
 
 # save FILE…: copies of files below the root; what cannot be read is left out
 save() {
@@ -121,9 +127,9 @@ read_back() {
     done
 }
 
-# request FILE N: one write to alloc or free, and its answer
+# request FILE N: one write to alloc or free, and its answer; no signal leaves open whether it was made
 request() {
-    said=$(printf '%s\n' "$2" | dd of="$root/$cma/$area/$1" bs=64 2>&1 | sed -n '/: .*: /p' | sed -n 1p)
+    said=$(trap '' INT TERM HUP && printf '%s\n' "$2" | dd of="$root/$cma/$area/$1" bs=64 2>&1 | sed -n '/: .*: /p' | sed -n 1p)
     data=$(printf '%s\n' "$2" | json)
     printf '{"op": "W", "path": "/%s/%s/%s", "data": "%s", ' "$cma" "$area_json" "$1" "$data"
     if [ -z "$said" ]; then
@@ -149,7 +155,8 @@ walk() {
     # shellcheck disable=SC2086  # several bitmaps are several words
     read_back count order_per_bit used maxchunk $bitmaps
     step=0
-    while [ "$step" -lt "$steps" ]; do
+    on_signal : # what is held is known between two requests
+    while [ "$step" -lt "$steps" ] && [ -z "$ended" ]; do
         step=$((step + 1))
         random 3
         if [ "$drawn" -eq 0 ] && [ "$held" -gt 0 ]; then
@@ -169,6 +176,8 @@ walk() {
     if [ "$held" -gt 0 ]; then
         request free "$held" && held=0
     fi
+    on_signal "$leave"
+    [ -z "$ended" ] || exit "$ended"
     # shellcheck disable=SC2086
     read_back used maxchunk $bitmaps
 }

@@ -208,7 +208,8 @@ class Search:
         waiting: list[Problem] = []
         for problem in chain(queue, waiting):
             text, state = self._remedy(problem, states)
-            if problem not in waiting and any(words in text for words in (_LATER, _APART, _LEAVING)):
+            depends = not text or any(words in text for words in (_LATER, _APART, _LEAVING))
+            if depends and problem not in waiting:
                 waiting.append(problem)
                 continue
             said[_key(problem)] = text

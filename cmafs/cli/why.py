@@ -55,13 +55,13 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _of_log(text: str, last: int, release: str = "") -> Iterator[str]:
+def _of_log(text: str, last: int, release: str = "", page: int = 4096) -> Iterator[str]:
     from cmafs.board.klog import read_log
     from cmafs.view.why import explain_log
 
     report = read_log(text)
     report.release = report.release or release
-    return explain_log(report, last)
+    return explain_log(report, last, page)
 
 
 def _of_root(root: Root, last: int) -> Iterator[str]:
@@ -96,4 +96,4 @@ def _of_board(root: Root, last: int) -> Iterator[str]:
     if log is None:
         yield f"{root.name}: no kernel log in it: `cmafs why --dmesg FILE` takes one"
         return
-    yield from _of_log(log, last, release(root))
+    yield from _of_log(log, last, release(root), size)

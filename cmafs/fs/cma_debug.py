@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cmafs.fs.dentry import Directory, fail
@@ -118,8 +119,7 @@ class CmaDebugfs:
         ranges = directory.subdir("ranges")
         for index, cmr in enumerate(self.cma.ranges):
             one = ranges.subdir(str(index))
-            base_pfn = simple_attribute(get=lambda cmr=cmr: cmr.base_pfn)  # type: ignore[misc]
-            one.file("base_pfn", 0o444, base_pfn)
+            one.file("base_pfn", 0o444, simple_attribute(get=partial(getattr, cmr, "base_pfn")))
             one.file("bitmap", 0o444, self.bitmap(cmr))
         for name in ("base_pfn", "bitmap"):
             directory.link(name, f"ranges/0/{name}")

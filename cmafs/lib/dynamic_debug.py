@@ -220,8 +220,7 @@ class DynamicDebug:
                 line = f"unknown flag '{letter}'"
                 raise QueryError(("ddebug_parse_flags", line))
             flags |= 0 if letter == "_" else 1 << self._letters.index(letter)
-        every = (1 << len(self._letters)) - 1
-        return {"=": (0, flags), "+": (every, flags), "-": (every & ~flags, 0)}[operator]
+        return {"=": (0, flags), "+": (~0, flags), "-": (~flags, 0)}[operator]
 
     def _parse_query(self, words: list[str], module: str | None) -> Query:
         """``ddebug_parse_query()``: pairs of a keyword and what it must match."""

@@ -116,7 +116,7 @@ def free_range(memory: Memory, zone: Zone, start: int, end: int, tail: bool = Fa
         if order == top:
             start = _free_top_blocks(memory, zone, start, end, tail)
             continue
-        if order > block_order and not memory.one_migratetype(start, start + (1 << order)):
+        if not memory.one_migratetype(start, start + (1 << order)):
             order = block_order
         free_one_page(memory, zone, start, order, flags[(start >> block_order) - base], tail)
         start += 1 << order
@@ -138,9 +138,7 @@ def _free_inside_pageblock(
         free_one_page(memory, zone, pfn, memory.pageblock_order, migratetype, tail)
         return
     while pfn < end:
-        size = (pfn | block) & -(pfn | block)
-        if size > end - pfn:
-            size = 1 << (end - pfn).bit_length() - 1
+        size = min((pfn | block) & -(pfn | block), 1 << (end - pfn).bit_length() - 1)
         order = size.bit_length() - 1
         buddies[pfn] = code = order << CODE_SHIFT | migratetype
         areas[code][pfn] = None
@@ -211,33 +209,22 @@ def free_unref_pages(memory: Memory, pfns: list[int]) -> None:
 
 
 def free_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """The free blocks that begin in ``[start, end)``, ascending: (start, end, migratetype of the list).
+    """The free blocks of ``[start, end)``, which cuts none, ascending: (start, end, migratetype of the list).
 
     Neighbours of the largest order are one entry. Costs by how many there are, or by the range if that is
     cheaper.
     """
-    top, found = zone.max_page_order, []
+    found: list[tuple[int, int, int]] = []
     for migratetype, area in enumerate(zone.top_area):
         run = area.first_from(start)
         while run is not None and run.start < end:
-            low = max(run.start, start >> top << top)
-            stop = max(low + (1 << top), min(run.end, end >> top << top))
-            found.append((low, stop, migratetype))
+            found.append((max(run.start, start), min(run.end, end), migratetype))
             run = area.first_from(run.end)
-    found.sort()
-    below, pfn = [], start
-    for low, stop, _ in found:
-        below += _smaller_blocks(zone, pfn, low)
-        pfn = stop
-    return sorted(found + below + _smaller_blocks(zone, pfn, end))
-
-
-def _smaller_blocks(zone: Zone, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Those below the largest order, in any order: of blocks and pages the fewer are asked."""
     buddy = zone.buddy
     few, many = sorted((buddy, range(start, end)), key=len)
-    heads = filter(many.__contains__, few)
-    return [(pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK) for pfn in heads]
+    for pfn in filter(many.__contains__, few):
+        found.append((pfn, pfn + (1 << (buddy[pfn] >> CODE_SHIFT)), buddy[pfn] & CODE_MASK))
+    return sorted(found)
 
 
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
@@ -301,9 +288,7 @@ def _list_pieces(zone: Zone, start: int, end: int, migratetype: int) -> None:
     """
     buddies, areas, block = zone.buddy, zone.free_area, 1 << zone.max_page_order
     while start < end:
-        size = (start | block) & -(start | block)
-        if size > end - start:
-            size = 1 << (end - start).bit_length() - 1
+        size = min((start | block) & -(start | block), 1 << (end - start).bit_length() - 1)
         if size == block:  # pieces of a run of largest blocks
             add_to_free_list(zone, start, zone.max_page_order, migratetype)
         else:
@@ -321,16 +306,13 @@ def carve(zone: Zone, start: int, end: int) -> bool:
     if blocks is None:
         return False
     buddies, areas, largest = zone.buddy, zone.free_area, len(zone.free_area)
-    since, migratetype = start, blocks[0][2] & CODE_MASK
     for low, high, code in blocks:
-        if code & CODE_MASK != migratetype:
-            account_freepages(zone, since - low, migratetype)
-            since, migratetype = low, code & CODE_MASK
+        migratetype = code & CODE_MASK
+        account_freepages(zone, max(low, start) - min(high, end), migratetype)
         if code < largest:
             del buddies[low], areas[code][low]
         else:
             zone.top_area[migratetype].discard(low, high)
-    account_freepages(zone, since - end, migratetype)
     low, _, code = blocks[0]
     if low < start:
         _list_pieces(zone, low, start, code & CODE_MASK)

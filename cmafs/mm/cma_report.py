@@ -156,7 +156,7 @@ def keep_failure(
         cma.count,
         cma.available_count,
         longest,
-        longest_aligned(cma.holes(), cma.alignment(align)) if fits else (-1, 0),
+        longest_aligned(cma.holes() if fits else (), cma.alignment(align)),
         "" if in_the_way is None else _named(cma, in_the_way),
         injected,
     )

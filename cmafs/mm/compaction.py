@@ -31,7 +31,7 @@ class CompactControl:
         self.order = order
         self.freepages: list[int] = []
         self.targets = _blocks_with_free_pages(memory, zone)
-        self.free_block = (zone.end_pfn - 1 >> memory.pageblock_order) + 1
+        self.free_block = -(-zone.end_pfn >> memory.pageblock_order)
 
     def finished(self) -> bool:
         """``compact_finished()``: whether a block of the wanted order is there (never for compact_memory)."""
@@ -84,9 +84,8 @@ def isolate_migratepages(cc: CompactControl, block: int) -> list[Page]:
 def compact_zone(memory: Memory, zone: Zone, order: int) -> int:
     """``compact_zone()``: runs until the scanners meet or a block of ``order`` is free; pages moved."""
     cc = CompactControl(memory, zone, order)
-    first, last = zone.start_pfn >> memory.pageblock_order, zone.end_pfn - 1 >> memory.pageblock_order
-    moved = 0
-    for block in sorted(b for b in memory.owners.used if first <= b <= last):
+    first, moved = zone.start_pfn >> memory.pageblock_order, 0
+    for block in sorted(b for b in memory.owners.used if b >= first):
         if block >= cc.free_block or cc.finished():
             break
         pages = isolate_migratepages(cc, block)

@@ -163,7 +163,7 @@ def tested_pages(memory: Memory, zone: Zone, start: int, end: int) -> tuple[int,
     pfn = start
     while pfn < end and (found := zone.find_free(pfn)) is not None:
         head, order, migratetype = found
-        run = zone.top_area[migratetype].find(pfn) if order == zone.max_page_order else None
+        run = zone.top_area[migratetype].find(pfn)
         pfn = min(run.end if run else head + (1 << order), -(-end >> order) << order, high)
     return max(first[0], low) if first else start, end, pfn
 
@@ -271,8 +271,8 @@ def _last_in_use(zone: Zone, end: int) -> int:
     """The highest page below ``end`` that is not free."""
     pfn = end - 1
     while (found := zone.find_free(pfn)) is not None:
-        head, order, migratetype = found
-        run = zone.top_area[migratetype].find(pfn) if order == zone.max_page_order else None
+        head, _, migratetype = found
+        run = zone.top_area[migratetype].find(pfn)
         pfn = (run.start if run else head) - 1
     return pfn
 

@@ -56,10 +56,10 @@ def _first(zone: Zone, order: int, migratetype: int) -> int:
 
 
 def _pageblock(memory: Memory, zone: Zone, pfn: int) -> tuple[int, int]:
-    """``prep_move_freepages_block()``: the page block around a pfn, (0, 0) if it leaves the zone."""
+    """``prep_move_freepages_block()``: the page block around a pfn, empty if it leaves the zone."""
     start = pfn >> memory.pageblock_order << memory.pageblock_order
     end = start + memory.pageblock_nr_pages
-    return (start, end) if zone.start_pfn <= start and end <= zone.end_pfn else (0, 0)
+    return (start, end) if zone.start_pfn <= start and end <= zone.end_pfn else (start, start)
 
 
 def _worth_claiming(memory: Memory, start: int, end: int, free: int, old_type: int, migratetype: int) -> bool:

@@ -216,11 +216,8 @@ class Memblock:
             starts = ((round_up(low, align), high) for low, high in ranges)
             found = (low for low, high in starts if low < high and high - low >= size)
         else:
-            found = (
-                round_down(high - size, align)
-                for low, high in ranges
-                if high >= size and round_down(high - size, align) >= low
-            )
+            starts = ((low, round_down(high - size, align)) for low, high in ranges)
+            found = (place for low, place in starts if place >= low)
         return next(found, 0)
 
     def phys_alloc_range(

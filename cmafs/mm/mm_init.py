@@ -20,11 +20,12 @@ def mm_init(layout: MemoryLayout, abi: MmAbi) -> Memory:
     unit = max(layout.max_page_order, layout.pageblock_order)
     start = min(s for s, _ in layout.memory) >> unit << unit
     end = -(-max(e for _, e in layout.memory) >> unit << unit)
-    zones = [Zone(i, span, layout.max_page_order) for i, span in enumerate(layout.zones)]
+    zones = [
+        Zone(i, span, layout.max_page_order, length(within(layout.memory, span.start_pfn, span.end_pfn)))
+        for i, span in enumerate(layout.zones)
+    ]
     blocks = bytearray(bytes((MIGRATE_MOVABLE,)) * ((end - start) >> layout.pageblock_order))
     memory = Memory(layout, abi, zones, start, blocks, PageOwners(layout.pageblock_order))
-    for zone in zones:
-        zone.present_pages = length(within(layout.memory, zone.start_pfn, zone.end_pfn))
     present = sum(zone.present_pages for zone in zones)
     memory.page_group_by_mobility_disabled = present < memory.pageblock_nr_pages * MIGRATE_TYPES
     memblock_free_all(memory)
@@ -76,16 +77,6 @@ def free_reserved_range(memory: Memory, start_pfn: int, end_pfn: int) -> None:
 
 def _not_cma(memory: Memory, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The parts of a range, in whole page blocks, that are not CMA yet."""
-    if memory.one_migratetype(start, end):
-        if memory.pageblock_migratetype(start) != MIGRATE_CMA:
-            yield start, end
-        return
-    step = memory.pageblock_nr_pages
-    low = start
-    for pfn in range(start, end, step):
-        if memory.pageblock_migratetype(pfn) == MIGRATE_CMA:
-            if low < pfn:
-                yield low, pfn
-            low = pfn + step
-    if low < end:
-        yield low, end
+    step = end - start if memory.one_migratetype(start, end) else memory.pageblock_nr_pages
+    cma = (pfn for pfn in range(start, end, step) if memory.pageblock_migratetype(pfn) == MIGRATE_CMA)
+    return without([(start, end)], ((pfn, pfn + step) for pfn in cma))

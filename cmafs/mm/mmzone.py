@@ -120,18 +120,17 @@ class Zone:
     count, ``nr_free_cma`` NR_FREE_CMA_PAGES.
     """
 
-    def __init__(self, index: int, span: ZoneSpan, max_page_order: int) -> None:
+    def __init__(self, index: int, span: ZoneSpan, max_page_order: int, present_pages: int = 0) -> None:
         self.index = index
         self.name, self.start_pfn, self.end_pfn, self.nid = span
         self.rank = ZONE_RANKS.get(self.name, ZONE_RANKS["Normal"])
         self.max_page_order = max_page_order
-        self.present_pages = 0
+        self.present_pages = present_pages
         self.managed_pages = 0
         self.cma_pages = 0
         self.nr_free = 0
         self.nr_free_cma = 0
         self.nr_isolate_pageblock = 0
-        self.nr_reserved_highatomic = 0
         self.watermark = [0, 0, 0]
         self.lowmem_reserve = [0] * len(ZONE_RANKS)
         self.buddy: dict[int, int] = {}
@@ -203,8 +202,8 @@ class Memory:
     pcp: Occupant | None = None
     cache: Occupant | None = None
     boot_cache: dict[tuple[int, bool], int] = field(default_factory=dict)
-    min_free_kbytes: int = 0
-    page_group_by_mobility_disabled: bool = False
+    min_free_kbytes: int = field(init=False)
+    page_group_by_mobility_disabled: bool = field(init=False)
     walk: list[str] | None = None
     trace: TraceHook | None = None
     on_migrate: Callable[[int], None] | None = None
@@ -243,8 +242,6 @@ class Memory:
 
     def global_zone_page_state(self, item: str) -> int:
         """``global_zone_page_state()`` in pages: the sum over all zones."""
-        if item == "nr_mlock":
-            return sum(o.resident for o in self.owners.mlocked())
         return sum(self.zone_page_state(zone, item) for zone in self.zones)
 
     def in_memory(self, pfn: int) -> bool:
@@ -268,4 +265,4 @@ class Memory:
         first = (start >> self.pageblock_order) - self.block_base
         last = ((end - 1) >> self.pageblock_order) - self.block_base + 1
         flags = self.pageblock_flags
-        return last - first == 1 or flags.count(flags[first], first, last) == last - first
+        return flags.count(flags[first], first, last) == last - first

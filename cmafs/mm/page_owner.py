@@ -86,7 +86,7 @@ class Occupant:
     ident: int
     name: str
     kind: str
-    visible: bool = True
+    visible: bool
     frames: array[int] = field(default_factory=lambda: array("q"))
     resident: int = 0
     checksum: int = 0
@@ -94,7 +94,7 @@ class Occupant:
     dirty: set[int] = field(default_factory=set)
     mlocked: bool = False
     reclaimed: int = 0  # the index at which reclaim goes on
-    counted: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
+    counted: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def movable(self) -> bool:

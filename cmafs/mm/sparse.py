@@ -51,7 +51,7 @@ def present_sections(memblock: Memblock, section_bits: int) -> list[tuple[int, i
     """(section number, node) of every section with memory in it, ascending: memory_present()."""
     sections: dict[int, int] = {}
     for region in memblock.memory:
-        for number in range(region.base >> section_bits, ((region.end - 1) >> section_bits) + 1):
+        for number in range(region.base >> section_bits, -(-region.end >> section_bits)):
             sections.setdefault(number, region.nid)
     return sorted(sections.items())
 

@@ -44,7 +44,7 @@ def _setup_per_zone_wmarks(memory: Memory, lowmem: int) -> None:
         share = pages_min * zone.managed_pages // lowmem if lowmem else 0
         if zone.rank <= ZONE_RANKS["Normal"]:
             zone.watermark[WMARK_MIN] = share
-        elif zone.managed_pages:
+        else:
             zone.watermark[WMARK_MIN] = max(32, min(zone.managed_pages // 1024, 128))
         step = max(share >> 2, zone.managed_pages * scale // 10000)
         zone.watermark[WMARK_LOW] = zone.watermark[WMARK_MIN] + step
@@ -70,7 +70,7 @@ def headroom(zone: Zone, mark: int, highest: int, alloc_cma: bool) -> int:
     ``mark``: WMARK_MIN, WMARK_LOW or WMARK_HIGH; ``highest``: ``highest_zoneidx`` of the request, a rank;
     ``alloc_cma``: whether CMA pages are usable.
     """
-    usable = zone.nr_free - zone.nr_reserved_highatomic - (0 if alloc_cma else zone.nr_free_cma)
+    usable = zone.nr_free - (0 if alloc_cma else zone.nr_free_cma)
     return usable - zone.watermark[mark] - zone.lowmem_reserve[highest]
 
 

@@ -90,7 +90,6 @@ class FuseMount:
 
     ``root`` is the tree, ``vfs`` opens its files; ``on_ready`` is called once the kernel has sent its first
     request; ``report`` takes the traceback of a bug of ours, which the caller of the system call sees as EIO.
-    ``directories``: those that are open, by their handle.
 
     Handlers that are not here: libfuse answers ENOSYS, after which the kernel asks no more. For getxattr that
     saves one request (security.capability) before every write.
@@ -115,7 +114,7 @@ class FuseMount:
         self._times: WeakKeyDictionary[Inode, tuple[int, int]] = WeakKeyDictionary()
         self._last_ino = 0
         self._files: dict[int, tuple[File, RegularFile]] = {}
-        self.directories: dict[int, Directory] = {}
+        self.directories: dict[int, Directory] = {}  # that are open, by their handle
         self._last_fh = 0
         self._boot_time = time.time_ns()
         self._as_root = os.geteuid() == 0

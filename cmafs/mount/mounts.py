@@ -88,7 +88,19 @@ def topmost(place: str) -> Mount | None:
 
 def mounted_at(path: str) -> Mount | None:
     """What is mounted at a path; None if nothing is."""
-    return topmost(os.path.realpath(path))  # Path.resolve stops at the mount of a killed server
+    return topmost(_resolved(path))
+
+
+def _resolved(path: str) -> str:
+    """A path without links, of which nothing is asked: the server of what is mounted there may not answer."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return os.path.realpath(path)
+    try:
+        return str(Path(f"{DESCRIPTORS}/{descriptor}").readlink())
+    finally:
+        os.close(descriptor)
 
 
 def is_ours(descriptor: int) -> bool:
@@ -226,6 +238,11 @@ def _wait_for_end(path: str, server: Server) -> None:
 def check_mountpoint(path: str, nonempty: bool = False) -> None:
     """Whether a machine can be mounted at a path. Raises MountFailed."""
     mount = mounted_at(path)
+    busy = f"{path}: busy: a machine is mounted there already; `cmafs umount {path}` ends it"
+    if mount and mount.fstype in _TYPES:
+        with server_of(mount.device, mount.owner) as server:
+            if server:  # which may be stopped, and answer nothing below
+                raise MountFailed(busy)
     try:
         os.statvfs(path)  # unlike attributes never cached: a killed server shows here
         is_dir = stat.S_ISDIR(Path(path).stat().st_mode)
@@ -242,7 +259,7 @@ def check_mountpoint(path: str, nonempty: bool = False) -> None:
     if not empty:
         mount = mounted_at(path)  # since it was asked first another may have been quicker
     if mount and mount.ours:
-        raise MountFailed(f"{path}: busy: a machine is mounted there already; `cmafs umount {path}` ends it")
+        raise MountFailed(busy)
     if not empty and not nonempty:
         raise MountFailed(f"{path}: not empty; choose an empty directory, or -o nonempty hides what is there")
 

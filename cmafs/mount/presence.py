@@ -79,9 +79,10 @@ class Server:
             os.write(self._ring, b"\n")
 
     def terminate(self) -> None:
-        """Signal it. Raises OSError."""
+        """Signal it, also if it is stopped. Raises OSError."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
 
 
 @contextlib.contextmanager

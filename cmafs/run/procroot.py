@@ -92,6 +92,7 @@ class ProcRoot(FuseMount):
         return Symlink(_PROC, stat.S_IFLNK | 0o777, target=f"{PROCFS}/{name}")
 
     def lookup(self, path: bytes) -> Inode:
+        """The inode of a path, of a process as long as it runs. Raises ENOENT, ENOTDIR."""
         name = os.fsdecode(path[1:])
         if not name.isdigit():
             return super().lookup(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cmafs.board.sample import AreaSample, Sample
 from cmafs.view.picture import size
@@ -11,7 +12,7 @@ from cmafs.view.picture import size
 #: What the lower half may show, and the key that shows it.
 PANES = {"h": "holders", "l": "log"}
 #: Columns by which the areas can be sorted: the key, the title, what it is sorted by.
-SORTS: dict[str, tuple[str, Callable[[AreaSample], object]]] = {
+SORTS: dict[str, tuple[str, Callable[[AreaSample], Any]]] = {
     "n": ("name", lambda area: area.name),
     "u": ("used", lambda area: -area.used),
     "f": ("free", lambda area: -area.free),
@@ -48,14 +49,14 @@ def press(state: State, key: str) -> State:
         return replace(state, sort=key)
     if key in PANES:
         return replace(state, pane=PANES[key], first=0)
-    changes = {
-        "r": {"reverse": not state.reverse},
-        "+": {"interval": min(state.interval * 2, 60.0)},
-        "-": {"interval": max(state.interval / 2, 0.25)},
-        "down": {"first": state.first + 1},
-        "up": {"first": max(state.first - 1, 0)},
+    after = {
+        "r": replace(state, reverse=not state.reverse),
+        "+": replace(state, interval=min(state.interval * 2, 60.0)),
+        "-": replace(state, interval=max(state.interval / 2, 0.25)),
+        "down": replace(state, first=state.first + 1),
+        "up": replace(state, first=max(state.first - 1, 0)),
     }
-    return replace(state, **changes.get(key, {}))  # type: ignore[arg-type]
+    return after.get(key, state)
 
 
 def screen(
@@ -100,7 +101,7 @@ def _table(now: Sample, before: Sample | None, state: State) -> list[Line]:
     heads = ("AREA", "PAGES", "USED", "%", "FREE", "MAXCHUNK", "HOLES", "FRAG%", "FAILED", "/s")
     old = {area.name: area for area in before.areas} if before else {}
     key = SORTS[state.sort][1]
-    areas = sorted(now.areas, key=key, reverse=state.reverse)  # type: ignore[arg-type]
+    areas = sorted(now.areas, key=key, reverse=state.reverse)
     return [(_cells(heads), TITLE), *(_row(area, old.get(area.name), now, before) for area in areas)]
 
 

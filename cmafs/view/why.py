@@ -85,8 +85,8 @@ def reason(failure: LogFailure, release: str) -> str:
     return UNCLEAR
 
 
-def explain_log(report: LogReport, last: int) -> Iterator[str]:
-    """The lines that explain the last failures of a log, and what else is in it."""
+def explain_log(report: LogReport, last: int, page: int = PAGE) -> Iterator[str]:
+    """The lines that explain the last failures of a log, and what else is in it; ``page``: bytes of one."""
     if report.release:
         yield f"kernel {report.release}"
     for problem in report.boot_problems:
@@ -96,7 +96,7 @@ def explain_log(report: LogReport, last: int) -> Iterator[str]:
     if len(report.failures) > len(shown):
         yield f"{len(report.failures)} failures, the last {len(shown)}:"
     for failure in shown:
-        yield from explain_failure(failure, report.release)
+        yield from explain_failure(failure, report.release, page)
     if report.suppressed:
         yield f"{report.suppressed} more failure lines were suppressed by the kernel's rate limit"
     if report.busy:
@@ -108,14 +108,15 @@ def explain_log(report: LogReport, last: int) -> Iterator[str]:
         yield "no failed request to CMA in this log"
 
 
-def explain_failure(failure: LogFailure, release: str) -> Iterator[str]:
+def explain_failure(failure: LogFailure, release: str, page: int) -> Iterator[str]:
     """One failure: a heading, then indented lines."""
     at = f" at {failure.stamp} s" if failure.stamp else ""
     of = f" of {failure.area}" if failure.area else ""
     code = f", {failure.error} ({errno.errorcode.get(-failure.error, '?')})" if failure.error else ""
     yield f"line {failure.line}{at}: {failure.pages} pages{of}{code}"
     order = f", aligned to {1 << failure.align} pages" if failure.align else ""
-    yield f"  asked: {failure.pages} pages, {failure.pages * PAGE // 1024} KiB with pages of 4 KiB{order}"
+    kib = page >> 10
+    yield f"  asked: {failure.pages} pages, {failure.pages * kib} KiB with pages of {kib} KiB{order}"
     if failure.asked_by:
         yield f"  by: {failure.asked_by}"
     if failure.free is not None:

@@ -270,6 +270,20 @@ def _cma(rng: random.Random, memory: int, base: int) -> str:
     return "cma=" + rng.choice(forms)
 
 
+def _crashkernel(rng: random.Random, memory: int, base: int) -> str:
+    """``crashkernel=`` as people write it, and as they should not; sometimes more than there can be."""
+    size = f"{rng.choice((1, 16, 33, 64, 128, 256, 500, 900, 3000))}M"
+    where = base + rng.randrange(32, memory // MIB) * MIB
+    forms = (
+        size, size, f"{size}@{where:#x}", f"{size}@{where // (16 * MIB) * 16}M", f"0-2G:{size},2G-:256M",
+        f"1G-:{size}@{where:#x}", f"512M-1G:8M,1G-4G:{size},4G-:64M", f"{size},high", f"{size},low",
+        f"{size},high crashkernel={rng.choice(('0', '16M', '72M', '4G', 'x'))},low",
+        f"64M crashkernel={size},cma", f"{size},cma", f"16M crashkernel={size}", "0", "", "x", f"{size};",
+        f"1G:{size}", f"1G-{size}", "2G-1G:64M", "0-:x", f"0-:{size}@", "16777217", f"{size},highs",
+    )  # fmt: skip
+    return "crashkernel=" + rng.choice(forms)
+
+
 def _ordinary(rng: random.Random, arch: str, memory: int) -> tuple[str, ...]:
     """Words that people have on their command lines; most change nothing that a user of CMA sees."""
     crash = rng.choice((16, 64, 128, 256))
@@ -314,6 +328,7 @@ def _words(rng: random.Random, arch: str, memory: int, config: frozenset[str]) -
         (0.04, f"coherent_pool={rng.choice(('64K', '1M', '4M', '3M'))}"),
         (0.3, "dyndbg_cma"),
         (0.03, "cma=8M"),
+        (0.08, _crashkernel(rng, memory, base)),
         (0.02, rng.choice(("foo", "cma", "cma.x=1", "hugepages=2"))),
     ]
     if "HUGETLBFS" in config:

@@ -58,13 +58,13 @@ def copy_of(machine: BootedMachine) -> BootedMachine:
     return copied
 
 
-def helps(machine: BootedMachine, cma: Cma, advice: Advice) -> bool:
+def helps(machine: BootedMachine, cma: Cma, do: Callable[[BootedMachine, Cma], object]) -> bool:
     """Whether the area's last failed request goes through after something was done to a copy."""
     failure = cma.failures[0]
     copied = copy_of(machine)
     area = copied.cma[cma.slot]
     with suppress(OSError):
-        advice.do(copied, area)
+        do(copied, area)
         return cma_alloc(area, failure.count, failure.align) is not None
     return False
 
@@ -84,10 +84,10 @@ def _area_lines(machine: BootedMachine, cma: Cma) -> Iterator[str]:
     if not 0 < failure.count <= cma.count:
         yield f"needs an area of at least {failure.count} pages; nothing else helps"
         return
-    if helps(machine, cma, Advice("", lambda machine, cma: None)):
+    if helps(machine, cma, lambda machine, cma: None):
         yield "goes through now, as it is (tried)"
         return
-    tried = [(helps(machine, cma, advice), advice.words) for advice in _advice(machine, cma)]
+    tried = [(helps(machine, cma, advice.do), advice.words) for advice in _advice(machine, cma)]
     yield from (f"helps (tried): {words}" for good, words in tried if good)
     if not any(good for good, _ in tried):
         yield "nothing that was tried helps alone: a larger area, or one of its own for this request"
