@@ -13,8 +13,8 @@ from boot_support import areas, arm_tree, boot, lines_with, tree_of
 from cmafs.abi import kernel_abi
 from cmafs.arch.iomem import Resource
 from cmafs.init.machine import BootedMachine
-from cmafs.init.main import KernelPanic
 from cmafs.lib.kconfig import FileLine, parse_config
+from cmafs.lib.panic import KernelPanic
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 KEXEC = ("KEXEC=y", "CRASH_DUMP=y")
