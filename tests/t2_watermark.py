@@ -58,6 +58,13 @@ def test_marks_of_low_and_high_memory(low: int, high: int, kib: int) -> None:
         assert zone.watermark == [least, least + step, least + 2 * step]
 
 
+def test_high_memory_without_pages_has_marks_as_well() -> None:
+    """clamp(zone_managed_pages(zone) / 1024, SWAP_CLUSTER_MAX, 128UL): of 0 pages too."""
+    zones = (ZoneSpan("Normal", 0, 4096), ZoneSpan("HighMem", 4096, 8192))
+    memory = boot(MemoryLayout(12, 9, 10, zones, ((0, 4096),), ())).memory
+    assert (memory.zones[1].managed_pages, memory.zones[1].watermark) == (0, [32, 32, 32])
+
+
 def test_the_largest_reserve() -> None:
     """64 MiB up to 5.4, 256 MiB later (mm/page_alloc.c@v5.10)."""
     for kernel, kib in (("5.4", 65536), ("5.10", 262144)):
