@@ -276,6 +276,24 @@ def test_one_range_is_enough(size: int, ranges: list[tuple[int, int]]) -> None:
     assert machine.log.lines()[-1] == f"cma: Reserved {size // M} MiB in 1 range"
 
 
+@pytest.mark.parametrize(
+    ("size", "more", "reason"),
+    [
+        (0, {}, "size-zero"),
+        (400 * M, {"alignment": 3}, "alignment-not-a-power-of-two"),
+        (8 * G, {}, "exceeds-limit"),
+        (400 * M, {"base": 4 * G, "fixed": True}, "taken"),
+    ],
+)
+def test_only_want_of_room_leads_to_several_ranges(size: int, more: dict[str, int], reason: str) -> None:
+    machine = early((G, 64 * M), *HOLES[1:], kernel="7.2")
+    machine.memblock.reserve(4 * G, 4096)
+    with pytest.raises(CmaRefused, match=f"{reason}$"):
+        cma_declare_contiguous_multi(machine, CmaRequest(size, "z", **more))  # type: ignore[arg-type]
+    assert len(machine.areas) == 0
+    assert machine.log.lines()[-1] == f"cma: Failed to reserve {size // M} MiB"
+
+
 def test_several_ranges_above_4_gib_the_largest_first() -> None:
     """mm/cma.c:cma_declare_contiguous_multi()@7.2: whole units of them, then in the order of addresses."""
     low = (G, 64 * M)

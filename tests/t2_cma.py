@@ -293,6 +293,8 @@ def test_a_whole_area_can_be_had_at_once(kernel: str) -> None:
     assert [cma_alloc(cma, cma.count) for cma in areas] == [cma.base_pfn for cma in areas]
     assert [cma.available_count for cma in areas] == [0, 0]
     assert [cma_alloc(cma, 1) for cma in areas] == [None, None]
+    events = [areas.memory.vmstat.vm_event(f"cma_alloc_{how}") for how in ("success", "fail")]
+    assert events == ([0, 0] if kernel in ("4.4", "5.10") else [2, 2])
     assert all(cma_release(cma, cma.base_pfn, cma.count) for cma in areas)
     assert [cma_alloc(cma, 1) for cma in areas] == [cma.base_pfn for cma in areas]
 

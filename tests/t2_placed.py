@@ -29,7 +29,7 @@ from cmafs.mm.mmzone import (
 )
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, rmqueue
 from cmafs.mm.page_owner import Occupant, pfns_of
-from cmafs.mm.vmscan import try_to_free_pages
+from cmafs.mm.vmscan import drop_caches, drop_pagecache, drop_slab, reclaimable, try_to_free_pages
 from cmafs.sim.workload import kill, pin_pfn, spawn, tasks, unpin_pfn
 
 BLOCK = 512
@@ -444,13 +444,14 @@ def test_the_calls_of_migrate_pages_that_fail(others: int, calls: list[tuple[int
     assert (name, tested["fin_pfn"]) == ("test_pages_isolated", BASE + others)
 
 
-def test_nobody_to_move_is_one_call() -> None:
+@pytest.mark.parametrize(("pages", "tested_to"), [(64, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK)])
+def test_nobody_to_move_is_one_call(pages: int, tested_to: int) -> None:
     memory, listener = one_area().memory, Listener()
     memory.trace = listener
-    alloc_contig_range(memory, BASE, BASE + 64)
+    alloc_contig_range(memory, BASE, BASE + pages)
     (_, migrated), (name, tested) = listener.events
     assert (migrated["succeeded"], migrated["failed"]) == (0, 0)
-    assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + 64, BASE + BLOCK])
+    assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + pages, BASE + tested_to])
 
 
 ENTRY = {
@@ -643,16 +644,80 @@ def test_reclaim_goes_on_where_it_stopped_and_round() -> None:
     memory = boot(layout(32 * BLOCK)).memory
     rank = memory.zones[0].rank
     cache = hold(memory, "c", "file", [(4 * BLOCK, 100)])
-    for pfn in range(4 * BLOCK, 4 * BLOCK + 10):
+    held = [4 * BLOCK + index for index in (*range(10), 29)]
+    for pfn in held:
         pin_pfn(memory, pfn)
+    assert reclaimable(memory, alloc_cma=True) == {0: 89}
     assert try_to_free_pages(memory, rank, 20) == 20
-    for pfn in range(4 * BLOCK, 4 * BLOCK + 10):
+    for pfn in held:
         unpin_pfn(memory, pfn)
-    assert try_to_free_pages(memory, rank, 65) == 65
-    gone = [pfn < 0 for pfn in cache.frames]
-    assert gone == [False] * 10 + [True] * 85 + [False] * 5
+    assert try_to_free_pages(memory, rank, 64) == 64
+    assert [index for index, pfn in enumerate(cache.frames) if pfn >= 0] == [*range(10), 29, *range(95, 100)]
     assert try_to_free_pages(memory, rank, 10) == 10
-    assert [pfn < 0 for pfn in cache.frames] == [True] * 5 + [False] * 5 + [True] * 90
+    assert [index for index, pfn in enumerate(cache.frames) if pfn >= 0] == [*range(5, 10), 29]
+    assert reclaimable(memory, alloc_cma=True) == {0: 6}
+
+
+def test_reclaim_goes_from_cache_to_cache_the_oldest_first() -> None:
+    memory = boot(layout(32 * BLOCK)).memory
+    rank = memory.zones[0].rank
+    caches = [hold(memory, f"c{i}", "file", [(i * 4 * BLOCK, 20 + 20 * i)]) for i in range(3)]
+    hold(memory, "a", "anon", [(20 * BLOCK, 100)])
+    caches[2].mlocked = True
+    caches[1].dirty |= {5, 6}
+    assert reclaimable(memory, alloc_cma=True) == {0: 20 + 38}
+    assert try_to_free_pages(memory, rank, 30) == 30
+    assert [cache.resident for cache in caches] == [0, 30, 60]
+    assert try_to_free_pages(memory, rank, 100) == 28
+    assert [cache.resident for cache in caches] == [0, 2, 60]
+    events = ("allocstall_dma32", "pgscan_direct", "pgsteal_direct", "pgscan_file", "pgsteal_file")
+    assert [memory.vmstat.vm_event(event) for event in events] == [2, 58, 58, 58, 58]
+    assert try_to_free_pages(memory, rank, 100) == 0
+
+
+def test_what_is_dropped_by_hand() -> None:
+    """mm/drop_caches: clean page cache and slab that nobody holds, the first page of memory among them."""
+    machine = boot(layout(32 * BLOCK))
+    memory = machine.memory
+    cache = hold(memory, "c", "file", [(0, 1), (BLOCK, 50)])
+    slab = hold(memory, "s", "slab", [(10, 40)])
+    kernel = hold(memory, "k", "kernel", [(2 * BLOCK, 10)])
+    for pfn in (BLOCK + 3, 20):
+        pin_pfn(memory, pfn)
+    cache.dirty |= {7}
+    free = machine.free()
+    assert (drop_pagecache(memory), cache.resident, slab.resident) == (49, 2, 40)
+    assert (drop_slab(memory), cache.resident, slab.resident) == (39, 2, 1)
+    assert (drop_pagecache(memory), drop_slab(memory)) == (0, 0)
+    assert (machine.free(), kernel.resident) == (free + 88, 10)
+    events = [memory.vmstat.vm_event(event) for event in ("drop_pagecache", "drop_slab", "pgsteal_file")]
+    assert events == [2, 2, 0]
+    first = hold(memory, "t", "slab", [(0, 1)])
+    assert (drop_slab(memory), first.resident) == (1, 0)
+
+
+@pytest.mark.parametrize(("value", "left"), [(1, [0, 20]), (2, [10, 0]), (3, [0, 0]), (4, [10, 20])])
+def test_the_bits_of_drop_caches(value: int, left: list[int]) -> None:
+    memory = boot(layout(32 * BLOCK)).memory
+    holders = hold(memory, "c", "file", [(0, 10)]), hold(memory, "s", "slab", [(10, 20)])
+    drop_caches(memory, value)
+    assert [holder.resident for holder in holders] == left
+
+
+def test_clean_cache_of_a_range_goes_and_what_is_held_moves() -> None:
+    """mm/vmscan.c:reclaim_clean_pages_from_list()@v6.12"""
+    memory = one_area().memory
+    clean = hold(memory, "c", "file", [(BASE, 20)])
+    dirty = hold(memory, "d", "file", [(BASE + 20, 20)])
+    locked = hold(memory, "l", "file", [(BASE + 40, 20)])
+    other = hold(memory, "a", "anon", [(BASE + 60, 20)])
+    dirty.dirty |= {*range(5)}
+    locked.mlocked = True
+    alloc_contig_range(memory, BASE, BASE + 100)
+    assert [holder.resident for holder in (clean, dirty, locked, other)] == [0, 5, 20, 20]
+    assert [pfn >= 0 for pfn in dirty.frames] == [True] * 5 + [False] * 15
+    assert memory.vmstat.vm_event("pgmigrate_success") == 45
+    assert not memory.owners.any_in(BASE, BASE + 100)
 
 
 @pytest.mark.parametrize(("order", "stolen", "stalls"), [(0, 1, (0, 0, 0)), (3, 8, (2, 1, 1))])

@@ -42,6 +42,7 @@ def low_and_high(low: int, high: int, kernel: str = "6.12", page_shift: int = 12
         (1 << 18, 1 << 18, 4096),
         (1 << 18, 1 << 12, 4096),
         (1 << 20, 1 << 10, 8192),
+        (1000000, 0, 8000),  # where a thousandth is what lies between the marks
     ],
 )
 def test_marks_of_low_and_high_memory(low: int, high: int, kib: int) -> None:
