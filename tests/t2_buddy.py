@@ -156,6 +156,9 @@ def test_runs_that_continue_each_other_are_one() -> None:
     assert (list(runs), shape()[0]) == ([56, 48, 40, 8, 32, 80, 88], (40, 64, True))
     runs.add(64, 72)
     assert (runs.pop(), shape()[0]) == (64, (40, 64, True))
+    runs.add_tail(96, 104)
+    assert shape()[-1] == (80, 104, False)
+    runs.discard(96, 104)
     assert [run and run.start for run in map(runs.first_from, (0, 8, 9, 16, 63, 64, 96))] == [
         8, 8, 8, 32, 40, 80, None,
     ]  # fmt: skip

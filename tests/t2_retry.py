@@ -268,6 +268,31 @@ def test_windows_that_begin_far_apart_leave_pages_behind(align: int, first: int)
     assert quick == each
 
 
+def test_windows_that_isolate_other_page_blocks_move_pages_elsewhere() -> None:
+    """A page may move to where a later window, which reaches into the next page block, moves it on from."""
+
+    def run() -> Left:
+        machine = boot(layout(PAGES, ((BASE, COUNT),)), ((BASE, COUNT),))
+        memory, zone = machine.memory, machine.memory.zones[0]
+        for name, kind, ranges in (
+            ("task", "anon", ((BASE + 505, 5), (BASE + 600, 50), (BASE + 651, 49))),
+            ("rest", "kernel", ((0, BASE), (BASE + COUNT, PAGES - BASE - COUNT))),
+        ):
+            holder = memory.owners.add(name, kind)
+            for start, pages in ranges:
+                assert carve(zone, start, start + pages)
+                memory.owners.extend(holder, [(0, 1, start, pages)])
+        for offset in (100, 480):
+            pin_pfn(memory, BASE + offset)
+        left = left_by(machine, [(400, 0)])
+        assert left.found == [BASE + 481]
+        assert left.moved > 104
+        return left
+
+    quick, each = quick_and_each(run)
+    assert quick == each
+
+
 def test_failures_of_migration_are_counted_for_every_window() -> None:
     machine = full_area("6.12", "tmpfs")
     memory, base = machine.memory, machine.area.base_pfn
