@@ -323,6 +323,21 @@ def test_memmap_of_a_full_node_stands_on_another(full: bool, tables: int) -> Non
     assert own == (256 * mib if full else 4 * mib + tables * PAGE)
 
 
+def test_memmaps_come_in_the_order_of_nodes() -> None:
+    """mm/sparse.c:sparse_init()@v6.12: the map of a full node 1 stands above that of node 2, of a full node 8
+    below.
+    """
+    mib, section = 1 << 20, 1 << 27
+    memblock = Memblock()
+    for number, nid, sections in ((8, 1, 1), (9, 8, 1), (10, 2, 3)):
+        memblock.add(number * section, sections * section, nid)
+    end = 13 * section
+    memblock.reserve(8 * section, 2 * section + 100 * mib)
+    memblock.reserve(10 * section + 116 * mib, end - 8 * mib - (10 * section + 116 * mib))
+    assert sparse_init(memblock, SparseLayout(27, 64, True, 12, 0)) == 5 * 2 * mib
+    assert list(memblock.free_ranges()) == [(10 * section + 100 * mib, 10 * section + 114 * mib)]
+
+
 @pytest.mark.parametrize(
     ("shift", "bits", "gib", "taken", "expected"),
     [
