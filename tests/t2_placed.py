@@ -6,6 +6,7 @@ Modules: cmafs.mm.fallback, cmafs.mm.page_isolation.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 import pytest
@@ -574,6 +575,22 @@ def test_what_moves_where_there_is_room_for_some(kernel: str, tries: int, room: 
     assert memory.vmstat.vm_event("pgmigrate_success") == room
     assert memory.vmstat.vm_event("pgmigrate_fail") == tries * failing
     assert memory.zones[0].nr_free - memory.zones[0].watermark[0] >= room
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])
+def test_a_window_that_reaches_a_page_without_room_ends_the_search(kernel: str) -> None:
+    """mm/cma.c:cma_alloc()@v6.12 goes on after EBUSY only: page 10 is pinned, page 20 has nowhere to go."""
+    machine = one_area(kernel)
+    memory, least = machine.memory, machine.memory.zones[0].watermark[0]
+    hold(memory, "a", "anon", [(BASE + 10, 1), (BASE + 20, 1), (BASE + 30, 4 * BLOCK - 30)])
+    hold(memory, "k", "kernel", [(least - 28, BASE - least + 28), (BASE + 4 * BLOCK, 20 * BLOCK)])
+    pin_pfn(memory, BASE + 10)
+    assert memory.zones[0].nr_free == least
+    assert cma_alloc(machine.area, 15) is None
+    failure = machine.area.failures[0]
+    assert (failure.error, failure.pfn) == (errno.ENOMEM, BASE + 6)
+    assert memory.vmstat.vm_event("pgmigrate_success") == 0
+    machine.check()
 
 
 @pytest.mark.parametrize("earlier", [0, 20])
