@@ -59,6 +59,9 @@ def test_lowest_hole_first_and_release_merges(kernel: str) -> None:
 @pytest.mark.parametrize(
     ("kernel", "count", "vmstat", "sysfs", "events", "lines"),
     [
+        ("4.4", 4097, 0, 0, ["cma_alloc"], []),
+        ("4.4", (1 << 64) - 1, 0, 0, ["cma_alloc"], []),
+        ("4.15", (1 << 64) - 1, 0, 0, [], []),
         ("5.10", 0, 0, 0, [], []),
         ("6.1", 0, 1, 0, [], []),
         ("6.12", 0, 0, 0, ["cma_alloc_start"], []),
@@ -89,6 +92,7 @@ def test_what_an_early_failure_leaves(
     assert failures(areas[0]) == vmstat
     assert areas[0].nr_pages_failed == (sysfs if vmstat else areas[0].nr_pages_failed)
     assert [name for name, _ in seen] == events
+    assert (areas[0].available_count, areas[0].used()) == (4096, 0)
     failed = [line.split("req-size: ")[1] for line in areas.log.lines() if "alloc failed" in line]
     assert failed == lines
 

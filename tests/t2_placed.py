@@ -824,6 +824,9 @@ def test_the_cache_reads_in_what_it_lost_while_memory_is_plentiful(lost: int, ro
     settle(memory)
     assert cache.resident == 150 - lost + back
     assert zone.nr_free == zone.watermark[2] + room - back
+    if back:  # then its first page is the oldest again
+        assert try_to_free_pages(memory, zone.rank, 1) == 1
+        assert cache.frames[0] < 0 and cache.resident == 149
     assert memory.vmstat.vm_event("pgalloc_dma32") - allocated == back
 
 
