@@ -140,6 +140,26 @@ def test_runs_of_neighbours(steps: list[tuple[int, int]]) -> None:
     assert list(contiguous(pfns)) == runs
 
 
+def test_pages_in_a_range_follow_every_change() -> None:
+    owners = PageOwners(ORDER)
+    occupant = owners.add("a", "anon")
+
+    def pages() -> list[int]:
+        return [occupant.pages_in(start, end) for start, end in ((0, 40), (0, 10), (10, 20), (11, 12))]
+
+    assert pages() == [0, 0, 0, 0]
+    owners.extend(occupant, [(0, 1, 8, 4)])
+    assert pages() == [4, 2, 2, 1]
+    owners.extend(occupant, [(0, 1, 30, 2)])
+    assert pages() == [6, 2, 2, 1]
+    assert owners.punch(occupant, [0, 3]) == [8, 11]
+    assert pages() == [4, 1, 1, 0]
+    owners.refill(occupant, [(12, 2)])
+    assert pages() == [6, 1, 3, 0]
+    assert owners.truncate(occupant, 2) == [10, 13, 30, 31]
+    assert pages() == [2, 1, 1, 0]
+
+
 def test_frames_of_segments() -> None:
     assert pfns_of([(0, 1, 7, 3)], 3).tolist() == [7, 8, 9]
     assert pfns_of([(0, 2, 7, 3), (1, 2, 20, 2), (5, 1, 30, 1)], 6).tolist() == [7, 20, 8, 21, 9, 30]

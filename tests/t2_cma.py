@@ -29,6 +29,7 @@ from cmafs.mm.cma import (
 )
 from cmafs.mm.cma_failure import CmaFailure, longest_aligned
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
 KERNELS = ("4.4", "4.15", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2")
@@ -93,6 +94,7 @@ def test_what_an_early_failure_leaves(
     assert areas[0].nr_pages_failed == (sysfs if vmstat else areas[0].nr_pages_failed)
     assert [name for name, _ in seen] == events
     assert (areas[0].available_count, areas[0].used()) == (4096, 0)
+    assert [(failure.count, failure.pfn) for failure in areas[0].failures] == [(count, -1)]
     failed = [line.split("req-size: ")[1] for line in areas.log.lines() if "alloc failed" in line]
     assert failed == lines
 
@@ -343,6 +345,12 @@ def test_an_area_across_zones_cannot_be_activated(kernel: str, total: int) -> No
     assert areas.totalcma_pages == total
     assert cma_alloc(across, 1) is None
     assert areas.log.lines() == ["cma: CMA area across could not be activated"]
+    low, high = areas.memory.zones
+    free = [zone.find_free(pfn) for zone, pfn in ((low, half - 1024), (low, half - 1), (high, half))]
+    if total == 1024:  # all pages go to the page allocator
+        assert [found and found[2] for found in free] == [MIGRATE_MOVABLE] * 3
+    else:  # the page blocks before the border have become the area's
+        assert [found and found[2] for found in free] == [MIGRATE_CMA, MIGRATE_CMA, None]
     assert not any(across.find_range(pfn) for pfn in range(half - 1024, half + 1024))
     assert not cma_release(across, half - 1024, 1)
     assert (later.ranges[0].bitmap.nbits == 0) == (kernel == "4.19")

@@ -187,7 +187,13 @@ def test_mlock_stops_migration_only_in_the_article() -> None:
         machine = full_area(kernel)
         mlock(machine.memory, "a")
         if kernel == "6.12":
-            alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
+            task, window = (
+                machine.memory.owners.by_name("a"),
+                (machine.area.base_pfn, machine.area.base_pfn + 64),
+            )
+            assert task is not None and task.pages_in(*window) == 64
+            alloc_contig_range(machine.memory, *window)
+            assert task.pages_in(*window) == 0
             continue
         with pytest.raises(ContigBusy) as busy:
             alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
