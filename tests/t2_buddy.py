@@ -168,6 +168,10 @@ def test_runs_that_continue_each_other_are_one() -> None:
     runs.add(224, 232)
     runs.add(192, 200)
     assert shape()[:3] == [(192, 200, True), (224, 232, True), (200, 224, False)]
+    runs = RunList(8)
+    runs.add(8, 16)
+    runs.add_tail(16, 24)
+    assert (list(runs), shape()) == ([8, 16], [(8, 24, False)])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

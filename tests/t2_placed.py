@@ -1,7 +1,7 @@
 """Fallback, compaction and alloc_contig_range() with every page where the test has put it: what follows is
 counted by hand.
 
-Modules: cmafs.mm.fallback, cmafs.mm.page_isolation.
+Modules: cmafs.mm.fallback, cmafs.mm.page_isolation, cmafs.mm.cma_retry, cmafs.mm.migrate, cmafs.mm.mm_init.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from cmafs.mm.mmzone import (
 )
 from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, rmqueue
 from cmafs.mm.page_owner import Occupant, pfns_of
+from cmafs.mm.pcp import park_cma_block
 from cmafs.mm.vmscan import drop_caches, drop_pagecache, drop_slab, reclaimable, try_to_free_pages
 from cmafs.sim.workload import kill, pin_pfn, spawn, tasks, unpin_pfn
 
@@ -154,6 +155,17 @@ def test_a_smaller_block_is_no_fallback(kernel: str, wanted: int) -> None:
     assert rmqueue(memory, zone, 3, wanted, alloc_cma=False) is None
     assert zone.nr_free_of(MIGRATE_RECLAIMABLE) == 6
     assert rmqueue(memory, zone, 2, wanted, alloc_cma=False) == 0
+
+
+@pytest.mark.parametrize("kernel", FALLBACK)
+@pytest.mark.parametrize("wanted", [MIGRATE_UNMOVABLE, MIGRATE_MOVABLE])
+def test_a_page_block_is_not_claimed_for_a_request_that_it_cannot_serve(kernel: str, wanted: int) -> None:
+    other = MIGRATE_UNMOVABLE + MIGRATE_MOVABLE - wanted
+    memory = nearly_full(kernel, [other] * 8, [(0, BLOCK // 2)])
+    zone = memory.zones[0]
+    assert rmqueue(memory, zone, 9, wanted, alloc_cma=False) is None
+    assert memory.pageblock_migratetype(0) == other
+    assert zone.nr_free_of(other) == zone.nr_free == BLOCK // 2
 
 
 def test_what_is_left_of_a_foreign_block_is_the_next_to_be_taken() -> None:
@@ -850,6 +862,20 @@ def test_nodes_come_in_the_order_of_their_numbers() -> None:
     zones = tuple(ZoneSpan("Normal", BLOCK * i, BLOCK * (i + 1), nid) for i, nid in enumerate((9, 1, 8, 1)))
     found = MemoryLayout(12, 9, 10, zones, ((0, 4 * BLOCK),), ())
     assert boot(found).memory.nodes() == [1, 8, 9]
+
+
+@pytest.mark.parametrize(("spare", "parked"), [(0, False), (1, True)])
+def test_a_page_block_rests_on_a_per_cpu_list_if_it_can_be_spared(spare: int, parked: bool) -> None:
+    """More than a page block must be free above the high watermark."""
+    machine = one_area("7.2")
+    memory, zone = machine.memory, machine.memory.zones[0]
+    free = zone.watermark[2] + BLOCK + spare
+    hold(memory, "k", "kernel", [(0, BASE), (BASE + 4 * BLOCK, 20 * BLOCK)])
+    hold(memory, "a", "anon", [(BASE + free, 4 * BLOCK - free)])
+    assert zone.nr_free == free
+    park_cma_block(memory)
+    assert (memory.pcp is not None) is parked
+    assert machine.cma_free() == (free - BLOCK if parked else free)
 
 
 def test_the_types_of_page_blocks_of_memory_that_begins_late() -> None:
