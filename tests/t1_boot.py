@@ -388,7 +388,7 @@ def test_the_lines_of_a_configuration_file(arch: str) -> None:
     assert head == [
         "#",
         "# Automatically generated file; DO NOT EDIT.",
-        f"# Linux/{arch} 6.12.117 Kernel Configuration",
+        f"# Linux/{'x86' if arch == 'x86_64' else arch} 6.12.117 Kernel Configuration",
         "#",
     ]
     assert lines[0] == f"CONFIG_{arch.upper()}=y"

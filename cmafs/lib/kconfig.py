@@ -139,7 +139,7 @@ class Kconfig:
 
     def lines(self) -> list[str]:
         """The lines of /proc/config.gz and /boot/config-<release> that are true of this machine."""
-        text = f"# Linux/{self.arch} {self.abi.release} Kernel Configuration"
+        text = f"# Linux/{self.arch.removesuffix('_64')} {self.abi.release} Kernel Configuration"
         head = ["#", f"# {_AUTOMATIC}; DO NOT EDIT.", text, "#"]
         return head + [_line(name, value) for name, value in self.values.items()]
 
