@@ -193,10 +193,12 @@ class FifoFeeders:
         return None
 
     def _elsewhere(self) -> bytes | None:
-        """Another place that the whole file system is mounted at."""
-        places = (mount for mount in mount_table() if mount.device == self._device and mount.root == "/")
-        other = next((mount.mountpoint for mount in places), None)
-        return os.fsencode(other) if other else None
+        """Another place that the whole file system is mounted at; none where that cannot be asked now."""
+        with contextlib.suppress(OSError):
+            for mount in mount_table():
+                if mount.device == self._device and mount.root == "/":
+                    return os.fsencode(mount.mountpoint)
+        return None
 
     def _feed(self, fifo: _Fifo) -> bool:
         """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""
