@@ -117,6 +117,16 @@ def test_a_few_frames(used: list[int]) -> None:
     model.check()
 
 
+def test_the_first_frame_of_memory_is_no_hole() -> None:
+    model = Model()
+    model.step("extend", 1, [(0, 3)])
+    model.step("punch", 1, [(1, 1)])
+    model.step("refill", 1, [(20, 1)])
+    model.check()
+    (holder,) = [occupant for occupant in model.owners.occupants.values() if occupant.resident]
+    assert (holder.frames.tolist(), holder.pfns()) == ([0, 20, 2], [0, 20, 2])
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=8))
 def test_runs_of_neighbours(steps: list[tuple[int, int]]) -> None:
     pfns, runs, at = [], [], 0
