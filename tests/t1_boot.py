@@ -665,8 +665,14 @@ def test_iomem_of_x86_tells_rodata_and_bss() -> None:
 
 
 def test_rows_cover_every_kernel() -> None:
-    for rows in ARCH_ROWS.values():
-        assert all(rows[name] for name in (*RELEASES, *DIALECTS))
+    """Each section of each is its own row's, or that of the newest one before it."""
+    assert set(ARCH_ROWS) == {"x86_64", "arm64", "arm"}
+    for name in (*RELEASES, *DIALECTS):
+        abi = kernel_abi(name)
+        assert abi.row == name
+        sections = (abi.boot, abi.cma, abi.dma, abi.dma_buf, abi.mm, abi.printk, abi.proc, abi.trace)
+        assert len({type(section) for section in sections}) == 8
+        assert all(rows[name].kernel_sizes_kib for rows in ARCH_ROWS.values())
 
 
 def test_memory_nodes_may_have_cells_of_their_own_size() -> None:
