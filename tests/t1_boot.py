@@ -1061,3 +1061,34 @@ def test_what_drivers_find_once_the_machine_is_up() -> None:
     assert list(machine.dma_heaps) == ["system", "reserved"]
     assert list(machine.devices) == ["soc", "1000.u"]
     assert machine.cma.default is not None and machine.cma.default.used() == 1 + 3 + 5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "line", "said"),
+    [
+        (
+            "6.12",
+            "arm64",
+            "ARCH_FORCE_MAX_ORDER=16",
+            "orders go up to 16: this kernel compiles with 15 at most",
+        ),
+        (
+            "5.10",
+            "arm64",
+            "FORCE_MAX_ZONEORDER=20",
+            "orders go up to 19: this kernel compiles with 18 at most",
+        ),
+        (
+            "6.12",
+            "arm",
+            "ARCH_FORCE_MAX_ORDER=52",
+            "orders go up to 52: this kernel compiles with 20 at most",
+        ),
+        ("7.2", "arm64", "PAGE_BLOCK_MAX_ORDER=11", "CONFIG_PAGE_BLOCK_MAX_ORDER is from 1 to 10"),
+    ],
+)
+def test_orders_that_no_kernel_compiles_with(kernel: str, arch: str, line: str, said: str) -> None:
+    """include/linux/mmzone.h: a section holds the largest block; mm/Kconfig@v7.2: which holds a page block."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config([line], arch, kernel_abi(kernel))
+    assert str(refused.value) == said
