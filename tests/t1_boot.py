@@ -1088,7 +1088,7 @@ def test_what_drivers_find_once_the_machine_is_up() -> None:
     ],
 )
 def test_orders_that_no_kernel_compiles_with(kernel: str, arch: str, line: str, said: str) -> None:
-    """include/linux/mmzone.h: a section holds the largest block; mm/Kconfig@v7.2: which holds a page block."""
+    """include/linux/mmzone.h: a section holds the largest block, and that a page block (mm/Kconfig@v7.2)."""
     with pytest.raises(ConfigError) as refused:
         parse_config([line], arch, kernel_abi(kernel))
     assert str(refused.value) == said
