@@ -187,8 +187,9 @@ class FifoFeeders:
             directory = os.open(path, _OPEN_DIRECTORY)
         except OSError:
             return None
-        if os.fstat(directory).st_dev == self._number:
-            return directory
+        with contextlib.suppress(OSError):  # its instance is being removed
+            if os.fstat(directory).st_dev == self._number:
+                return directory
         os.close(directory)
         return None
 
