@@ -93,6 +93,18 @@ def test_many_holes_split_buckets_and_merge_again() -> None:
     assert bitmap.check() == []
 
 
+def test_a_bucket_that_is_split_keeps_what_is_known_of_the_next() -> None:
+    with mock.patch.object(bitmap_module, "_BUCKET", 2):
+        bitmap = Bitmap(200)
+        bitmap.set(0, 200)
+        for bit in (0, 10, 20, 2):
+            bitmap.clear(bit, 1)
+        assert bitmap.bitmap_find_next_zero_area_off(0, 2, 0, 0) is None
+        bitmap.clear(4, 3)
+        for start, place in ((0, 4), (1, 4), (5, None)):
+            assert bitmap.bitmap_find_next_zero_area_off(start, 3, 0, 0) == place
+
+
 def test_words_have_32_bits_and_bytes_have_eight() -> None:
     bitmap = Bitmap(40)
     bitmap.set(31, 2)

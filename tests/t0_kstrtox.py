@@ -147,6 +147,15 @@ def test_a_user_s_number_is_looked_at_so_far_as_one_in_base_2_could_reach() -> N
 
 
 @pytest.mark.parametrize(
+    ("base", "digits"), [(8, "01234567"), (10, "0123456789"), (16, "0123456789abcdefABCDEF")]
+)
+def test_only_digits_of_the_base_are_part_of_a_number(base: int, digits: str) -> None:
+    for other in map(chr, range(256)):
+        number, rest = (f"1{other}1", "") if other in digits else ("1", f"{other}1")
+        assert simple_strtoull(f"1{other}1", base) == (int(number, base), rest)
+
+
+@pytest.mark.parametrize(
     ("value", "kept"),
     [
         (0, 0),

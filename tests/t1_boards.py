@@ -1,4 +1,7 @@
-"""The bundled boards: all load, say where their facts come from, and have the machine that they claim."""
+"""The bundled boards: all load, say where their facts come from, and have the machine that they claim.
+
+Modules: cmafs.of.cpu.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import json
 import subprocess
 
 import pytest
+from boot_support import parse_dts
 
 from cmafs.cli.main import main
 from cmafs.of.base import DeviceTree
-from cmafs.of.cpu import cpu_arch, machine_arch
+from cmafs.of.cpu import cpu_arch, cpu_nodes, machine_arch
 from cmafs.of.fdt import boards, load
 
 NAMES = ("am62x", "article-1", "article-2", "camera", "imx8mm", "rk3588", "rpi4", "virt", "x86-4g")
@@ -164,6 +168,17 @@ def test_architecture_and_why() -> None:
     assert machine_arch(tree) == ("arm64", "/cpus/cpu@0 is without compatible, which names none of ours")
     del tree.root.children["cpus"]
     assert machine_arch(tree) == ("arm64", "the tree has no cpu node")
+
+
+def test_which_children_of_cpus_are_a_cpu() -> None:
+    """drivers/of/base.c:of_get_next_cpu_node()@v6.12: by device_type or by name."""
+    tree = parse_dts(
+        """/dts-v1/; / { cpus { cpu-map { }; cpu@0 { }; core@1 { device_type = "cpu"; };
+        cpu@2 { device_type = "cpu"; }; cpu@3 { device_type = "other"; }; l2-cache { device_type = "cache"; };
+        idle-states { }; cpus@4 { }; cpu { }; }; };"""
+    )
+    assert [node.name for node in cpu_nodes(tree)] == ["cpu@0", "core@1", "cpu@2", "cpu@3", "cpu"]
+    assert cpu_nodes(parse_dts("/dts-v1/; / { cpu@0 { }; };")) == []
 
 
 def test_the_table_of_boards(capsys: pytest.CaptureFixture[str]) -> None:

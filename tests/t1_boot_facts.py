@@ -1,6 +1,6 @@
 """Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it.
 
-Modules: cmafs.arch.arm, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
+Modules: cmafs.arch.arm, cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from cmafs.of.fdt import load
 M = 1 << 20
 
 
-def reserved(kernel: str, cmdline: str, arch: str) -> int:
+def reserved(kernel: str, cmdline: str, arch: str, config: tuple[str, ...] = ()) -> int:
     """Bytes."""
-    regions = boot(tree_of(), kernel, f"cma=0 {cmdline}", arch).memblock.reserved
+    regions = boot(tree_of(), kernel, f"cma=0 {cmdline}", arch, config).memblock.reserved
     return sum(region.size for region in regions)
 
 
@@ -46,7 +46,16 @@ def reserved(kernel: str, cmdline: str, arch: str) -> int:
 def test_what_a_larger_log_takes(kernel: str, arch: str, more: int) -> None:
     """kernel/printk/printk.c:setup_log_buf()@v6.12, PRB_AVGBITS"""
     assert reserved(kernel, "log_buf_len=1M", arch) - reserved(kernel, "", arch) == more
-    assert reserved(kernel, "log_buf_len=64K", arch) == reserved(kernel, "", arch)
+    assert reserved(kernel, "log_buf_len=256K", arch) - reserved(kernel, "", arch) == more // 4
+    for no_larger in ("64K", "128K"):
+        assert reserved(kernel, f"log_buf_len={no_larger}", arch) == reserved(kernel, "", arch)
+
+
+def test_hash_tables_of_several_nodes_come_from_vmalloc() -> None:
+    """mm/mm_init.c:alloc_large_system_hash()@v6.12, hashdist; every node takes its struct pglist_data."""
+    config = ("NUMA=y", "NUMA_EMU=y")
+    one, two, three = (reserved("6.12", f"numa=fake={nodes}", "arm64", config) for nodes in (1, 2, 3))
+    assert one - two + (three - two) == M + M // 2
 
 
 def not_info(machine: BootedMachine) -> list[str]:
@@ -122,6 +131,22 @@ def test_notes_of_areas_that_32_bit_arm_cannot_map_again(
     with pytest.raises(KernelPanic) as panic:
         boot(arm_tree(body), "6.12", "cma=0", "arm")
     assert panic.value.events[-1] == BootEvent(*note)
+
+
+@pytest.mark.parametrize(
+    ("base", "note"),
+    [
+        (0x500FF000, [("remap-unmaps", "0x500ff000-0x500fffff")]),
+        (0x50100000, []),  # where memory ends
+        (0x50101000, []),
+    ],
+)
+def test_what_lies_above_low_memory_is_not_mapped_again(base: int, note: list[tuple[str, str]]) -> None:
+    """arch/arm/mm/dma-mapping.c:dma_contiguous_remap()@v6.12: also regions that are refused later."""
+    node = f'a {{ compatible = "shared-dma-pool"; reusable; reg = <{base:#x} 0x400000>; }};'
+    events = boot(arm_tree(node, memory="0x40000000 0x10100000"), "6.12", "cma=0", "arm").boot_events
+    assert [(event.reason, event.detail) for event in events[:-1]] == note
+    assert events[-1].reason == "base-misaligned"
 
 
 SPLITS = ("VMSPLIT_3G", "VMSPLIT_3G_OPT", "VMSPLIT_2G", "VMSPLIT_1G")
@@ -277,6 +302,9 @@ def test_every_reserved_region_takes_its_entry(kernel: str) -> None:
     assert taken(anywhere) == taken(placed[0])
     assert taken(anywhere, placed[1], anywhere) == taken(*placed)
     assert taken(anywhere, anywhere, anywhere) == taken(*placed)
+    other = taken(placed[0], "no-reg;")
+    assert taken(placed[0], "reg = <0>;") == other
+    assert taken(placed[0], "reg;") == (taken(*placed[:2]) - 16 * M if kernel == "6.12" else other)
 
 
 @pytest.mark.parametrize(("arch", "start"), [("arm64", 0x40200000), ("arm", 0x40008000)])

@@ -200,6 +200,13 @@ def test_a_blob_has_no_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert (problem["file"], problem["line"], problem["column"]) == (path, 1, 1)
 
 
+def test_a_source_need_not_be_utf_8(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = dts.tree(dts.pool("a", GOOD, "no-map")).replace("/dts-v1/;", "/dts-v1/; // Jos\xe9's board")
+    path = dts.write(tmp_path, "a.dts", text.encode("latin-1"))
+    (problem,) = check(capsys, path)
+    assert (problem["code"], problem["file"]) == ("reusable-and-no-map", path)
+
+
 @pytest.mark.parametrize(
     ("where", "line"),
     [

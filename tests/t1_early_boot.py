@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from boot_support import arm_tree, parse_dts, tree_of
+from boot_support import arm_tree, boot, parse_dts, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 from soak_support import examples
@@ -202,6 +202,14 @@ def test_what_a_loader_puts_behind_the_image() -> None:
     assert loaded(f"/memreserve/ {0x48000000 + 0x209000:#x} 1;")[2][0] == 0x48000000
 
 
+@pytest.mark.parametrize("arch", ["arm", "arm64"])
+def test_mem_cuts_off_what_the_loader_had(arch: str) -> None:
+    """The image is in memory when the kernel reads its command line, and stays where it is."""
+    tree = arm_tree() if arch == "arm" else tree_of()
+    machine = boot(tree, "6.12", "cma=0 mem=4M", arch)
+    assert machine.memblock.phys_mem_size() == 4 * M
+
+
 def test_a_tree_takes_its_size() -> None:
     tree = tree_of()
     tree.blob = bytes(0x9001)
@@ -244,6 +252,39 @@ def test_where_zones_of_arm64_end(kernel: str, ram: Span, dma: Span | None, last
     assert arm64.dma_phys_limit(boot) == ends[1]
     boot = early(tree, kernel, config=("ZONE_DMA=n", "ZONE_DMA32=n"))
     assert arm64.dma_phys_limit(boot) == 1 << 48
+
+
+@examples(60)
+@given(
+    st.lists(st.integers(1, 1200), min_size=2, max_size=8, unique=True).map(sorted),
+    st.sampled_from([M, 5 * M + PAGE, 16 * M]),
+    st.one_of(st.integers(1, 1 << 21), st.integers(0, 3)),
+    st.integers(0, 1),
+)
+def test_the_kernel_s_share_is_the_lowest_memory(edges: list[int], unit: int, share: int, dma32: int) -> None:
+    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: of a node, besides all below its highest zone;
+    ZONE_MOVABLE begins at a block of 4 MiB.
+    """
+    places = [edge * unit // PAGE for edge in edges]
+    banks = [(low, high) for low, high in list(pairwise(places))[::2]]
+    total = sum(high - low for low, high in banks)
+    if share < 4:  # whole banks
+        share = sum(high - low for low, high in banks[:share])
+    tree = tree_of(memory=reg(*((low * PAGE, (high - low) * PAGE) for low, high in banks)))
+    config = ("NUMA=y", "ZONE_DMA=n", f"ZONE_DMA32={'ny'[dma32]}")
+    found = zones.movable_starts(early(tree, cmdline=f"kernelcore={share * PAGE}", config=config))
+    border = 4 * G // PAGE
+    usable = border if dma32 and banks[-1][1] > border else 0
+    if sum(min(high, usable) - min(low, usable) for low, high in banks) >= share:
+        begins = next(max(low, usable) for low, high in banks if high > usable)
+    else:
+        left, begins = share, 0
+        for low, high in banks:
+            if left:
+                begins = min(high, low + left)
+                left = max(left - (high - low), 0)
+    begins = -(-begins // 1024) * 1024
+    assert found == ({0: begins} if 0 < share < total and begins < banks[-1][1] else {})
 
 
 @pytest.mark.parametrize(
@@ -534,6 +575,8 @@ HIGH = ((M, 3 * G - M - 128 * K), (4 * G, G))
         (HIGH, 9, 16 * M, [(5 * G - 2 * PAGE, 5 * G)]),  # not from the buffer for the range it lies in
         (HIGH, 9, 3 * G - M, [(5 * G - 2 * PAGE, 5 * G)]),
         (HIGH, 9, 3 * G, []),
+        (((G + M, 59 * M),), 9, G + 57 * M, [(G + 60 * M - PAGE, G + 60 * M)]),  # in the second step
+        (((G + M, 59 * M),), 9, G + 58 * M, []),  # in the first, of 2 MiB
         (((M, G - M),), 0, 16 * M, []),  # nothing is mapped yet that could hold the first four
         (((M, G - M - PAGE),), 4, 16 * M, [(0x3FDFF000, 0x3FE00000)]),
         (((2 * M, M), (3 * G, M + PAGE)), 4, 16 * M, [(0x2FE000, 0x300000)]),  # no 2 MiB: the top comes last

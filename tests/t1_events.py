@@ -141,6 +141,12 @@ def test_of_a_parameter(cmdline: str, kernel: str, note: tuple[str, ...]) -> Non
     assert events(tree_of(), kernel, cmdline, "NUMA=y") == [BootEvent(None, reason, "refused", *rest)]
 
 
+def test_of_the_size_that_the_configuration_says() -> None:
+    noted = events(tree_of(), "6.12", "", "CMA_SIZE_MBYTES=2048")
+    detail = "0x80000000 bytes at 0x0, limit 0x1000000000000"
+    assert noted == [BootEvent(None, "no-room", "refused", "CONFIG_CMA_SIZE_MBYTES", detail)]
+
+
 @pytest.mark.parametrize(
     ("tree", "cmdline", "note"),
     [

@@ -1,6 +1,6 @@
 """Loading device trees: what is read, and the one line that a user gets for what cannot be.
 
-Modules: cmafs.of.fdt_compile.
+Modules: cmafs.of.fdt, cmafs.of.fdt_compile.
 """
 
 from __future__ import annotations
@@ -417,6 +417,8 @@ def test_the_name_of_a_board_with_dts_behind_it(tmp_path: Path, monkeypatch: pyt
     assert refusal(f"{tmp_path}/rpi4.dtb") == f"{tmp_path}/rpi4.dtb: {said}"
     assert refusal("rpi5.dts") == "rpi5.dts: No such file or directory"
     assert refusal("./rpi4") == f"rpi4: {said}"
+    assert refusal("gone/rpi4") == f"gone/rpi4: {said}"
+    assert refusal("gone/rpi5") == "gone/rpi5: No such file or directory"
     (tmp_path / "rpi9").write_text(SMALL)
     assert load("rpi9").model == "test board"  # a bare name that is a file
 
@@ -438,6 +440,8 @@ def test_unknown_board() -> None:
     said = f"unknown board 'rpi5': known are {known}; or the path of a .dts or .dtb; did you mean rpi4?"
     assert refusal("rpi5") == said
     assert refusal("") == f"unknown board '': known are {known}; or the path of a .dts or .dtb"
+    for nobodys in ("x" * 300, "vi\0rt"):  # no file can have such a name
+        assert refusal(nobodys).startswith(f"unknown board '{nobodys}': known are {known}; or ")
 
 
 @pytest.mark.parametrize(
@@ -768,6 +772,18 @@ def test_headers_that_pyfdt_would_believe(blob: bytes, why: str) -> None:
     with pytest.raises(DtError) as refused:
         fdt._checked("x", blob)
     assert str(refused.value) == f"x: {why}"
+
+
+def test_blocks_of_a_blob_stand_in_any_order() -> None:
+    """Devicetree Specification 5.1: offsets say where each is, strings need no alignment."""
+    nodes = ROOT + BEGIN + b"n\0\0\0" + END + END + LAST
+    entries = struct.pack(">4Q", 0x50000000, 0x1000, 0, 0)
+    for kept in (entries, bytes(16)):
+        at = 40 + len(nodes) + 4
+        header = struct.pack(">10I", 0xD00DFEED, at + len(kept), 40, at - 3, at, 17, 16, 0, 3, len(nodes))
+        tree = fdt.unflatten("x", header + nodes + b"\0x\0\0" + kept)
+        assert list(tree.root.children) == ["n"]
+        assert tree.memreserve == ([(0x50000000, 0x1000)] if kept is entries else [])
 
 
 def test_whatever_pyfdt_raises_is_one_line() -> None:

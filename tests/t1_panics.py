@@ -36,6 +36,14 @@ INIT = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
             "Kernel panic - not syncing: Cannot allocate memory",
         ),
         (
+            tree_of(f"p {{ {POOL} no-map; reg = <0x1000 0x40000000 0 0x1000000>; }};"),
+            "5.4",
+            "arm64",
+            "",
+            "a refused no-map region became memory that does not exist",
+            "Kernel panic - not syncing: Out of memory",
+        ),
+        (
             tree_of(memory="<0 0x40000000 0 0x400000>"),
             "6.12",
             "arm64",
@@ -96,3 +104,9 @@ def test_panics(
     assert str(caught.value) == reason
     lines = caught.value.log.lines()
     assert (lines[-1] if last else any("panic" in line for line in lines)) == (last or False)
+
+
+def test_the_largest_machine_that_a_refused_region_can_make() -> None:
+    """16 TiB from the first byte of memory to the last."""
+    last = f"p {{ {POOL} no-map; reg = <0x1000 0x3f000000 0 0x1000000>; }};"
+    assert boot(tree_of(last), "5.4", "cma=0").memblock.phys_mem_size() == 1040 << 20

@@ -1,7 +1,7 @@
 """/reserved-memory kernel by kernel: rules of the sources that no recorded boot shows alone, and trees of
 any shape.
 
-Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init.
+Modules: cmafs.of.reserved_mem, cmafs.of.rmem_init, cmafs.init.main.
 """
 
 from __future__ import annotations
@@ -162,6 +162,16 @@ def test_a_malformed_alloc_ranges_counts_as_absent_in_7_2() -> None:
     assert areas(boot(tree, "7.2", "cma=0")) == [("d", 0x7F000000, 16 * M)]
 
 
+def test_alloc_ranges_without_any_range() -> None:
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_size()@v6.12: there is nothing to try."""
+    tree = tree_of(node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges;"))
+    machine = boot(tree, "6.12", "cma=0")
+    assert areas(machine) == []
+    assert lines_with(machine, "node 'd'") == [
+        "OF: reserved mem: failed to allocate memory for node 'd': size 16 MiB"
+    ]
+
+
 @pytest.mark.parametrize(
     ("kernel", "suffix"), [("5.10", ""), ("6.1", ": size 4096 MiB"), ("6.12", ": size 4096 MiB")]
 )
@@ -246,6 +256,16 @@ def test_no_map_is_removed_before_5_10_and_marked_later() -> None:
     tree = tree_of(node("fw@60000000", f"no-map; {reg(0x60000000, 16 * M)}"))
     assert boot(tree, "5.4", "cma=0").memblock.phys_mem_size() == 1008 * M
     assert boot(tree, "5.10", "cma=0").memblock.phys_mem_size() == 1024 * M
+
+
+@pytest.mark.parametrize("ranges", ["", "alloc-ranges = <0 0x58000000 0 0x10000000>;"])
+def test_a_size_node_may_be_no_map(ranges: str) -> None:
+    tree = tree_of(node("fw", f"no-map; size = <0 0x1000000>; alignment = <0 0x1000000>; {ranges}"))
+    assert boot(tree, "5.4", "cma=0").memblock.phys_mem_size() == 1008 * M
+    for kernel in ("5.10", "6.12"):
+        machine = boot(tree, kernel, "cma=0")
+        (place,) = [(region.base, region.size) for region in machine.memblock.memory if region.nomap]
+        assert place == (0x67000000 if ranges else machine.reserved_mem[0].base, 16 * M)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +427,17 @@ def test_memory_given_back_but_not_mapped_that_nobody_touches(base: int) -> None
     """Seen on 6.12.117 (arm64, QEMU): even the default area and its atomic pool may lie there."""
     tree = tree_of(node("p", f"{REFUSED_NO_MAP} {reg(base, 16 * M)}"))
     assert areas(boot(tree, "6.12")) == [("reserved", 0x7DE00000, 16 * M)]
+
+
+def test_of_several_regions_that_are_not_mapped_the_one_kills_that_is_touched() -> None:
+    nodes = [("a", 0x50000000), ("b", 0x40800000), ("c", 0x70000000)]  # the second has boot's first pages
+    tree = tree_of("".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes))
+    with pytest.raises(KernelPanic, match=r"^/reserved-memory/b: 0x40800000-0x413fffff is given back"):
+        boot(tree, "6.12")
+    untouched = tree_of(
+        "".join(node(name, f"{REFUSED_NO_MAP} {reg(base, 12 * M)}") for name, base in nodes[::2])
+    )
+    assert boot(untouched, "6.12")
 
 
 @pytest.mark.parametrize("kernel", RECORDED)
@@ -713,6 +744,26 @@ def test_towards_a_region_that_one_end_touches(start: int, end: int, base: str |
     low = max(-(-start // (2 * M)) * 2 * M, 0x52000000)
     high = (end if end <= 0x50000000 or end > 0x52000000 else 0x50000000) // (2 * M) * 2 * M - 16 * M
     assert found.get("d") == {"low": low, "high": high, None: None}[base]
+
+
+@pytest.mark.parametrize(
+    ("end", "base"),
+    [
+        (0x6FFFFFFF, 0x52000000),
+        (0x70000000, 0x6F000000),
+        (0x70200000, 0x6F000000),
+        (0x70400000, 0x6F000000),
+        (0x70400001, 0x52000000),
+    ],
+)
+def test_a_range_whose_ends_both_touch_a_region_is_filled_from_above(end: int, base: int) -> None:
+    """drivers/of/of_reserved_mem.c:__reserved_mem_alloc_in_range()@v6.6"""
+    tree = tree_of(
+        node("r@50000000", f"{POOL} {reg(0x50000000, 32 * M)}")
+        + node("s@70000000", f"{POOL} {reg(0x70000000, 4 * M)}")
+        + node("d", f"{POOL} size = <0 0x1000000>; alloc-ranges = <0 0x52000000 0 {end - 0x52000000:#x}>;")
+    )
+    assert ("d", base, 16 * M) in areas(boot(tree, "6.6", "cma=0"))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from cmafs.init.journal import Journal
 from cmafs.init.main import _early_setup
 from cmafs.init.options import MachineOptions
 from cmafs.lib.clock import ManualClock
+from cmafs.lib.panic import KernelPanic
 
 M = 1 << 20
 FROM = "software IO TLB: "
@@ -114,3 +115,12 @@ def test_no_buffer_is_smaller_than_1_mib(room: int, tried: list[int], size: int)
     halved = "SWIOTLB bounce buffer size adjusted 2048 -> 512 slabs"
     mapped = f"mapped [mem {0x80000000 - M:#018x}-{0x80000000:#018x}] (1MB)"
     assert lines == ["area num 1.", *failed(*tried), *([halved, mapped] if size else [])]
+
+
+def test_memory_given_back_but_not_mapped_kills() -> None:
+    """drivers/of/of_reserved_mem.c@v6.12 gives such a region back; the buffer is cleared once it is taken."""
+    region = 'p { compatible = "shared-dma-pool"; reusable; no-map; reg = <0 0x7a000000 0 0x1000000>; };'
+    assert told("6.12", "swiotlb=16384,1,force") == (["area num 1."], 32 * M)
+    assert boot(tree_of(region), "6.12", "cma=0 swiotlb=16384,1,force")  # it lies above
+    with pytest.raises(KernelPanic, match=r"p: 0x7a000000-0x7affffff is given back but not mapped, and"):
+        boot(tree_of(region), "6.12", "cma=0 swiotlb=65536,1,force")

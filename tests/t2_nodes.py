@@ -1,6 +1,6 @@
 """Memory of several nodes: zones of each, the nearer node first, reserves and files by node.
 
-Modules: cmafs.arch.zones, cmafs.mm.mm_init.
+Modules: cmafs.arch.zones, cmafs.mm.mm_init, cmafs.fs.proc.vmstat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cmafs.mm.gfp import GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, zonelist
 from cmafs.mm.mmzone import ZONE_RANKS
 from cmafs.mm.vmscan import try_to_free_pages
 from cmafs.sim.validate import validate
-from cmafs.sim.workload import kill, spawn
+from cmafs.sim.workload import dirty, kill, spawn
 
 M, G = 1 << 20, 1 << 30
 CONFIG = ("NUMA=y", "ZONE_DMA=y", "ZONE_DMA32=y", "CMA_AREAS=20")
@@ -90,6 +90,65 @@ def test_memory_below_the_highest_zone_is_the_kernel_s() -> None:
         ("0", f"{9 * G // 2:#018x}"),
         ("1", f"{11 * G // 2:#018x}"),
     ]
+
+
+def movable_starts(banks: list[tuple[int, int, int]], core: str, config: tuple[str, ...]) -> dict[int, int]:
+    """Node -> where its ZONE_MOVABLE begins in MiB; banks of (node, base, end) in MiB."""
+    nodes = "".join(
+        f'memory@{base:x} {{ device_type = "memory"; numa-node-id = <{nid}>; '
+        f"reg = <{base >> 12} {(base << 20) & 0xFFFFFFFF:#x} {end - base >> 12} "
+        f"{((end - base) << 20) & 0xFFFFFFFF:#x}>; }};"
+        for nid, base, end in banks
+    )
+    tree = parse_dts(f"/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {nodes} }};")
+    log = boot(tree, "6.12", f"cma=0 kernelcore={core}", config=("NUMA=y", "ZONE_DMA=n", *config)).log.dmesg()
+    found = re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M)
+    return {int(nid): int(start, 16) >> 20 for nid, start in found}
+
+
+@pytest.mark.parametrize(
+    ("core", "start"),
+    [
+        ("256M", 1280),
+        ("512M", 1536),  # all of the first bank, to the page
+        ("516M", 2052),
+        ("768M", 2304),
+    ],
+)
+def test_the_kernel_s_share_of_a_node_with_a_hole(core: str, start: int) -> None:
+    """mm/mm_init.c:find_zone_movable_pfns_for_nodes()@v6.12: from its first bank on, and on again where
+    another node had less than its share.
+    """
+    banks = [(0, 1024, 1536), (0, 2048, 2560)]
+    assert movable_starts(banks, core, ("ZONE_DMA32=n",)) == {0: start}
+    if core == "512M":
+        assert movable_starts([*banks, (1, 3072, 3328)], "1G", ("ZONE_DMA32=n",)) == {0: 2304}
+
+
+@pytest.mark.parametrize(
+    ("banks", "core", "start"),
+    [
+        ([(3, 5), (6, 8)], "2560M", 6 * 1024 + 512),
+        ([(3, 5), (6, 8)], "1536M", 4 * 1024 + 512),
+        ([(3, 5), (6, 8)], "512M", 4 * 1024),
+        ([(3, 4), (6, 8)], "512M", 6 * 1024),
+        ([(3, 4), (6, 8)], "1G", 6 * 1024),
+        ([(2, 3), (6, 8)], "1536M", 6 * 1024 + 512),
+    ],
+)
+def test_banks_on_both_sides_of_the_highest_zone(banks: list[tuple[int, int]], core: str, start: int) -> None:
+    """Below 4 GiB, where ZONE_DMA32 ends, all is the kernel's."""
+    of_node = [(0, low << 10, high << 10) for low, high in banks]
+    assert movable_starts(of_node, core, ("ZONE_DMA32=y",)) == {0: start}
+
+
+def test_what_is_left_over_goes_to_other_nodes_to_the_page() -> None:
+    """Node 0 lacks two pages of its share; node 1 keeps them, so a block more, as its share was whole blocks.
+    One page that is left over for a node is nobody's.
+    """
+    for pages, start in ((262146, 2 * G + 4 * M), (262144, 2 * G)):
+        log = two_nodes(f"cma=0 kernelcore={pages * 4}K", 512 * M - 4096, G).log.dmesg()
+        assert re.findall(r"\]   Node (\d): (0x\w+)$", log, re.M) == [("1", f"{start:#018x}")]
 
 
 def test_caches_of_every_zone_that_a_request_may_use_are_dropped() -> None:
@@ -164,6 +223,18 @@ def test_the_files_speak_of_every_node() -> None:
     with_stats = re.findall(r"^Node (\d), zone +(\w+)\n  per-node stats", info, re.M)
     assert with_stats == [("0", "DMA"), ("1", "DMA")]
     assert re.findall(r"^        cma +(\d+)$", info, re.M).count("16384") == 1
+
+
+def test_what_counts_for_no_zone_is_shown_with_the_first_node() -> None:
+    machine = two_nodes("cma=0", first=96 * M, second=64 * M)
+    spawn(machine.memory, "cache", "file", 30_000)
+    dirty(machine.memory, "cache", 100)
+    vmstat = dict(line.split() for line in read(machine, "/proc/vmstat").splitlines())
+    shown = read(machine, "/proc/zoneinfo")
+    for name, first in (("nr_dirty", 100), ("nr_inactive_file", None), ("nr_file_pages", None)):
+        of_nodes = [int(count) for count in re.findall(rf"^      {name} +(\d+)$", shown, re.M)]
+        assert len(of_nodes) == 2 and sum(of_nodes) == int(vmstat[name])
+        assert min(of_nodes) > 0 if first is None else of_nodes[0] == first
 
 
 def test_each_node_s_zones_follow_its_title_and_no_other_s() -> None:

@@ -77,6 +77,15 @@ def test_pins_of_tasks_and_of_pages() -> None:
     assert after_failing(two, 990) == trial(990, ["unpin all 2 pages in its holes"], COMPACT, DROP, GIVE_BACK)
 
 
+def test_faults_that_are_to_come_strike_no_trial() -> None:
+    made = machine("slow 250")
+    assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)
+    made.control("fail reserved 1 ENOMEM")
+    before = made.read("/sim/faults")
+    assert made.read("/sim/advice").decode().splitlines() == trial(1000, [GIVE_BACK], COMPACT, DROP)
+    assert made.read("/sim/faults") == before
+
+
 def test_a_pin_beside_the_area_is_in_nobodys_way() -> None:
     made = machine(f"pin pfn {START - 1:#x}", f"pin pfn {START + 1024:#x}")
     assert after_failing(made, 1000) == trial(1000, [GIVE_BACK], COMPACT, DROP)

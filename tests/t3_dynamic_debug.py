@@ -1,11 +1,12 @@
 """dynamic_debug/control: what is listed, which queries are understood, dyndbg= on the command line.
 
-Modules: cmafs.fs.dynamic_debug.
+Modules: cmafs.fs.dynamic_debug, cmafs.lib.dynamic_debug.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 
 import pytest
 from boot_support import boot, tree_of
@@ -44,6 +45,8 @@ def switched(areas: CmaAreas) -> set[str]:
 def test_the_listing(system: Syscalls) -> None:
     lines = system.read_file(CONTROL).decode().splitlines()
     assert lines[0] == "# filename:lineno [module]function flags format"
+    form = re.compile(r'(mm/\w+\.c):\d+ \[cma(_debug)?\]\w+ =_ "[^"]+\\n"')
+    assert all(form.fullmatch(line) for line in lines[1:])
     sites = [line.split(":")[0] for line in lines[1:]]
     assert sites == ["mm/cma.c"] * 6 + ["mm/cma_debug.c"]
     entry = next(line for line in lines if "[cma]__cma_alloc =" in line)

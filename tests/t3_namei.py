@@ -224,6 +224,12 @@ def test_what_cannot_be_removed(calls: Syscalls) -> None:
         ("/a/plain", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
         ("/a/plain/", errno.ENOTDIR, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
         ("/file", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/dangling", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/absolute", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),  # a link to a directory
+        ("/absolute/", errno.ENOTDIR, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/loop", errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EEXIST),
+        ("/absolute/new", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.EPERM),
+        ("/a/b~", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.EPERM),
         ("/a/new", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.EPERM),
         ("/a/new/", errno.ENOENT, errno.ENOENT, errno.EPERM, errno.ENOENT),
         ("/none/new", errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
@@ -318,6 +324,9 @@ def test_the_directories_that_are_mounted_on() -> None:
         ("/a/plain", "/nothing/other", errno.ENOENT),
         ("/a/plain", "/a/plain/other", errno.ENOTDIR),
         ("/nothing/x", "/a/plain/other", errno.ENOENT),
+        ("/dangling", "/a/other", errno.EPERM),
+        ("/loop", "/pool", errno.EPERM),
+        ("/a/plain", "/loop/x", errno.ELOOP),
     ],
 )
 def test_rename_looks_at_both_paths(calls: Syscalls, old: str, new: str, code: int) -> None:

@@ -1,6 +1,6 @@
 """Snapshots: a machine, what was done to it, and the same machine again, to the byte.
 
-Modules: cmafs.fs.sim.snapshot, cmafs.fs.open.
+Modules: cmafs.fs.sim.snapshot, cmafs.fs.open, cmafs.fs.dev_cma_test.
 """
 
 from __future__ import annotations
@@ -200,6 +200,18 @@ def test_what_only_reads_is_not_kept() -> None:
     machine.clock.advance(2_000_000_000)
     shown(machine)
     assert len(machine.booted.clock.entries or []) == before + 3  # the pin's end
+
+
+def test_a_read_that_gives_a_buffer_back_is_kept(tmp_path: Path) -> None:
+    """/dev/cma_test; to look at the machine's state gives nothing back."""
+    machine = api.boot(**OPTIONS)
+    machine.write("/dev/cma_test", "1\n")
+    taken = shown(machine)
+    machine.save(tmp_path / "before")
+    assert shown(machine) == taken == shown(api.Machine.load(tmp_path / "before"))
+    assert machine.read("/dev/cma_test") == b""
+    machine.save(tmp_path / "after")
+    assert shown(machine) == shown(api.Machine.load(tmp_path / "after")) != taken
 
 
 def test_a_machine_that_keeps_nothing_serves_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,7 +305,8 @@ def test_record_that_is_ended_leaves_the_board_as_it_was(script: Path, tmp_path:
     walk = f"""
         TMPDIR={tmp_path} sh {script} --output {tmp_path}/a.tar --walk reserved --steps 99999 & pid=$!
         until [ -s {tmp_path}/record.[0-9]*/walk.jsonl ]; do sleep 0.1; done; sleep 0.5
-        kill $pid; wait $pid; echo $?; cat /sys/kernel/debug/cma/reserved/used; ls -d {tmp_path}/record.[0-9]*"""
+        kill $pid; wait $pid; echo $?
+        cat /sys/kernel/debug/cma/reserved/used; ls -d {tmp_path}/record.[0-9]*"""
     done = cmafs("run", "--cmdline", "cma=4M", "--", "sh", "-c", walk)
     assert done.stdout == "143\n96\n"
 
