@@ -18,7 +18,7 @@ from cmafs.mm.buddy import carve, free_range
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.compaction import compact_memory, compact_zone, try_to_compact_pages
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, migrate_contig_range
-from cmafs.mm.gfp import GFP_KERNEL, GFP_KSWAPD_RECLAIM_BIT
+from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_KSWAPD_RECLAIM_BIT
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
     MIGRATE_MOVABLE,
@@ -260,6 +260,19 @@ def test_free_pages_that_are_left_serve_the_next_page_block(lower: int, upper: i
     assert [*first.frames, *second.frames] == targets[: lower + upper]
     assert compacted(memory)[1:] == (filled * BLOCK, 2 * (lower + upper), lower + upper)
     machine.check()
+
+
+@pytest.mark.parametrize("lower", range(1, 10))
+def test_no_free_page_is_left_while_pages_could_move(lower: int) -> None:
+    """mm/compaction.c:compaction_alloc()@v6.12: what is left of isolated pages serves on."""
+    memory = boot(layout(6 * BLOCK)).memory
+    tasks = [hold(memory, f"a{i}", "anon", [(i * BLOCK, n)]) for i, n in enumerate((lower, 10 - lower))]
+    used = [(10 - lower + BLOCK, BLOCK - 10 + lower), (4 * BLOCK, BLOCK), (5 * BLOCK, BLOCK - 10)]
+    hold(memory, "k", "kernel", used)
+    compact_memory(memory)
+    moved = [pfn for task in tasks for pfn in task.frames]
+    assert moved == list(range(6 * BLOCK - 10, 6 * BLOCK))
+    assert memory.zones[0].nr_free_of(MIGRATE_MOVABLE) == memory.zones[0].nr_free
 
 
 def test_compaction_stays_in_its_zone_and_looks_at_all_of_it() -> None:
@@ -764,6 +777,16 @@ def test_direct_reclaim_takes_what_is_missing(order: int, stolen: int, stalls: t
     counts = tuple(memory.vmstat.vm_event(f"compact_{name}") for name in ("stall", "fail", "success"))
     assert counts == stalls
     assert memory.vmstat.vm_event("allocstall_normal") + memory.vmstat.vm_event("allocstall_dma32") == 1
+
+
+@pytest.mark.parametrize(("gfp", "compacted_"), [(GFP_KERNEL, True), (GFP_HIGHUSER_MOVABLE, False)])
+def test_a_free_block_of_cma_ends_compaction_only_for_movable_requests(gfp: int, compacted_: bool) -> None:
+    """mm/compaction.c:__compact_finished()@v6.12: MIGRATE_MOVABLE can fall back on MIGRATE_CMA, no other."""
+    area = ((12 * BLOCK, 4 * BLOCK),)
+    memory = boot(layout(16 * BLOCK, area), area).memory
+    hold(memory, "a", "anon", [(i * BLOCK, 1) for i in range(12)])
+    pfn = alloc_pages(memory, gfp, 9)
+    assert (pfn < 12 * BLOCK) == compacted_ == (compacted(memory)[3] > 0)
 
 
 def test_nothing_is_reclaimed_where_compaction_has_made_the_block() -> None:
