@@ -66,6 +66,7 @@ oracle: setup
 
 oracle-fuzz: setup
 	@$(ORACLE) fuzz --kernel '$(KERNEL)' --arch '$(ARCH)' --config '$(CONFIG)' --boots '$(N)' --seed '$(SEED)' $(ARGS)
+
 # In an environment of its own: building takes nothing from .venv, and the wheel is tried without the tree.
 dist:
 	rm -rf dist build

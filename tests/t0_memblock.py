@@ -184,8 +184,20 @@ def test_nomap_memory_is_never_found_and_comes_back() -> None:
 def test_current_limit_bounds_accessible_searches_only() -> None:
     memblock = Memblock(current_limit=0x150000)
     memblock.add(0x100000, 0x100000)
-    assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ACCESSIBLE) == 0x14F000
+    for end in (0, MEMBLOCK_ALLOC_ACCESSIBLE):  # it is 0 in include/linux/memblock.h
+        assert memblock.find_in_range_node(PAGE, PAGE, 0, end) == 0x14F000
     assert memblock.find_in_range_node(PAGE, PAGE, 0, MEMBLOCK_ALLOC_ANYWHERE) == 0x1FF000
+
+
+@pytest.mark.parametrize("nid", [0, -1])
+def test_small_things_stand_on_cache_lines(nid: int) -> None:
+    """SMP_CACHE_BYTES is 64 on arm64 and x86: what memblock_phys_alloc_range() aligns to if asked for 0."""
+    memblock = Memblock()
+    memblock.add(0x100000, 0x100000)
+    assert memblock.alloc(1, nid=nid) == 0x1FFFC0
+    assert memblock.phys_alloc_range(65, 0, 0, 0, nid) == 0x1FFF40
+    assert memblock.alloc(64) == 0x1FFF00
+    assert spans(memblock.reserved) == [(0x1FFF00, 0x1FFF81), (0x1FFFC0, 0x1FFFC1)]
 
 
 def test_an_alignment_that_is_no_power_of_two_is_used_as_a_mask() -> None:
@@ -309,6 +321,21 @@ def test_memmap_of_a_full_node_stands_on_another(full: bool, tables: int) -> Non
     assert sparse_init(memblock, layout) == (8 + 2) * 2 * mib + 2 * tables * PAGE
     own = sum(max(region.end - max(region.base, 2 << 30), 0) for region in memblock.reserved)
     assert own == (256 * mib if full else 4 * mib + tables * PAGE)
+
+
+def test_memmaps_come_in_the_order_of_nodes() -> None:
+    """mm/sparse.c:sparse_init()@v6.12: the map of a full node 1 stands above that of node 2, of a full node 8
+    below.
+    """
+    mib, section = 1 << 20, 1 << 27
+    memblock = Memblock()
+    for number, nid, sections in ((8, 1, 1), (9, 8, 1), (10, 2, 3)):
+        memblock.add(number * section, sections * section, nid)
+    end = 13 * section
+    memblock.reserve(8 * section, 2 * section + 100 * mib)
+    memblock.reserve(10 * section + 116 * mib, end - 8 * mib - (10 * section + 116 * mib))
+    assert sparse_init(memblock, SparseLayout(27, 64, True, 12, 0)) == 5 * 2 * mib
+    assert list(memblock.free_ranges()) == [(10 * section + 100 * mib, 10 * section + 114 * mib)]
 
 
 @pytest.mark.parametrize(

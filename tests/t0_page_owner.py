@@ -117,6 +117,16 @@ def test_a_few_frames(used: list[int]) -> None:
     model.check()
 
 
+def test_the_first_frame_of_memory_is_no_hole() -> None:
+    model = Model()
+    model.step("extend", 1, [(0, 3)])
+    model.step("punch", 1, [(1, 1)])
+    model.step("refill", 1, [(20, 1)])
+    model.check()
+    (holder,) = [occupant for occupant in model.owners.occupants.values() if occupant.resident]
+    assert (holder.frames.tolist(), holder.pfns()) == ([0, 20, 2], [0, 20, 2])
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=8))
 def test_runs_of_neighbours(steps: list[tuple[int, int]]) -> None:
     pfns, runs, at = [], [], 0
@@ -128,6 +138,26 @@ def test_runs_of_neighbours(steps: list[tuple[int, int]]) -> None:
         pfns += range(at, at + count)
         at += count
     assert list(contiguous(pfns)) == runs
+
+
+def test_pages_in_a_range_follow_every_change() -> None:
+    owners = PageOwners(ORDER)
+    occupant = owners.add("a", "anon")
+
+    def pages() -> list[int]:
+        return [occupant.pages_in(start, end) for start, end in ((0, 40), (0, 10), (10, 20), (11, 12))]
+
+    assert pages() == [0, 0, 0, 0]
+    owners.extend(occupant, [(0, 1, 8, 4)])
+    assert pages() == [4, 2, 2, 1]
+    owners.extend(occupant, [(0, 1, 30, 2)])
+    assert pages() == [6, 2, 2, 1]
+    assert owners.punch(occupant, [0, 3]) == [8, 11]
+    assert pages() == [4, 1, 1, 0]
+    owners.refill(occupant, [(12, 2)])
+    assert pages() == [6, 1, 3, 0]
+    assert owners.truncate(occupant, 2) == [10, 13, 30, 31]
+    assert pages() == [2, 1, 1, 0]
 
 
 def test_frames_of_segments() -> None:

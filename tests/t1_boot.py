@@ -388,7 +388,7 @@ def test_the_lines_of_a_configuration_file(arch: str) -> None:
     assert head == [
         "#",
         "# Automatically generated file; DO NOT EDIT.",
-        f"# Linux/{arch} 6.12.117 Kernel Configuration",
+        f"# Linux/{'x86' if arch == 'x86_64' else arch} 6.12.117 Kernel Configuration",
         "#",
     ]
     assert lines[0] == f"CONFIG_{arch.upper()}=y"
@@ -665,8 +665,14 @@ def test_iomem_of_x86_tells_rodata_and_bss() -> None:
 
 
 def test_rows_cover_every_kernel() -> None:
-    for rows in ARCH_ROWS.values():
-        assert all(rows[name] for name in (*RELEASES, *DIALECTS))
+    """Each section of each is its own row's, or that of the newest one before it."""
+    assert set(ARCH_ROWS) == {"x86_64", "arm64", "arm"}
+    for name in (*RELEASES, *DIALECTS):
+        abi = kernel_abi(name)
+        assert abi.row == name
+        sections = (abi.boot, abi.cma, abi.dma, abi.dma_buf, abi.mm, abi.printk, abi.proc, abi.trace)
+        assert len({type(section) for section in sections}) == 8
+        assert all(rows[name].kernel_sizes_kib for rows in ARCH_ROWS.values())
 
 
 def test_memory_nodes_may_have_cells_of_their_own_size() -> None:
@@ -1055,3 +1061,34 @@ def test_what_drivers_find_once_the_machine_is_up() -> None:
     assert list(machine.dma_heaps) == ["system", "reserved"]
     assert list(machine.devices) == ["soc", "1000.u"]
     assert machine.cma.default is not None and machine.cma.default.used() == 1 + 3 + 5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arch", "line", "said"),
+    [
+        (
+            "6.12",
+            "arm64",
+            "ARCH_FORCE_MAX_ORDER=16",
+            "orders go up to 16: this kernel compiles with 15 at most",
+        ),
+        (
+            "5.10",
+            "arm64",
+            "FORCE_MAX_ZONEORDER=20",
+            "orders go up to 19: this kernel compiles with 18 at most",
+        ),
+        (
+            "6.12",
+            "arm",
+            "ARCH_FORCE_MAX_ORDER=52",
+            "orders go up to 52: this kernel compiles with 20 at most",
+        ),
+        ("7.2", "arm64", "PAGE_BLOCK_MAX_ORDER=11", "CONFIG_PAGE_BLOCK_MAX_ORDER is from 1 to 10"),
+    ],
+)
+def test_orders_that_no_kernel_compiles_with(kernel: str, arch: str, line: str, said: str) -> None:
+    """include/linux/mmzone.h: a section holds the largest block, and that a page block (mm/Kconfig@v7.2)."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config([line], arch, kernel_abi(kernel))
+    assert str(refused.value) == said

@@ -1,6 +1,6 @@
 """Areas declared at boot: the place, the error, and the lines, request by request.
 
-Modules: cmafs.mm.cma_areas.
+Modules: cmafs.mm.cma, cmafs.mm.cma_areas.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.cmdline import parse_early_params
 from cmafs.lib.kconfig import parse_config
-from cmafs.lib.printk import Printk
+from cmafs.lib.printk import DPRINTK_FLAGS_PRINT, Printk
 from cmafs.mm.cma_declare import (
     CmaRefused,
     CmaRequest,
@@ -166,6 +166,8 @@ def test_refused(request_: CmaRequest, want: Want) -> None:
             "16 MiB at 0x000000004fe00000",
         ),
         (CmaRequest(16 * M, "z", fixed=True), (0x7F000000, 16 * M), "16 MiB at 0x000000007f000000"),
+        (CmaRequest(M, "z", alignment=1), (0x7FE00000, 2 * M), "2 MiB at 0x000000007fe00000"),
+        (CmaRequest(M, "z", alignment=2), (0x7FE00000, 2 * M), "2 MiB at 0x000000007fe00000"),
         (CmaRequest(5 * M, "z", alignment=64 * M), (0x7C000000, 64 * M), "64 MiB at 0x000000007c000000"),
         (CmaRequest(4 * M, "z", order_per_bit=10), (0x7FC00000, 4 * M), "4 MiB at 0x000000007fc00000"),
     ],
@@ -195,6 +197,15 @@ def test_from_4_gib_upwards(kernel: str, end: int, limit: int, base: int) -> Non
     cma = cma_declare_contiguous_nid(machine, CmaRequest(16 * M, "z", limit=limit))
     assert cma.base_pfn << 12 == base
     assert not machine.memblock.bottom_up
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_a_machine_that_searches_bottom_up_goes_on_so(kernel: str) -> None:
+    """mm/cma.c:cma_alloc_mem()@v6.17: ``if (!memblock_bottom_up() && ...)``, as with movable_node on x86."""
+    machine = early((G, 4 * G), kernel=kernel)
+    machine.memblock.bottom_up = True
+    cma = cma_declare_contiguous_nid(machine, CmaRequest(16 * M, "z"))
+    assert (cma.base_pfn << 12, machine.memblock.bottom_up) == (G, True)
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])
@@ -265,6 +276,24 @@ def test_one_range_is_enough(size: int, ranges: list[tuple[int, int]]) -> None:
     assert machine.log.lines()[-1] == f"cma: Reserved {size // M} MiB in 1 range"
 
 
+@pytest.mark.parametrize(
+    ("size", "more", "reason"),
+    [
+        (0, {}, "size-zero"),
+        (400 * M, {"alignment": 3}, "alignment-not-a-power-of-two"),
+        (8 * G, {}, "exceeds-limit"),
+        (400 * M, {"base": 4 * G, "fixed": True}, "taken"),
+    ],
+)
+def test_only_want_of_room_leads_to_several_ranges(size: int, more: dict[str, int], reason: str) -> None:
+    machine = early((G, 64 * M), *HOLES[1:], kernel="7.2")
+    machine.memblock.reserve(4 * G, 4096)
+    with pytest.raises(CmaRefused, match=f"{reason}$"):
+        cma_declare_contiguous_multi(machine, CmaRequest(size, "z", **more))  # type: ignore[arg-type]
+    assert len(machine.areas) == 0
+    assert machine.log.lines()[-1] == f"cma: Failed to reserve {size // M} MiB"
+
+
 def test_several_ranges_above_4_gib_the_largest_first() -> None:
     """mm/cma.c:cma_declare_contiguous_multi()@7.2: whole units of them, then in the order of addresses."""
     low = (G, 64 * M)
@@ -289,6 +318,16 @@ def test_several_ranges_above_4_gib_the_largest_first() -> None:
     many = early((G, 2 * M), *((4 * G + i * 16 * M, 2 * M) for i in range(9)), kernel="7.2")
     with pytest.raises(CmaRefused, match=r"no-room$"):
         cma_declare_contiguous_multi(many, CmaRequest(18 * M, "z"))
+
+
+@pytest.mark.parametrize("debug", ["y", "n"])
+@pytest.mark.parametrize("debugfs", ["y", "n"])
+def test_which_debug_lines_print_from_the_start(debug: str, debugfs: str) -> None:
+    """CONFIG_CMA_DEBUG defines DEBUG for mm/cma.c, but not for mm/cma_debug.c (mm/cma.c@v5.10)."""
+    machine = early(kernel="5.10", config=(f"CMA_DEBUG={debug}", f"CMA_DEBUGFS={debugfs}"))
+    sites, flags = machine.areas.abi.sites, machine.log.debug_flags
+    assert flags[sites.declare] == (DPRINTK_FLAGS_PRINT if debug == "y" else 0)
+    assert flags.get(sites.partial_block) == (0 if debugfs == "y" else None)
 
 
 @pytest.mark.parametrize(("numa", "node"), [("NUMA=y", 0), ("NUMA=n", NUMA_NO_NODE)])

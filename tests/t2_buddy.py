@@ -18,6 +18,8 @@ from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_SLAB_RECLAIMABLE
 from cmafs.mm.mm_init import mm_init
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_TYPES,
@@ -152,6 +154,11 @@ def test_runs_that_continue_each_other_are_one() -> None:
     assert (list(runs), shape()[-1]) == ([40, 8, 32, 80, 88], (80, 96, False))
     runs.add(48, 64)
     assert (list(runs), shape()[0]) == ([56, 48, 40, 8, 32, 80, 88], (40, 64, True))
+    runs.add(64, 72)
+    assert (runs.pop(), shape()[0]) == (64, (40, 64, True))
+    runs.add_tail(96, 104)
+    assert shape()[-1] == (80, 104, False)
+    runs.discard(96, 104)
     assert [run and run.start for run in map(runs.first_from, (0, 8, 9, 16, 63, 64, 96))] == [
         8, 8, 8, 32, 40, 80, None,
     ]  # fmt: skip
@@ -161,6 +168,10 @@ def test_runs_that_continue_each_other_are_one() -> None:
     runs.add(224, 232)
     runs.add(192, 200)
     assert shape()[:3] == [(192, 200, True), (224, 232, True), (200, 224, False)]
+    runs = RunList(8)
+    runs.add(8, 16)
+    runs.add_tail(16, 24)
+    assert (list(runs), shape()) == ([8, 16], [(8, 24, False)])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -213,6 +224,39 @@ def test_blocks_of_several_page_blocks_merge_as_page_by_page(kernel: str, types:
         for pfn in range(start, end):
             free_one_page(single, single.zones[0], pfn, 0, single.pageblock_migratetype(pfn))
         assert state(memory) == state(single)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "never", "retyped"),
+    [
+        ("5.10", {MIGRATE_ISOLATE}, False),
+        ("6.1", {MIGRATE_HIGHATOMIC, MIGRATE_CMA, MIGRATE_ISOLATE}, False),
+        ("6.12", {MIGRATE_HIGHATOMIC, MIGRATE_CMA, MIGRATE_ISOLATE}, True),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 4])
+def test_which_page_blocks_become_one(kernel: str, never: set[int], retyped: bool, first: int) -> None:
+    """Two page blocks of four pages, ``first`` freed last, and neighbours in use that keep their type.
+
+    mm/page_alloc.c:__free_one_page()@v5.10, v6.1, v6.12
+    """
+    for mine, other in product(range(MIGRATE_TYPES), repeat=2):
+        memory = mm_init(layout(64, pageblock_order=2, max_page_order=5, dma32_end=0), kernel_abi(kernel).mm)
+        zone = memory.zones[0]
+        assert carve(zone, 0, 64)
+        memory.set_pageblock_migratetype(first, first + 4, mine)
+        memory.set_pageblock_migratetype(first ^ 4, (first ^ 4) + 4, other)
+        free_one_page(memory, zone, first ^ 4, 2, other)
+        free_one_page(memory, zone, first, 2, mine)
+        found = {key: blocks for key, blocks in lists(zone).items() if blocks}
+        types = [memory.pageblock_migratetype(pfn) for pfn in (first, first ^ 4, *range(8, 64, 4))]
+        if mine != other and never & {mine, other}:
+            assert found == {(2, mine): [first], (2, other): [first ^ 4]}
+            assert types[:2] == [mine, other]
+        else:
+            assert found == {(3, mine): [0]}
+            assert types[:2] == [mine, mine if retyped else other]
+        assert set(types[2:]) == {MIGRATE_MOVABLE}
 
 
 @pytest.mark.parametrize("above", range(-2, 3))

@@ -29,6 +29,7 @@ from cmafs.mm.cma import (
 )
 from cmafs.mm.cma_failure import CmaFailure, longest_aligned
 from cmafs.mm.cma_report import cma_debug_show_areas, page_address
+from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from cmafs.sim.workload import pin_pfn, unpin_pfn
 
 KERNELS = ("4.4", "4.15", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.2")
@@ -59,6 +60,9 @@ def test_lowest_hole_first_and_release_merges(kernel: str) -> None:
 @pytest.mark.parametrize(
     ("kernel", "count", "vmstat", "sysfs", "events", "lines"),
     [
+        ("4.4", 4097, 0, 0, ["cma_alloc"], []),
+        ("4.4", (1 << 64) - 1, 0, 0, ["cma_alloc"], []),
+        ("4.15", (1 << 64) - 1, 0, 0, [], []),
         ("5.10", 0, 0, 0, [], []),
         ("6.1", 0, 1, 0, [], []),
         ("6.12", 0, 0, 0, ["cma_alloc_start"], []),
@@ -79,15 +83,18 @@ def test_lowest_hole_first_and_release_merges(kernel: str) -> None:
         ),
     ],
 )
+@pytest.mark.parametrize("order_per_bit", [0, 1])
 def test_what_an_early_failure_leaves(
-    kernel: str, count: int, vmstat: int, sysfs: int, events: list[str], lines: list[str]
+    kernel: str, count: int, vmstat: int, sysfs: int, events: list[str], lines: list[str], order_per_bit: int
 ) -> None:
-    areas = build_areas(kernel)
+    areas = build_areas(kernel, [("reserved", 64, 16, order_per_bit)])
     seen = listen(areas)
     assert cma_alloc(areas[0], count) is None
     assert failures(areas[0]) == vmstat
     assert areas[0].nr_pages_failed == (sysfs if vmstat else areas[0].nr_pages_failed)
     assert [name for name, _ in seen] == events
+    assert (areas[0].available_count, areas[0].used()) == (4096, 0)
+    assert [(failure.count, failure.pfn) for failure in areas[0].failures] == [(count, -1)]
     failed = [line.split("req-size: ")[1] for line in areas.log.lines() if "alloc failed" in line]
     assert failed == lines
 
@@ -286,6 +293,25 @@ def test_names_are_cut_and_an_area_without_one_has_a_newline() -> None:
         assert [cma.name for cma in areas] == [long[:cut], unnamed]
 
 
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.2"])
+def test_a_whole_area_can_be_had_at_once(kernel: str) -> None:
+    areas = build_areas(kernel, [("one", 64, 4, 0), ("two", 128, 4, 0)])
+    assert [cma_alloc(cma, cma.count) for cma in areas] == [cma.base_pfn for cma in areas]
+    assert [cma.available_count for cma in areas] == [0, 0]
+    assert [cma_alloc(cma, 1) for cma in areas] == [None, None]
+    events = [areas.memory.vmstat.vm_event(f"cma_alloc_{how}") for how in ("success", "fail")]
+    assert events == ([0, 0] if kernel in ("4.4", "5.10") else [2, 2])
+    assert all(cma_release(cma, cma.base_pfn, cma.count) for cma in areas)
+    assert [cma_alloc(cma, 1) for cma in areas] == [cma.base_pfn for cma in areas]
+
+
+def test_structs_of_areas_are_aligned_and_apart() -> None:
+    """What 4.4 prints of them unhashed: kernel addresses, of which no two are the same."""
+    addresses = [cma.address for cma in build_areas("4.4", [(f"a{i}", 64 * (i + 1), 4, 0) for i in range(4)])]
+    assert all(address % 8 == 0 and address >> 47 == (1 << 17) - 1 for address in addresses)
+    assert addresses == sorted(set(addresses))
+
+
 def test_slots_and_alignment() -> None:
     areas = build_areas("6.12", [])
     areas.max_areas = 1
@@ -299,7 +325,10 @@ def test_slots_and_alignment() -> None:
     with pytest.raises(OSError) as refused:
         cma_init_reserved_mem(areas, 128 * MIB, 4 * MIB, 0, "two")
     assert refused.value.errno == errno.ENOSPC
-    assert areas.log.lines() == ["cma: Not enough slots for CMA reserved regions!"]
+    with pytest.raises(OSError) as refused:
+        cma_init_reserved_mem(areas, 128 * MIB + PAGE, 0, 0, "three")
+    assert refused.value.errno == errno.ENOSPC
+    assert areas.log.lines() == ["cma: Not enough slots for CMA reserved regions!"] * 2
     assert areas.totalcma_pages == 1024
 
 
@@ -315,6 +344,15 @@ def test_an_area_across_zones_cannot_be_activated(kernel: str, total: int) -> No
     assert (across.count, across.used(), across.maxchunk()) == (0, 0, 0)
     assert areas.totalcma_pages == total
     assert cma_alloc(across, 1) is None
+    assert areas.log.lines() == ["cma: CMA area across could not be activated"]
+    low, high = areas.memory.zones
+    free = [zone.find_free(pfn) for zone, pfn in ((low, half - 1024), (low, half - 1), (high, half))]
+    if total == 1024:  # all pages go to the page allocator
+        assert [found and found[2] for found in free] == [MIGRATE_MOVABLE] * 3
+    else:  # the page blocks before the border have become the area's
+        assert [found and found[2] for found in free] == [MIGRATE_CMA, MIGRATE_CMA, None]
+    assert not any(across.find_range(pfn) for pfn in range(half - 1024, half + 1024))
+    assert not cma_release(across, half - 1024, 1)
     assert (later.ranges[0].bitmap.nbits == 0) == (kernel == "4.19")
 
 

@@ -11,7 +11,8 @@ import errno
 import pytest
 from mm_support import Booted, boot, layout, small
 
-from cmafs.mm.buddy import free_blocks
+from cmafs.lib.clock import NSEC_PER_SEC, ManualClock
+from cmafs.mm.buddy import carve, free_blocks
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, alloc_contig_range_slowly, free_contig_range
 from cmafs.mm.mmzone import MIGRATE_CMA
@@ -172,6 +173,13 @@ def test_ranges_that_were_busy_are_named_until_5_12(kernel: str, printed: int) -
     lines = [f"alloc_contig_range: [{start:x}, {end:x}) PFNs busy" for start, end in ranges]
     assert [line for line in machine.log.lines() if "PFNs" in line] == lines[:printed]
     assert machine.areas.pfns_busy_limit.missed == (89 - 10 if printed else 0)
+    clock = machine.log.clock
+    assert isinstance(clock, ManualClock)
+    clock.advance(6 * NSEC_PER_SEC)
+    assert cma_release(machine.area, base + 601, 180)
+    assert cma_alloc(machine.area, 180) == base + 601
+    suppressed = [line for line in machine.log.lines() if "suppressed" in line]
+    assert suppressed == (["alloc_contig_range: 79 callbacks suppressed"] if printed else [])
 
 
 def test_mlock_stops_migration_only_in_the_article() -> None:
@@ -179,11 +187,20 @@ def test_mlock_stops_migration_only_in_the_article() -> None:
         machine = full_area(kernel)
         mlock(machine.memory, "a")
         if kernel == "6.12":
-            alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
+            task, window = (
+                machine.memory.owners.by_name("a"),
+                (machine.area.base_pfn, machine.area.base_pfn + 64),
+            )
+            assert task is not None and task.pages_in(*window) == 64
+            alloc_contig_range(machine.memory, *window)
+            assert task.pages_in(*window) == 0
             continue
         with pytest.raises(ContigBusy) as busy:
             alloc_contig_range(machine.memory, machine.area.base_pfn, machine.area.base_pfn + 64)
-        assert (busy.value.locked, busy.value.pfn) == (True, machine.area.base_pfn)
+        base = machine.area.base_pfn
+        assert (busy.value.locked, busy.value.pfn) == (True, base)
+        assert cma_alloc(machine.area, machine.area.count) is None
+        assert f"cma: migrate_pages failed, page {base:#x} is locked" in machine.log.lines()
 
 
 def test_a_pin_in_a_large_area_costs_one_step() -> None:
@@ -236,6 +253,30 @@ def test_free_blocks_are_those_that_a_walk_over_all_pages_finds() -> None:
             split += [(part, part + step, migratetype) for part in range(low, high, step)]
         assert split == found
         assert len(found) > 5 or start == base
+
+
+def test_what_is_left_of_a_run_of_blocks_keeps_its_place() -> None:
+    """Taking pages from one block of the largest order changes the order of no others."""
+    memory = boot(layout(16384)).memory
+    zone = memory.zones[0]
+    before = list(zone.top_area[1])
+    alloc_contig_range(memory, 4096 + 100, 4096 + 200)
+    assert list(zone.top_area[1]) == [pfn for pfn in before if pfn != 4096]
+    alloc_contig_range(memory, 8192 + 1000, 8192 + 1100)
+    assert list(zone.top_area[1]) == [pfn for pfn in before if pfn not in (4096, 8192, 9216)]
+
+
+def test_pages_of_both_kinds_are_counted_off_as_what_they_are() -> None:
+    """A range that reaches from CMA into memory beside it, as only the lists see it."""
+    machine = small()
+    memory, zone, base = machine.memory, machine.memory.zones[0], machine.area.base_pfn
+    free, cma = machine.free(), machine.cma_free()
+    assert carve(zone, base - 700, base + 300)
+    assert (machine.free(), machine.cma_free()) == (free - 1000, cma - 300)
+    end = base + machine.area.count
+    assert carve(zone, end - 10, end + 20)
+    assert (machine.free(), machine.cma_free()) == (free - 1030, cma - 310)
+    assert memory.cma_allocated == 0
 
 
 @pytest.mark.parametrize("kernel", ["4.4", "5.4", "5.10", "7.2"])

@@ -1,11 +1,12 @@
 """Fallback, compaction and alloc_contig_range() with every page where the test has put it: what follows is
 counted by hand.
 
-Modules: cmafs.mm.fallback, cmafs.mm.page_isolation.
+Modules: cmafs.mm.fallback, cmafs.mm.page_isolation, cmafs.mm.cma_retry, cmafs.mm.migrate, cmafs.mm.mm_init.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 import pytest
@@ -16,8 +17,8 @@ from cmafs.mm.boot_pages import settle
 from cmafs.mm.buddy import carve, free_range
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.compaction import compact_memory, compact_zone, try_to_compact_pages
-from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range
-from cmafs.mm.gfp import GFP_KERNEL, GFP_KSWAPD_RECLAIM_BIT
+from cmafs.mm.contig_alloc import ContigBusy, alloc_contig_range, migrate_contig_range
+from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_KSWAPD_RECLAIM_BIT
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
     MIGRATE_MOVABLE,
@@ -27,10 +28,11 @@ from cmafs.mm.mmzone import (
     MemoryLayout,
     ZoneSpan,
 )
-from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, rmqueue
-from cmafs.mm.page_owner import Occupant
-from cmafs.mm.vmscan import try_to_free_pages
-from cmafs.sim.workload import kill, pin_pfn, spawn
+from cmafs.mm.page_alloc import OutOfMemory, alloc_pages, alloc_pages_bulk, rmqueue
+from cmafs.mm.page_owner import Occupant, pfns_of
+from cmafs.mm.pcp import park_cma_block
+from cmafs.mm.vmscan import drop_caches, drop_pagecache, drop_slab, reclaimable, try_to_free_pages
+from cmafs.sim.workload import kill, pin_pfn, spawn, tasks, unpin_pfn
 
 BLOCK = 512
 Ranges = Sequence[tuple[int, int]]
@@ -156,6 +158,28 @@ def test_a_smaller_block_is_no_fallback(kernel: str, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", FALLBACK)
+@pytest.mark.parametrize("wanted", [MIGRATE_UNMOVABLE, MIGRATE_MOVABLE])
+def test_a_page_block_is_not_claimed_for_a_request_that_it_cannot_serve(kernel: str, wanted: int) -> None:
+    other = MIGRATE_UNMOVABLE + MIGRATE_MOVABLE - wanted
+    memory = nearly_full(kernel, [other] * 8, [(0, BLOCK // 2)])
+    zone = memory.zones[0]
+    assert rmqueue(memory, zone, 9, wanted, alloc_cma=False) is None
+    assert memory.pageblock_migratetype(0) == other
+    assert zone.nr_free_of(other) == zone.nr_free == BLOCK // 2
+
+
+def test_what_is_left_of_a_foreign_block_is_the_next_to_be_taken() -> None:
+    """mm/page_alloc.c:page_del_and_expand()@v6.12: the pieces go to the heads of their lists."""
+    memory = boot(layout(8 * BLOCK), (), HYGIENE).memory
+    zone = memory.zones[0]
+    spare = BLOCK + 2, BLOCK + 4
+    hold(memory, "m", "anon", [(0, 8), (16, spare[0] - 16), (spare[1], 8 * BLOCK - spare[1])])
+    assert rmqueue(memory, zone, 0, MIGRATE_UNMOVABLE, alloc_cma=False) == 8
+    taken = [rmqueue(memory, zone, order, MIGRATE_MOVABLE, alloc_cma=False) for order in (1, 2, 0, 1)]
+    assert taken == [10, 12, 9, spare[0]]
+
+
+@pytest.mark.parametrize("kernel", FALLBACK)
 @pytest.mark.parametrize("order", [9, 10])
 def test_whole_page_blocks_turn_with_the_first_page(kernel: str, order: int) -> None:
     memory = nearly_full(kernel, (), [(2 * BLOCK, 1 << order)])
@@ -238,6 +262,19 @@ def test_free_pages_that_are_left_serve_the_next_page_block(lower: int, upper: i
     machine.check()
 
 
+@pytest.mark.parametrize("lower", range(1, 10))
+def test_no_free_page_is_left_while_pages_could_move(lower: int) -> None:
+    """mm/compaction.c:compaction_alloc()@v6.12: what is left of isolated pages serves on."""
+    memory = boot(layout(6 * BLOCK)).memory
+    tasks = [hold(memory, f"a{i}", "anon", [(i * BLOCK, n)]) for i, n in enumerate((lower, 10 - lower))]
+    used = [(10 - lower + BLOCK, BLOCK - 10 + lower), (4 * BLOCK, BLOCK), (5 * BLOCK, BLOCK - 10)]
+    hold(memory, "k", "kernel", used)
+    compact_memory(memory)
+    moved = [pfn for task in tasks for pfn in task.frames]
+    assert moved == list(range(6 * BLOCK - 10, 6 * BLOCK))
+    assert memory.zones[0].nr_free_of(MIGRATE_MOVABLE) == memory.zones[0].nr_free
+
+
 def test_compaction_stays_in_its_zone_and_looks_at_all_of_it() -> None:
     memory = boot(layout(8 * BLOCK, dma32_end=4 * BLOCK)).memory
     low, high = memory.zones
@@ -248,6 +285,14 @@ def test_compaction_stays_in_its_zone_and_looks_at_all_of_it() -> None:
     assert compact_zone(memory, high, -1) == 1
     assert compacted(memory) == (2 * BLOCK, BLOCK, 2, 1)
     assert memory.owners.by_name(f"at {4 * BLOCK}").frames[0] == 7 * BLOCK + 1  # type: ignore[union-attr]
+
+
+def test_direct_compaction_for_single_pages_finds_them_there() -> None:
+    memory = boot(layout(4 * BLOCK)).memory
+    hold(memory, "a", "anon", [(0, 1), (BLOCK, 1)])
+    hold(memory, "k", "kernel", [(2 * BLOCK, 200), (3 * BLOCK, 200)])
+    try_to_compact_pages(memory, memory.zones, 0)
+    assert compacted(memory) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("order", "scanned"), [(9, 1), (10, 2)])
@@ -283,7 +328,7 @@ def one_area(kernel: str = "6.12") -> Booted:
 
 
 def why_busy(memory: Memory, start: int, end: int) -> tuple[int, bool, bool]:
-    with pytest.raises(ContigBusy) as busy:
+    with pytest.raises(ContigBusy, match=r"\] pfn 0x[0-9a-f]+ cannot move$") as busy:
         alloc_contig_range(memory, start, end)
     return busy.value.pfn - BASE, busy.value.failing, busy.value.locked
 
@@ -312,6 +357,19 @@ def test_what_moves_before_a_pinned_page_stops_it(
     assert memory.vmstat.vm_event("pgmigrate_fail") == failures
     assert memory.cma_allocated == 0
     machine.check()
+
+
+@pytest.mark.parametrize(("tries", "moved"), [(1, 12), (2, 24), (3, 36), (9, 100)])
+def test_each_try_of_a_busy_range_fills_its_batch_with_pages_further_on(tries: int, moved: int) -> None:
+    """Twenty pages fail in each batch of 32, so twelve others move."""
+    memory = one_area().memory
+    hold(memory, "a", "tmpfs", [(BASE, 120)])
+    for pfn in range(BASE, BASE + 20):
+        pin_pfn(memory, pfn)
+    scan = migrate_contig_range(memory, BASE, BASE + 200, tries)
+    assert [pfn for pfn, _ in scan.pages] == list(range(BASE + 20, BASE + 20 + moved))
+    assert (scan.failing and scan.failing[0], scan.staying) == (BASE, None)
+    assert memory.vmstat.vm_event("pgmigrate_success") == moved
 
 
 def test_a_first_failure_counts_though_pages_behind_it_were_left_alone() -> None:
@@ -412,13 +470,14 @@ def test_the_calls_of_migrate_pages_that_fail(others: int, calls: list[tuple[int
     assert (name, tested["fin_pfn"]) == ("test_pages_isolated", BASE + others)
 
 
-def test_nobody_to_move_is_one_call() -> None:
+@pytest.mark.parametrize(("pages", "tested_to"), [(64, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK)])
+def test_nobody_to_move_is_one_call(pages: int, tested_to: int) -> None:
     memory, listener = one_area().memory, Listener()
     memory.trace = listener
-    alloc_contig_range(memory, BASE, BASE + 64)
+    alloc_contig_range(memory, BASE, BASE + pages)
     (_, migrated), (name, tested) = listener.events
     assert (migrated["succeeded"], migrated["failed"]) == (0, 0)
-    assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + 64, BASE + BLOCK])
+    assert (name, list(tested.values())) == ("test_pages_isolated", [BASE, BASE + pages, BASE + tested_to])
 
 
 ENTRY = {
@@ -543,19 +602,164 @@ def test_what_moves_where_there_is_room_for_some(kernel: str, tries: int, room: 
     assert memory.zones[0].nr_free - memory.zones[0].watermark[0] >= room
 
 
-def test_page_cache_makes_room_and_the_steps_say_how_much() -> None:
-    """kswapd up to the high watermark each time that the low one is reached, while there is cache."""
-    memory = scarce("6.12", 40, 100)
+@pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.2"])
+def test_a_window_that_reaches_a_page_without_room_ends_the_search(kernel: str) -> None:
+    """mm/cma.c:cma_alloc()@v6.12 goes on after EBUSY only: page 10 is pinned, page 20 has nowhere to go."""
+    machine = one_area(kernel)
+    memory, least = machine.memory, machine.memory.zones[0].watermark[0]
+    hold(memory, "a", "anon", [(BASE + 10, 1), (BASE + 20, 1), (BASE + 30, 4 * BLOCK - 30)])
+    hold(memory, "k", "kernel", [(least - 28, BASE - least + 28), (BASE + 4 * BLOCK, 20 * BLOCK)])
+    pin_pfn(memory, BASE + 10)
+    assert memory.zones[0].nr_free == least
+    assert cma_alloc(machine.area, 15) is None
+    failure = machine.area.failures[0]
+    assert (failure.error, failure.pfn) == (errno.ENOMEM, BASE + 6)
+    assert memory.vmstat.vm_event("pgmigrate_success") == 0
+    machine.check()
+
+
+@pytest.mark.parametrize("earlier", [0, 20])
+def test_page_cache_makes_room_and_the_steps_say_how_much(earlier: int) -> None:
+    """kswapd up to the high watermark each time that the low one is reached, while there is cache; what went
+    earlier is not spoken of.
+    """
+    memory = scarce("6.12", 40, 100 + earlier)
+    assert try_to_free_pages(memory, memory.zones[0].rank, earlier) == earlier
+    hold(memory, "e", "kernel", [(32 * BLOCK - 100 - earlier, earlier)])
     memory.walk = []
     before = memory.vmstat.vm_event("pgsteal_file")
+    scanned = memory.vmstat.vm_event("pgscan_file")
     alloc_contig_range(memory, BASE, BASE + 200)
     dropped = memory.vmstat.vm_event("pgsteal_file") - before
-    assert dropped == memory.vmstat.vm_event("pgsteal_kswapd") == memory.vmstat.vm_event("pgscan_file") == 100
+    assert dropped == memory.vmstat.vm_event("pgsteal_kswapd") == 100
+    assert memory.vmstat.vm_event("pgscan_file") - scanned == 100
     assert memory.walk[2:4] == [
         f"    __alloc_contig_migrate_range({BASE:#x}, {BASE + 200:#x}): 100 pages to move",
         "      try_to_free_pages(): 100 pages of page cache dropped",
     ]
     assert memory.vmstat.vm_event("pgmigrate_success") == 100
+
+
+@pytest.mark.parametrize("wanted", [10, 11, 50, 110])
+def test_direct_reclaim_gives_single_pages_what_is_missing(wanted: int) -> None:
+    """Free pages of CMA keep kswapd asleep, but are not for the kernel."""
+    memory = one_area().memory
+    free = memory.zones[0].watermark[0] + 10
+    hold(memory, "k", "kernel", [(free, BASE - free), (BASE + 4 * BLOCK, 20 * BLOCK - 100)])
+    cache = hold(memory, "c", "file", [(32 * BLOCK - 100, 100)])
+    segments = alloc_pages_bulk(memory, GFP_KERNEL, wanted)
+    assert len(set(pfns_of(segments, wanted))) == sum(count for _, _, _, count in segments) == wanted
+    assert memory.vmstat.vm_event("pgsteal_direct") == 100 - cache.resident == wanted - 10
+    assert memory.vmstat.vm_event("pgsteal_kswapd") == 0
+    with pytest.raises(OutOfMemory, match=f"111 pages wanted, {110 - wanted} available after reclaim$"):
+        alloc_pages_bulk(memory, GFP_KERNEL, 111)
+
+
+def test_kswapd_gives_single_pages_what_is_missing_and_keeps_the_rest() -> None:
+    memory = boot(layout(32 * BLOCK)).memory
+    (zone,) = [zone for zone in memory.zones if zone.present_pages]
+    _, low, high = zone.watermark
+    hold(memory, "k", "kernel", [(low + 10, 30 * BLOCK - low - 10)])
+    cache = hold(memory, "c", "file", [(30 * BLOCK, 2 * BLOCK)])
+    assert high - low > 40
+    segments = alloc_pages_bulk(memory, GFP_KERNEL, 30)
+    assert sum(count for _, _, _, count in segments) == 30
+    assert zone.nr_free == high + 1 - 20
+    assert memory.vmstat.vm_event("pgsteal_kswapd") == 2 * BLOCK - cache.resident == high + 1 - low
+
+
+@pytest.mark.parametrize("room", [1, 30])
+def test_a_full_zone_gives_nothing(room: int) -> None:
+    """Exactly the pages of the other zone above its lowest watermark can be had."""
+    memory = boot(layout(32 * BLOCK, dma32_end=16 * BLOCK)).memory
+    low, high = memory.zones
+    free = high.start_pfn + high.watermark[0] + room
+    hold(memory, "k", "kernel", [(0, 16 * BLOCK), (free, 32 * BLOCK - free)])
+    assert (low.nr_free, high.nr_free) == (0, high.watermark[0] + room)
+    with pytest.raises(OutOfMemory, match=f"{room + 1} pages wanted, {room} available after reclaim$"):
+        alloc_pages_bulk(memory, GFP_KERNEL, room + 1)
+    assert sum(count for _, _, _, count in alloc_pages_bulk(memory, GFP_KERNEL, room)) == room
+
+
+def test_reclaim_goes_on_where_it_stopped_and_round() -> None:
+    """As from the end of a list of least recently used pages: what was passed over comes last."""
+    memory = boot(layout(32 * BLOCK)).memory
+    rank = memory.zones[0].rank
+    cache = hold(memory, "c", "file", [(4 * BLOCK, 100)])
+    held = [4 * BLOCK + index for index in (*range(10), 29)]
+    for pfn in held:
+        pin_pfn(memory, pfn)
+    assert reclaimable(memory, alloc_cma=True) == {0: 89}
+    assert try_to_free_pages(memory, rank, 20) == 20
+    for pfn in held:
+        unpin_pfn(memory, pfn)
+    assert try_to_free_pages(memory, rank, 64) == 64
+    assert [index for index, pfn in enumerate(cache.frames) if pfn >= 0] == [*range(10), 29, *range(95, 100)]
+    assert try_to_free_pages(memory, rank, 10) == 10
+    assert [index for index, pfn in enumerate(cache.frames) if pfn >= 0] == [*range(5, 10), 29]
+    assert reclaimable(memory, alloc_cma=True) == {0: 6}
+
+
+def test_reclaim_goes_from_cache_to_cache_the_oldest_first() -> None:
+    memory = boot(layout(32 * BLOCK)).memory
+    rank = memory.zones[0].rank
+    caches = [hold(memory, f"c{i}", "file", [(i * 4 * BLOCK, 20 + 20 * i)]) for i in range(3)]
+    hold(memory, "a", "anon", [(20 * BLOCK, 100)])
+    caches[2].mlocked = True
+    caches[1].dirty |= {5, 6}
+    assert reclaimable(memory, alloc_cma=True) == {0: 20 + 38}
+    assert try_to_free_pages(memory, rank, 30) == 30
+    assert [cache.resident for cache in caches] == [0, 30, 60]
+    assert try_to_free_pages(memory, rank, 100) == 28
+    assert [cache.resident for cache in caches] == [0, 2, 60]
+    events = ("allocstall_dma32", "pgscan_direct", "pgsteal_direct", "pgscan_file", "pgsteal_file")
+    assert [memory.vmstat.vm_event(event) for event in events] == [2, 58, 58, 58, 58]
+    assert try_to_free_pages(memory, rank, 100) == 0
+
+
+def test_what_is_dropped_by_hand() -> None:
+    """mm/drop_caches: clean page cache and slab that nobody holds, the first page of memory among them."""
+    machine = boot(layout(32 * BLOCK))
+    memory = machine.memory
+    cache = hold(memory, "c", "file", [(0, 1), (BLOCK, 50)])
+    slab = hold(memory, "s", "slab", [(10, 40)])
+    kernel = hold(memory, "k", "kernel", [(2 * BLOCK, 10)])
+    for pfn in (BLOCK + 3, 20):
+        pin_pfn(memory, pfn)
+    cache.dirty |= {7}
+    free = machine.free()
+    assert (drop_pagecache(memory), cache.resident, slab.resident) == (49, 2, 40)
+    assert (drop_slab(memory), cache.resident, slab.resident) == (39, 2, 1)
+    assert (drop_pagecache(memory), drop_slab(memory)) == (0, 0)
+    assert (machine.free(), kernel.resident) == (free + 88, 10)
+    events = [memory.vmstat.vm_event(event) for event in ("drop_pagecache", "drop_slab", "pgsteal_file")]
+    assert events == [2, 2, 0]
+    first = hold(memory, "t", "slab", [(0, 1)])
+    assert (drop_slab(memory), first.resident) == (1, 0)
+
+
+@pytest.mark.parametrize(("value", "left"), [(1, [0, 20]), (2, [10, 0]), (3, [0, 0]), (4, [10, 20])])
+def test_the_bits_of_drop_caches(value: int, left: list[int]) -> None:
+    memory = boot(layout(32 * BLOCK)).memory
+    holders = hold(memory, "c", "file", [(0, 10)]), hold(memory, "s", "slab", [(10, 20)])
+    drop_caches(memory, value)
+    assert [holder.resident for holder in holders] == left
+
+
+def test_clean_cache_of_a_range_goes_and_what_is_held_moves() -> None:
+    """mm/vmscan.c:reclaim_clean_pages_from_list()@v6.12"""
+    memory = one_area().memory
+    clean = hold(memory, "c", "file", [(BASE, 20)])
+    dirty = hold(memory, "d", "file", [(BASE + 20, 20)])
+    locked = hold(memory, "l", "file", [(BASE + 40, 20)])
+    other = hold(memory, "a", "anon", [(BASE + 60, 20)])
+    dirty.dirty |= {*range(5)}
+    locked.mlocked = True
+    alloc_contig_range(memory, BASE, BASE + 100)
+    assert [holder.resident for holder in (clean, dirty, locked, other)] == [0, 5, 20, 20]
+    assert [pfn >= 0 for pfn in dirty.frames] == [True] * 5 + [False] * 15
+    assert memory.vmstat.vm_event("pgmigrate_success") == 45
+    assert not memory.owners.any_in(BASE, BASE + 100)
 
 
 @pytest.mark.parametrize(("order", "stolen", "stalls"), [(0, 1, (0, 0, 0)), (3, 8, (2, 1, 1))])
@@ -573,6 +777,16 @@ def test_direct_reclaim_takes_what_is_missing(order: int, stolen: int, stalls: t
     counts = tuple(memory.vmstat.vm_event(f"compact_{name}") for name in ("stall", "fail", "success"))
     assert counts == stalls
     assert memory.vmstat.vm_event("allocstall_normal") + memory.vmstat.vm_event("allocstall_dma32") == 1
+
+
+@pytest.mark.parametrize(("gfp", "compacted_"), [(GFP_KERNEL, True), (GFP_HIGHUSER_MOVABLE, False)])
+def test_a_free_block_of_cma_ends_compaction_only_for_movable_requests(gfp: int, compacted_: bool) -> None:
+    """mm/compaction.c:__compact_finished()@v6.12: MIGRATE_MOVABLE can fall back on MIGRATE_CMA, no other."""
+    area = ((12 * BLOCK, 4 * BLOCK),)
+    memory = boot(layout(16 * BLOCK, area), area).memory
+    hold(memory, "a", "anon", [(i * BLOCK, 1) for i in range(12)])
+    pfn = alloc_pages(memory, gfp, 9)
+    assert (pfn < 12 * BLOCK) == compacted_ == (compacted(memory)[3] > 0)
 
 
 def test_nothing_is_reclaimed_where_compaction_has_made_the_block() -> None:
@@ -609,6 +823,7 @@ def test_what_is_in_memory_after_boot(
     occupants = [machine.memory.owners.by_name(name) for name in ("[kernel]", "[user]", "[cache]")]
     assert tuple(occupant.resident for occupant in occupants if occupant) == used
     assert machine.free() == pages - sum(used)
+    assert tasks(machine.memory) == []
     machine.check()
 
 
@@ -644,17 +859,46 @@ def test_the_cache_reads_in_what_it_lost_while_memory_is_plentiful(lost: int, ro
     settle(memory)
     assert cache.resident == 150 - lost + back
     assert zone.nr_free == zone.watermark[2] + room - back
+    if back:  # then its first page is the oldest again
+        assert try_to_free_pages(memory, zone.rank, 1) == 1
+        assert cache.frames[0] < 0 and cache.resident == 149
     assert memory.vmstat.vm_event("pgalloc_dma32") - allocated == back
 
 
 @pytest.mark.parametrize(
-    ("high_pfn", "high"), [(8192, ["HighMem", "Movable"]), (12289, ["HighMem"]), (None, ["HighMem"])]
+    ("high_pfn", "high"),
+    [
+        (8192, ["HighMem", "Movable"]),
+        (12288, ["HighMem", "Movable"]),
+        (12289, ["HighMem"]),
+        (None, ["HighMem"]),
+    ],
 )
 def test_which_zones_are_high_memory(high_pfn: int | None, high: list[str]) -> None:
     """include/linux/highmem-internal.h:is_highmem_idx()@v6.12"""
     zones = (ZoneSpan("Normal", 0, 8192), ZoneSpan("HighMem", 8192, 12288), ZoneSpan("Movable", 12288, 16384))
     found = MemoryLayout(12, 10, 10, zones, ((0, 16384),), (), high_pfn)
     assert [zone.name for zone in boot(found).memory.high_zones()] == high
+
+
+def test_nodes_come_in_the_order_of_their_numbers() -> None:
+    zones = tuple(ZoneSpan("Normal", BLOCK * i, BLOCK * (i + 1), nid) for i, nid in enumerate((9, 1, 8, 1)))
+    found = MemoryLayout(12, 9, 10, zones, ((0, 4 * BLOCK),), ())
+    assert boot(found).memory.nodes() == [1, 8, 9]
+
+
+@pytest.mark.parametrize(("spare", "parked"), [(0, False), (1, True)])
+def test_a_page_block_rests_on_a_per_cpu_list_if_it_can_be_spared(spare: int, parked: bool) -> None:
+    """More than a page block must be free above the high watermark."""
+    machine = one_area("7.2")
+    memory, zone = machine.memory, machine.memory.zones[0]
+    free = zone.watermark[2] + BLOCK + spare
+    hold(memory, "k", "kernel", [(0, BASE), (BASE + 4 * BLOCK, 20 * BLOCK)])
+    hold(memory, "a", "anon", [(BASE + free, 4 * BLOCK - free)])
+    assert zone.nr_free == free
+    park_cma_block(memory)
+    assert (memory.pcp is not None) is parked
+    assert machine.cma_free() == (free - BLOCK if parked else free)
 
 
 def test_the_types_of_page_blocks_of_memory_that_begins_late() -> None:

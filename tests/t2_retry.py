@@ -15,6 +15,7 @@ from soak_support import examples
 
 from cmafs.lib.printk import Printk
 from cmafs.mm import cma_retry
+from cmafs.mm.buddy import carve
 from cmafs.mm.cma import cma_alloc, cma_release
 from cmafs.mm.contig_alloc import MIGRATE_TRIES, ContigBusy
 from cmafs.mm.migrate import COMPACT_CLUSTER_MAX
@@ -244,6 +245,52 @@ def test_windows_begin_at_whole_bits(order_per_bit: int, align: int) -> None:
     assert quick == each
     unit = 1 << max(order_per_bit, align)
     assert all(pfn is None or pfn % unit == 0 for pfn in quick.found)
+
+
+@pytest.mark.parametrize("align", [4, 5, 6])
+@pytest.mark.parametrize("first", [10, 20])
+def test_windows_that_begin_far_apart_leave_pages_behind(align: int, first: int) -> None:
+    """A window moves 31 pages with the one that fails; one that begins 32 pages further on may meet more."""
+
+    def run() -> Left:
+        machine = boot(layout(PAGES, ((BASE, 512),)), ((BASE, 512),))
+        memory = machine.memory
+        task = memory.owners.add("task", "tmpfs")
+        for start, pages in ((200, 1), (320, first), (352, 32), (384, 40), (448, 40)):
+            assert carve(memory.zones[0], BASE + start, BASE + start + pages)
+            memory.owners.extend(task, [(0, 1, BASE + start, pages)])
+        pin_pfn(memory, BASE + 200)
+        left = left_by(machine, [(320, align)])
+        assert left.found == [None]
+        return left
+
+    quick, each = quick_and_each(run)
+    assert quick == each
+
+
+def test_windows_that_isolate_other_page_blocks_move_pages_elsewhere() -> None:
+    """A page may move to where a later window, which reaches into the next page block, moves it on from."""
+
+    def run() -> Left:
+        machine = boot(layout(PAGES, ((BASE, COUNT),)), ((BASE, COUNT),))
+        memory, zone = machine.memory, machine.memory.zones[0]
+        for name, kind, ranges in (
+            ("task", "anon", ((BASE + 505, 5), (BASE + 600, 50), (BASE + 651, 49))),
+            ("rest", "kernel", ((0, BASE), (BASE + COUNT, PAGES - BASE - COUNT))),
+        ):
+            holder = memory.owners.add(name, kind)
+            for start, pages in ranges:
+                assert carve(zone, start, start + pages)
+                memory.owners.extend(holder, [(0, 1, start, pages)])
+        for offset in (100, 480):
+            pin_pfn(memory, BASE + offset)
+        left = left_by(machine, [(400, 0)])
+        assert left.found == [BASE + 481]
+        assert left.moved > 104
+        return left
+
+    quick, each = quick_and_each(run)
+    assert quick == each
 
 
 def test_failures_of_migration_are_counted_for_every_window() -> None:

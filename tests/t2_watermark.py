@@ -10,6 +10,7 @@ from math import isqrt
 import pytest
 from mm_support import Booted, boot, small
 
+from cmafs.abi import kernel_abi
 from cmafs.mm.mmzone import (
     MIGRATE_CMA,
     MIGRATE_MOVABLE,
@@ -20,6 +21,7 @@ from cmafs.mm.mmzone import (
     MemoryLayout,
     ZoneSpan,
 )
+from cmafs.mm.pcp import zone_batchsize
 from cmafs.mm.watermark import LOWMEM_RESERVE_RATIO, has_free_block, headroom, zone_watermark_ok
 
 NORMAL = ZONE_RANKS["Normal"]
@@ -40,6 +42,7 @@ def low_and_high(low: int, high: int, kernel: str = "6.12", page_shift: int = 12
         (1 << 18, 1 << 18, 4096),
         (1 << 18, 1 << 12, 4096),
         (1 << 20, 1 << 10, 8192),
+        (1000000, 0, 8000),  # where a thousandth is what lies between the marks
     ],
 )
 def test_marks_of_low_and_high_memory(low: int, high: int, kib: int) -> None:
@@ -54,6 +57,13 @@ def test_marks_of_low_and_high_memory(low: int, high: int, kib: int) -> None:
         least = min(max(zone.managed_pages // 1024, 32), 128)
         step = max(kib // 4 * zone.managed_pages // managed // 4, zone.managed_pages * 10 // 10000)
         assert zone.watermark == [least, least + step, least + 2 * step]
+
+
+def test_high_memory_without_pages_has_marks_as_well() -> None:
+    """clamp(zone_managed_pages(zone) / 1024, SWAP_CLUSTER_MAX, 128UL): of 0 pages too."""
+    zones = (ZoneSpan("Normal", 0, 4096), ZoneSpan("HighMem", 4096, 8192))
+    memory = boot(MemoryLayout(12, 9, 10, zones, ((0, 4096),), ())).memory
+    assert (memory.zones[1].managed_pages, memory.zones[1].watermark) == (0, [32, 32, 32])
 
 
 def test_the_largest_reserve() -> None:
@@ -80,6 +90,27 @@ def test_reserves_against_requests_for_higher_zones() -> None:
     assert kept[1] == [0, 0, normal // 256, *[(normal + high) // 256] * 3]
     assert kept[2] == [0, 0, 0, *[high // 32] * 3]
     assert kept[3] == [0] * 6
+
+
+@pytest.mark.parametrize(
+    ("kernel", "page_shift", "pages", "batch"),
+    [
+        ("5.10", 12, 100, 0),
+        ("5.10", 12, 8191, 0),
+        ("5.10", 12, 8192, 1),
+        ("5.10", 12, 12288, 3),
+        ("5.10", 12, 16384, 3),
+        ("5.10", 12, 1 << 16, 15),
+        ("5.10", 12, 1 << 20, 63),
+        ("4.4", 12, 1 << 20, 31),
+        ("5.10", 16, 1 << 20, 3),
+    ],
+)
+def test_how_many_pages_per_cpu_lists_move_at_once(
+    kernel: str, page_shift: int, pages: int, batch: int
+) -> None:
+    """mm/page_alloc.c:zone_batchsize()@v5.10: a 4096th of the zone, then a power of two less one."""
+    assert zone_batchsize(kernel_abi(kernel).mm, pages, page_shift) == batch
 
 
 @pytest.mark.parametrize("mark", [WMARK_MIN, WMARK_LOW, WMARK_HIGH])

@@ -362,6 +362,16 @@ def test_too_little_memory_for_page_blocks() -> None:
     machine.check()
 
 
+@pytest.mark.parametrize("start", [0, 4096])
+@pytest.mark.parametrize(("pages", "disabled"), [(6 * 512, False), (6 * 512 - 1, True)])
+def test_one_page_block_of_each_type_is_enough(start: int, pages: int, disabled: bool) -> None:
+    """mm/page_alloc.c:build_all_zonelists()@v6.12: less than pageblock_nr_pages * MIGRATE_TYPES."""
+    memory = boot(layout(pages, start=start)).memory
+    assert memory.page_group_by_mobility_disabled is disabled
+    pfn = alloc_pages(memory, GFP_KERNEL, 0)
+    assert memory.pageblock_migratetype(pfn) == MIGRATE_UNMOVABLE
+
+
 def test_every_recorded_boot_is_consistent() -> None:
     for name in names("exhaust"):
         recorded(name).machine.check()
@@ -447,7 +457,7 @@ def test_a_block_of_an_order_is_aligned_and_comes_back(order: int) -> None:
 def test_the_first_and_the_last_page_are_memory() -> None:
     memory = boot(layout(16384, start=4096), (), "6.12").memory
     assert [memory.in_memory(pfn) for pfn in (4095, 4096, 20479, 20480)] == [False, True, True, False]
-    with pytest.raises(LookupError, match="pfn 0xfff is in no zone"):
+    with pytest.raises(LookupError, match=r"^pfn 0xfff is in no zone$"):
         memory.zone_of(4095)
     assert memory.zone_of(20479) is memory.zone_of(4096) is memory.zones[0]
     with pytest.raises(LookupError):

@@ -9,12 +9,14 @@ import contextlib
 import errno
 import gzip
 import re
+from dataclasses import astuple
 
 import pytest
 from boot_support import boot, tree_of
 from cma_support import Files, refused_with
 
 from cmafs.abi import RELEASES, kernel_abi
+from cmafs.abi.kconfig import SYMBOLS
 from cmafs.abi.vmstat_items import ITEMS_5_10, ITEMS_6_18
 from cmafs.fs.namei import O_RDONLY, O_RDWR, O_WRONLY, Syscalls
 from cmafs.fs.proc.meminfo import meminfo
@@ -965,3 +967,22 @@ def test_per_cpu_lists_held_six_batches_up_to_5_13(kernel: str) -> None:
     text = Proc(kernel).read("zoneinfo")
     batches = [int(n) for n in re.findall(r"batch: +(\d+)", text)]
     assert batches and [int(n) for n in re.findall(r" high: +(\d+)", text)] == [6 * n for n in batches]
+
+
+def test_every_option_of_a_counter_is_a_symbol_or_an_architecture() -> None:
+    """One that no configuration has would never be shown."""
+    known = {symbol.name for symbol in SYMBOLS} | {"X86_64", "ARM64", "ARM"}
+    for name in RELEASES:
+        listed = astuple(kernel_abi(name).proc.vmstat)
+        asked = {item.partition("?")[2] for group in listed for item in group}
+        assert asked - {""} <= known, name
+
+
+def test_counters_of_drivers_and_compressed_memory_follow_the_configuration() -> None:
+    for config, shown in ((["IOMMU_SUPPORT=y"], True), (["IOMMU_SUPPORT=n"], False)):
+        files = Files(boot(tree_of(), "6.12", config=config), "/proc")
+        for path in ("vmstat", "zoneinfo"):
+            assert ("nr_iommu_pages" in files.read(path)) == shown
+            assert "nr_zspages" not in files.read(path)
+    files = Files(boot(tree_of(), "6.12", config=["ZSMALLOC=y"]), "/proc")
+    assert "nr_zspages 0\n" in files.read("vmstat")

@@ -232,3 +232,25 @@ def test_goals() -> None:
         lesson_from("x", {})
     with pytest.raises(BadProgress):
         Progress.parse('{"done": [1], "last": ""}')
+
+
+@pytest.mark.parametrize("room", ["none", "a file in its place"])
+def test_progress_that_cannot_be_kept_is_one_line(tmp_path: Path, fuse_device: None, room: str) -> None:
+    """The lesson itself takes place; nothing half-written stays."""
+    (state := tmp_path / "state").mkdir()
+    lesson = f"echo true | {sys.executable} -m cmafs learn allocate-and-verify >/dev/null; ls -AF {state}"
+    if room == "none":
+        full = f"mkdir {state}/cmafs; head -c 4096 /dev/zero >{state}/x"
+        lesson = f"mount -t tmpfs -o size=4k none {state}; {full}; {lesson}/cmafs"
+    else:
+        (state / "cmafs").write_text("")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", lesson],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SHELL": "/bin/sh"},
+    )
+    why = "No space left on device" if room == "none" else "File exists"
+    file = state / "cmafs" / "learn.json"
+    assert done.stderr == f"cmafs: {file}: progress cannot be kept: {why}\n"
+    assert done.stdout == ("" if room == "none" else "cmafs\n")

@@ -101,6 +101,8 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("SPARSEMEM_VMEMMAP", "mm/Kconfig@v5.10", "y", "SPARSEMEM"),
     S("SWAP", "mm/Kconfig@v6.12"),
     S("ZSWAP", "mm/Kconfig@v6.12", depends="SWAP"),
+    S("ZSMALLOC", "mm/Kconfig@v6.12"),
+    S("IOMMU_SUPPORT", "drivers/iommu/Kconfig@v6.12: y, but for tinyconfig"),
     S("COMPACTION", "mm/Kconfig@v6.12", "y"),
     S("MIGRATION", "mm/Kconfig@v6.12", "y"),
     S("KSM", "mm/Kconfig@v6.12"),
@@ -186,6 +188,8 @@ NOT_IN_2010 = frozenset(
         "AMD_MEM_ENCRYPT",
         "HAVE_DMA_CONTIGUOUS",
         "ZSWAP",
+        "ZSMALLOC",
+        "IOMMU_SUPPORT",
         "DYNAMIC_DEBUG",
         "OF_RESERVED_MEM",
     ]

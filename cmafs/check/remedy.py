@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TypeAlias
 
 from cmafs.check import edits
@@ -201,19 +200,22 @@ class Search:
         """These findings of the report, each with what to do about it, as far as something helps.
 
         Errors go first: what mends a note must leave them mended. What depends on the remedies of others
-        waits until all of these are done.
+        waits until these are done, and what then still leaves an error until nothing else can be done.
         """
         states, said = [(_State(self.board, self.report), "")], {}
         queue = sorted(problems, key=lambda problem: problem.severity != ERROR)
-        waiting: list[Problem] = []
-        for problem in chain(queue, waiting):
-            text, state = self._remedy(problem, states)
-            depends = not text or any(words in text for words in (_LATER, _APART, _LEAVING))
-            if depends and problem not in waiting:
-                waiting.append(problem)
-                continue
-            said[_key(problem)] = text
-            states.append((state, problem.node or problem.prop))
+        unwanted: tuple[str, ...] = (_LATER, _APART, _LEAVING)
+        while queue:
+            waiting = []
+            for problem in queue:
+                text, state = self._remedy(problem, states)
+                if unwanted and (not text or any(words in text for words in unwanted)):
+                    waiting.append(problem)
+                    continue
+                said[_key(problem)] = text
+                states.append((state, problem.node or problem.prop))
+            goes_on = len(waiting) < len(queue) or len(unwanted) > 1
+            queue, unwanted = waiting, (_LEAVING,) if goes_on else ()
         return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
 
     def _remedy(self, problem: Problem, states: Sequence[tuple[_State, str]]) -> tuple[str, _State]:

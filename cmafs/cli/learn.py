@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmafs.cli.options import CommandFailed, Commands, read_given_text
+from cmafs.cli.options import CommandFailed, Commands, read_given_text, write_whole
 
 if TYPE_CHECKING:
     from cmafs.learn.lesson import Lesson
@@ -134,13 +134,12 @@ def _load() -> Progress:
 def _save(progress: Progress) -> None:
     """Whole or not at all."""
     file = _state_file()
-    part = file.with_suffix(".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(progress.dump(), encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        print(f"cmafs: {file}: progress cannot be kept: {error.strerror}", file=sys.stderr)
+        write_whole(str(file), progress.dump().encode())
+    except (OSError, CommandFailed) as error:
+        why = str(error).removeprefix(f"{file}: ") if isinstance(error, CommandFailed) else error.strerror
+        print(f"cmafs: {file}: progress cannot be kept: {why}", file=sys.stderr)
 
 
 def _hold(args: argparse.Namespace, lesson: Lesson, path: Path) -> int:

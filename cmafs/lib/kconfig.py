@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from cmafs.abi import KernelAbi
+from cmafs.abi.boot_arch import ARCH_ROWS
 from cmafs.abi.config_sets import NAMES, ConfigSet, config_set
 from cmafs.abi.images import image_figures
 from cmafs.abi.kconfig import NOT_IN_2010, SYMBOLS, Symbol
@@ -139,7 +140,7 @@ class Kconfig:
 
     def lines(self) -> list[str]:
         """The lines of /proc/config.gz and /boot/config-<release> that are true of this machine."""
-        text = f"# Linux/{self.arch} {self.abi.release} Kernel Configuration"
+        text = f"# Linux/{self.arch.removesuffix('_64')} {self.abi.release} Kernel Configuration"
         head = ["#", f"# {_AUTOMATIC}; DO NOT EDIT.", text, "#"]
         return head + [_line(name, value) for name, value in self.values.items()]
 
@@ -318,7 +319,26 @@ def parse_config(lines: Iterable[str], arch: str, abi: KernelAbi, board: Sequenc
     values, vain = _resolve(arch, symbols, asked, base.complete)
     said = {parsed[0] for line in lines if line not in NAMES and (parsed := _parse(line))}
     image = image_figures(lines, arch, abi.row, abi.release)
-    return Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled), image)
+    config = Kconfig(arch, abi, values, (*dropped, *sorted(vain & said)), tuple(unmodelled), image)
+    _expect_orders_fit(config)
+    return config
+
+
+def _expect_orders_fit(config: Kconfig) -> None:
+    """Whether a section holds the largest block, which ``include/linux/mmzone.h`` asks at compile time.
+
+    32-bit ARM has no sections: there it has to be an address. Raises ConfigError.
+    """
+    bits = 32
+    if config.on("SPARSEMEM"):
+        bits = ARCH_ROWS[config.arch][config.abi.row].section_size_bits(config.page_shift)
+    most = config.max_page_order()
+    if most > bits - config.page_shift:
+        raise ConfigError(
+            f"orders go up to {most}: this kernel compiles with {bits - config.page_shift} at most"
+        )
+    if config.number("PAGE_BLOCK_MAX_ORDER") > most:
+        raise ConfigError(f"CONFIG_PAGE_BLOCK_MAX_ORDER is from 1 to {most}")
 
 
 def _unknown(name: str, here: Iterable[str]) -> str:

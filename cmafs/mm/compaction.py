@@ -20,15 +20,16 @@ from cmafs.mm.watermark import zone_watermark_ok
 class CompactControl:
     """``struct compact_control``: one run over one zone.
 
-    ``order``: of the block that is wanted, -1 for compact_memory; ``freepages``: frames isolated for use, the
-    lowest of the highest page block first; ``targets``: page blocks that the free scanner has yet to visit,
-    ascending; ``free_block``: the one that it is in.
+    ``order``: of the block that is wanted, -1 for compact_memory; ``alloc_cma``: one of CMA will do;
+    ``freepages``: frames isolated for use, the lowest of the highest page block first; ``targets``: page
+    blocks that the free scanner has yet to visit, ascending; ``free_block``: the one that it is in.
     """
 
-    def __init__(self, memory: Memory, zone: Zone, order: int) -> None:
+    def __init__(self, memory: Memory, zone: Zone, order: int, alloc_cma: bool) -> None:
         self.memory = memory
         self.zone = zone
         self.order = order
+        self.alloc_cma = alloc_cma
         self.freepages: list[int] = []
         self.targets = _blocks_with_free_pages(memory, zone)
         self.free_block = -(-zone.end_pfn >> memory.pageblock_order)
@@ -37,7 +38,7 @@ class CompactControl:
         """``compact_finished()``: whether a block of the wanted order is there (never for compact_memory)."""
         if self.order < 0:
             return False
-        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone.rank, alloc_cma=True)
+        return zone_watermark_ok(self.zone, self.order, WMARK_LOW, self.zone.rank, self.alloc_cma)
 
 
 def _blocks_with_free_pages(memory: Memory, zone: Zone) -> list[int]:
@@ -81,17 +82,18 @@ def isolate_migratepages(cc: CompactControl, block: int) -> list[Page]:
     ]
 
 
-def compact_zone(memory: Memory, zone: Zone, order: int) -> int:
+def compact_zone(memory: Memory, zone: Zone, order: int, alloc_cma: bool = True) -> int:
     """``compact_zone()``: runs until the scanners meet or a block of ``order`` is free; pages moved."""
-    cc = CompactControl(memory, zone, order)
+    cc = CompactControl(memory, zone, order, alloc_cma)
     first, moved = zone.start_pfn >> memory.pageblock_order, 0
     for block in sorted(b for b in memory.owners.used if b >= first):
         if block >= cc.free_block or cc.finished():
             break
         pages = isolate_migratepages(cc, block)
         isolate_freepages(cc, block, len(pages))
-        moved += _migrate(cc, pages[: len(cc.freepages)])
-        if len(pages) > len(cc.freepages) and not (cc.targets and cc.targets[-1] > block):
+        went = _migrate(cc, pages[: len(cc.freepages)])
+        moved += went
+        if went < len(pages):
             break
     _release_freepages(memory, zone, sorted(cc.freepages))
     return moved
@@ -122,8 +124,11 @@ def compact_memory(memory: Memory) -> None:
         compact_zone(memory, zone, -1)
 
 
-def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int) -> None:
-    """``try_to_compact_pages()``: direct compaction for a block of ``order``, in every zone of a request."""
+def try_to_compact_pages(memory: Memory, zones: Iterable[Zone], order: int, alloc_cma: bool = True) -> None:
+    """``try_to_compact_pages()``: direct compaction for a block of ``order``, in every zone of a request.
+
+    ``alloc_cma``: whether a block of CMA will do, as it does for movable requests.
+    """
     memory.vmstat.count_vm_event("compact_stall")
     for zone in zones:
-        compact_zone(memory, zone, order)
+        compact_zone(memory, zone, order, alloc_cma)

@@ -218,7 +218,7 @@ def alloc_pages(memory: Memory, gfp: int, order: int) -> int:
 
 def _alloc_pages_direct_compact(memory: Memory, ac: AllocContext, order: int) -> int | None:
     """``__alloc_pages_direct_compact()``: a block, or None, and which of the two is counted."""
-    try_to_compact_pages(memory, ac.zones, order)
+    try_to_compact_pages(memory, ac.zones, order, ac.alloc_cma)
     pfn = _get_block(memory, ac, order, WMARK_MIN)
     memory.vmstat.count_vm_event("compact_fail" if pfn is None else "compact_success")
     return pfn

@@ -187,16 +187,19 @@ class FifoFeeders:
             directory = os.open(path, _OPEN_DIRECTORY)
         except OSError:
             return None
-        if os.fstat(directory).st_dev == self._number:
-            return directory
+        with contextlib.suppress(OSError):  # its instance is being removed
+            if os.fstat(directory).st_dev == self._number:
+                return directory
         os.close(directory)
         return None
 
     def _elsewhere(self) -> bytes | None:
-        """Another place that the whole file system is mounted at."""
-        places = (mount for mount in mount_table() if mount.device == self._device and mount.root == "/")
-        other = next((mount.mountpoint for mount in places), None)
-        return os.fsencode(other) if other else None
+        """Another place that the whole file system is mounted at; none where that cannot be asked now."""
+        with contextlib.suppress(OSError):
+            for mount in mount_table():
+                if mount.device == self._device and mount.root == "/":
+                    return os.fsencode(mount.mountpoint)
+        return None
 
     def _feed(self, fifo: _Fifo) -> bool:
         """Pass on what the file has now, as far as it fits the pipe; False if nobody reads any more."""
