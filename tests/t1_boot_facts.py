@@ -1,6 +1,7 @@
 """Figures, notes and choices of a boot, each by a fact from elsewhere than the code that makes it.
 
-Modules: cmafs.arch.arm, cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones.
+Modules: cmafs.arch.arm, cmafs.arch.boot_alloc, cmafs.arch.iomem, cmafs.arch.swiotlb, cmafs.arch.zones,
+cmafs.lib.kconfig.
 """
 
 from __future__ import annotations
@@ -147,6 +148,13 @@ def test_what_lies_above_low_memory_is_not_mapped_again(base: int, note: list[tu
     events = boot(arm_tree(node, memory="0x40000000 0x10100000"), "6.12", "cma=0", "arm").boot_events
     assert [(event.reason, event.detail) for event in events[:-1]] == note
     assert events[-1].reason == "base-misaligned"
+
+
+@pytest.mark.parametrize(("kernel", "there"), [("5.4", False), ("5.10", True), ("6.1", True), ("6.6", False)])
+def test_a_symbol_is_gone_from_the_release_that_renamed_it(kernel: str, there: bool) -> None:
+    """kernel/dma/Kconfig: DMA_PERNUMA_CMA of 5.10 is DMA_NUMA_CMA from 6.6 on."""
+    config = parse_config(("NUMA=y", "DMA_PERNUMA_CMA=y"), "arm64", kernel_abi(kernel))
+    assert config.on("DMA_PERNUMA_CMA") == there
 
 
 SPLITS = ("VMSPLIT_3G", "VMSPLIT_3G_OPT", "VMSPLIT_2G", "VMSPLIT_1G")
