@@ -202,7 +202,8 @@ class Search:
         Errors go first: what mends a note must leave them mended. What depends on the remedies of others
         waits until these are done, and what then still leaves an error until nothing else can be done.
         """
-        states, said = [(_State(self.board, self.report), "")], {}
+        states = [(_State(self.board, self.report), "")]
+        said: dict[int, str] = {}  # by id(): two findings may be alike, of two ranges of one `reg`
         queue = sorted(problems, key=lambda problem: problem.severity != ERROR)
         unwanted: tuple[str, ...] = (_LATER, _APART, _LEAVING)
         while queue:
@@ -212,11 +213,11 @@ class Search:
                 if unwanted and (not text or any(words in text for words in unwanted)):
                     waiting.append(problem)
                     continue
-                said[_key(problem)] = text
+                said[id(problem)] = text
                 states.append((state, problem.node or problem.prop))
             goes_on = len(waiting) < len(queue) or len(unwanted) > 1
             queue, unwanted = waiting, (_LEAVING,) if goes_on else ()
-        return [replace(problem, remedy=said[_key(problem)]) for problem in problems]
+        return [replace(problem, remedy=said[id(problem)]) for problem in problems]
 
     def _remedy(self, problem: Problem, states: Sequence[tuple[_State, str]]) -> tuple[str, _State]:
         """What to do, and the board with that done.
