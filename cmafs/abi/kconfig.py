@@ -102,7 +102,7 @@ SYMBOLS: tuple[Symbol, ...] = (
     S("SWAP", "mm/Kconfig@v6.12"),
     S("ZSWAP", "mm/Kconfig@v6.12", depends="SWAP"),
     S("ZSMALLOC", "mm/Kconfig@v6.12"),
-    S("IOMMU_SUPPORT", "drivers/iommu/Kconfig@v6.12: y, but for tinyconfig"),
+    S("IOMMU_SUPPORT", "drivers/iommu/Kconfig@v6.12: y there; the recorded guests had no devices (T)"),
     S("COMPACTION", "mm/Kconfig@v6.12", "y"),
     S("MIGRATION", "mm/Kconfig@v6.12", "y"),
     S("KSM", "mm/Kconfig@v6.12"),
