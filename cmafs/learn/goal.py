@@ -49,14 +49,14 @@ class Goal:
         words = self.text.split()
         signs = [word for word in words if word in _COMPARE]
         if len(signs) != 1:
-            raise BadGoal(f"'{self.text}': wanted is one comparison, of {' '.join(_COMPARE)}")
+            raise BadGoal(f"{self.text!r}: wanted is one comparison, of {' '.join(_COMPARE)}")
         at = words.index(signs[0])
         for side in (words[:at], words[at + 1 :]):
             if not side or len(side) % 2 == 0 or any(word not in _JOIN for word in side[1::2]):
-                raise BadGoal(f"'{self.text}': wanted are terms joined by {' '.join(_JOIN)}")
+                raise BadGoal(f"{self.text!r}: wanted are terms joined by {' '.join(_JOIN)}")
             for number in filter(_is_number, side[::2]):
                 if parse_integer(number, 10).overflow:
-                    raise BadGoal(f"'{self.text}': a number of more than 64 bits")
+                    raise BadGoal(f"{self.text!r}: a number of more than 64 bits")
             yield side
 
     def start_terms(self) -> Iterator[str]:

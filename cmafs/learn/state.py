@@ -49,7 +49,7 @@ class State:
         """The value of a term now. Raises BadGoal for an unknown one, RootError."""
         name, _, argument = term.partition(":")
         if name not in self._terms:
-            raise BadGoal(f"unknown term '{term}'; known are {', '.join(self._terms)}")
+            raise BadGoal(f"unknown term {term!r}; known are {', '.join(self._terms)}")
         return self._terms[name](argument)
 
     @property
