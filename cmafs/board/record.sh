@@ -71,13 +71,18 @@ until mkdir -m 700 "$dir" 2>/dev/null; do
     fi
     dir=$base.$tries
 done
+# the events as they were
+untrace() {
+    if [ "$traced" = 0 ]; then
+        echo 0 >"$tracing/events/cma/enable"
+    fi
+    traced=''
+}
 finish() {
     if [ "$held" -gt 0 ]; then
         echo "$held" >"$root/$cma/$area/free"
     fi
-    if [ "$traced" = 0 ]; then
-        echo 0 >"$tracing/events/cma/enable"
-    fi
+    untrace
     rm -rf "$dir"
     [ -z "$part" ] || rm -f "$part"
 }
@@ -211,10 +216,7 @@ trace_off() {
     [ -n "$seconds" ] || return 0
     [ -n "$area" ] || sleep "$seconds"
     cat "$tracing/trace" >"$dir/trace"
-    if [ "$traced" = 0 ]; then
-        echo 0 >"$tracing/events/cma/enable"
-    fi
-    traced=''
+    untrace
 }
 
 if [ ! -d "$root/$cma" ]; then

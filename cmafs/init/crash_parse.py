@@ -142,12 +142,12 @@ def size_of(boot: EarlyBoot, suffix: str, default: int) -> int:
         return default
 
 
-def _parse_high(boot: EarlyBoot, default_low: int) -> Wanted:
-    """``crashkernel=X,high`` with ``Y,low``. Raises Missing, Invalid."""
+def _parse_high(boot: EarlyBoot) -> Wanted:
+    """``crashkernel=X,high`` alone. Raises Missing, Invalid."""
     size = _parse(boot, _HIGH).size
     if not size:
         raise Invalid
-    return Wanted(size, low=size_of(boot, LOW, default_low), high=True)
+    return Wanted(size, high=True)
 
 
 def _cma_size(boot: EarlyBoot) -> int:
@@ -168,7 +168,8 @@ def parse_crashkernel(boot: EarlyBoot, total: int, default_low: int) -> Wanted:
     except Missing:
         if arch not in abi.crash_generic and not (arch == "arm64" and abi.crash_arm64_high):
             raise
-        wanted = _parse_high(boot, default_low)
+        wanted = _parse_high(boot)
+        wanted = replace(wanted, low=size_of(boot, LOW, default_low))
     except Invalid:
         _cma_size(boot)
         raise
@@ -185,7 +186,4 @@ def parse_crashkernel_x86(boot: EarlyBoot, total: int) -> Wanted:
     try:
         return parse_crashkernel(boot, total, 0)
     except (Missing, Invalid):
-        size = _parse(boot, _HIGH).size
-        if not size:
-            raise Invalid from None
-        return Wanted(size, high=True)
+        return _parse_high(boot)

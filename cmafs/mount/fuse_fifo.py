@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, RegularFile
 from cmafs.fs.open import OpenFiles
-from cmafs.mount.mounts import mount_table
+from cmafs.mount.mounts import device_of, mount_table
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are
 #: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
@@ -64,7 +64,7 @@ class FifoFeeders:
         self._lock = lock
         self._failed = failed
         self._fifos: dict[bytes, _Fifo] = {}
-        self._device, self._number = "", -1
+        self._device = ""
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._woken = -1
@@ -73,7 +73,7 @@ class FifoFeeders:
 
     def mounted(self, device: str) -> None:
         """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
-        self._device, self._number = device, os.makedev(*map(int, device.split(":")))
+        self._device = device
 
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
@@ -188,7 +188,7 @@ class FifoFeeders:
         except OSError:
             return None
         with contextlib.suppress(OSError):  # its instance is being removed
-            if os.fstat(directory).st_dev == self._number:
+            if device_of(os.fstat(directory)) == self._device:
                 return directory
         os.close(directory)
         return None

@@ -103,11 +103,15 @@ def _resolved(path: str) -> str:
         os.close(descriptor)
 
 
+def device_of(found: os.stat_result) -> str:
+    """The file system that a file is on, as ``Mount.device`` has it."""
+    return f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+
+
 def is_ours(descriptor: int) -> bool:
     """Whether an open file is on a mount of ours."""
-    device = os.fstat(descriptor).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    return any(mount.device == number and mount.ours for mount in mount_table())
+    device = device_of(os.fstat(descriptor))
+    return any(mount.device == device and mount.ours for mount in mount_table())
 
 
 # who holds a mount

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from cmafs.mount.mounts import mount_table
+from cmafs.mount.mounts import device_of, mount_table
 from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
 from cmafs.run.root import (
     PRIVATE,
@@ -149,8 +149,7 @@ def _host_mounts() -> Iterator[tuple[str, str]]:
         if fstype not in _REVEALING or (fstype == "devtmpfs" and private):
             continue
         with contextlib.suppress(OSError):  # a mount below another one cannot be reached by its path
-            found = os.stat(path).st_dev
-            if f"{os.major(found)}:{os.minor(found)}" == entry.device:
+            if device_of(os.stat(path)) == entry.device:
                 yield path, fstype
 
 
