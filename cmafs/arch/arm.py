@@ -10,15 +10,12 @@ from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.boot_event import EFFECT_NOTE, EFFECT_PANIC
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.math import rounddown
 from cmafs.lib.printk import LOGLEVEL_NOTICE, LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1G, SZ_1M, SZ_16M, SZ_32M, SZ_256M
 from cmafs.mm.memblock import MemblockRegion
 from cmafs.of.memory import early_init_dt_add_memory_arch
 
-_SZ_1M = 1 << 20
-_SZ_16M = 1 << 24
-_SZ_32M = 1 << 25
-_SZ_256M = 1 << 28
-_SZ_1G = 1 << 30
 _PMD_SIZE = 1 << 21
 
 #: PAGE_OFFSET by VMSPLIT (arch/arm/Kconfig).
@@ -29,24 +26,24 @@ _PAGE_OFFSETS = {
     "VMSPLIT_3G": 0xC0000000,
 }
 _VMALLOC_END = 0xFF800000
-_VMALLOC_OFFSET = 8 * _SZ_1M
-_VMALLOC_DEFAULT = 240 * _SZ_1M
+_VMALLOC_OFFSET = 8 * SZ_1M
+_VMALLOC_DEFAULT = 240 * SZ_1M
 
 #: arm_dma_limit where the board does not say how far its bus masters reach.
 _DMA_LIMIT = 0xFFFFFFFF
 
 #: ``dma_zone_size`` of the machine descriptions under arch/arm/mach-*@v6.12, by the root's compatible.
 _DMA_ZONE_SIZES = {
-    "brcm,bcm2711": _SZ_1G,
-    "arm,realview-eb": _SZ_256M,
-    "arm,realview-pb1176": _SZ_256M,
-    "arm,realview-pba8": _SZ_256M,
-    "arm,realview-pbx": _SZ_256M,
-    "ti,omap5": 2 * _SZ_1G,
-    "ti,dra7": 2 * _SZ_1G,
-    "ti,keystone": 2 * _SZ_1G,
-    "calxeda,highbank": 4 * _SZ_1G,
-    "calxeda,ecx-2000": 4 * _SZ_1G,
+    "brcm,bcm2711": SZ_1G,
+    "arm,realview-eb": SZ_256M,
+    "arm,realview-pb1176": SZ_256M,
+    "arm,realview-pba8": SZ_256M,
+    "arm,realview-pbx": SZ_256M,
+    "ti,omap5": 2 * SZ_1G,
+    "ti,dra7": 2 * SZ_1G,
+    "ti,keystone": 2 * SZ_1G,
+    "calxeda,highbank": 4 * SZ_1G,
+    "calxeda,ecx-2000": 4 * SZ_1G,
 }
 
 
@@ -58,13 +55,13 @@ def page_offset(boot: EarlyBoot) -> int:
 def _vmalloc_size(boot: EarlyBoot) -> int:
     """``early_vmalloc()``: what ``vmalloc=`` leaves for low memory, with its warnings."""
     size = _VMALLOC_DEFAULT
-    most = _VMALLOC_END - (page_offset(boot) + _SZ_32M + _VMALLOC_OFFSET)
+    most = _VMALLOC_END - (page_offset(boot) + SZ_32M + _VMALLOC_OFFSET)
     for value in boot.params.values("vmalloc"):
         size = memparse(value or "")[0] & 0xFFFFFFFF
-        for wrong, bound, word in ((size < _SZ_16M, _SZ_16M, "small"), (size > most, most, "big")):
+        for wrong, bound, word in ((size < SZ_16M, SZ_16M, "small"), (size > most, most, "big")):
             if wrong:
                 size = bound
-                text = f"vmalloc area is too {word}, limiting to {bound // _SZ_1M}MiB"
+                text = f"vmalloc area is too {word}, limiting to {bound // SZ_1M}MiB"
                 boot.log.printk(text, LOGLEVEL_WARNING)
     return size
 
@@ -88,7 +85,7 @@ def adjust_lowmem_bounds(boot: EarlyBoot) -> None:
             allocations = region.base
         elif not allocations and region.end % _PMD_SIZE:
             allocations = lowmem
-    allocations = (allocations or lowmem) // _PMD_SIZE * _PMD_SIZE
+    allocations = rounddown(allocations or lowmem, _PMD_SIZE)
     boot.high_memory = lowmem
     if not boot.config.on("HIGHMEM") and memblock.end_of_dram() > lowmem:
         end = memblock.end_of_dram()
@@ -142,7 +139,7 @@ def _dma_contiguous_remap(boot: EarlyBoot) -> None:
         end = min(base + size, boot.high_memory)
         if base >= end:
             continue
-        last_cleared = base + (end - base - 1) // _PMD_SIZE * _PMD_SIZE
+        last_cleared = base + rounddown(end - base - 1, _PMD_SIZE)
         span, where = f"{base:#x}-{end - 1:#x}", path or "the default area"
         if last_cleared // _PMD_SIZE != (end - 1) // _PMD_SIZE:
             boot.event(path, "remap-hangs", EFFECT_PANIC, "reg", span)

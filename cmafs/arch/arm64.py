@@ -9,16 +9,14 @@ from cmafs.arch.setup import ArchOps, EarlyBoot
 from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, union
+from cmafs.lib.math import div_round_up, round_up, rounddown, roundup
 from cmafs.lib.printk import LOGLEVEL_NOTICE
-from cmafs.mm.memblock import round_up
+from cmafs.lib.sizes import SZ_1G, SZ_2M, SZ_128M
 from cmafs.of.address import PHYS_ADDR_MAX, of_dma_get_max_cpu_address
 from cmafs.of.memory import claimed
 
-SZ_2M = 1 << 21
-_SZ_1G = 1 << 30
 #: arch/arm64/include/asm/memory.h@v6.12
 _SEGMENT_ALIGN = 1 << 16
-_SZ_128M = 1 << 27
 _U32_MAX = (1 << 32) - 1
 
 #: PHYS_MASK + 1: the limit of the default area without ZONE_DMA and ZONE_DMA32.
@@ -37,7 +35,7 @@ _QEMU_VIRT = "linux,dummy-virt"
 
 def linear_offset(boot: EarlyBoot) -> int:
     """Virtual minus physical address of the linear map: memstart_addr is rounded down to 1 GiB."""
-    return _PAGE_OFFSET - boot.memblock.start_of_dram() // _SZ_1G * _SZ_1G
+    return _PAGE_OFFSET - rounddown(boot.memblock.start_of_dram(), SZ_1G)
 
 
 def load(boot: EarlyBoot) -> None:
@@ -57,10 +55,10 @@ def load(boot: EarlyBoot) -> None:
     boot.kernel_start = image
     for start, end in boot.data.image:
         boot.memblock.reserve(image + start, end - start)
-    initrd = ram + min((top - ram) // 2, _SZ_128M)
-    fdt_offset = -(-_INITRD_BYTES // SZ_2M) * SZ_2M
+    initrd = ram + min((top - ram) // 2, SZ_128M)
+    fdt_offset = roundup(_INITRD_BYTES, SZ_2M)
     fdt_bytes = max(len(boot.tree.blob), _FDT_BYTES)
-    initrd = _place(boot, max(initrd, -(-(image + image_bytes) // SZ_2M) * SZ_2M), fdt_offset + fdt_bytes)
+    initrd = _place(boot, max(initrd, roundup(image + image_bytes, SZ_2M)), fdt_offset + fdt_bytes)
     boot.memblock.reserve(initrd, _INITRD_BYTES)
     boot.memblock.reserve(initrd + fdt_offset, fdt_bytes)
 
@@ -110,7 +108,7 @@ def _block_tables(boot: EarlyBoot) -> int:
     tables = boot.data.page_tables + (_partial(boot) if boot.config.page_shift == 12 else 0)
     for base, size in boot.crash_kernel:
         boot.memblock.clear_nomap(base, size)
-        tables += -(-(base + size) // pmd) - base // pmd
+        tables += div_round_up(base + size, pmd) - base // pmd
     return tables
 
 
@@ -135,16 +133,16 @@ def _image_blocks(boot: EarlyBoot, span: int) -> int:
 def _touched(boot: EarlyBoot, span: int) -> int:
     """How many aligned pieces of ``span`` bytes have mapped memory in them."""
     mapped = (region for region in boot.memblock.memory if not region.nomap)
-    return length(union((region.base // span, -(-region.end // span)) for region in mapped))
+    return length(union((region.base // span, div_round_up(region.end, span)) for region in mapped))
 
 
 def _partial(boot: EarlyBoot) -> int:
     """GiB that memory fills only in part, each with a table of 2 MiB blocks, beside the image's own."""
     mapped = list(union((r.base, r.end) for r in boot.memblock.memory if not r.nomap))
-    whole = sum(max(end // _SZ_1G - -(-start // _SZ_1G), 0) for start, end in mapped)
-    touched = _touched(boot, _SZ_1G)
-    first = mapped[0][0] // _SZ_1G * _SZ_1G
-    own = not any(start <= first and end >= first + _SZ_1G for start, end in mapped)
+    whole = sum(max(end // SZ_1G - div_round_up(start, SZ_1G), 0) for start, end in mapped)
+    touched = _touched(boot, SZ_1G)
+    first = mapped[0][0] // SZ_1G * SZ_1G
+    own = not any(start <= first and end >= first + SZ_1G for start, end in mapped)
     return touched - whole - own
 
 
@@ -208,7 +206,7 @@ def dma_phys_limit(boot: EarlyBoot) -> int:
 def _swiotlb_init(boot: EarlyBoot) -> None:
     """``mem_init()``: where memory passes the reach of devices, since 6.5 for unaligned buffers anyway."""
     low = dma_phys_limit(boot)
-    size = -(-boot.memblock.phys_mem_size() // 1024) if boot.data.swiotlb_scaled else 0
+    size = div_round_up(boot.memblock.phys_mem_size(), 1024) if boot.data.swiotlb_scaled else 0
     swiotlb_init(boot, boot.memblock.end_of_dram() > low, low, size)
 
 

@@ -10,11 +10,9 @@ from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.intervals import length
 from cmafs.lib.kconfig import Kconfig
+from cmafs.lib.math import div_round_up, roundup
+from cmafs.lib.sizes import SZ_1K, SZ_1M, SZ_64G
 from cmafs.mm.sparse import SparseLayout, sparse_init
-
-_SZ_1K = 1 << 10
-_SZ_1M = 1 << 20
-_SZ_64G = 1 << 36
 
 #: sizeof(struct hlist_bl_head), sizeof(struct hlist_head).
 _BUCKET_BYTES = 8
@@ -57,7 +55,7 @@ def memmap_init(boot: EarlyBoot, linear_offset: int) -> None:
     section_bits = boot.data.section_size_bits(boot.config.page_shift)
     if boot.config.arch == "arm64":
         sections = 1 << _max_physmem_bits(boot.config) - section_bits
-        roots = -(-sections * _MEM_SECTION_BYTES // boot.page_size)
+        roots = div_round_up(sections * _MEM_SECTION_BYTES, boot.page_size)
         boot.memblock_alloc(roots * _POINTER_BYTES)
     vmemmap = boot.config.on("SPARSEMEM_VMEMMAP")
     layout = SparseLayout(
@@ -81,9 +79,9 @@ def nr_kernel_pages(boot: EarlyBoot) -> int:
 
 def large_system_hash_bytes(pages: int, scale: int, page_shift: int) -> int:
     """alloc_large_system_hash(): a bucket for 2^scale bytes, fewer from 64 GiB on; a power of two."""
-    unit = _SZ_1M >> page_shift
-    entries = -(-pages // unit) * unit
-    limit = _SZ_64G >> page_shift
+    unit = SZ_1M >> page_shift
+    entries = roundup(pages, unit)
+    limit = SZ_64G >> page_shift
     while limit < entries:
         scale += 1
         limit <<= 2
@@ -126,7 +124,7 @@ def mm_core_init(boot: EarlyBoot) -> None:
     for scale in () if hashdist else (13, 14):
         boot.memblock_alloc(large_system_hash_bytes(pages, scale, shift), size)
     arch_ops(boot).swiotlb_init(boot)
-    boot.memblock_alloc(boot.data.other_kib * _SZ_1K, size)
+    boot.memblock_alloc(boot.data.other_kib * SZ_1K, size)
     for _ in range(boot.data.small_bytes // _SMALL):
         boot.memblock_alloc(_SMALL)
     _pad_to_board(boot)
@@ -140,7 +138,7 @@ def _pad_to_board(boot: EarlyBoot) -> None:
     layout = boot.layout(())
     memory = length(layout.memory)
     free = length(boot.memblock.free_ranges()) >> boot.config.page_shift
-    missing = wanted * _SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
+    missing = wanted * SZ_1K // boot.page_size - (memory - free - boot.areas.totalcma_pages)
     for start, end in list(boot.memblock.free_ranges_reverse()):
         take = min(end - start, max(missing, 0) * boot.page_size)
         boot.memblock.reserve(end - take, take)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.intervals import union, without
+from cmafs.lib.math import rounddown, roundup
+from cmafs.lib.sizes import SZ_1K, SZ_4K
 
-_SZ_1K = 1 << 10
-_SZ_4K = 4 << 10
 _X86_KERNEL = 0x1000000
 _X86_SECTION = 2 << 20
 
@@ -26,7 +26,7 @@ class Resource:
 
 def _kernel(boot: EarlyBoot) -> list[Resource]:
     """What of the kernel is where the image was loaded; on x86_64 at 16 MiB if the tree reserves it."""
-    sizes = [size * _SZ_1K for size in boot.kernel_sizes_kib()]
+    sizes = [size * SZ_1K for size in boot.kernel_sizes_kib()]
     if boot.config.arch == "x86_64":
         reserved = boot.memblock.is_region_reserved(_X86_KERNEL, sizes[0])
         return _x86_kernel(sizes, boot.data.iomem_rodata) if reserved else []
@@ -43,18 +43,14 @@ def _x86_kernel(sizes: Sequence[int], tells_rodata: bool) -> list[Resource]:
     """arch/x86/kernel/setup.c:setup_arch(); vmlinux.lds.S aligns code, rodata and data to 2 MiB."""
     code, rwdata, rodata, init, bss = sizes
     text_end = _X86_KERNEL + code
-    ro_start = _align(text_end, _X86_SECTION)
-    data = _align(ro_start + rodata, _X86_SECTION)
-    bss_start = data + _align(rwdata, _SZ_4K) + _align(init, _SZ_4K)
+    ro_start = roundup(text_end, _X86_SECTION)
+    data = roundup(ro_start + rodata, _X86_SECTION)
+    bss_start = data + roundup(rwdata, SZ_4K) + roundup(init, SZ_4K)
     parts = [Resource(_X86_KERNEL, text_end - 1, "Kernel code")]
     if tells_rodata:
         parts.append(Resource(ro_start, ro_start + rodata - 1, "Kernel rodata"))
     parts.append(Resource(data if tells_rodata else text_end, data + rwdata - 1, "Kernel data"))
     return [*parts, Resource(bss_start, bss_start + bss - 1, "Kernel bss")]
-
-
-def _align(address: int, to: int) -> int:
-    return -(-address // to) * to
 
 
 def iomem_resources(boot: EarlyBoot) -> list[Resource]:
@@ -79,7 +75,7 @@ def iomem_resources(boot: EarlyBoot) -> list[Resource]:
 def _reserved_children(boot: EarlyBoot, base: int, end: int, kernel: list[Resource]) -> list[Resource]:
     """arm64 lists each reservation that is not the kernel itself (reserve_memblock_reserved_regions())."""
     size = boot.page_size
-    pages = ((r.base // size * size, _align(r.end, size)) for r in boot.memblock.reserved)
+    pages = ((rounddown(r.base, size), roundup(r.end, size)) for r in boot.memblock.reserved)
     found = union(
         (start, stop)
         for start, stop in pages

@@ -11,13 +11,14 @@ from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import Interval, length, within
 from cmafs.lib.kstrtox import simple_strtoull
+from cmafs.lib.math import rounddown, roundup
 from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.lib.sizes import SZ_4G
 
 #: No faked node has less memory, and each has a multiple of it.
 _FAKE_NODE_MIN_SIZE = 32 << 20
 #: NR_NODE_MEMBLKS, of each node that there can be.
 _MEMBLKS_PER_NODE = 2
-_SZ_4G = 1 << 32
 
 #: A node, from where, to where.
 _Faked = tuple[int, int, int]
@@ -36,7 +37,7 @@ def numa_init(boot: EarlyBoot) -> None:
         start, end = boot.memblock.start_of_dram(), boot.memblock.end_of_dram()
         log.printk(f"NUMA: Faking a node at [mem {start:#018x}-{end - 1:#018x}]")
     if boot.abi.boot.numa_emulation_is_generic:
-        numa_emulation(boot, boot.memblock.start_of_dram() + _SZ_4G)
+        numa_emulation(boot, boot.memblock.start_of_dram() + SZ_4G)
     for nid in boot.nodes():
         boot.memblock_alloc(boot.data.pgdat_bytes, nid=nid)
 
@@ -114,7 +115,7 @@ class _Split:
             return []
         share = self._present(0, self._top) // self._boot.page_size // count * self._boot.page_size
         large = share % _FAKE_NODE_MIN_SIZE * count // _FAKE_NODE_MIN_SIZE
-        size = share // _FAKE_NODE_MIN_SIZE * _FAKE_NODE_MIN_SIZE
+        size = rounddown(share, _FAKE_NODE_MIN_SIZE)
         if not size:
             text = "Not enough memory for each node.  NUMA emulation disabled."
             self._boot.log.printk(text, LOGLEVEL_ERR)
@@ -138,7 +139,7 @@ class _Split:
 
     def _enough(self, size: int, least: int) -> int:
         """A size that a faked node may have, of at least ``least`` bytes."""
-        least = -(-max(least, 1) // _FAKE_NODE_MIN_SIZE) * _FAKE_NODE_MIN_SIZE
+        least = roundup(max(least, 1), _FAKE_NODE_MIN_SIZE)
         if size < least:
             text = f"Fake node size {size >> 20}MB too small, increasing to {least >> 20}MB"
             self._boot.log.printk(text, LOGLEVEL_ERR)

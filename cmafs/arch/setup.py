@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cmafs.abi.boot_arch import ARCH_ROWS, ArchAbi
 from cmafs.lib.boot_event import EFFECT_PANIC
 from cmafs.lib.intervals import union
+from cmafs.lib.math import div_round_up
 from cmafs.lib.panic import KernelPanic
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE, SMP_CACHE_BYTES
@@ -138,12 +139,12 @@ class EarlyBoot(EarlyMm):
         frees those pages twice and is no longer sound, here they are freed once, by the area.
         """
         shift, size = self.config.page_shift, self.page_size
-        memory = [(-(-region.base // size), region.end >> shift) for region in self.memblock.memory]
+        memory = [(div_round_up(region.base, size), region.end >> shift) for region in self.memblock.memory]
         taken = [(region.base, region.end) for region in self.memblock.reserved]
         nomap = [(region.base, region.end) for region in self.memblock.memory if region.nomap]
         areas = [memrange for area in self.areas for memrange in area.ranges]
         taken += [(r.base_pfn << shift, (r.base_pfn + r.count) << shift) for r in areas]
-        reserved = [(base >> shift, -(-end // size)) for base, end in (*taken, *nomap)]
+        reserved = [(base >> shift, div_round_up(end, size)) for base, end in (*taken, *nomap)]
         return MemoryLayout(
             page_shift=shift,
             pageblock_order=self.config.pageblock_order(),
@@ -152,5 +153,5 @@ class EarlyBoot(EarlyMm):
             memory=tuple(union(memory)),
             reserved=tuple(union(reserved)),
             high_pfn=self.high_memory >> shift if self.high_memory and self.config.on("HIGHMEM") else None,
-            nomap=tuple(union((base >> shift, -(-end // size)) for base, end in nomap)),
+            nomap=tuple(union((base >> shift, div_round_up(end, size)) for base, end in nomap)),
         )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.kstrtox import simple_strtoull
+from cmafs.lib.math import roundup
 from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1M
 
 _IO_TLB_SHIFT = 11
 _IO_TLB_SEGSIZE = 128
 _IO_TLB_DEFAULT_SLABS = (64 << 20) >> _IO_TLB_SHIFT
 _IO_TLB_MIN_SLABS = (1 << 20) >> _IO_TLB_SHIFT
-_SZ_1M = 1 << 20
 
 #: What its tables take besides the slots on x86_64 (T, 4 GiB guests).
 _EXTRA = 4 << 10
@@ -24,7 +25,7 @@ def _pr_info(boot: EarlyBoot, text: str) -> None:
 
 
 def _aligned(slabs: int) -> int:
-    return -(-slabs // _IO_TLB_SEGSIZE) * _IO_TLB_SEGSIZE
+    return roundup(slabs, _IO_TLB_SEGSIZE)
 
 
 def _parameters(boot: EarlyBoot) -> tuple[int, int, str]:
@@ -60,7 +61,7 @@ def swiotlb_init(boot: EarlyBoot, limited: bool, low: int, adjusted: int = 0) ->
     if adjusted and not limited:
         if not slabs:
             wanted = _aligned(min(adjusted, wanted << _IO_TLB_SHIFT) >> _IO_TLB_SHIFT)
-            size = (wanted << _IO_TLB_SHIFT) // _SZ_1M
+            size = (wanted << _IO_TLB_SHIFT) // SZ_1M
             _pr_info(boot, f"SWIOTLB bounce buffer size adjusted to {size}MB")
         limited = True
     if (not limited and how != "force") or how == "noforce":
@@ -77,7 +78,7 @@ def _adjust_nareas(boot: EarlyBoot, cpus: int, slabs: int) -> int:
     rounded = max(slabs, _IO_TLB_SEGSIZE * areas)
     rounded = 1 << (rounded - 1).bit_length()
     if rounded != slabs:
-        size = (rounded << _IO_TLB_SHIFT) // _SZ_1M
+        size = (rounded << _IO_TLB_SHIFT) // SZ_1M
         _pr_info(boot, f"SWIOTLB bounce buffer size roundup to {size}MB")
     return rounded
 
@@ -94,7 +95,7 @@ def _allocate(boot: EarlyBoot, wanted: int, low: int) -> None:
     boot.touch(start, slabs << _IO_TLB_SHIFT)
     if slabs != wanted:
         _pr_info(boot, f"SWIOTLB bounce buffer size adjusted {wanted} -> {slabs} slabs")
-    table = -(-slabs * boot.data.swiotlb_slot_bytes // size) * size
+    table = roundup(slabs * boot.data.swiotlb_slot_bytes, size)
     boot.memblock_alloc(table + (_EXTRA if boot.config.arch == "x86_64" else 0), size)
     end = start + (slabs << _IO_TLB_SHIFT)
-    _pr_info(boot, f"mapped [mem {boot.pa(start)}-{boot.pa(end)}] ({(end - start) // _SZ_1M}MB)")
+    _pr_info(boot, f"mapped [mem {boot.pa(start)}-{boot.pa(end)}] ({(end - start) // SZ_1M}MB)")

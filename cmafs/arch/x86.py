@@ -11,16 +11,13 @@ from cmafs.arch.swiotlb import swiotlb_init
 from cmafs.arch.x86_mapping import init_mem_mapping
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import U64_MAX
+from cmafs.lib.sizes import SZ_1M, SZ_2M, SZ_4G, SZ_16M
 from cmafs.mm.memblock import Memblock
 
 #: __PAGE_OFFSET with four-level page tables.
 _PAGE_OFFSET = 0xFFFF888000000000
 
 _PAGE_SIZE = 4096
-_SZ_1M = 1 << 20
-_SZ_2M = 1 << 21
-_SZ_16M = 1 << 24
-_SZ_4G = 1 << 32
 
 
 def reserve(boot: EarlyBoot) -> int:
@@ -34,13 +31,13 @@ def reserve(boot: EarlyBoot) -> int:
         boot.scan.fdt_scan_reserved_mem_reg_nodes()
     init_mem_mapping(boot, _kernel_image(memblock))
     _relocate_initrd(memblock)
-    numa_emulation(boot, _SZ_4G)
+    numa_emulation(boot, SZ_4G)
     return _PAGE_OFFSET
 
 
 def _kernel_image(memblock: Memblock) -> int:
     """Where the kernel is: what the tree reserves from a multiple of CONFIG_PHYSICAL_ALIGN on, or 16 MiB."""
-    return next((r.base for r in memblock.reserved if r.base and not r.base % _SZ_2M), _SZ_16M)
+    return next((r.base for r in memblock.reserved if r.base and not r.base % SZ_2M), SZ_16M)
 
 
 def _relocate_initrd(memblock: Memblock) -> None:
@@ -50,7 +47,7 @@ def _relocate_initrd(memblock: Memblock) -> None:
     no memory. Source: ``arch/x86/kernel/setup.c:reserve_initrd()@v6.12``.
     """
     for region in memblock.reserved:
-        in_pages = not (region.base | region.end) % _PAGE_SIZE and region.base >= _SZ_1M
+        in_pages = not (region.base | region.end) % _PAGE_SIZE and region.base >= SZ_1M
         if (
             in_pages
             and not memblock.covers(region.base, region.size)
@@ -66,12 +63,12 @@ def dma_phys_limit(boot: EarlyBoot) -> int:
 
 def zone_limits(boot: EarlyBoot) -> dict[str, int]:
     """``arch/x86/mm/init.c:zone_sizes_init()``: MAX_DMA_PFN and MAX_DMA32_PFN."""
-    return {"DMA": _SZ_16M, "DMA32": _SZ_4G}
+    return {"DMA": SZ_16M, "DMA32": SZ_4G}
 
 
 def _swiotlb_init(boot: EarlyBoot) -> None:
     """``pci_iommu_alloc()``: where memory passes 4 GiB."""
-    swiotlb_init(boot, boot.memblock.end_of_dram() > _SZ_4G, _SZ_4G)
+    swiotlb_init(boot, boot.memblock.end_of_dram() > SZ_4G, SZ_4G)
 
 
-OPS = ArchOps(reserve, dma_phys_limit, zone_limits, _swiotlb_init, lambda boot: _SZ_16M - 1)
+OPS = ArchOps(reserve, dma_phys_limit, zone_limits, _swiotlb_init, lambda boot: SZ_16M - 1)

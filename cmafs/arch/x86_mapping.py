@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from cmafs.arch.setup import EarlyBoot
-from cmafs.mm.memblock import round_down, round_up
+from cmafs.lib.math import round_down, round_up
 
 _PAGE_SHIFT, _PMD_SHIFT, _PUD_SHIFT = 12, 21, 30
 #: What one table of each level covers, the largest first: P4D, PUD, PMD, PTE.

@@ -11,6 +11,7 @@ from cmafs.arch.ops import arch_ops
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.intervals import length, within
+from cmafs.lib.math import div_round_up, rounddown, roundup
 from cmafs.lib.printk import LOGLEVEL_DEBUG, LOGLEVEL_WARNING
 from cmafs.mm.mmzone import MIGRATE_TYPES, ZONE_OPTIONS, ZONE_RANKS, ZoneSpan
 from cmafs.mm.pcp import zone_batchsize
@@ -55,7 +56,7 @@ def _node_memory(boot: EarlyBoot) -> dict[int, list[tuple[int, int]]]:
     size = boot.page_size
     nodes: dict[int, list[tuple[int, int]]] = {nid: [] for nid in boot.nodes()}
     for region in boot.memblock.memory:
-        start, end = -(-region.base // size), region.end // size
+        start, end = div_round_up(region.base, size), region.end // size
         if start < end:
             nodes[region.nid].append((start, end))
     return {nid: pieces for nid, pieces in nodes.items() if pieces}
@@ -91,7 +92,7 @@ def movable_starts(boot: EarlyBoot) -> dict[int, int]:
     kernelcore, movablecore = (_core_pages(boot, name, total) for name in ("kernelcore", "movablecore"))
     unit = 1 << boot.config.max_page_order()
     if movablecore:
-        kernelcore = max(kernelcore, total - min(-(-movablecore // unit) * unit, total))
+        kernelcore = max(kernelcore, total - min(roundup(movablecore, unit), total))
     if not kernelcore or kernelcore >= total:
         return {}
     usable = next(start for _, start, end in reversed(zone_ranges(boot)) if start < end)
@@ -103,7 +104,7 @@ def movable_starts(boot: EarlyBoot) -> dict[int, int]:
             kernelcore = max(kernelcore - _fill_node(pieces, starts, nid, share, usable), 0)
         if kernelcore <= left - 1:
             break
-    rounded = {nid: -(-start // unit) * unit for nid, start in starts.items()}
+    rounded = {nid: roundup(start, unit) for nid, start in starts.items()}
     return {nid: start for nid, start in rounded.items() if start < nodes[nid][-1][1]}
 
 
@@ -145,7 +146,7 @@ def free_area_init(boot: EarlyBoot) -> None:
         log.printk(f"  Node {nid}: {start * size:#018x}")
     log.printk("Early memory node ranges")
     for region in boot.memblock.memory:
-        start, end = -(-region.base // size) * size, region.end // size * size
+        start, end = roundup(region.base, size), rounddown(region.end, size)
         if start < end:
             log.printk(f"  node {region.nid:3d}: [mem {start:#018x}-{end - 1:#018x}]")
     for nid, pieces in _node_memory(boot).items():
@@ -201,4 +202,4 @@ def build_all_zonelists(boot: EarlyBoot) -> None:
 def _memmap_pages(boot: EarlyBoot, spanned: int, present: int) -> int:
     """calc_memmap_size(): by the span unless more than a sixteenth of it are holes."""
     pages = present if spanned > present + (present >> 4) else spanned
-    return -(-pages * boot.struct_page_bytes // boot.page_size)
+    return div_round_up(pages * boot.struct_page_bytes, boot.page_size)

@@ -17,13 +17,13 @@ from cmafs.check.tree import size_text
 from cmafs.init.options import MachineOptions
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import parse_integer
-from cmafs.mm.memblock import round_up
+from cmafs.lib.math import round_up, rounddown
+from cmafs.lib.sizes import SZ_4G
 from cmafs.of.address import of_dma_get_range
 from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree
 from cmafs.of.rmem_init import COMPATIBLE, DEFAULT
 
 _CELL = 4
-_FOUR_GIB = 1 << 32
 
 
 @dataclass(eq=False)
@@ -173,7 +173,7 @@ def align(trial: Trial, node: DeviceNode) -> Iterator[str]:
 def _aligned(base: int, size: int, unit: int) -> list[tuple[int, int]]:
     """Aligned ranges instead of a given one: moved down or up; around it first if its size is wrong, too."""
     size = max(size, 1)
-    low, length = base // unit * unit, round_up(size, unit)
+    low, length = rounddown(base, unit), round_up(size, unit)
     around = low, round_up(base + size, unit) - low
     down, up = (low, length), (round_up(base, unit), length)
     return list(dict.fromkeys([down, up, around] if size == length else [around, up, down]))
@@ -193,7 +193,7 @@ def in_root_cells(trial: Trial, node: DeviceNode) -> Iterator[str]:
             node.props[name] = data
     step = sum(wide) * _CELL
     if step and len(data) > step:
-        yield f"write {_set(node, name, data[: len(data) // step * step])}"
+        yield f"write {_set(node, name, data[: rounddown(len(data), step)])}"
 
 
 @_of_node
@@ -328,9 +328,9 @@ def into_reach(trial: Trial, device: DeviceNode) -> Iterator[str]:
         return
     length = trial.columns("size")[0]
     fixed = region.entries("reg", *trial.cells) or [(0, *row) for row in region.entries("size", length)]
-    for low, _, size in of_dma_get_range(device) or [(0, 0, _FOUR_GIB)]:
+    for low, _, size in of_dma_get_range(device) or [(0, 0, SZ_4G)]:
         region.props.pop("reg", None)
-        reach = min(size, (1 << 32 * length) - 1, max(_FOUR_GIB - low, 0) or size)
+        reach = min(size, (1 << 32 * length) - 1, max(SZ_4G - low, 0) or size)
         words = [
             trial.write(region, "size", round_up(fixed[0][1], trial.unit)),
             trial.write(region, "alloc-ranges", low, reach),

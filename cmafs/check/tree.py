@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, BootEvent
+from cmafs.lib.sizes import SZ_1K, SZ_1M
 from cmafs.of.base import DeviceNode, DeviceTree
 from cmafs.of.rmem_init import COMPATIBLE, DEFAULT
-
-_KIB, _MIB = 1 << 10, 1 << 20
 
 
 def size_text(size: int) -> str:
     """A size in whole MiB or KiB, else in bytes."""
-    for unit, name in ((_MIB, "MiB"), (_KIB, "KiB")):
+    for unit, name in ((SZ_1M, "MiB"), (SZ_1K, "KiB")):
         if size and size % unit == 0:
             return f"{size // unit} {name}"
     return f"{size} bytes"

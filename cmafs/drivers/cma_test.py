@@ -9,11 +9,11 @@ from __future__ import annotations
 from cmafs.drivers.device import Device, DmaBuffer, DriverMachine, dma_bit_mask
 from cmafs.drivers.dma.mapping import dma_alloc_coherent, dma_free_coherent
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
+from cmafs.lib.sizes import SZ_1M
 from cmafs.mm.gfp import GFP_KERNEL
 
 CMA_NUM = 10
 NAME = "cma_test"
-_SZ_1M = 1 << 20
 
 
 class CmaTest:
@@ -40,7 +40,7 @@ class CmaTest:
         """``cma_test_read()``: give the smallest held buffer back. The reader always sees end of file."""
         for i, buffer in enumerate(self.slots):
             if buffer is not None:
-                dma_free_coherent(self.device, (i + 1) * _SZ_1M, buffer.cpu_addr, buffer.dma_handle)
+                dma_free_coherent(self.device, (i + 1) * SZ_1M, buffer.cpu_addr, buffer.dma_handle)
                 self._info("free", buffer)
                 self.slots[i] = None
                 return
@@ -53,7 +53,7 @@ class CmaTest:
         """
         for i, held in enumerate(self.slots):
             if held is None:
-                buffer = dma_alloc_coherent(self.device, (i + 1) * _SZ_1M, GFP_KERNEL)
+                buffer = dma_alloc_coherent(self.device, (i + 1) * SZ_1M, GFP_KERNEL)
                 if buffer is not None:
                     self._info("alloc", buffer)
                     self.slots[i] = buffer

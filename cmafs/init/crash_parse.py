@@ -11,13 +11,12 @@ from cmafs.abi.boot import BootAbi
 from cmafs.arch.setup import EarlyBoot
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import U64_MAX
+from cmafs.lib.math import round_up
 from cmafs.lib.printk import LOGLEVEL_WARNING
-from cmafs.mm.memblock import round_up
+from cmafs.lib.sizes import SZ_128M
 
 NAME = "crashkernel="
 _HIGH, LOW, _CMA = ",high", ",low", ",cma"
-
-_SZ_128M = 1 << 27
 
 
 class Missing(Exception):
@@ -92,7 +91,7 @@ def _parse_mem(boot: EarlyBoot, text: str, total: int) -> Wanted:
     """``parse_crashkernel_mem()``: ``range:size[,...][@base]``, the first range that has ``total`` in it."""
     abi = boot.abi.boot
     if abi.crash_total_rounded:
-        total = round_up(total, _SZ_128M)
+        total = round_up(total, SZ_128M)
     fits, size, text = _parse_range(text, total, abi)
     while not fits and text.startswith(","):
         fits, size, text = _parse_range(text[1:], total, abi)

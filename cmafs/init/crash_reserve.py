@@ -22,17 +22,10 @@ from cmafs.init.crash_parse import (
     size_of,
 )
 from cmafs.lib.boot_event import EFFECT_PANIC
+from cmafs.lib.math import round_up
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1M, SZ_2M, SZ_4G, SZ_16M, SZ_64T, SZ_128M, SZ_256M
 from cmafs.mm.cma_declare import CmaRefused, CmaRequest, cma_declare_contiguous_nid
-from cmafs.mm.memblock import round_up
-
-_SZ_1M = 1 << 20
-_SZ_2M = 1 << 21
-_SZ_16M = 1 << 24
-_SZ_128M = 1 << 27
-_SZ_256M = 1 << 28
-_SZ_4G = 1 << 32
-_SZ_64T = 1 << 46
 
 #: CRASH_ADDR_LOW_MAX of x86 before 5.2.
 _SZ_896M = 896 << 20
@@ -66,9 +59,9 @@ def _warn(boot: EarlyBoot, text: str) -> None:
 def _limits(boot: EarlyBoot) -> tuple[int, int, int, int]:
     """CRASH_ALIGN, CRASH_ADDR_LOW_MAX, CRASH_ADDR_HIGH_MAX, the default low part."""
     if boot.config.arch == "x86_64":
-        low_part = max(swiotlb_size_or_default(boot) + (8 << 20), _SZ_256M)
-        return _SZ_16M, _SZ_4G, _SZ_64T, low_part
-    return _SZ_2M, arm64.dma_phys_limit(boot), arm64.PHYS_LIMIT, _SZ_128M
+        low_part = max(swiotlb_size_or_default(boot) + (8 << 20), SZ_256M)
+        return SZ_16M, SZ_4G, SZ_64T, low_part
+    return SZ_2M, arm64.dma_phys_limit(boot), arm64.PHYS_LIMIT, SZ_128M
 
 
 def _reserve_generic(boot: EarlyBoot) -> None:
@@ -182,13 +175,13 @@ def _place_arm64(boot: EarlyBoot, size: int, base: int, limit: int) -> None:
     memblock = boot.memblock
     why = ""
     if not base:
-        base = memblock.find_in_range_node(size, _SZ_2M, 0, limit)
+        base = memblock.find_in_range_node(size, SZ_2M, 0, limit)
         why = "" if base else f"cannot allocate crashkernel (size:{size:#x})"
     elif not memblock.is_region_memory(base, size):
         why = "cannot reserve crashkernel: region is not memory"
     elif memblock.is_region_reserved(base, size):
         why = "cannot reserve crashkernel: region overlaps reserved memory"
-    elif base % _SZ_2M:
+    elif base % SZ_2M:
         why = "cannot reserve crashkernel: base address is not 2MB aligned"
     if why:
         _warn(boot, why)
@@ -206,14 +199,14 @@ def _reserve_x86(boot: EarlyBoot) -> None:
     wanted = parse_crashkernel_x86(boot, total)
     if wanted.base:
         end = wanted.base + wanted.size
-        base = boot.memblock.phys_alloc_range(wanted.size, _SZ_1M, wanted.base, end)
+        base = boot.memblock.phys_alloc_range(wanted.size, SZ_1M, wanted.base, end)
         if base != wanted.base:
             boot.log.printk("crashkernel reservation failed - memory is in use.")
             return
     elif not (base := _search_x86(boot, wanted)):
         boot.log.printk("crashkernel reservation failed - No suitable area found.")
         return
-    if base >= _SZ_4G and not _low_x86(boot):
+    if base >= SZ_4G and not _low_x86(boot):
         boot.memblock.phys_free(base, wanted.size)
         return
     _say_reserving(boot, base, wanted.size, total)
@@ -223,10 +216,10 @@ def _reserve_x86(boot: EarlyBoot) -> None:
 def _search_x86(boot: EarlyBoot, wanted: Wanted) -> int:
     """The highest place below 4 GiB, else any; with ``,high`` any; 0 for none."""
     falls_back = boot.abi.boot.crash_x86_falls_back
-    limits = [_SZ_4G if falls_back else _SZ_896M] if not wanted.high else []
-    limits += [_SZ_64T] if wanted.high or falls_back else []
+    limits = [SZ_4G if falls_back else _SZ_896M] if not wanted.high else []
+    limits += [SZ_64T] if wanted.high or falls_back else []
     for limit in limits:
-        if base := boot.memblock.phys_alloc_range(wanted.size, _SZ_16M, _SZ_16M, limit):
+        if base := boot.memblock.phys_alloc_range(wanted.size, SZ_16M, SZ_16M, limit):
             return base
     return 0
 
@@ -240,12 +233,12 @@ def _low_x86(boot: EarlyBoot) -> bool:
         size = default
     if not size:
         return True
-    base = boot.memblock.phys_alloc_range(size, _SZ_16M, 0, _SZ_4G)
+    base = boot.memblock.phys_alloc_range(size, SZ_16M, 0, SZ_4G)
     if not base:
         text = f"Cannot reserve {size >> 20}MB crashkernel low memory, please try smaller size."
         boot.log.printk(text, LOGLEVEL_ERR)
         return False
-    limit = min(boot.memblock.phys_mem_size(), _SZ_4G) >> 20
+    limit = min(boot.memblock.phys_mem_size(), SZ_4G) >> 20
     where = f"Reserving {size >> 20}MB of low memory at {base >> 20}MB"
     boot.log.printk(f"{where} for crashkernel (low RAM limit: {limit}MB)")
     boot.crash_kernel.append((base, size))
@@ -268,11 +261,11 @@ def _reserve_arm(boot: EarlyBoot) -> None:
     wanted = parse_crashkernel(boot, total, 0)
     base, size = wanted.base, wanted.size & mask
     if base:
-        section = _SZ_2M if boot.config.on("ARM_LPAE") else _SZ_1M
+        section = SZ_2M if boot.config.on("ARM_LPAE") else SZ_1M
         found = memblock.find_in_range_node(size, section, base & mask, (base + size) & mask)
         why = "memory is in use." if not found or (boot.abi.boot.crash_zero_taken and found != base) else ""
     else:
-        base = found = memblock.find_in_range_node(size, _SZ_128M, _SZ_128M, min(lowmem, 0xFFFFFFFF))
+        base = found = memblock.find_in_range_node(size, SZ_128M, SZ_128M, min(lowmem, 0xFFFFFFFF))
         why = "" if found else "No suitable area found."
     if why:
         boot.log.printk(f"crashkernel reservation failed - {why}", LOGLEVEL_ERR)

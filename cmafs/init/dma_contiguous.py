@@ -8,8 +8,8 @@ from __future__ import annotations
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_REFUSED
 from cmafs.lib.cmdline import CmaParam
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1M
 from cmafs.mm.cma_declare import (
-    SZ_1M,
     CmaRefused,
     CmaRequest,
     cma_declare_contiguous_nid,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from cmafs.lib.boot_event import EFFECT_REFUSED
 from cmafs.lib.cmdline import memparse
+from cmafs.lib.math import div_round_up, roundup
 from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1M
 from cmafs.mm.cma import Cma
 from cmafs.mm.cma_declare import (
-    SZ_1M,
     CmaRefused,
     CmaRequest,
     cma_declare_contiguous_multi,
@@ -71,9 +72,9 @@ def _validate_nodes(early: EarlyMm, gigantic: int, total: int) -> int:
 
 def _reserve_nodes(early: EarlyMm, gigantic: int, total: int) -> None:
     log, sizes = early.log, early.params.hugetlb_cma_node
-    per_node = -(-total // len(early.nodes()))
+    per_node = div_round_up(total, len(early.nodes()))
     if early.abi.boot.hugetlb_rounds_share:
-        per_node = -(-per_node // gigantic) * gigantic
+        per_node = roundup(per_node, gigantic)
     if not sizes:
         log.printk(f"hugetlb_cma: reserve {total // SZ_1M} MiB, up to {per_node // SZ_1M} MiB per node")
     reserved = 0
@@ -81,7 +82,7 @@ def _reserve_nodes(early: EarlyMm, gigantic: int, total: int) -> None:
         size = sizes.get(nid, 0) if sizes else min(per_node, total - reserved)
         if not size:
             continue
-        size = -(-size // gigantic) * gigantic
+        size = roundup(size, gigantic)
         try:
             _declare(early, size, nid, gigantic)
         except CmaRefused as refused:

@@ -15,6 +15,7 @@ from cmafs.drivers.dma_buf.heap import add_heaps
 from cmafs.drivers.of_device import of_platform_populate
 from cmafs.init.options import BadOption
 from cmafs.lib.boot_event import EFFECT_REFUSED
+from cmafs.lib.sizes import SZ_1G, SZ_1K, SZ_128K, SZ_256K
 from cmafs.mm.cma import cma_alloc
 from cmafs.mm.gfp import GFP_DMA, GFP_DMA32, get_order
 
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 #: ``--profile`` of the framework of 2010 when none is given.
 DEFAULT_PROFILE = "vendor"
-
-_SZ_1K = 1 << 10
-_SZ_128K = 1 << 17
-_SZ_256K = 1 << 18
-_SZ_1G = 1 << 30
 
 
 def do_initcalls(boot: EarlyBoot, machine: BootedMachine) -> None:
@@ -86,8 +82,8 @@ def dma_atomic_pool_init(boot: EarlyBoot, machine: BootedMachine) -> None:
     """``dma_atomic_pool_init()``: 128 KiB per GiB of managed memory for each zone that devices ask for."""
     shift, size, zones = boot.config.page_shift, boot.params.coherent_pool, machine.memory.zones
     if not size:
-        pages = sum(zone.managed_pages for zone in zones) // (_SZ_1G // _SZ_128K)
-        size = max(pages << shift, _SZ_128K)
+        pages = sum(zone.managed_pages for zone in zones) // (SZ_1G // SZ_128K)
+        size = max(pages << shift, SZ_128K)
     order = min(get_order(size, shift), boot.config.max_page_order())
     dma = boot.config.on("ZONE_DMA") and (
         not boot.abi.boot.pool_needs_zone_dma
@@ -96,7 +92,7 @@ def dma_atomic_pool_init(boot: EarlyBoot, machine: BootedMachine) -> None:
     wanted = {0: True, GFP_DMA: dma, GFP_DMA32: boot.config.on("ZONE_DMA32")}
     for gfp in (gfp for gfp, there in wanted.items() if there):
         _pool(machine, 1 << order, gfp)
-        kib, zone_flag = (1 << (order + shift)) // _SZ_1K, _POOL_FLAGS[gfp]
+        kib, zone_flag = (1 << (order + shift)) // SZ_1K, _POOL_FLAGS[gfp]
         boot.log.printk(f"DMA: preallocated {kib} KiB GFP_KERNEL{zone_flag} pool for atomic allocations")
 
 
@@ -109,9 +105,9 @@ def _atomic_pool_init(boot: EarlyBoot, machine: BootedMachine, text: str) -> Non
 
     Of ``coherent_pool=`` only whole pages count, which need not be a power of two.
     """
-    size = boot.params.coherent_pool or _SZ_256K
+    size = boot.params.coherent_pool or SZ_256K
     _pool(machine, max(size >> boot.config.page_shift, 1), 0)
-    boot.log.printk(f"DMA: preallocated {size // _SZ_1K} KiB pool for atomic {text}allocations")
+    boot.log.printk(f"DMA: preallocated {size // SZ_1K} KiB pool for atomic {text}allocations")
 
 
 def _atomic_pools(boot: EarlyBoot, machine: BootedMachine) -> None:

@@ -31,6 +31,7 @@ from cmafs.lib.dynamic_debug import DynamicDebug
 from cmafs.lib.intervals import within
 from cmafs.lib.kconfig import ConfigError, Kconfig, parse_config
 from cmafs.lib.printk import LOGLEVEL_NOTICE, Printk
+from cmafs.lib.sizes import SZ_1K
 from cmafs.mm.boot_pages import KERNEL, populate_boot_pages
 from cmafs.mm.cma import cma_init_reserved_areas
 from cmafs.mm.memblock import Memblock
@@ -39,8 +40,6 @@ from cmafs.mm.mmzone import Memory
 from cmafs.of.base import DeviceTree
 from cmafs.of.cpu import machine_arch
 from cmafs.of.memory import early_init_dt_scan_memory
-
-_SZ_1K = 1 << 10
 
 #: Parameters that read their text without asking whether there is one.
 _READ_BLINDLY = ("hugetlb_cma", "cma_pernuma", "numa_cma", "coherent_pool")
@@ -182,7 +181,7 @@ def _panic_without_value(boot: EarlyBoot) -> None:
 
 def _mem_init_print_info(boot: EarlyBoot, memory: Memory) -> None:
     """mem_init_print_info(): the ``Memory:`` line; cma-reserved is no part of reserved."""
-    kib = boot.page_size // _SZ_1K
+    kib = boot.page_size // SZ_1K
     present = sum(zone.present_pages for zone in memory.zones)
     managed = sum(zone.managed_pages for zone in memory.zones)
     cma = boot.areas.totalcma_pages

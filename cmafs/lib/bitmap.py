@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from cmafs.lib.intervals import Interval, without
+from cmafs.lib.math import div_round_up
 
 #: Runs a bucket holds before it is split.
 _BUCKET = 128
@@ -163,7 +164,7 @@ class Bitmap:
         self.nbits = nbits
         self.weight = 0
         self.holes = Holes(nbits)
-        self._words = array("I", bytes(-(-nbits // _U32_BITS) * 4))
+        self._words = array("I", bytes(div_round_up(nbits, _U32_BITS) * 4))
 
     def bitmap_find_next_zero_area_off(self, start: int, nr: int, mask: int, offset: int) -> int | None:
         """Lowest place from ``start`` for ``nr`` clear bits with ``(place + offset) & mask == 0``, or None.
@@ -210,7 +211,7 @@ class Bitmap:
 
     def to_bytes(self) -> bytes:
         """The bits as bytes, bit 0 of byte 0 first, no more bytes than bits need."""
-        return self._little_endian()[: -(-self.nbits // 8)]
+        return self._little_endian()[: div_round_up(self.nbits, 8)]
 
     def _little_endian(self) -> bytes:
         words = self._words

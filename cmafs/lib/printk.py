@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cmafs.abi.printk import ROWS, DebugSite, PrintkAbi
 from cmafs.lib.clock import NSEC_PER_SEC, Clock
+from cmafs.lib.math import roundup
 
 LOGLEVEL_ERR = 3
 LOGLEVEL_WARNING = 4
@@ -193,7 +194,7 @@ class Printk:
     def _record_size(self, text: str) -> int:
         length = len(text) if text.isascii() else len(encode(text))
         align = self.abi.record_align
-        return -(-(self.abi.record_header + length + self.abi.record_tail) // align) * align
+        return roundup(self.abi.record_header + length + self.abi.record_tail, align)
 
     def _store(self, text: str, level: int, facility: int, continued: bool) -> None:
         size = self._record_size(text)

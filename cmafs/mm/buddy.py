@@ -6,6 +6,7 @@ each does what the same number of single steps would do, and tests/t2_buddy.py h
 
 from __future__ import annotations
 
+from cmafs.lib.math import roundup
 from cmafs.mm.mmzone import (
     CODE_MASK,
     CODE_SHIFT,
@@ -352,4 +353,4 @@ def _free_run(zone: Zone, pfn: int, end: int) -> tuple[int, int, int] | None:
     run = zone.top_area[migratetype].find(pfn)
     block = 1 << order
     assert run is not None, "find_free() found it"
-    return head, min(run.end, -(-end // block) * block), code
+    return head, min(run.end, roundup(end, block)), code

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from cmafs.abi.boot import BOTTOM_UP_BY_LIMIT, BOTTOM_UP_BY_MEMORY
 from cmafs.lib.kstrtox import U64_MAX
+from cmafs.lib.math import rounddown, roundup
+from cmafs.lib.sizes import SZ_1M, SZ_4G
 from cmafs.mm.cma import Cma, CmaMemrange, cma_init_reserved_mem
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import NUMA_NO_NODE
-
-SZ_1M = 1 << 20
-SZ_4G = 1 << 32
 
 #: CMA_MAX_RANGES, mm/cma.h@7.2
 _CMA_MAX_RANGES = 8
@@ -149,8 +148,8 @@ def _sanitise(early: EarlyMm, request: CmaRequest, rounded: _Sanitised) -> None:
             f"Region at {early.pa(request.base)} must be aligned to {early.pa(alignment)} bytes",
         )
         raise CmaRefused(errno.EINVAL, "base-misaligned")
-    rounded.base = -(-request.base // alignment) * alignment & U64_MAX
-    rounded.size = -(-request.size // alignment) * alignment & U64_MAX
+    rounded.base = roundup(request.base, alignment) & U64_MAX
+    rounded.size = roundup(request.size, alignment) & U64_MAX
     rounded.limit = request.limit & ~(alignment - 1)
     rounded.fixed = request.fixed and rounded.base != 0
     if (rounded.size >> early.config.page_shift) & ((1 << request.order_per_bit) - 1):
@@ -247,7 +246,7 @@ def _largest_ranges(early: EarlyMm, rounded: _Sanitised) -> list[tuple[int, int]
     align = rounded.alignment
     ranges = []
     for start, end in early.memblock.free_ranges(rounded.nid):
-        start, end = -(-start // align) * align, end // align * align
+        start, end = roundup(start, align), rounddown(end, align)
         if start >= SZ_4G and start < end:
             ranges.append((start, end - start))
     return sorted(ranges, key=lambda found: -found[1])[:_CMA_MAX_RANGES]

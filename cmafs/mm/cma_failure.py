@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cmafs.lib.intervals import Interval
+from cmafs.lib.math import roundup
 
 
 def longest_aligned(pieces: Iterable[Interval], step: int) -> tuple[int, int]:
     """(first pfn, pages) of the longest run that begins at a multiple of ``step``; (-1, 0): there is none."""
     best_start, best_pages = -1, 0
     for start, end in pieces:
-        aligned = -(-start // step) * step
+        aligned = roundup(start, step)
         if end - aligned > best_pages:
             best_start, best_pages = aligned, end - aligned
     return best_start, best_pages

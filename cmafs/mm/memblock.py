@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cmafs.lib.intervals import Interval, length, union, within, without
 from cmafs.lib.kstrtox import U64_MAX
+from cmafs.lib.math import round_down, round_up
 
 #: ``end`` of a search: no limit at all, or ``Memblock.current_limit``.
 MEMBLOCK_ALLOC_ANYWHERE = _PHYS_ADDR_MAX = U64_MAX
@@ -32,16 +33,6 @@ class MemblockRegion:
     def size(self) -> int:
         """How many bytes it has."""
         return self.end - self.base
-
-
-def round_down(address: int, align: int) -> int:
-    """The kernel's round_down(): a mask, and so as wrong as there for what is no power of two."""
-    return address & ~(align - 1)
-
-
-def round_up(address: int, align: int) -> int:
-    """The kernel's round_up(), likewise a mask."""
-    return ((address - 1) | (align - 1)) + 1
 
 
 def _clamp(address: int, low: int, high: int) -> int:

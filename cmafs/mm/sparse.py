@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmafs.lib.intervals import Interval
+from cmafs.lib.math import roundup
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ACCESSIBLE, Memblock
 
 _SHIFT_4K = 12
@@ -102,4 +103,4 @@ def _populate_basepages(memblock: Memblock, pages: int, page: int, nid: int, buf
 def _rounded_up(address: int, size: int, linear_offset: int) -> int:
     """sparse_buffer_alloc(): a true multiple of ``size`` by virtual address."""
     virtual = address + linear_offset
-    return -(-virtual // size) * size - linear_offset
+    return roundup(virtual, size) - linear_offset

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from cmafs.lib.math import roundup
+from cmafs.lib.sizes import SZ_1G, SZ_1T
 from cmafs.mm.memblock import Memblock
 from cmafs.of.base import DeviceNode, DeviceTree, DtError
-
-_SZ_1G = 1 << 30
-_SZ_1T = 1 << 40
 
 #: A byte a page block is kept from the first to the last address (docs/memory.md): more would not be small.
 LARGEST_SPAN = 1 << 44
@@ -31,7 +30,7 @@ def memory_nodes(tree: DeviceTree, named_is_enough: bool) -> list[DeviceNode]:
 def early_init_dt_add_memory_arch(base: int, size: int, page_size: int, limit: int) -> tuple[int, int]:
     """(base, size) of the whole pages of a range below ``limit``; size 0 if nothing is left."""
     end = min((base + size) // page_size * page_size, limit)
-    base = -(-base // page_size) * page_size
+    base = roundup(base, page_size)
     return base, max(end - base, 0)
 
 
@@ -47,7 +46,7 @@ def _default_base(tree: DeviceTree, nodes: list[DeviceNode]) -> int:
     bases = [base for node in nodes for base, _ in node.entries("reg", *tree.root.reg_cells())]
     if bases:
         return min(bases)
-    return min((base for base, _ in claimed(tree)), default=0) // _SZ_1G * _SZ_1G
+    return min((base for base, _ in claimed(tree)), default=0) // SZ_1G * SZ_1G
 
 
 def claimed(tree: DeviceTree) -> list[tuple[int, ...]]:
@@ -85,8 +84,7 @@ def early_init_dt_scan_memory(
     if span > LARGEST_SPAN:
         where = tree.source or "the device tree"
         raise DtError(
-            f"{where}: memory spans {span / _SZ_1T:.1f} TiB; "
-            f"at most {LARGEST_SPAN // _SZ_1T} can be simulated"
+            f"{where}: memory spans {span / SZ_1T:.1f} TiB; at most {LARGEST_SPAN // SZ_1T} can be simulated"
         )
     return bool(nids)
 

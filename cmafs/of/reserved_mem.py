@@ -14,8 +14,8 @@ from cmafs.abi.boot import SORT_NONE
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
 from cmafs.lib.intervals import within
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO, LOGLEVEL_WARNING
+from cmafs.lib.sizes import SZ_1M
 from cmafs.lib.sort import overlaps, rmem_sort
-from cmafs.mm.cma_declare import SZ_1M
 from cmafs.mm.early import EarlyMm
 from cmafs.mm.memblock import MEMBLOCK_ALLOC_ANYWHERE
 from cmafs.of.base import RESERVED_MEMORY, DeviceNode, DeviceTree, of_read_number

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from cmafs.lib.boot_event import EFFECT_IGNORED, EFFECT_MOVED, EFFECT_NOTE, EFFECT_REFUSED
 from cmafs.lib.printk import LOGLEVEL_ERR, LOGLEVEL_INFO
+from cmafs.lib.sizes import SZ_1M
 from cmafs.mm.cma import Cma
-from cmafs.mm.cma_declare import SZ_1M, CmaRefused, init_reserved_mem
+from cmafs.mm.cma_declare import CmaRefused, init_reserved_mem
 from cmafs.mm.early import EarlyMm
 from cmafs.of.base import DeviceNode
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import kstrtoull
+from cmafs.lib.math import div_round_up
 from cmafs.of.memory import LARGEST_SPAN
 from cmafs.replay.capture import ALLOC, RELEASE, Event
 
@@ -92,7 +93,7 @@ def _bytes(what: str, pixels: str | None) -> int:
     if bits is None:
         known = ", ".join(sorted(BITS))
         raise BadList(f"'{what} {pixels or ''}': unknown pixel format; known are {known}")
-    return -(-kstrtoull(frame[1], 10) * kstrtoull(frame[2], 10) * bits // 8)
+    return div_round_up(kstrtoull(frame[1], 10) * kstrtoull(frame[2], 10) * bits, 8)
 
 
 def requests(wanted: list[Item], page_shift: int, align: int | None, max_order: int) -> Iterator[Event]:

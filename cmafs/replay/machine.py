@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from cmafs.abi import kernel_abi
 from cmafs.lib.clock import ManualClock
 from cmafs.lib.intervals import union, within, without
+from cmafs.lib.math import roundup
 from cmafs.lib.printk import Printk
 from cmafs.mm.cma import CmaAreas, cma_alloc, cma_init_reserved_areas, cma_init_reserved_mem, cma_release
 from cmafs.mm.cma_areas import Cma, CmaMemrange
@@ -57,7 +58,7 @@ def bare_areas(kernel: str, geometries: Iterable[Geometry]) -> CmaAreas:
         cma_init_reserved_mem(areas, base, size, area.order_per_bit, area.name or "")
     spans = tuple((area.base_pfn, area.end_pfn) for area in wanted)
     unit = 1 << _MAX_PAGE_ORDER
-    memory = tuple(union((low & -unit, -(-high // unit) * unit) for low, high in spans))
+    memory = tuple(union((low & -unit, roundup(high, unit)) for low, high in spans))
     layout = MemoryLayout(
         page_shift=areas.page_shift,
         pageblock_order=_PAGEBLOCK_ORDER,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from cmafs.lib.math import div_round_up
 from cmafs.replay.capture import ALLOC, Event
 from cmafs.replay.machine import MAX_PAGES, TooLarge, bare_areas
 from cmafs.replay.pool import BitmapPool, KernelPool, Pool
@@ -101,8 +102,8 @@ def smallest_pool(
     unlimited = _unlimited(wanted)
     if unlimited.reach > MAX_PAGES - unit:
         raise TooLarge("an area of", unlimited.reach, MAX_PAGES)
-    low = max(-(-max(unlimited.peak, wanted.largest) // unit), 1)
-    high = max(-(-unlimited.reach // unit), 1)
+    low = max(div_round_up(max(unlimited.peak, wanted.largest), unit), 1)
+    high = max(div_round_up(unlimited.reach, unit), 1)
     total = high - low + 1
 
     def that_serve(sizes: Sequence[int]) -> list[int]:

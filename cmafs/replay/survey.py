@@ -19,7 +19,7 @@ from typing import TypeAlias
 from cmafs.abi import UnknownKernel, kernel_abi
 from cmafs.lib.bitmap import Holes
 from cmafs.lib.intervals import Interval
-from cmafs.mm.memblock import round_up
+from cmafs.lib.math import round_up
 from cmafs.replay.capture import ALLOC, BUSY, LAYOUTS, LOST, RELEASE, Event, Facts
 
 #: Pages between two pfns of one unnamed area, at most: 64 MiB with pages of 4 KiB.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmafs.lib.clock import NSEC_PER_SEC
+from cmafs.lib.math import div_round_up
 from cmafs.mm.cma import not_activated
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from cmafs.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
@@ -161,7 +162,7 @@ class Faults:
         for one in self.armed:
             yield f"fail {one.cma.label} {one.left} {one.error}"
         for pin in self.pins:
-            left = -(-(pin.end - self.clock.now()) // NSEC_PER_SEC)
+            left = div_round_up(pin.end - self.clock.now(), NSEC_PER_SEC)
             yield f"pin_for {pin.name} {len(pin.indices)} {left}"
         for slot in self.inactive:
             yield f"deactivate {self.areas[slot].label}"

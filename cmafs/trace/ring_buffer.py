@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from cmafs.lib.math import roundup
+
 #: Bytes of a page that hold no records (``struct buffer_data_page``).
 _PAGE_HEADER = 16
 #: ``RINGBUF_TYPE_DATA_TYPE_LEN_MAX``: a longer record needs a word of its own for the length (bytes).
@@ -29,7 +31,7 @@ class _Page(Generic[T]):
 
 def record_length(length: int) -> int:
     """``rb_calculate_event_length()``: bytes that a record takes, its header and rounding included."""
-    return -(-length // 4) * 4 + (HEADER if length <= LEN_MAX else 2 * HEADER)
+    return roundup(length, 4) + (HEADER if length <= LEN_MAX else 2 * HEADER)
 
 
 class RingBuffer(Generic[T]):

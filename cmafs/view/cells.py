@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cmafs.board.extents import FREE, PINNED, Extent
+from cmafs.lib.math import div_round_up
 
 #: Cells of a whole area, at most: enough to see shapes, few enough to be looked at.
 CELLS = 512
@@ -37,7 +38,7 @@ def cells(
 
     ``largest``: the hole that is marked.
     """
-    count = -(-(end - start) // scale)
+    count = div_round_up(end - start, scale)
     pages: list[Counter[tuple[str, str]]] = [Counter() for _ in range(count)]
     for extent in extents:
         low, high = max(extent.start, start), min(extent.end, end)

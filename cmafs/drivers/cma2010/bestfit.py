@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cmafs.drivers.cma2010.profile import KernelOops, Quirks, Word
 from cmafs.drivers.cma2010.regions import CmaAllocator, CmaChunk, CmaRegion
-from cmafs.mm.memblock import round_up
+from cmafs.lib.math import round_up
 
 
 class _Holes:

@@ -17,8 +17,8 @@ from cmafs.drivers.cma2010.map import region_names, where_from
 from cmafs.drivers.cma2010.profile import KernelOops, MissingInterface, Profile, Word, is_power_of_two_or_zero
 from cmafs.drivers.cma2010.regions import CmaChunk, CmaInfo, CmaRegion
 from cmafs.drivers.cma2010.registry import CmaRegistry, Log
+from cmafs.lib.math import round_up
 from cmafs.lib.printk import LOGLEVEL_WARNING
-from cmafs.mm.memblock import round_up
 
 
 class Cma2010(CmaRegistry):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cmafs.mm.memblock import round_up
+from cmafs.lib.math import round_up
 
 
 class UnknownProfile(ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 from cmafs.drivers.cma2010.profile import Profile, Quirks, Word, is_power_of_two_or_zero
 from cmafs.lib.cmdline import memparse
 from cmafs.lib.kstrtox import simple_strtoull
-from cmafs.mm.memblock import round_up
+from cmafs.lib.math import round_up
 
 #: The suffixes of ``lib/cmdline.c:memparse()@v2.6.36``.
 SUFFIX_SHIFTS = {"k": 10, "m": 20, "g": 30}

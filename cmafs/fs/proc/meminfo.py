@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from cmafs.lib.math import div_round_up
+from cmafs.lib.sizes import SZ_1G, SZ_2M
 from cmafs.mm.mmzone import WMARK_HIGH, WMARK_LOW
 
 if TYPE_CHECKING:
@@ -16,8 +18,6 @@ VMALLOC_TOTAL = {"x86_64": 34359738367, "arm64": 133141626880, "arm": 245760}
 
 #: Labels whose figure is a count, without unit.
 _COUNTS = ("HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp")
-
-_2M, _1G = 2 << 20, 1 << 30
 
 
 def totalreserve_pages(memory: Memory) -> int:
@@ -49,8 +49,8 @@ def _direct_map(memory: Memory) -> dict[str, int]:
     sizes = {"DirectMap4k": 0, "DirectMap2M": 0, "DirectMap1G": 0}
     shift = memory.layout.page_shift
     for start, end in ((s << shift, e << shift) for s, e in memory.layout.memory):
-        large = max(0, (end // _2M - -(-start // _2M)) * _2M)
-        huge = max(0, (end // _1G - -(-start // _1G)) * _1G)
+        large = max(0, (end // SZ_2M - div_round_up(start, SZ_2M)) * SZ_2M)
+        huge = max(0, (end // SZ_1G - div_round_up(start, SZ_1G)) * SZ_1G)
         sizes["DirectMap1G"] += huge >> 10
         sizes["DirectMap2M"] += (large - huge) >> 10
         sizes["DirectMap4k"] += (end - start - large) >> 10

@@ -19,6 +19,7 @@ from cmafs.fs.proc.vmstat import VmstatFiles
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.init.version import linux_banner
 from cmafs.lib.intervals import Interval, union, without
+from cmafs.lib.math import rounddown, roundup
 from cmafs.lib.printk import encode
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _online_pages(machine: BootedMachine) -> list[Interval]:
         bits = _SUBSECTION_SHIFT if machine.config.on("SPARSEMEM_VMEMMAP") else bits
     sparse = machine.config.on("SPARSEMEM")
     unit = 1 << bits - layout.page_shift if sparse else machine.memory.pageblock_nr_pages
-    return union((start // unit * unit, -(-end // unit) * unit) for start, end in layout.memory)
+    return union((rounddown(start, unit), roundup(end, unit)) for start, end in layout.memory)
 
 
 def _add_config(root: Directory, proc: Directory, machine: BootedMachine, text: bytes) -> None:

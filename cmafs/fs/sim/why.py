@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cmafs.lib.intervals import Interval, union, without
+from cmafs.lib.math import roundup
 from cmafs.mm.cma_failure import longest_aligned
 from cmafs.sim.cma_owner import guests_of, holders_of, pins_in_holes
 
@@ -38,7 +39,7 @@ def _owner(machine: BootedMachine, pfn: int) -> str:
 
 def _first_fit(pieces: Iterable[Interval], count: int, step: int) -> int | None:
     """The lowest multiple of ``step`` from which on a piece has ``count`` pages."""
-    aligned = ((-(-start // step) * step, end) for start, end in pieces)
+    aligned = ((roundup(start, step), end) for start, end in pieces)
     return next((start for start, end in aligned if end - start >= count), None)
 
 
