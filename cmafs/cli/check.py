@@ -200,7 +200,7 @@ def _examined(jobs: Sequence[_Job], processes: int) -> Iterator[Outcome]:
         return
     from multiprocessing import get_context
 
-    from cmafs.mount.prctl import begin_worker
+    from cmafs.mount.libc import begin_worker
 
     step = max(len(jobs) // (processes * _ROUNDS), 1)
     chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]

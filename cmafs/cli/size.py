@@ -185,7 +185,7 @@ def in_parallel(jobs: Sequence[Callable[[], Trial]]) -> list[Trial]:
 
 
 def _work(job: Callable[[], Trial], there: Connection) -> None:
-    from cmafs.mount.prctl import begin_worker
+    from cmafs.mount.libc import begin_worker
 
     begin_worker()
     there.send(job())

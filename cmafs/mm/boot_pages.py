@@ -7,6 +7,7 @@ when memory is free again, so that a machine whose tasks are gone is as it was. 
 from __future__ import annotations
 
 from cmafs.mm.buddy import smallest_bulk
+from cmafs.mm.fallback import FALLBACKS
 from cmafs.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from cmafs.mm.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, WMARK_HIGH, Memory
 from cmafs.mm.page_alloc import alloc_pages_bulk
@@ -68,6 +69,8 @@ def _read_in(memory: Memory, cache: Occupant) -> None:
         missing = min(pages - there.get((index, in_cma), 0), len(cache.frames) - cache.resident)
         if 0 < missing < zone.nr_free - zone.watermark[WMARK_HIGH]:
             runs: list[tuple[int, int]] = []
-            got = smallest_bulk(zone, missing, MIGRATE_CMA if in_cma else MIGRATE_MOVABLE, runs)
+            got = 0
+            for kind in (MIGRATE_CMA,) if in_cma else (MIGRATE_MOVABLE, *FALLBACKS[MIGRATE_MOVABLE]):
+                got += smallest_bulk(zone, missing - got, kind, runs)
             memory.owners.refill(cache, runs)
             memory.vmstat.count_vm_event(f"pgalloc_{zone.item}", got)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmafs.mount.ending import Failed, one_line
+from cmafs.mount.libc import MNT_DETACH, UMOUNT_NOFOLLOW, umount
 from cmafs.mount.presence import DESCRIPTORS, Server, server_of
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -23,9 +23,6 @@ FUSE_DEVICE = "/dev/fuse"
 #: ``fsname`` and ``subtype`` of a mount; where one stands for debugfs it is called so (``cmafs run``).
 NAME = "cmafs"
 _TYPES = (f"fuse.{NAME}", "fuse.debugfs")
-
-#: include/uapi/linux/fs.h, include/linux/fs.h: umount2(2)'s flags
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _OWNER = re.compile(r" \S*\buser_id=(\d+)\S*$")
@@ -117,10 +114,12 @@ def is_ours(descriptor: int) -> bool:
 # who holds a mount
 
 
-def holders(mount: Mount) -> list[str]:
-    """The processes with a file, a directory or a mount below a mount point, each as ``comm (pid N)``."""
-    with server_of(mount.device, mount.owner) as server:
-        apart = {str(server and server.pid), str(os.getpid())}
+def holders(mount: Mount, server: Server | None) -> list[str]:
+    """The processes with a file, a directory or a mount below a mount point, each as ``comm (pid N)``.
+
+    Its server is none of them.
+    """
+    apart = {str(server and server.pid), str(os.getpid())}
     found = [
         f"another mount on {other.mountpoint}"
         for other in mount_table()
@@ -166,21 +165,21 @@ def unmount(path: str, lazy: bool = False) -> None:
     if not mount.ours:
         raise MountFailed(f"{path}: not a cmafs mount but {mount.fstype}; left as it is")
     with server_of(mount.device, mount.owner) as server:
-        busy = holders(mount) if lazy else []
-        _take_away(path, mount, lazy)
+        busy = holders(mount, server) if lazy else []
+        _take_away(path, mount, server, lazy)
         elsewhere = any(other.device == mount.device for other in mount_table())
         if server and not busy and not elsewhere:
             _wait_for_end(path, server)
 
 
-def _take_away(path: str, mount: Mount, lazy: bool) -> None:
+def _take_away(path: str, mount: Mount, server: Server | None, lazy: bool) -> None:
     deadline = time.monotonic() + _BUSY_PATIENCE
     while error := _umount(mount.mountpoint, lazy):
         if error[0] == errno.EINVAL and mounted_at(path) is None:  # somebody else was faster
             raise MountFailed(f"{path}: nothing is mounted there")
         if error[0] != errno.EBUSY:
             raise MountFailed(f"{path}: cannot be unmounted: {error[1]}")
-        busy = holders(mount)
+        busy = holders(mount, server)
         if busy or time.monotonic() > deadline:
             names = ", ".join(busy) or "a process that cannot be seen from here"
             raise MountFailed(f"{path}: busy: in use by {names}; end it, or `cmafs umount -l {path}`")
@@ -191,7 +190,7 @@ def _umount(place: str, lazy: bool) -> tuple[int, str] | None:
     """umount2(2) as root, else by the setuid fusermount; an errno and a text if it fails."""
     if os.geteuid() == 0:
         try:
-            _umount_in(*os.path.split(place), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0))
+            _umount_in(*os.path.split(place), UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0))
         except OSError as error:
             return error.errno or errno.EIO, error.strerror or str(error)
         return None
@@ -220,10 +219,7 @@ def _umount_in(directory: str, name: str, flags: int) -> None:
     try:
         if str(Path(f"{DESCRIPTORS}/{parent}").readlink()) != directory:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(f"{DESCRIPTORS}/{parent}/{name}"), flags):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        umount(f"{DESCRIPTORS}/{parent}/{name}", flags)
     finally:
         os.close(parent)
 

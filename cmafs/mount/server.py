@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cmafs.init.task import Task
 from cmafs.mount.ending import explain
+from cmafs.mount.libc import set_pdeathsig
 from cmafs.mount.mounts import NAME, MountFailed, check_device, check_mountpoint, topmost
-from cmafs.mount.prctl import set_pdeathsig
 from cmafs.mount.presence import DESCRIPTORS, announce
 
 if TYPE_CHECKING:

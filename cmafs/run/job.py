@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw, explain, one_line
+from cmafs.mount.libc import set_pdeathsig, umount
 from cmafs.mount.mounts import FUSE_DEVICE
-from cmafs.mount.prctl import set_pdeathsig
 from cmafs.mount.server import OUT_OF_MEMORY
 from cmafs.run import proc, programs, root, syscalls
 from cmafs.run.root import DEBUGFS, HOST, PRIVATE, TRACEFS, TREE, Graft
@@ -200,7 +200,7 @@ def _proc_root(grafts: dict[str, Graft]) -> Server:
     """The server of /proc's root directory. Raises OSError."""
     from cmafs.run import procroot  # it needs fusepy, which the server has checked for
 
-    syscalls.umount("/proc")
+    umount("/proc")
     return Server(procroot.spawn(proc.missing(grafts, HOST), proc.absent(grafts)))
 
 

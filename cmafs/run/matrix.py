@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from cmafs.mount.ending import CANNOT_RUN
-from cmafs.mount.prctl import set_pdeathsig
+from cmafs.mount.libc import set_pdeathsig
 from cmafs.run.progress import Progress
 from cmafs.run.signals import exit_status
 

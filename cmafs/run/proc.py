@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from cmafs.mount.libc import umount
 from cmafs.mount.mounts import device_of, mount_table
 from cmafs.run.allowed import DEVICES, OSRELEASE, PRINTK, SYSRQ, VERSION, VM
 from cmafs.run.root import (
@@ -31,7 +32,6 @@ from cmafs.run.syscalls import (
     MS_RDONLY,
     bind,
     mount,
-    umount,
 )
 
 _PROC = "/proc"

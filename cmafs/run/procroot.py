@@ -21,7 +21,7 @@ from cmafs.fs.open import OpenFiles
 from cmafs.init.journal import Journal
 from cmafs.lib.clock import ManualClock
 from cmafs.mount.fuse_ops import FuseMount, caller_pid
-from cmafs.mount.prctl import set_pdeathsig
+from cmafs.mount.libc import set_pdeathsig
 from cmafs.run.root import HOST, PROCFS, TREE, Graft
 
 _PROC = FileSystemType("proc", create=errno.ENOENT)

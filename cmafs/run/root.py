@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cmafs.board import SYSFS
+from cmafs.mount.libc import umount
 from cmafs.mount.mounts import mount_table
 from cmafs.run.allowed import DEVICES
 from cmafs.run.syscalls import (
@@ -28,7 +29,6 @@ from cmafs.run.syscalls import (
     mount,
     pivot_root,
     restrict_tree,
-    umount,
 )
 
 PRIVATE = "/.cmafs"  # what cmafs keeps for itself in the composed root

@@ -10,9 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from cmafs.mount.prctl import PR_SET_SECCOMP, prctl
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from cmafs.mount.libc import PR_SET_SECCOMP, check, libc, prctl
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -27,7 +25,6 @@ MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
-MNT_DETACH = 2
 
 SECCOMP_MODE_FILTER = 2
 
@@ -69,22 +66,16 @@ _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _X32_SYSCALL_BIT = 0x40000000
 
 
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-
-
 def unshare(flags: int) -> None:
     """unshare(2). Raises OSError."""
-    _check(_libc.unshare(flags), "unshare")
+    check(libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
     """mount(2). Raises OSError whose text names the target."""
     encoded = [os.fsencode(text) if text is not None else None for text in (source, target, fstype, data)]
-    result = _libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3])
-    _check(result, f"mount {target}")
+    result = libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3])
+    check(result, f"mount {target}")
 
 
 def bind(source: str, target: str, recursive: bool = False) -> None:
@@ -95,20 +86,15 @@ def bind(source: str, target: str, recursive: bool = False) -> None:
 def restrict_tree(target: str, flags: int) -> None:
     """mount_setattr(2), 5.12 on: add MS_RDONLY or MS_NODEV to a mount and all below it. Raises OSError."""
     attributes = ctypes.create_string_buffer(struct.pack("=4Q", flags, 0, 0, 0))  # these bits are the same
-    result = _libc.syscall(
+    result = libc.syscall(
         _NR_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(32)
     )
-    _check(result, f"mount_setattr {target}")
-
-
-def umount(target: str, flags: int = MNT_DETACH) -> None:
-    """umount2(2). Raises OSError."""
-    _check(_libc.umount2(os.fsencode(target), flags), f"umount {target}")
+    check(result, f"mount_setattr {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). Raises OSError."""
-    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+    check(libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
 
 
 def join_session_keyring() -> None:
@@ -119,7 +105,7 @@ def join_session_keyring() -> None:
     """
     number = _NR_KEYCTL.get(platform.machine())
     if number and ctypes.sizeof(ctypes.c_long) == 8:
-        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+        libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 class _SockFprog(ctypes.Structure):
@@ -200,7 +186,7 @@ def _listener() -> int | None:
         return None
     fprog = _sock_fprog(_filter(supervised=True))
     for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECV, _NEW_LISTENER):  # 5.19 on; 5.0 on
-        listener = int(_libc.syscall(number, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog)))
+        listener = int(libc.syscall(number, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog)))
         if listener >= 0:
             return listener
     return None
@@ -230,8 +216,8 @@ def borrow_descriptor(pid: int, number: int) -> int:
     """A duplicate of another process's descriptor: pidfd_getfd(2), 5.6 on. Raises OSError."""
     process = os.pidfd_open(pid)
     try:
-        descriptor = int(_libc.syscall(_NR_PIDFD_GETFD, process, number, 0))
-        _check(min(descriptor, 0), "pidfd_getfd")
+        descriptor = int(libc.syscall(_NR_PIDFD_GETFD, process, number, 0))
+        check(min(descriptor, 0), "pidfd_getfd")
         return descriptor
     finally:
         os.close(process)
@@ -239,7 +225,7 @@ def borrow_descriptor(pid: int, number: int) -> int:
 
 #: struct iovec
 _IOVEC = struct.Struct("@PN")
-for _call in (_libc.process_vm_readv, _libc.process_vm_writev):
+for _call in (libc.process_vm_readv, libc.process_vm_writev):
     _call.argtypes = (ctypes.c_int, *(ctypes.c_char_p, ctypes.c_ulong) * 2, ctypes.c_ulong)
 
 
@@ -263,26 +249,26 @@ def read_memory(pid: int, address: int, size: int) -> bytes:
 def read_memory_string(pid: int, address: int, size: int) -> bytes:
     """As many of ``size`` bytes of another process as can be read. Raises OSError EFAULT for none."""
     buffer = ctypes.create_string_buffer(size)
-    done = _transfer(_libc.process_vm_readv, pid, address, buffer) if size else 0
+    done = _transfer(libc.process_vm_readv, pid, address, buffer) if size else 0
     return buffer.raw[:done]
 
 
 def write_memory(pid: int, address: int, data: bytes) -> None:
     """``copy_to_user()`` of another process. Raises OSError EFAULT."""
     buffer = ctypes.create_string_buffer(data, len(data))
-    if data and _transfer(_libc.process_vm_writev, pid, address, buffer) < len(data):
+    if data and _transfer(libc.process_vm_writev, pid, address, buffer) < len(data):
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
 
 def inotify_init() -> int:
     """inotify_init1(2), which does not wait. Raises OSError."""
-    descriptor = int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-    _check(min(descriptor, 0), "inotify_init1")
+    descriptor = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    check(min(descriptor, 0), "inotify_init1")
     return descriptor
 
 
 def inotify_add_watch(inotify: int, path: str, mask: int) -> int:
     """inotify_add_watch(2): the watch's number. Raises OSError."""
-    watch = int(_libc.inotify_add_watch(inotify, os.fsencode(path), mask))
-    _check(min(watch, 0), f"inotify_add_watch {path}")
+    watch = int(libc.inotify_add_watch(inotify, os.fsencode(path), mask))
+    check(min(watch, 0), f"inotify_add_watch {path}")
     return watch

@@ -13,7 +13,7 @@ import os
 import signal
 from typing import NoReturn
 
-from cmafs.mount.prctl import PR_SET_NAME, prctl, set_pdeathsig
+from cmafs.mount.libc import PR_SET_NAME, prctl, set_pdeathsig
 
 #: What init gets when the pipe has something to read; no program of a run is sent it.
 NEWS = signal.SIGRTMIN + 7

@@ -1,4 +1,4 @@
-"""prctl(2): what ends with a process's parent, what it is called, what it may call."""
+"""The C library: system calls that Python's os module lacks, for `mount/` and `run/`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ import signal
 #: include/uapi/linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECCOMP = 1, 15, 22
 
-_libc = ctypes.CDLL(None, use_errno=True)
+#: include/uapi/linux/fs.h, include/linux/fs.h: umount2(2)'s flags
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> None:
+    """Raise the OSError that a system call other than 0 stands for, its text beginning with ``what``."""
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def umount(target: str, flags: int = MNT_DETACH) -> None:
+    """umount2(2). Raises OSError."""
+    check(libc.umount2(os.fsencode(target), flags), f"umount {target}")
 
 
 def prctl(option: int, first: int | bytes, second: object = None, what: str = "prctl") -> None:
     """prctl(2) with a number or a text, and what ctypes takes for a pointer. Raises OSError on ``what``."""
     number = first if isinstance(first, bytes) else ctypes.c_ulong(first)
     nothing = ctypes.c_ulong(0)
-    if _libc.prctl(option, number, second or nothing, nothing, nothing):
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+    check(libc.prctl(option, number, second or nothing, nothing, nothing), what)
 
 
 def begin_worker() -> None:
