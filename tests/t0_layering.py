@@ -46,6 +46,7 @@ EDGE_MODULES = frozenset(["cmafs.of.fdt", "cmafs.of.fdt_compile", "cmafs.board.r
 PURE_STDLIB = frozenset(
     [
         "__future__",
+        "_blake2",
         "abc",
         "array",
         "base64",

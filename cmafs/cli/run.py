@@ -120,7 +120,6 @@ def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> 
     """Boot one machine and run CMD on it. Raises Failed."""
     import os
     import signal
-    from functools import partial
 
     from cmafs.mm.page_owner import MOVABLE_KINDS
     from cmafs.mount.server import spawn
@@ -146,8 +145,7 @@ def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> 
     keep = (writer, supervisor.socket.fileno()) if supervisor else (writer,)
 
     def serve(place: str) -> Server:
-        beside = partial(supervisor.start, place) if supervisor else None
-        death = signal.SIGKILL
+        beside, death = supervisor.start if supervisor else None, signal.SIGKILL
         pid = spawn(machine, place, options, log=log, parent_death_signal=death, keep=keep, beside=beside)
         return Server(pid)
 

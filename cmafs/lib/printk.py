@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _blake2 import blake2b  # hashlib has it from there, and loads OpenSSL besides
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -151,8 +152,6 @@ class Printk:
             return (self.abi.early_pointer if self.bits_per_long == 64 else "(ptrval)").rjust(width)
         if not self.abi.hashes_pointers:
             return f"{address & ((1 << self.bits_per_long) - 1):0{width}x}"
-        from hashlib import blake2b  # loads OpenSSL, which most machines never need
-
         digest = blake2b(address.to_bytes(8, "little"), digest_size=4, key=self._key).hexdigest()
         return digest.rjust(width, "0")
 

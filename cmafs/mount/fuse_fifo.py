@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from cmafs.fs.dentry import File, RegularFile
 from cmafs.fs.open import OpenFiles
-from cmafs.mount.mounts import device_of, mount_table
+from cmafs.mount.libc import CLONE_FILES, unshare
+from cmafs.mount.mounts import channels, device_of, mount_table
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are
 #: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
@@ -65,6 +66,7 @@ class FifoFeeders:
         self._failed = failed
         self._fifos: dict[bytes, _Fifo] = {}
         self._device = ""
+        self._channels: list[int] = []
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._woken = -1
@@ -74,6 +76,7 @@ class FifoFeeders:
     def mounted(self, device: str) -> None:
         """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
         self._device = device
+        self._channels = channels()
 
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
@@ -116,7 +119,20 @@ class FifoFeeders:
 
     # the thread
 
+    def _leave_channels(self) -> None:
+        """Hold the mount's own descriptors no more, in this thread's own table of them.
+
+        To open a FIFO is to ask the main thread for it. Were the server killed before that has answered, this
+        thread would wait for good, with all who use the mount: the kernel answers in the server's place once
+        nobody has these descriptors open, and threads end only after what they wait for.
+        """
+        with contextlib.suppress(OSError):  # a sandbox may refuse it
+            unshare(CLONE_FILES)
+            for channel in self._channels:
+                os.close(channel)
+
     def _run(self) -> None:
+        self._leave_channels()
         try:
             while not self._stopping:
                 self._round()
@@ -213,7 +229,7 @@ class FifoFeeders:
             while fifo.rest or self._read(fifo):
                 fifo.rest = fifo.rest[os.write(fifo.pipe, fifo.rest) :]
         except BlockingIOError:
-            pass
+            unshare(CLONE_FILES)
         except BrokenPipeError:
             return False
         return True

@@ -30,6 +30,7 @@ from cmafs.fs.dentry import Directory, File, Inode, RegularFile, Symlink, fail
 from cmafs.fs.open import OpenFiles
 from cmafs.mount.ending import explain
 from cmafs.mount.fuse_fifo import FifoFeeders
+from cmafs.mount.libc import NO_MEMORY, lacks_memory
 
 #: Seconds. Names and attributes change only through the mount, and the kernel sees those changes itself.
 FOREVER = 1e6
@@ -46,9 +47,6 @@ OPTIONS: Mapping[str, str | bool] = {
 
 #: Handlers that do without the generic guard around them, which takes half a microsecond.
 _HOT = frozenset(("open", "read", "write", "release"))
-
-#: What a lack of memory is, what ctypes makes of it, and what the interpreter says where it lost it.
-_NO_MEMORY = (MemoryError, ctypes.ArgumentError, SystemError)
 
 #: include/uapi/asm-generic/ioctl.h:_IOC_SIZE()@v6.12
 _IOC_SIZESHIFT, _IOC_SIZEMASK = 16, 0x3FFF
@@ -78,13 +76,6 @@ class _Preceded:
         self.__exit(*error)
 
 
-def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise."""
-    while error is not None and not isinstance(error, _NO_MEMORY):
-        error = error.__context__
-    return error is not None
-
-
 class FuseMount:
     """One mount. Public methods but main() and lookup() are handlers, named as in ``struct fuse_operations``.
 
@@ -107,6 +98,7 @@ class FuseMount:
         self._mountpoint = mountpoint
         self._on_ready = on_ready
         self._report = report
+        self.device = ""  # as ``Mount.device``, once it is mounted
         self._inodes: dict[bytes, Inode] = {b"/": root}
         self._block_size = root.block_size
         # by object, and gone with it: a removed instance's number and times are nobody else's
@@ -187,7 +179,7 @@ class FuseMount:
 
     def _failed(self, error: BaseException) -> int:
         """An OSError is the kernel's answer, anything else a bug of ours and EIO; nothing may pass into C."""
-        if isinstance(error, OSError) and error.errno and not _lacks_memory(error):
+        if isinstance(error, OSError) and error.errno and not lacks_memory(error):
             return -error.errno
         self.failed(error)
         return -errno.ENOMEM if self._starved else -errno.EIO
@@ -198,7 +190,7 @@ class FuseMount:
         What was under way then may be half done: nobody is to see such a machine, whatever else fails here.
         """
         try:
-            if not _lacks_memory(error):
+            if not lacks_memory(error):
                 self._report("".join(traceback.format_exception(error)))
                 return
         except MemoryError:
@@ -208,7 +200,7 @@ class FuseMount:
 
     def _unraisable(self, failure: Any) -> None:
         """A handler that failed where it could not catch it: in the making of its arguments."""
-        if issubclass(failure.exc_type, _NO_MEMORY):
+        if issubclass(failure.exc_type, NO_MEMORY):
             self.failed(MemoryError())
         else:
             sys.__unraisablehook__(failure)
@@ -269,6 +261,10 @@ class FuseMount:
         st.st_atimespec.tv_sec, st.st_atimespec.tv_nsec = divmod(atime, 10**9)
         st.st_mtimespec.tv_sec, st.st_mtimespec.tv_nsec = divmod(mtime, 10**9)
         st.st_ctimespec = st.st_mtimespec
+
+    def inode_number(self, path: bytes) -> int:
+        """``st_ino`` of an absolute path; the lock is held. Raises OSError ENOENT, ENOTDIR."""
+        return self._number(self.lookup(path))
 
     def _number(self, inode: Inode) -> int:
         """The number of an inode, that no other ever has."""

@@ -9,10 +9,23 @@ import signal
 #: include/uapi/linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECCOMP = 1, 15, 22
 
+#: include/uapi/linux/sched.h: what a thread can cease to share with its process
+CLONE_FS, CLONE_FILES = 0x200, 0x400
+
 #: include/uapi/linux/fs.h, include/linux/fs.h: umount2(2)'s flags
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
+#: What a lack of memory is, what ctypes makes of it, and what the interpreter says where it lost it.
+NO_MEMORY = (MemoryError, ctypes.ArgumentError, SystemError)
+
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: also where what was to be put in order afterwards failed otherwise."""
+    while error is not None and not isinstance(error, NO_MEMORY):
+        error = error.__context__
+    return error is not None
 
 
 def check(result: int, what: str) -> None:
@@ -20,6 +33,11 @@ def check(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    check(libc.unshare(flags), "unshare")
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:

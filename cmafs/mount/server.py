@@ -85,6 +85,7 @@ def serve(
         if top := topmost(place):  # to ask for a file of the tree would be to wait for oneself
             with contextlib.suppress(OSError):  # unmounting then just does not wait
                 presence.extend(announce(top.device))
+            mount.device = top.device
             mount.feeders.mounted(top.device)
         try:
             if beside is not None:

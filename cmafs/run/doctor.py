@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmafs.mount.libc import unshare
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.run import syscalls
 from cmafs.run.job import NamespaceError, own_namespaces, step
@@ -131,7 +132,7 @@ def _try_in_child(trial: Callable[[], None]) -> str:
 
 def _mount_in_user_namespace() -> None:
     with step("make a user namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
     with step("mount in a user namespace"):
         syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
         tmpfs("/tmp")  # noqa: S108  in a mount namespace that ends with this process
@@ -141,7 +142,7 @@ def _mount_proc() -> None:
     with step("make a mount namespace"):
         own_namespaces()
     with step("make a pid namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWPID)
+        unshare(syscalls.CLONE_NEWPID)
     text = _try_in_child(lambda: syscalls.mount("proc", "/proc", "proc", 0))
     if text:
         raise NamespaceError(f"cannot mount a /proc: {text}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from cmafs.mount.ending import CANNOT_RUN, Failed, complain_raw, explain, one_line
-from cmafs.mount.libc import set_pdeathsig, umount
+from cmafs.mount.libc import set_pdeathsig, umount, unshare
 from cmafs.mount.mounts import FUSE_DEVICE
 from cmafs.mount.server import OUT_OF_MEMORY
 from cmafs.run import proc, programs, root, syscalls
@@ -83,9 +83,9 @@ def own_namespaces() -> None:
     uid, gid = os.geteuid(), os.getegid()
     own = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC
     try:
-        syscalls.unshare(own)
+        unshare(own)
     except PermissionError:
-        syscalls.unshare(own | syscalls.CLONE_NEWUSER)
+        unshare(own | syscalls.CLONE_NEWUSER)
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {uid} 1\n")
         _write("/proc/self/gid_map", f"0 {gid} 1\n")
@@ -238,7 +238,7 @@ def _execute(job: Job) -> NoReturn:
 def _confined(job: Job, ready: int, mapped: int) -> NoReturn:
     """CMD's own user and mount namespace: what is mounted by now is locked for it."""
     with step("make a user namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         os.write(ready, b"1")
         if not os.read(mapped, 1):
             os._exit(CANNOT_RUN)  # init has said why
@@ -307,7 +307,7 @@ def run(job: Job) -> int:
     composed = _compose(job)
     try:
         with step("make a pid namespace"):
-            syscalls.unshare(syscalls.CLONE_NEWPID)
+            unshare(syscalls.CLONE_NEWPID)
         alive, go = os.pipe()
         init = os.fork()
         if init == 0:

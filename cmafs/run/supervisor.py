@@ -37,6 +37,8 @@ from cmafs.drivers.dma_buf.buffer import (
 from cmafs.drivers.dma_buf.heap import O_CLOEXEC, AllocIoctl, Request
 from cmafs.fs.dma_buf import DMA_HEAP, Buffers
 from cmafs.init.task import Task
+from cmafs.mount.libc import CLONE_FS, unshare
+from cmafs.mount.mounts import device_of
 from cmafs.mount.server import task_of
 from cmafs.run import syscalls
 
@@ -58,7 +60,6 @@ _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of a name
 _SEALS = 1 | 2 | 4  # no further seals, no shrinking, no growing
 _F_ADD_SEALS = 1033
 _MFD_NOEXEC_SEAL = 8
-_CLONE_FS = 0x200
 
 
 def hand_over(supervisor: socket, listener: int) -> None:
@@ -98,10 +99,10 @@ class _NotOurs(Exception):
     """The call is of some other file, or nothing special: the host's kernel answers."""
 
 
-def _file_of(pid: int, fd: int) -> os.stat_result:
-    """The file of a thread's descriptor. Raises _NotOurs where there is none."""
+def _file_of(pid: int, fd: int) -> tuple[str, int]:
+    """The device and the inode of a thread's descriptor. Raises _NotOurs where there is none."""
     try:
-        return os.stat(f"{pid}/fd/{fd}")
+        return syscalls.file_of(f"{pid}/fd/{fd}")
     except OSError:
         raise _NotOurs from None
 
@@ -131,8 +132,8 @@ class Supervisor:
         self._made = Buffers(machine.booted)
         self._buffers: dict[int, DmaBuf] = {}  # by inode
         self._watches: dict[int, int] = {}  # watch -> inode
-        self._heaps: dict[tuple[int, int], DmaHeap] = {}
-        self._memfds = -1  # their device
+        self._heaps: dict[int, DmaHeap] = {}  # by the inode of their file
+        self._memfds = ""  # their device
         self._caller = 0, -1, 0  # the last one's pid, its directory, the pid that it has for itself
         self._inotify = -1
         self._poll = select.poll()
@@ -142,9 +143,13 @@ class Supervisor:
         self.socket.close()
         self.asked.close()
 
-    def start(self, place: str, mount: FuseMount) -> None:
-        """Answer from a thread of this process, which serves ``mount`` at ``place``."""
-        self._place, self._mount = place, mount
+    def start(self, mount: FuseMount) -> None:
+        """Answer from a thread of this process, which serves ``mount``.
+
+        It never asks for a file of that mount: it would wait for its own process, and that could not be
+        killed meanwhile.
+        """
+        self._mount = mount
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -152,7 +157,7 @@ class Supervisor:
         try:
             listener = self._receive()
             if listener is not None:
-                syscalls.unshare(_CLONE_FS)
+                unshare(CLONE_FS)
                 os.fchdir(self._proc)  # of this thread alone: the run has another /proc
                 try:
                     self._listen(listener)
@@ -223,8 +228,9 @@ class Supervisor:
             fcntl.ioctl(listener, _NOTIF_SEND, bytearray(_RESPONSE.pack(ident, 0, error, flags)))
 
     def _ioctl(self, call: _Call) -> None:
-        file = _file_of(call.pid, call.fd)
-        buffer, heap = self._buffer_of(file), self._known_heaps().get((file.st_dev, file.st_ino))
+        device, inode = file = _file_of(call.pid, call.fd)
+        buffer = self._buffer_of(file)
+        heap = self._known_heaps().get(inode) if device == self._mount.device else None
         if buffer is None and heap is None:
             raise _NotOurs
         _check_open(call.pid, call.fd)
@@ -245,15 +251,17 @@ class Supervisor:
             raise _NotOurs
         raise OSError(errno.EINVAL, "a private mapping")
 
-    def _buffer_of(self, file: os.stat_result) -> DmaBuf | None:
-        return self._buffers.get(file.st_ino) if file.st_dev == self._memfds else None
+    def _buffer_of(self, file: tuple[str, int]) -> DmaBuf | None:
+        device, inode = file
+        return self._buffers.get(inode) if device == self._memfds else None
 
-    def _known_heaps(self) -> dict[tuple[int, int], DmaHeap]:
-        """The heaps by device and inode of their files."""
+    def _known_heaps(self) -> dict[int, DmaHeap]:
+        """The heaps by the inodes of their files."""
         if not self._heaps:
-            for name, heap in self._machine.booted.dma_heaps.items():
-                file = os.stat(f"{self._place}/dev/{DMA_HEAP}/{name.replace('/', '!')}")
-                self._heaps[file.st_dev, file.st_ino] = heap
+            with self._mount.machine_lock:
+                for name, heap in self._machine.booted.dma_heaps.items():
+                    path = f"/dev/{DMA_HEAP}/{name.replace('/', '!')}"
+                    self._heaps[self._mount.inode_number(os.fsencode(path))] = heap
         return self._heaps
 
     def _buffer_ioctl(self, call: _Call, buffer: DmaBuf) -> None:
@@ -345,7 +353,7 @@ class Supervisor:
         except OSError:
             os.close(file)
             raise
-        self._memfds = status.st_dev
+        self._memfds = device_of(status)
         self._buffers[status.st_ino] = buffer
         self._watches[watch] = status.st_ino
         return file

@@ -62,13 +62,10 @@ _MAP_TYPE, _MAP_PRIVATE, _PROT_WRITE, _LOADERS = 0xF, 2, 2, 0x10 | 0x20 | 0x800
 _NR_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219, "loongarch64": 219}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _NR_PIDFD_GETFD, _NR_MOUNT_SETATTR = 438, 442  # the same on every architecture above
-_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_AT_FDCWD, _AT_RECURSIVE, _AT_STATX_DONT_SYNC = -100, 0x8000, 0x4000
+#: struct statx, include/uapi/linux/stat.h: stx_ino, stx_dev_major, stx_dev_minor
+_STATX, _STATX_SIZE, _STATX_INO = struct.Struct("=32xQ96xII"), 256, 0x100
 _X32_SYSCALL_BIT = 0x40000000
-
-
-def unshare(flags: int) -> None:
-    """unshare(2). Raises OSError."""
-    check(libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
@@ -106,6 +103,19 @@ def join_session_keyring() -> None:
     number = _NR_KEYCTL.get(platform.machine())
     if number and ctypes.sizeof(ctypes.c_long) == 8:
         libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def file_of(path: str) -> tuple[str, int]:
+    """The file system, as ``Mount.device``, and the inode that a path leads to; a file system is not asked.
+
+    What it has said before is enough: it may be that of the caller, who would wait for itself. statx(2).
+    Raises OSError.
+    """
+    status = ctypes.create_string_buffer(_STATX_SIZE)
+    done = libc.statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_INO, status)
+    check(done, f"statx {path}")
+    inode, major, minor = _STATX.unpack_from(status)
+    return f"{major}:{minor}", inode
 
 
 class _SockFprog(ctypes.Structure):
