@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from cmafs.cli.options import CommandFailed, Commands
+from cmafs.lib.printk import encode
 from cmafs.mount.mounts import is_ours
 from cmafs.sim import verbs
 
@@ -108,7 +109,7 @@ def ctl_main(args: argparse.Namespace) -> int:
 def _write(control: io.FileIO, log: Path, line: str, verb: str) -> int:
     before = _lines(log)
     try:
-        control.write(f"{line}\n".encode(errors="surrogateescape"))
+        control.write(encode(f"{line}\n"))
     except OSError as error:
         after = _lines(log)
         added = after[len(before) :] or after[-1:]  # a full ring has as many lines as before

@@ -123,7 +123,7 @@ def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> 
 
     from cmafs.mm.page_owner import MOVABLE_KINDS
     from cmafs.mount.server import spawn
-    from cmafs.run.job import Job, Server, run, shares_superblock
+    from cmafs.run.job import Job, ServerProcess, run, shares_superblock
     from cmafs.run.signals import Signals, in_foreground
     from cmafs.run.supervisor import Supervisor
     from cmafs.run.tasks import Announcer
@@ -144,10 +144,10 @@ def run_on(args: argparse.Namespace, kernel: str | None, command: list[str]) -> 
     supervisor = Supervisor(machine) if machine.booted.dma_heaps else None
     keep = (writer, supervisor.socket.fileno()) if supervisor else (writer,)
 
-    def serve(place: str) -> Server:
+    def serve(place: str) -> ServerProcess:
         beside, death = supervisor.start if supervisor else None, signal.SIGKILL
         pid = spawn(machine, place, options, log=log, parent_death_signal=death, keep=keep, beside=beside)
-        return Server(pid)
+        return ServerProcess(pid)
 
     try:
         asked = supervisor.asked if supervisor else None

@@ -19,6 +19,7 @@ from cmafs.fs.dentry import Directory, File, Inode, Symlink, fail
 from cmafs.fs.kmsg import DEVTMPFS
 from cmafs.fs.libfs import SYSFS
 from cmafs.fs.seq_file import SeqOperations
+from cmafs.lib.printk import decode, encode
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -107,12 +108,12 @@ def _operations(attribute: Attribute) -> SeqOperations:
     store = attribute.store
 
     def show() -> bytes:
-        text = attribute.show().encode("utf-8", "surrogateescape")
+        text = encode(attribute.show())
         return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + b"\n"
 
     def write(data: bytes) -> int:
         assert store is not None
-        store(data[:_TEXT_MAX].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        store(decode(data[:_TEXT_MAX].partition(b"\0")[0]))
         return min(len(data), _TEXT_MAX)
 
     return SeqOperations(show, write if store else None, errno.EIO, needs_mode=True)

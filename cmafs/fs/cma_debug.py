@@ -12,7 +12,7 @@ from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root, simple_attribute, snapshot_file, u32_array_text
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.kstrtox import c_integer
-from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.lib.printk import LOGLEVEL_ERR, cut
 from cmafs.mm.cma import Cma, CmaMemrange, cma_alloc, cma_release
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ def directory_name(cma: Cma) -> str:
     """The directory of an area: by its index, by its name in a small buffer, or by its name."""
     abi = cma.areas.abi
     name = abi.debugfs_name % (cma.slot if abi.debugfs_name.endswith("%d") else cma.name)
-    if not abi.debugfs_name_max:
-        return name
-    cut = name.encode("utf-8", "surrogateescape")[: abi.debugfs_name_max]
-    return cut.decode("utf-8", "surrogateescape")
+    return cut(name, abi.debugfs_name_max) if abi.debugfs_name_max else name
 
 
 def populate(root: Directory, machine: BootedMachine) -> None:

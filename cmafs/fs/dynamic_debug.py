@@ -9,7 +9,7 @@ from cmafs.fs.dentry import Directory, fail
 from cmafs.fs.libfs import debugfs_root
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.dynamic_debug import DynamicDebug
-from cmafs.lib.printk import LOGLEVEL_WARNING
+from cmafs.lib.printk import LOGLEVEL_WARNING, decode
 
 if TYPE_CHECKING:
     from cmafs.init.machine import BootedMachine
@@ -31,7 +31,7 @@ def populate(root: Directory, machine: BootedMachine) -> None:
             text = f"expected <{USER_BUF_PAGE} bytes into control"
             machine.log.printk(debug.prefix("ddebug_proc_write") + text, LOGLEVEL_WARNING)
             fail(errno.E2BIG)
-        debug.exec_queries(data.partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        debug.exec_queries(decode(data.partition(b"\0")[0]))
         return len(data)
 
     control = SeqOperations(show=lambda: debug.control().encode("latin-1"), store=write)

@@ -11,7 +11,7 @@ from cmafs.fs.dentry import Directory, File, FileSystemType, OpenedBy, fail
 from cmafs.fs.namei import O_NONBLOCK
 from cmafs.fs.seq_file import SeqOperations
 from cmafs.lib.kstrtox import simple_strtoull
-from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, encode
+from cmafs.lib.printk import DEFAULT_MESSAGE_LOGLEVEL, LOGLEVEL_WARNING, Printk, Record, decode, encode
 from cmafs.lib.ratelimit import Ratelimit
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class KmsgFile(File):
             level, facility = number & 7, (number >> 3 & 0xFF) or _LOG_USER
             text = text[match.end() :]
         text = text.removesuffix(b"\n")
-        self._log.printk(text.decode("utf-8", "surrogateescape"), level, facility)
+        self._log.printk(decode(text), level, facility)
         return len(data)
 
     def release(self) -> None:

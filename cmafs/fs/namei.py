@@ -14,6 +14,7 @@ from cmafs.fs.open import OpenFiles
 from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
 from cmafs.init.journal import Journal
 from cmafs.lib.clock import ManualClock
+from cmafs.lib.printk import encode
 
 #: ``include/uapi/asm-generic/fcntl.h``
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
@@ -302,6 +303,6 @@ class Syscalls:
         return Stat(inode.mode, inode.size, inode.nlink, inode.uid, inode.gid, 0, block_size)
 
     def _child(self, directory: Directory, name: str) -> Inode | None:
-        if len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
+        if len(encode(name)) > _NAME_MAX:
             fail(errno.ENAMETOOLONG)
         return directory.children.get(name)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from cmafs.fs.dentry import Directory, File, Inode, RegularFile, fail
 from cmafs.fs.seq_file import O_ACCMODE, O_TRUNC
 from cmafs.init.journal import Journal
+from cmafs.lib.printk import decode
 
 O_DIRECT = 0o40000
 
@@ -70,7 +71,7 @@ class OpenFiles:
         """open(2): truncation happens after the file agreed to be opened; none here can do O_DIRECT."""
         if self._journal.entries is None or not (flags & O_ACCMODE or inode.stateful):
             return _open(inode, flags)
-        name = path if isinstance(path, str) else path.decode("utf-8", "surrogateescape")
+        name = path if isinstance(path, str) else decode(path)
         file = self._journal.do(lambda: _open(inode, flags), "open", name, flags)
         self.last += 1
         return _KeptFile(file, inode, self.last, self._journal)

@@ -47,6 +47,16 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def decode(data: bytes) -> str:
+    """Text of bytes from outside, whatever they are; encode() has them back."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def cut(text: str, most: int) -> str:
+    """What fits a buffer of so many bytes, the NUL at its end apart."""
+    return decode(encode(text)[:most])
+
+
 def time_prefix(ts_nsec: int) -> str:
     """The time stamp that dmesg prints before a record: ``[%5lu.%06lu] ``."""
     return f"[{ts_nsec // NSEC_PER_SEC:5d}.{ts_nsec % NSEC_PER_SEC // _NSEC_PER_USEC:06d}] "

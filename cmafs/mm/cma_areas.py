@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmafs.lib.bitmap import Bitmap
-from cmafs.lib.printk import LOGLEVEL_ERR
+from cmafs.lib.printk import LOGLEVEL_ERR, cut
 from cmafs.lib.ratelimit import Ratelimit
 
 if TYPE_CHECKING:
@@ -193,9 +193,7 @@ class CmaAreas:
         if name is None:  # the kernel's own format ends in a newline
             name = f"cma{len(self._areas) + self.abi.unnamed_from}\n"
         if self.abi.name_max:
-            name = name.encode("utf-8", "surrogateescape")[: self.abi.name_max].decode(
-                "utf-8", "surrogateescape"
-            )
+            name = cut(name, self.abi.name_max)
         cma = Cma(self, len(self._areas), name, count, order_per_bit, [])
         self._areas.append(cma)
         self.totalcma_pages += count

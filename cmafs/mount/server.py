@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cmafs.init.task import Task
+from cmafs.lib.printk import encode
 from cmafs.mount.ending import explain
 from cmafs.mount.libc import set_pdeathsig
 from cmafs.mount.mounts import NAME, MountFailed, check_device, check_mountpoint, topmost
@@ -256,11 +257,11 @@ def _background(machine: Machine, start: _Start, writer: int) -> NoReturn:
             serve(machine, place, start.options, log=start.log, on_ready=ready, beside=start.beside)
             status = 0
         except MountFailed as failure:
-            os.write(writer, _reason(str(failure), errors).encode(errors="surrogateescape"))
+            os.write(writer, encode(_reason(str(failure), errors)))
     except BaseException as error:  # a forked process must not run on into the caller's code
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else status
         with contextlib.suppress(OSError):
-            os.write(writer, f"{start.mountpoint}: {explain(error)}".encode(errors="surrogateescape"))
+            os.write(writer, encode(f"{start.mountpoint}: {explain(error)}"))
     finally:
         os._exit(status)
 
@@ -302,4 +303,4 @@ def _log_to(machine: Machine, path: str, mountpoint: str) -> None:
     except OSError as error:
         why = "nobody reads this FIFO" if error.errno == errno.ENXIO else error.strerror
         raise MountFailed(f"{path}: {why}") from None
-    machine.simlog.sink = lambda line: os.write(file, f"{line}\n".encode(errors="surrogateescape"))
+    machine.simlog.sink = lambda line: os.write(file, encode(f"{line}\n"))

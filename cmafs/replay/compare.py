@@ -17,6 +17,7 @@ from typing import Any
 
 from cmafs.fs.namei import O_RDONLY, O_WRONLY, Syscalls
 from cmafs.lib.kstrtox import simple_strtoll
+from cmafs.lib.printk import decode
 from cmafs.replay.transcript import MAX_READ, Operation, Transcript, do_write, expected, perform, read_all
 
 #: Pages that a real machine keeps on per-CPU lists. Until 5.13 a list ends at six batches of 63 pages
@@ -69,7 +70,7 @@ def agrees(op: Operation, want: Operation, got: Operation, lag: int = LAG, page_
 def read_log(kernel: Syscalls) -> list[str]:
     """The lines of sim/dmesg with ``cma`` in them, without time stamps."""
     fd = kernel.open("/sim/dmesg", O_RDONLY)
-    text = read_all(kernel, fd, MAX_READ)[0].decode("utf-8", "surrogateescape")
+    text = decode(read_all(kernel, fd, MAX_READ)[0])
     kernel.close(fd)
     lines = (_STAMP.sub("", line, count=1) for line in text.splitlines())
     return [line for line in lines if "cma" in line.lower()]

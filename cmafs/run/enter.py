@@ -9,7 +9,7 @@ import os
 import sys
 
 from cmafs.mount.ending import CANNOT_RUN, complain, open_streams
-from cmafs.run.job import Job, Server, run
+from cmafs.run.job import Job, ServerProcess, run
 from cmafs.run.root import HOST
 from cmafs.run.signals import Signals
 from cmafs.run.syscalls import bind
@@ -20,9 +20,9 @@ def main(arguments: list[str]) -> int:
     mountpoint, pid, *command = arguments
     source = HOST + os.path.realpath(mountpoint)
 
-    def serve(place: str) -> Server:
+    def serve(place: str) -> ServerProcess:
         bind(source, place)
-        return Server(int(pid), own=False)
+        return ServerProcess(int(pid), own=False)
 
     try:
         open_streams()

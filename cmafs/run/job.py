@@ -51,7 +51,7 @@ class Job:
     """
 
     command: Sequence[str]
-    serve: Callable[[str], Server]
+    serve: Callable[[str], ServerProcess]
     signals: Signals
     tasks: int | None = None
     explain: bool = False
@@ -99,7 +99,7 @@ def _identity(path: str) -> str:
     return "".join(f"{inside} {inside} {count}\n" for inside, _, count in extents)
 
 
-class Server:
+class ServerProcess:
     """The process ``pid`` that serves a tree; ``own``: it belongs to this run and ends with it."""
 
     def __init__(self, pid: int, own: bool = True) -> None:
@@ -137,7 +137,7 @@ def shares_superblock() -> bool:
     return (int(major), int("".join(filter(str.isdigit, minor[:3])))) >= (5, 14)
 
 
-def _mount_again(server: Server, name: str, place: str) -> None:
+def _mount_again(server: ServerProcess, name: str, place: str) -> None:
     """Mount the server's file system once more, under a name for /proc/mounts to show. Raises OSError."""
     table = f"/proc/{server.pid}/fd"
     number = next(int(fd) for fd in os.listdir(table) if os.readlink(f"{table}/{fd}") == FUSE_DEVICE)
@@ -149,7 +149,7 @@ def _mount_again(server: Server, name: str, place: str) -> None:
         os.close(descriptor)
 
 
-def _named_mounts(server: Server) -> None:
+def _named_mounts(server: ServerProcess) -> None:
     """The tree once more as debugfs and as tracefs; only the places that stand for them stay mounted."""
     for name, place in (("debugfs", DEBUGFS), ("tracefs", TRACEFS)):
         try:
@@ -162,8 +162,8 @@ def _named_mounts(server: Server) -> None:
 class Composed:
     """What stands when the root is composed: the servers of the tree and of /proc's root, and the grafts."""
 
-    server: Server
-    proc_root: Server
+    server: ServerProcess
+    proc_root: ServerProcess
     grafts: dict[str, Graft]
 
     def end(self) -> None:
@@ -196,12 +196,12 @@ def _compose(job: Job) -> Composed:
         raise
 
 
-def _proc_root(grafts: dict[str, Graft]) -> Server:
+def _proc_root(grafts: dict[str, Graft]) -> ServerProcess:
     """The server of /proc's root directory. Raises OSError."""
     from cmafs.run import procroot  # it needs fusepy, which the server has checked for
 
     umount("/proc")
-    return Server(procroot.spawn(proc.missing(grafts, HOST), proc.absent(grafts)))
+    return ServerProcess(procroot.spawn(proc.missing(grafts, HOST), proc.absent(grafts)))
 
 
 def _exec(words: Sequence[str]) -> None:

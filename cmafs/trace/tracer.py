@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from cmafs.abi.trace_event import Value, Word
 from cmafs.lib.kstrtox import c_integer
+from cmafs.lib.printk import decode
 from cmafs.mm.cma_report import page_address
 from cmafs.trace.array import TraceArray, TraceEntry, TraceEventFile, stamp
 from cmafs.trace.cmdlines import SavedCmdlines
@@ -189,7 +190,7 @@ class Tracer:
         """
         data = data[: min(self.abi.marker_bytes, array.ring.max_event_size - PRINT_ENTRY - 2)]
         line = data if data.endswith(b"\n") else data + b"\n"
-        text = line.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        text = decode(line.partition(b"\0")[0])
         task = self.current()
         entry = TraceEntry(self.clock.now(), task.pid, self.abi.marker_preempt_count, None, {}, text)
         array.ring.write(entry.ts, PRINT_ENTRY + len(data) + 2, entry)

@@ -9,6 +9,7 @@ import errno
 import struct
 
 from cmafs.drivers.cma2010.framework import Cma2010
+from cmafs.lib.printk import decode
 
 CMA_MAGIC = 0x634D6142
 IOCTL_CMA_ALLOC = 0xC0407000
@@ -86,4 +87,4 @@ def _c_string(field: bytes) -> str:
     text, nul, _ = field.partition(b"\0")
     if not nul:
         raise OSError(errno.EINVAL, "text not terminated")
-    return text.decode("utf-8", "surrogateescape")
+    return decode(text)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cmafs.lib.printk import decode
 from cmafs.mm.cma import Cma
 from cmafs.mm.page_owner import Occupant
 
@@ -83,7 +84,7 @@ class DmaBuf:
             if len(text) < DMA_BUF_NAME_LEN:
                 raise OSError(errno.EFAULT, "the name's end cannot be read")
             raise OSError(errno.EINVAL, "name too long")
-        self.name = text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        self.name = decode(text.partition(b"\0")[0])
 
 
 def bufinfo(abi: DmaBufAbi, buffers: Sequence[DmaBuf]) -> str:
