@@ -8,6 +8,7 @@ import os
 import resource
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -236,11 +237,21 @@ def complained(done: subprocess.CompletedProcess[str], status: int) -> str:
 COMMANDS = {"mount {place}": 1, "run -- true": 125, "check virt": 2}
 MANY, MEMORY = "raise `ulimit -n`", "raise `ulimit -v`"
 
+_FAILS_WHEN_MOUNTED = """
+import errno, os, runpy, sys
+import cmafs.mount.server as server
+def topmost(place):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+server.topmost = topmost
+sys.argv[0] = "cmafs"
+runpy.run_module("cmafs", run_name="__main__")
+"""
+
 
 class TestLimits:
     """One line, or success: whatever the process is short of."""
 
-    @pytest.mark.parametrize("number", [5, 8, 12, 13])
+    @pytest.mark.parametrize("number", [5, 8, 9, 10, 11, 12, 13])
     @pytest.mark.parametrize("command", COMMANDS)
     def test_descriptors(self, place: Path, fuse_device: None, command: str, number: int) -> None:
         done = limited(f'ulimit -n {number}; exec "$@" {command.format(place=place)}', input="")
@@ -249,6 +260,14 @@ class TestLimits:
         else:
             assert (number > 8, done.stderr) == (True, "")
             assert not os.path.ismount(place) or cmafs("umount", str(place)).returncode == 0
+        assert not os.path.ismount(place)
+
+    @pytest.mark.parametrize("command", [word for word in COMMANDS if "check" not in word])
+    def test_what_is_missing_once_it_is_mounted(self, place: Path, fuse_device: None, command: str) -> None:
+        """Whoever waits for the mount is told of it, and nothing stays mounted."""
+        words = [sys.executable, "-c", _FAILS_WHEN_MOUNTED, *command.format(place=place).split()]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        assert MANY in complained(done, COMMANDS[command])
         assert not os.path.ismount(place)
 
     @pytest.mark.parametrize("size", [24000, 30000])

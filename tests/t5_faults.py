@@ -334,12 +334,31 @@ runpy.run_module("cmafs", run_name="__main__")
 """
 
 
+def test_a_thread_that_asks_for_files_holds_nothing_of_the_server(mounted: Mounted) -> None:
+    """Neither /dev/fuse nor what is to end with its last descriptor, as the file of a buffer does."""
+    log = mounted.place.parent / "log"
+    pid = mounted.mount("--log", str(log))
+    (mounted.place / "sys/kernel/tracing/trace_pipe").stat()
+    (thread,) = set(os.listdir(f"/proc/{pid}/task")) - {str(pid)}
+    table = Path(f"/proc/{pid}/task/{thread}/fd")
+    deadline = time.monotonic() + 10
+    while (held := sorted(str(entry.readlink()) for entry in table.iterdir())) != [
+        *3 * ["/dev/null"],
+        str(log),
+        "anon_inode:[eventfd]",
+    ]:
+        assert time.monotonic() < deadline, held
+        time.sleep(0.02)
+    mounted.umount()
+
+
 def test_a_server_that_is_killed_while_it_asks_itself_is_gone(mounted: Mounted) -> None:
     """The thread that opens FIFOs of the mount does not wait for the killed one, nor does who uses it."""
     words = [sys.executable, "-c", _SLOW_FOR_ITSELF, "mount", "--cmdline", "cma=16M", str(mounted.place)]
     assert subprocess.run(words, timeout=60, check=False).returncode == 0
     pid, asked = mounted.server(), Path(f"{mounted.place}.asked")
-    (mounted.place / "sys/kernel/tracing/trace_pipe").stat()  # from here on it looks for readers
+    fifo = mounted.place / "sys/kernel/tracing/trace_pipe"
+    looks = subprocess.Popen(["stat", fifo], stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # it is fed then
     deadline = time.monotonic() + 30
     while not asked.exists():
         assert time.monotonic() < deadline
@@ -348,6 +367,7 @@ def test_a_server_that_is_killed_while_it_asks_itself_is_gone(mounted: Mounted) 
     while os.path.exists(f"/proc/{pid}"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    looks.communicate(timeout=30)
     mounted.umount()
 
 

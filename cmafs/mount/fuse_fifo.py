@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from cmafs.fs.dentry import File, RegularFile
 from cmafs.fs.open import OpenFiles
 from cmafs.mount.libc import CLONE_FILES, unshare
-from cmafs.mount.mounts import channels, device_of, mount_table
+from cmafs.mount.mounts import device_of, mount_table
 
 #: Seconds between two looks for readers while the mount is in use, and for something new while there are
 #: some. An open(2) that waited for a reader would keep the mount busy for as long as nobody reads.
@@ -33,6 +33,9 @@ _SLOWER = 1.25
 
 #: Bytes asked for at a time; what Linux gives a pipe to hold.
 CHUNK = 65536
+
+#: Above all descriptors of a server: it has some twenty, and one for each buffer that it is just making.
+_HIGHEST = 1 << 16
 
 _OPEN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -66,17 +69,20 @@ class FifoFeeders:
         self._failed = failed
         self._fifos: dict[bytes, _Fifo] = {}
         self._device = ""
-        self._channels: list[int] = []
+        self._kept: tuple[int, ...] = ()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._woken = -1
         self._period, self._next_look = PERIOD, 0.0
         self.asleep = False
 
-    def mounted(self, device: str) -> None:
-        """Which file system is ours: its major:minor, which everything in it has. Until then none is."""
+    def mounted(self, device: str, kept: tuple[int, ...]) -> None:
+        """Which file system is ours: its major:minor, which everything in it has. Until then none is.
+
+        ``kept``: the descriptors that ``failed`` writes to, besides 0 to 2.
+        """
         self._device = device
-        self._channels = channels()
+        self._kept = kept
 
     def add(self, path: bytes, inode: RegularFile) -> None:
         """Feed the FIFO at a path below the mount point from here on."""
@@ -119,20 +125,23 @@ class FifoFeeders:
 
     # the thread
 
-    def _leave_channels(self) -> None:
-        """Hold the mount's own descriptors no more, in this thread's own table of them.
+    def _keep_own_table(self) -> None:
+        """Have descriptors of this thread's own, and of the server's only what it needs.
 
         To open a FIFO is to ask the main thread for it. Were the server killed before that has answered, this
         thread would wait for good, with all who use the mount: the kernel answers in the server's place once
-        nobody has these descriptors open, and threads end only after what they wait for.
+        nobody has /dev/fuse open, and threads end only after what they wait for.
         """
         with contextlib.suppress(OSError):  # a sandbox may refuse it
             unshare(CLONE_FILES)
-            for channel in self._channels:
-                os.close(channel)
+            low = 3
+            for kept in sorted({self._woken, *self._kept}):
+                os.closerange(low, kept)
+                low = max(low, kept + 1)
+            os.closerange(low, _HIGHEST)
 
     def _run(self) -> None:
-        self._leave_channels()
+        self._keep_own_table()
         try:
             while not self._stopping:
                 self._round()

@@ -105,16 +105,6 @@ def device_of(found: os.stat_result) -> str:
     return f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
 
 
-def channels() -> list[int]:
-    """The descriptors of the calling process by which it serves mounts."""
-    found = []
-    for entry in Path(DESCRIPTORS).iterdir():
-        with contextlib.suppress(OSError):  # the one that lists them
-            if str(entry.readlink()) == FUSE_DEVICE:
-                found.append(int(entry.name))
-    return found
-
-
 def is_ours(descriptor: int) -> bool:
     """Whether an open file is on a mount of ours."""
     device = device_of(os.fstat(descriptor))

@@ -76,22 +76,27 @@ def serve(
     before, with the mount, to start what else answers. Raises MountFailed, without the reason that libfuse
     printed.
     """
-    if log:
-        _log_to(machine, log, mountpoint)
+    kept = (_log_to(machine, log, mountpoint),) if log else ()
     mount_class = _fuse_mount()
     place = os.path.realpath(mountpoint)
     presence: list[int] = []
+    failures: list[BaseException] = []
 
     def ready() -> None:
-        if top := topmost(place):  # to ask for a file of the tree would be to wait for oneself
-            with contextlib.suppress(OSError):  # unmounting then just does not wait
-                presence.extend(announce(top.device))
-            mount.device = top.device
-            mount.feeders.mounted(top.device)
         try:
+            if top := topmost(place):  # to ask for a file of the tree would be to wait for oneself
+                with contextlib.suppress(OSError):  # unmounting then just does not wait
+                    presence.extend(announce(top.device))
+                mount.device = top.device
+                mount.feeders.mounted(top.device, kept)
             if beside is not None:
                 beside(mount)
             on_ready()
+        except (
+            BaseException
+        ) as error:  # whoever waits for the mount is to be told: by serve(), when it is gone
+            failures.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
@@ -111,6 +116,8 @@ def serve(
     finally:
         for descriptor in presence:
             os.close(descriptor)
+    if failures:
+        raise failures[0]
 
 
 def _current(proc: int) -> Task:
@@ -293,8 +300,8 @@ def _reason(failure: str, errors: int) -> str:
     return f"{failure}: {lines[-1]}" if lines else failure
 
 
-def _log_to(machine: Machine, path: str, mountpoint: str) -> None:
-    """Write the machine's own log to a file too. Raises MountFailed if the file cannot be written."""
+def _log_to(machine: Machine, path: str, mountpoint: str) -> int:
+    """Write the machine's own log to a file too; its descriptor. Raises MountFailed where it cannot be."""
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(mountpoint)):
         raise MountFailed(f"{path}: below the mount point, where nobody would see it")
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
@@ -304,3 +311,4 @@ def _log_to(machine: Machine, path: str, mountpoint: str) -> None:
         why = "nobody reads this FIFO" if error.errno == errno.ENXIO else error.strerror
         raise MountFailed(f"{path}: {why}") from None
     machine.simlog.sink = lambda line: os.write(file, encode(f"{line}\n"))
+    return file
