@@ -30,6 +30,15 @@ def cmafs(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def cmafs_after(code: str) -> list[str]:
+    """The words of cmafs in a process in which Python code has run before."""
+    return [
+        sys.executable,
+        "-c",
+        f"import runpy, sys\n{code}\nsys.argv[0] = 'cmafs'\nrunpy.run_module('cmafs', run_name='__main__')",
+    ]
+
+
 def run(script: str, *options: str, **process: object) -> subprocess.CompletedProcess[str]:
     """A shell snippet on a 16 MiB area of the default board."""
     return cmafs("run", *MACHINE, *options, "--", "sh", "-c", script, **process)

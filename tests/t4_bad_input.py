@@ -8,11 +8,10 @@ import os
 import resource
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, processes
+from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, cmafs_after, processes
 
 ENOENT = "No such file or directory"
 KNOWN_BOARDS = "am62x, article-1, article-2, camera, imx8mm, rk3588, rpi4, virt, x86-4g"
@@ -238,13 +237,11 @@ COMMANDS = {"mount {place}": 1, "run -- true": 125, "check virt": 2}
 MANY, MEMORY = "raise `ulimit -n`", "raise `ulimit -v`"
 
 _FAILS_WHEN_MOUNTED = """
-import errno, os, runpy, sys
+import errno, os
 import cmafs.mount.server as server
 def topmost(place):
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 server.topmost = topmost
-sys.argv[0] = "cmafs"
-runpy.run_module("cmafs", run_name="__main__")
 """
 
 
@@ -265,7 +262,7 @@ class TestLimits:
     @pytest.mark.parametrize("command", [word for word in COMMANDS if "check" not in word])
     def test_what_is_missing_once_it_is_mounted(self, place: Path, fuse_device: None, command: str) -> None:
         """Whoever waits for the mount is told of it, and nothing stays mounted."""
-        words = [sys.executable, "-c", _FAILS_WHEN_MOUNTED, *command.format(place=place).split()]
+        words = [*cmafs_after(_FAILS_WHEN_MOUNTED), *command.format(place=place).split()]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert MANY in complained(done, COMMANDS[command])
         assert not os.path.ismount(place)

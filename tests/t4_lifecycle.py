@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Mount
-from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, eventually, gone, mounts, processes
+from run_support import CMAFS, NOBODY, REPOSITORY, cmafs, cmafs_after, eventually, gone, mounts, processes
 from soak_support import HOURS
 
 from cmafs.init.task import Task
@@ -129,6 +130,25 @@ def test_a_busy_mount_names_who_holds_it(machine: Path) -> None:
     finally:
         holder.kill()
         holder.wait()
+
+
+_MAY_NOT_UNMOUNT = """
+import errno
+import cmafs.mount.libc as libc
+def check(result, what):
+    raise OSError(errno.EPERM, f"{what}: not permitted")
+libc.check = check
+libc.libc.umount2 = lambda *arguments: -1
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others ask fusermount")
+def test_why_it_cannot_be_unmounted(machine: Path) -> None:
+    """By the name that the user gave, not by that of a descriptor of ours."""
+    words = [*cmafs_after(_MAY_NOT_UNMOUNT), "umount", str(machine)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == f"cmafs: {machine}: cannot be unmounted: {os.strerror(errno.EPERM)}\n"
+    assert done.returncode == 1
 
 
 def test_lazily_the_server_ends_with_the_last_user(machine: Path) -> None:

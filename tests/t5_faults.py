@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from run_support import CMAFS, cmafs, resident
+from run_support import CMAFS, cmafs, cmafs_after, resident
 from soak_support import SOAK, new_seed
 
 from cmafs.mount.mounts import mounted_at
@@ -229,13 +229,8 @@ def late(mounted: Mounted, rng: random.Random) -> None:
     """A server whose clock of the day lies in the past: files are as old, the machine's time goes on."""
     mounted.rest()
     mounted.umount()
-    code = (
-        "import sys, time, runpy\n"
-        "time.time_ns = lambda: 1\n"
-        "sys.argv[0] = 'cmafs'\n"
-        "runpy.run_module('cmafs', run_name='__main__')"
-    )
-    words = [sys.executable, "-c", code, "mount", "--cmdline", "cma=16M", str(mounted.place)]
+    code = "import time\ntime.time_ns = lambda: 1"
+    words = [*cmafs_after(code), "mount", "--cmdline", "cma=16M", str(mounted.place)]
     assert subprocess.run(words, timeout=60, check=False).returncode == 0
     assert (mounted.place / "sim/log").stat().st_mtime < 1
     os.utime(mounted.place / "sim/log")
@@ -320,7 +315,7 @@ def test_a_server_stays_as_it_is(mounted: Mounted, seconds: float) -> None:
 
 #: Answers a thread of its own process late, and says that it was asked: each time, as nothing is cached.
 _SLOW_FOR_ITSELF = """
-import os, sys, time, runpy
+import os, sys, time
 import cmafs.mount.fuse_ops as fuse_ops
 answer = fuse_ops.FuseMount.getattr
 def getattr(self, path, buf):
@@ -330,8 +325,6 @@ def getattr(self, path, buf):
     return answer(self, path, buf)
 fuse_ops.FuseMount.getattr = getattr
 fuse_ops.OPTIONS.update(attr_timeout="0", entry_timeout="0")
-sys.argv[0] = "cmafs"
-runpy.run_module("cmafs", run_name="__main__")
 """
 
 
@@ -358,7 +351,7 @@ def test_a_thread_that_asks_for_files_holds_nothing_of_the_server(mounted: Mount
 
 def test_a_server_that_is_killed_while_it_asks_itself_is_gone(mounted: Mounted) -> None:
     """The thread that opens FIFOs of the mount does not wait for the killed one, nor does who uses it."""
-    words = [sys.executable, "-c", _SLOW_FOR_ITSELF, "mount", "--cmdline", "cma=16M", str(mounted.place)]
+    words = [*cmafs_after(_SLOW_FOR_ITSELF), "mount", "--cmdline", "cma=16M", str(mounted.place)]
     assert subprocess.run(words, timeout=60, check=False).returncode == 0
     pid, asked = mounted.server(), Path(f"{mounted.place}.asked")
     fifo = mounted.place / "sys/kernel/tracing/trace_pipe"

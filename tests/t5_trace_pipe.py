@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 from conftest import Mount
-from run_support import eventually
+from run_support import cmafs, cmafs_after, eventually
 
 from cmafs.mount.mounts import mounted_at
 from cmafs.mount.presence import server_of
@@ -183,8 +183,8 @@ def test_two_readers_by_two_names(machine: Path) -> None:
         assert eventually(either)
 
 
-def test_a_reader_that_does_not_read_holds_nobody_up(machine: Path) -> None:
-    """More than a pipe holds waits for room; the mount answers meanwhile, and nothing is lost."""
+def does_not_read_at_first(machine: Path) -> None:
+    """A reader that lets more than a pipe holds wait for room; nothing is lost."""
     with open(machine / TRACING / "trace_pipe", "rb") as pipe:
         (machine / TRACING / "buffer_size_kb").write_text("1408\n")
         for number in range(2000):
@@ -192,6 +192,31 @@ def test_a_reader_that_does_not_read_holds_nobody_up(machine: Path) -> None:
         time.sleep(0.2)
         for number in range(2000):
             assert b": %d x" % number in pipe.readline()
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up(machine: Path) -> None:
+    """The mount answers meanwhile."""
+    does_not_read_at_first(machine)
+
+
+_REFUSES_A_TABLE = """
+import errno, os
+import cmafs.mount.fuse_fifo as fuse_fifo
+def unshare(flags):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+fuse_fifo.unshare = unshare
+"""
+
+
+def test_a_sandbox_that_refuses_a_table_of_descriptors(tmp_path: Path, fuse_device: None) -> None:
+    """The thread does with the server's, and says nothing."""
+    words = [*cmafs_after(_REFUSES_A_TABLE), "mount", "--cmdline", "cma=16M", str(tmp_path)]
+    assert subprocess.run(words, timeout=60, check=False).returncode == 0
+    try:
+        does_not_read_at_first(tmp_path)
+        assert (tmp_path / "sim/log").read_text() == ""
+    finally:
+        assert cmafs("umount", str(tmp_path)).returncode == 0
 
 
 def test_numbers_and_times_go_with_an_instance(machine: Path) -> None:

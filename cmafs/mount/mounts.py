@@ -192,7 +192,8 @@ def _umount(place: str, lazy: bool) -> tuple[int, str] | None:
         try:
             _umount_in(*os.path.split(place), UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0))
         except OSError as error:
-            return error.errno or errno.EIO, error.strerror or str(error)
+            code = error.errno or errno.EIO
+            return code, os.strerror(code)
         return None
     import shutil
     import subprocess

@@ -92,9 +92,8 @@ def serve(
             if beside is not None:
                 beside(mount)
             on_ready()
-        except (
-            BaseException
-        ) as error:  # whoever waits for the mount is to be told: by serve(), when it is gone
+        except BaseException as error:
+            # whoever waits for the mount is to be told: by serve(), when it is gone
             failures.append(error)
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
